@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_CONVERSION_PASSES_TD
+#define KVCACHE_CONVERSION_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
+  let summary = "Lower kvcache operations to loops over vectors, for a CPU";
+  let description = [{
+    Contract in: kvcache operations whose operands are memrefs (bufferized).
+    Contract out: no kvcache operation and no kvcache type is left; caches are
+    strided memrefs, rows are copied in vectors along the longest run that the
+    layout and the rows share.
+
+    Before:
+
+    ```mlir
+    kvcache.index_copy %rows into %cache at %slots
+      : memref<?x64xf32> into !kvcache.cache<?B x 16N x 64D x f32>
+        at !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+    ```
+
+    After: a loop over the tokens that loads one slot, skips padding, and copies
+    64 elements in vectors.
+  }];
+  let dependentDialects = [
+    "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
+    "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+    "mlir::vector::VectorDialect"];
+}
+
+def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
+  let summary = "Lower kvcache operations to kernels and launches";
+  let description = [{
+    Contract in: kvcache operations whose operands are memrefs (bufferized) of
+    memory that the device can reach.
+    Contract out: no kvcache operation and no kvcache type is left; each
+    operation is a kernel in the `gpu.module` `@kernels` and a `gpu.launch_func`
+    in the host function. The operation's facts decide the kernel: the width of
+    accesses, the addressing, and which strides are constants.
+
+    An operation may have several kernels, of which the host picks one by the
+    number of tokens. A remark names for each operation what was chosen.
+  }];
+  let dependentDialects = [
+    "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
+    "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",
+    "mlir::memref::MemRefDialect", "mlir::NVVM::NVVMDialect",
+    "mlir::scf::SCFDialect"];
+}
+
+def ConvertLaunchToRuntime
+    : Pass<"kvcache-launch-to-runtime", "mlir::ModuleOp"> {
+  let summary = "Turn GPU binaries and launches into data and run-time calls";
+  let description = [{
+    Contract in: `gpu.binary` operations with one object each (PTX or cubin), and
+    `gpu.launch_func` operations whose operands are of LLVM types.
+    Contract out: neither is left. Each binary is a constant with a record that
+    the run time loads on first use; each launch is a call of `kvrt_launch`,
+    which allocates nothing and takes the stream of the entry function.
+
+    The stock offloading handler loads modules in a global constructor, and
+    creates, synchronizes and destroys a stream per launch.
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect"];
+}
+
+#endif // KVCACHE_CONVERSION_PASSES_TD

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The dialect and what its attributes, types and operations have in common.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_IR_BASE_TD
+#define KVCACHE_IR_BASE_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+
+def KVCache_Dialect : Dialect {
+  let name = "kvcache";
+  let cppNamespace = "::kvcache";
+  let summary = "Paged key/value caches of LLM inference, with layouts as types";
+  let description = [{
+    A paged cache keeps the keys and values of past tokens in blocks of a fixed
+    number of tokens. Where an element lies is decided by the order of the axes
+    and by their strides; in this dialect both belong to the *type* of a cache,
+    so that a pass can prove what is a view and what is a copy, and a lowering
+    can pick addresses and access widths from facts instead of guesses.
+
+    A program says what happens to a cache in logical terms:
+
+    ```mlir
+    !kv    = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+    !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+    func.func @insert(%pool: memref<2x?x16x8x128xbf16>, %slots: tensor<?xi64>,
+                      %key: tensor<?x8x128xbf16>, %value: tensor<?x8x128xbf16>) {
+      %cache = kvcache.view %pool : memref<2x?x16x8x128xbf16> to !kv
+      %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+      kvcache.index_copy %key, %value into %cache at %where
+        : tensor<?x8x128xbf16>, tensor<?x8x128xbf16> into !kv at !slots
+      return
+    }
+    ```
+
+    A cache value is a reference and never owns memory. Operations on it have
+    memory effects; nothing is copied unless an operation says so.
+  }];
+  let dependentDialects = ["::mlir::memref::MemRefDialect"];
+  let useDefaultTypePrinterParser = 1;
+  let hasOperationAttrVerify = 1;
+  let hasRegionArgAttrVerify = 1;
+  let extraClassDeclaration = [{
+    void registerTypes();
+
+    /// Argument attribute: the name of an argument in messages, header and
+    /// manifest.
+    static constexpr ::llvm::StringLiteral kNameAttr = "kvcache.name";
+    /// Argument attribute: the alignment in bytes that the base of a tensor or
+    /// memref argument, and each of its rows, is promised to have.
+    static constexpr ::llvm::StringLiteral kAlignAttr = "kvcache.align";
+  }];
+}
+
+/// Every operation of the dialect. Mnemonics are verbs or the noun of what is
+/// made; operands that are written come after `into`, index values after `at`.
+class KVCache_Op<string mnemonic, list<Trait> traits = []>
+    : Op<KVCache_Dialect, mnemonic, traits>;
+
+#endif // KVCACHE_IR_BASE_TD

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_IR_TYPES_TD
+#define KVCACHE_IR_TYPES_TD
+
+include "kvcache/IR/KVCacheBase.td"
+
+def KVCache_MemorySpace : I32Enum<"MemorySpace", "where a cache lives", [
+    I32EnumCase<"device", 0>,
+    I32EnumCase<"host", 1>]> {
+  let cppNamespace = "::kvcache";
+}
+
+def KVCache_Padding : I32Enum<"Padding", "what the padding of a slot list is", [
+    I32EnumCase<"none", 0>,
+    I32EnumCase<"skip_negative", 1>,
+    I32EnumCase<"skip_out_of_range", 2>]> {
+  let cppNamespace = "::kvcache";
+}
+
+class KVCache_Type<string name, string typeMnemonic>
+    : TypeDef<KVCache_Dialect, name> {
+  let mnemonic = typeMnemonic;
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
+/// Layouts are plain values of fixed size: they are stored in the type.
+def KVCache_LayoutParameter
+    : TypeParameter<"::kvcache::Layout", "axes, order, strides, alignment",
+                    "const ::kvcache::Layout &">;
+
+def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
+  let summary = "a reference to a paged cache with a known layout";
+  let description = [{
+    ```
+    cache  ::= `!kvcache.cache` `<` axis (`x` axis)* `x` element-type
+               (`,` `order` `=` `[` letter (`,` letter)* `]`)?
+               (`,` `strides` `=` `[` fact (`,` fact)* `]`)?
+               (`,` `align` `=` integer)? (`,` `space` `=` `host`)? `>`
+    axis   ::= (integer | `?`) letter
+    letter ::= (`L` | `S` | `B` | `N` | `H` | `D`) (`.o` | `.i`)?
+    fact   ::= letter `=` (integer | `?` (`mult` integer)?)
+    ```
+
+    The axes are L layer, S side (0 key, 1 value), B block, N token in the
+    block, H KV head, D channel, listed in this sequence. B, N and D are always
+    there. `order` gives the memory order from slowest to fastest axis and is
+    the listed sequence when it is left out. `strides` gives what is known about
+    strides that do not follow from the order: a constant, or a run-time value
+    (`?`), possibly a multiple of a constant. All counts are in elements.
+
+    `align` is the alignment of the base in bytes, 16 when it is left out.
+    `space` is where the cache lives: in the memory of the target, or in pinned
+    host memory.
+
+    Tokens are separated by blanks, as `0x16N` would be a hexadecimal number.
+
+    Constraints:
+      * `layout_c1` axes are listed once each, in the sequence L S B N H D
+      * `layout_c2` B, N and D are present
+      * `layout_c3` extents are between 1 and 2^40
+      * `layout_c4` the order is a permutation of the axes
+      * `layout_c5` strides are between 1 and 2^40, and no axis overlaps the
+        faster ones
+      * `layout_c6` the alignment is a power of two of at most 4096
+      * `cache_c1` the element type is f16, bf16 or f32
+      * `cache_c2` the extents of S, N, H and D are constants, and S is 1 or 2
+      * `cache_c3` the alignment is at least the size of an element
+
+    Examples:
+
+    ```mlir
+    // Keys and values of one layer, each packed, tokens before heads.
+    !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+    // One buffer for all layers; a block of all layers is one run.
+    !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16, order = [B, L, S, N, H, D]>
+    // The block stride is known at run time only.
+    !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [B = ? mult 16]>
+    ```
+  }];
+  let parameters = (ins KVCache_LayoutParameter:$layout,
+                        "::mlir::Type":$elementType,
+                        "::kvcache::MemorySpace":$space);
+  let extraClassDeclaration = [{
+    /// The alignment of the base that a type has when it does not say one.
+    static constexpr int64_t kDefaultAlign = 16;
+
+    int64_t getElementBytes() const;
+    /// The number of row tensors that a write of one token takes: one per
+    /// side, or one if the cache has no side axis.
+    int64_t getNumSides() const;
+    /// The shape of the part of a row that one token writes, [H, D] or [D].
+    ::llvm::SmallVector<int64_t> getRowShape() const;
+    /// The memref that stands for the cache once it is lowered: its dimensions
+    /// are the axes as listed.
+    ::mlir::MemRefType getMemRefType() const;
+  }];
+}
+
+def KVCache_SlotsType : KVCache_Type<"Slots", "slots"> {
+  let summary = "the rows of a cache that a list of tokens goes to";
+  let description = [{
+    ```
+    slots ::= `!kvcache.slots` `<` (integer | `?`) `T` `x` (`i32` | `i64`) `,`
+              `rows_per_block` `=` integer `,` `pad` `=` padding `>`
+    ```
+
+    Slot `s` is token `s % rows_per_block` of block `s / rows_per_block`. The
+    number is signed. What padding entries look like, and what a write does with
+    them, belongs to the type:
+
+    | `pad`               | negative slots | slots past the last block |
+    |---------------------|----------------|---------------------------|
+    | `skip_negative`     | skipped        | not allowed               |
+    | `skip_out_of_range` | skipped        | skipped                   |
+    | `none`              | not allowed    | not allowed               |
+
+    An entry that is not allowed is an error of the caller. It never writes
+    outside of the cache: such rows are dropped.
+
+    Constraints:
+      * `slots_c1` the element type is i32 or i64
+      * `slots_c2` the number of tokens is a run-time value or not negative
+      * `slots_c3` `rows_per_block` is between 1 and 2^40
+
+    Example:
+
+    ```mlir
+    !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+    ```
+  }];
+  let parameters = (ins "int64_t":$count, "::mlir::IntegerType":$elementType,
+                        "int64_t":$rowsPerBlock, "::kvcache::Padding":$pad);
+  let extraClassDeclaration = [{
+    ::mlir::MemRefType getMemRefType() const;
+  }];
+}
+
+// Operand and result constraints. They are not the types themselves, as those
+// would be printed without their name.
+def KVCache_AnyCache
+    : Type<CPred<"::llvm::isa<::kvcache::CacheType>($_self)">, "cache",
+           "::kvcache::CacheType">;
+def KVCache_AnySlots
+    : Type<CPred<"::llvm::isa<::kvcache::SlotsType>($_self)">, "slots",
+           "::kvcache::SlotsType">;
+
+#endif // KVCACHE_IR_TYPES_TD

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The named pipelines, the same from C++ and from the command line. Each is a
+// phase that stops at IR that can be read:
+//
+//   kvcache-bufferize   tensors become memrefs, results become arguments
+//   kvcache-to-cpu      bufferized kvcache IR -> LLVM dialect, CPU code
+//   kvcache-to-kernels  bufferized kvcache IR -> gpu.module and launches
+//   kvcache-to-nvvm     bufferized kvcache IR -> LLVM dialect with PTX or cubin
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_PIPELINES_PIPELINES_H
+#define KVCACHE_PIPELINES_PIPELINES_H
+
+#include "mlir/Pass/PassOptions.h"
+
+#include <string>
+
+namespace mlir {
+class OpPassManager;
+} // namespace mlir
+
+namespace kvcache {
+
+struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
+  Option<std::string> chip{
+      *this, "chip",
+      llvm::cl::desc("What the kernels are compiled for: sm_80, sm_90a, ..."),
+      llvm::cl::init("sm_90a")};
+  Option<std::string> image{
+      *this, "image",
+      llvm::cl::desc("What is embedded: ptx, cubin (needs ptxas), or auto, "
+                     "which is cubin where ptxas is found"),
+      llvm::cl::init("auto")};
+};
+
+void buildBufferizePipeline(mlir::OpPassManager &pm);
+void buildCpuPipeline(mlir::OpPassManager &pm);
+void buildKernelsPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
+void buildNvvmPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
+
+void registerPipelines();
+
+} // namespace kvcache
+
+#endif // KVCACHE_PIPELINES_PIPELINES_H

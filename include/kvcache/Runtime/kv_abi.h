@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * What every artefact of kv-compile shares: tensors, error codes, version. The
+ * header that is written beside a library contains this text.
+ *
+ * A function of a program is called as
+ *
+ *   int32_t kv1_NAME(DLTensor *arg0, ..., void *workspace,
+ *                    int64_t workspace_bytes, void *stream);
+ *
+ * with one DLTensor per tensor argument, an int64_t or double per scalar. The
+ * caller owns everything. Nothing is written unless all checks pass. The
+ * stream is a cudaStream_t for an artefact that runs on a GPU, and is not used
+ * otherwise. The message of the last error in a thread is given by
+ * kv1_LIBRARY_last_error(). docs/abi.md has the rules in full.
+ */
+
+#ifndef KV_ABI_H
+#define KV_ABI_H
+
+#include <stdint.h>
+
+#define KV_ABI_VERSION 1
+
+/* The structs of DLPack. Include dlpack.h first if a file uses both. */
+#ifndef DLPACK_DLPACK_H_
+typedef struct {
+  int32_t device_type;
+  int32_t device_id;
+} DLDevice;
+
+typedef struct {
+  uint8_t code;
+  uint8_t bits;
+  uint16_t lanes;
+} DLDataType;
+
+typedef struct {
+  void *data;
+  DLDevice device;
+  int32_t ndim;
+  DLDataType dtype;
+  int64_t *shape;
+  int64_t *strides; /* in elements; null: compact, last dimension fastest */
+  uint64_t byte_offset;
+} DLTensor;
+
+enum {
+  kDLCPU = 1,
+  kDLCUDA = 2,
+  kDLCUDAHost = 3,
+  kDLCUDAManaged = 13,
+};
+enum {
+  kDLInt = 0,
+  kDLUInt = 1,
+  kDLFloat = 2,
+  kDLBfloat = 4,
+};
+#endif
+
+/* What a call returns. New codes are added at the end. */
+enum {
+  KV_OK = 0,
+  KV_ERROR_NULL = 1,      /* a null pointer where there must be one */
+  KV_ERROR_TYPE = 2,      /* element type */
+  KV_ERROR_SHAPE = 3,     /* number of dimensions, extents */
+  KV_ERROR_STRIDE = 4,    /* strides */
+  KV_ERROR_ALIGNMENT = 5, /* address */
+  KV_ERROR_DEVICE = 6,    /* device of a tensor */
+  KV_ERROR_WORKSPACE = 7, /* workspace missing or too small */
+  KV_ERROR_BOUNDS = 8,    /* a view leaves its buffer */
+  KV_ERROR_CPU = 9,       /* compiled for another CPU */
+  KV_ERROR_CUDA = 10,     /* no driver, no device, or an error of the driver */
+  KV_ERROR_ARGUMENTS = 11 /* number or kind of arguments (TVM-FFI) */
+};
+
+#endif /* KV_ABI_H */

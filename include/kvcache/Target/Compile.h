@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// From a module of kvcache IR to an artefact. kv-compile is a command line
+// around this.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_TARGET_COMPILE_H
+#define KVCACHE_TARGET_COMPILE_H
+
+#include "kvcache/Target/EntryPoints.h"
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/OwningOpRef.h"
+
+#include <memory>
+#include <string>
+
+namespace llvm {
+class LLVMContext;
+class Module;
+} // namespace llvm
+
+namespace kvcache {
+
+struct CompileOptions {
+  /// `cpu`, or a GPU architecture such as `sm_90a`.
+  std::string target = "cpu";
+  /// What host code is compiled for: an LLVM CPU name, or `native`.
+  std::string cpu = "x86-64-v3";
+  /// `auto`, `ptx` or `cubin`: what a GPU artefact carries.
+  std::string image = "auto";
+  /// A C identifier.
+  std::string libraryName = "program";
+
+  bool isGpu() const { return target != "cpu"; }
+};
+
+/// A module on its way to an artefact. Each step fails with a diagnostic on
+/// the MLIR module.
+class Compilation {
+public:
+  Compilation(mlir::ModuleOp module, CompileOptions options);
+  ~Compilation();
+
+  /// Bufferized IR, and the signatures of its functions.
+  mlir::LogicalResult bufferize();
+  /// The LLVM dialect; for a GPU with kernels compiled and embedded.
+  mlir::LogicalResult lower();
+  /// LLVM IR with entry points, optimized.
+  mlir::LogicalResult translate();
+
+  /// The text of the embedded PTX, or the bytes of the cubin, after `lower`.
+  llvm::StringRef deviceImage() const { return image; }
+  bool deviceImageIsCubin() const { return imageIsCubin; }
+  llvm::Module &llvmModule() { return *llvmIR; }
+  const LibraryInfo &library() const { return info; }
+  llvm::ArrayRef<FunctionSignature> functions() const { return signatures; }
+
+  /// An object file, after `translate`.
+  mlir::LogicalResult writeObject(llvm::StringRef path);
+  /// A shared library with the run time in it, after `translate`.
+  mlir::LogicalResult linkLibrary(llvm::StringRef path);
+
+private:
+  mlir::LogicalResult refuseOtherCompute();
+  mlir::LogicalResult emitError(const llvm::Twine &message);
+
+  mlir::ModuleOp module;
+  CompileOptions options;
+  LibraryInfo info;
+  std::vector<FunctionSignature> signatures;
+  std::string image;
+  bool imageIsCubin = false;
+  std::unique_ptr<llvm::LLVMContext> llvmContext;
+  std::unique_ptr<llvm::Module> llvmIR;
+  struct Machine;
+  std::unique_ptr<Machine> machine;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_TARGET_COMPILE_H

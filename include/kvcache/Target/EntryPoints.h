@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_TARGET_ENTRYPOINTS_H
+#define KVCACHE_TARGET_ENTRYPOINTS_H
+
+#include "kvcache/Target/Signature.h"
+
+namespace llvm {
+class Module;
+} // namespace llvm
+
+namespace kvcache {
+
+struct LibraryInfo {
+  /// A C identifier; part of the symbols that belong to the library as a whole.
+  std::string name;
+  /// What the code was compiled for, as written on the command line.
+  std::string target, cpu;
+  /// The x86-64 microarchitecture level that host code needs.
+  int cpuLevel = 1;
+};
+
+/// Adds the functions that callers see to a module of lowered code:
+///
+///   kv1_NAME, kv1_NAME_workspace_size      the C ABI (kv_abi.h)
+///   __tvm_ffi_NAME                         the convention of TVM-FFI
+///   kv1_LIBRARY_last_error, kv1_LIBRARY_manifest
+///
+/// and hides everything else.
+void addEntryPoints(llvm::Module &module, const LibraryInfo &library,
+                    llvm::ArrayRef<FunctionSignature> signatures);
+
+/// The C header of a library.
+std::string writeHeader(const LibraryInfo &library,
+                        llvm::ArrayRef<FunctionSignature> signatures);
+
+/// The manifest of a library, JSON: what an engine may ask of it.
+std::string writeManifest(const LibraryInfo &library,
+                          llvm::ArrayRef<FunctionSignature> signatures);
+
+} // namespace kvcache
+
+#endif // KVCACHE_TARGET_ENTRYPOINTS_H

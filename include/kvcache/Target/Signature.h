@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a caller has to know of a compiled function, as data. The checks of the
+// entry function, the C header and the manifest are all written from it.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_TARGET_SIGNATURE_H
+#define KVCACHE_TARGET_SIGNATURE_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Support/LLVM.h"
+
+#include <string>
+#include <vector>
+
+namespace kvcache {
+
+/// One dimension of a tensor argument.
+struct DimRule {
+  enum class Stride { Constant, Compact, Multiple };
+  int64_t extent = -1; ///< -1: any
+  int symbol = -1;     ///< dimensions with one symbol are equal
+  Stride stride = Stride::Compact;
+  int64_t value = 0;   ///< of a constant or multiple
+  int next = -1;       ///< the next faster dimension
+};
+
+struct ArgumentSignature {
+  enum class Kind { Tensor, Int, Float };
+  enum class Device { Cpu, Cuda };
+  std::string name;
+  Kind kind = Kind::Tensor;
+  /// The element type as in MLIR: `bf16`, `i64`; `f64`, `i64` of scalars.
+  std::string elementType;
+  unsigned elementBits = 64;
+  std::vector<DimRule> dims;
+  int64_t align = 1; ///< bytes
+  Device device = Device::Cpu;
+  bool isWritten = false;
+  /// The type as written, for people and for engines that know the dialect.
+  std::string type;
+
+  /// Words of the frame that the run time fills.
+  unsigned frameWords() const {
+    return kind == Kind::Tensor ? 3 + 2 * dims.size() : 1;
+  }
+};
+
+struct FunctionSignature {
+  std::string name;
+  std::vector<ArgumentSignature> arguments;
+  unsigned numSymbols = 0;
+};
+
+/// The signatures of the public functions of a bufferized module. Fails with a
+/// diagnostic where a function cannot be called from outside, or relies on
+/// something that an entry function cannot check.
+mlir::FailureOr<std::vector<FunctionSignature>>
+describeFunctions(mlir::ModuleOp module, ArgumentSignature::Device device);
+
+} // namespace kvcache
+
+#endif // KVCACHE_TARGET_SIGNATURE_H

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Passes from kvcache IR to kvcache IR.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_TRANSFORMS_PASSES_H
+#define KVCACHE_TRANSFORMS_PASSES_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace kvcache {
+
+/// What is put behind the name of a function to name its workspace function.
+inline constexpr llvm::StringLiteral kWorkspaceSizeSuffix = ".workspace_size";
+
+#define GEN_PASS_DECL
+#include "kvcache/Transforms/Passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "kvcache/Transforms/Passes.h.inc"
+
+} // namespace kvcache
+
+#endif // KVCACHE_TRANSFORMS_PASSES_H

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_TRANSFORMS_PASSES_TD
+#define KVCACHE_TRANSFORMS_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def OutlineWorkspaceSize
+    : Pass<"kvcache-outline-workspace-size", "mlir::ModuleOp"> {
+  let summary = "Add a function that says how much workspace a call needs";
+  let description = [{
+    Contract in: bufferized functions. Contract out: for each public function
+    `@f` there is a private function `@f.workspace_size` with the same arguments
+    that gives the bytes of all buffers that a call of `@f` allocates. It reads
+    extents of arguments and nothing else, so it can be asked before there is
+    any data.
+
+    A buffer whose size depends on data, or that is allocated in a loop, is an
+    error: its size has no upper bound that a caller could provide.
+
+    Before:
+
+    ```mlir
+    func.func @f(%x: memref<?xi64>) {
+      %n = memref.dim %x, %c0 : memref<?xi64>
+      %copy = memref.alloc(%n) : memref<?xi64>
+      ...
+    ```
+
+    After, in addition: `func.func private @f.workspace_size(memref<?xi64>) ->
+    i64`, which gives 8 * n, rounded up to 256.
+  }];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::func::FuncDialect"];
+}
+
+#endif // KVCACHE_TRANSFORMS_PASSES_TD

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the lowerings to the CPU and to a GPU share: caches become memrefs, and
+// writes of rows are cut into accesses. All arithmetic on layouts is asked of
+// `Layout`; here it only becomes IR.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_COMMON_CACHELOWERING_H
+#define KVCACHE_LIB_CONVERSION_COMMON_CACHELOWERING_H
+
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Transforms/DialectConversion.h"
+
+namespace kvcache {
+
+/// Caches and slots become memrefs, everything else stays.
+class CacheTypeConverter : public mlir::TypeConverter {
+public:
+  CacheTypeConverter();
+};
+
+/// `view`, `make_slots`, and the boundaries of functions and regions: the same
+/// on every target.
+void populateCommonPatterns(mlir::TypeConverter &converter,
+                            mlir::RewritePatternSet &patterns,
+                            mlir::ConversionTarget &target);
+
+/// A lowered cache taken apart: the first element, and for each listed axis
+/// the extent and the stride, constants where the layout knows them.
+struct CacheParts {
+  CacheParts(mlir::OpBuilder &builder, mlir::Location loc, CacheType type,
+             mlir::Value memref);
+
+  CacheType type;
+  mlir::Value buffer; ///< memref<elem>, the allocation's aligned pointer
+  mlir::Value offset; ///< of the first element
+  llvm::SmallVector<mlir::Value> extents;
+  llvm::SmallVector<mlir::Value> strides;
+
+  mlir::Value extent(AxisKind kind) const;
+  mlir::Value stride(AxisKind kind) const;
+  /// The number of slots, B * N.
+  mlir::Value numSlots(mlir::OpBuilder &builder, mlir::Location loc) const;
+};
+
+/// How a write of rows is cut: a row is `pieces` runs of `run` elements; piece
+/// p is decomposed over `axes`, slowest first.
+struct RowPlan {
+  struct PieceAxis {
+    unsigned index;    ///< in the listing of the cache
+    int64_t extent;
+    int64_t rowStride; ///< in a packed row
+  };
+  explicit RowPlan(CacheType type);
+
+  Run run;
+  int64_t pieces = 1;
+  int64_t rowElements = 1;
+  llvm::SmallVector<PieceAxis> axes;
+};
+
+/// The alignment in bytes of the first element of each row of a memref, as far
+/// as it is known: 16 at most. Entry functions check what this assumes of
+/// arguments.
+int64_t knownRowAlignment(mlir::Value memref);
+/// What an argument of a function promises: its `kvcache.align`, or by its type
+/// the largest power of two of at most 16 that divides the bytes of a row.
+int64_t argumentAlignment(mlir::FunctionOpInterface function, unsigned index,
+                          mlir::MemRefType type);
+
+/// The number of tokens that a write of rows covers. It is the length of the
+/// slots; if another operand is shorter, nothing past it is touched.
+mlir::Value emitRowCount(mlir::OpBuilder &builder, mlir::Location loc,
+                         mlir::ValueRange rows, mlir::Value slots);
+
+mlir::Value indexConstant(mlir::OpBuilder &builder, mlir::Location loc,
+                          int64_t value);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_COMMON_CACHELOWERING_H

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// index_copy: rows go to their slots, all sides in one launch.
+//
+// A row is cut into accesses of the widest width that the facts prove. A block
+// of threads covers whole rows, or part of one long row; a thread keeps one
+// access of a few rows in flight. Loads of rows do not wait for slots, and are
+// not guarded (past the end they repeat the last row), so that they go out
+// together; only the stores depend on the slot.
+//
+// docs/kernels/index_copy.md has the measurements behind the schedules.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "Kernels/KernelBuilder.h"
+#include "Patterns.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Remarks.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// One way to spread the work over threads.
+struct CopySchedule {
+  StringLiteral name;
+  /// Used from this number of tokens on.
+  int64_t minTokens;
+  /// Rows of each side that a thread has in flight.
+  int64_t rowsInFlight;
+  /// Whether a thread moves all sides of a row; else each side has its own
+  /// blocks, and the sides are written one after the other.
+  bool allSides;
+};
+
+/// From the most tokens to the fewest.
+constexpr CopySchedule kSchedules[] = {
+    {"stream", 16384, 1, false},
+    {"batch", 256, 2, true},
+    {"few", 0, 1, true},
+};
+
+/// Threads of a block that are asked for; a block covers whole rows.
+constexpr int64_t kThreads = 128;
+
+/// What is known of an op before a kernel is built.
+struct CopyFacts {
+  CopyFacts(IndexCopyOp op, ValueRange rows)
+      : type(op.getCache().getType()), slotsType(op.getSlots().getType()),
+        layout(type.getLayout()), plan(type),
+        elementBytes(type.getElementBytes()) {
+    width = layout.accessBytes(plan.run, elementBytes);
+    for (Value row : rows) {
+      width = std::min(width, knownRowAlignment(row));
+      SmallVector<int64_t> strides;
+      int64_t offset;
+      LogicalResult strided =
+          cast<MemRefType>(row.getType()).getStridesAndOffset(strides, offset);
+      assert(succeeded(strided) && "checked by the verifier");
+      (void)strided;
+      bool constant = ShapedType::isStatic(strides[0]);
+      rowStrides.push_back(constant ? std::optional(strides[0]) : std::nullopt);
+      if (constant)
+        width = powerOfTwoDivisor(strides[0] * elementBytes, width);
+    }
+    accesses = plan.rowElements * elementBytes / width;
+    rowsPerBlock = std::max<int64_t>(1, kThreads / accesses);
+    threads = std::min(rowsPerBlock * accesses, kThreads);
+    parts = (accesses + threads - 1) / threads;
+    if (parts > 1)
+      rowsPerBlock = 1;
+  }
+
+  CacheType type;
+  SlotsType slotsType;
+  const Layout &layout;
+  RowPlan plan;
+  int64_t elementBytes;
+  int64_t width;        ///< bytes of one access
+  int64_t accesses;     ///< of one row
+  int64_t rowsPerBlock; ///< 1 if a row takes several blocks
+  int64_t threads;
+  int64_t parts;        ///< blocks that share a row
+  SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
+};
+
+/// A stride in bytes: a constant, or a parameter that holds it in elements.
+struct StrideSource {
+  std::optional<int64_t> constant;
+  unsigned parameter = 0;
+};
+
+struct CopyParameters {
+  SmallVector<unsigned> from, to;
+  unsigned slots, count, capacity;
+  SmallVector<StrideSource> rowStrides; ///< per side
+  SmallVector<StrideSource> strides;    ///< per listed axis
+};
+
+class CopyKernel {
+public:
+  CopyKernel(const CopyFacts &facts, const CopyParameters &parameters,
+             const CopySchedule &schedule, ModuleOp module, Location loc,
+             ArrayRef<Type> types)
+      : facts(facts), parameters(parameters), schedule(schedule),
+        k(module, loc, ("index_copy_" + schedule.name).str(), types,
+          facts.threads) {}
+
+  SymbolRefAttr build() {
+    Value thread = k.threadX();
+    int64_t sides = parameters.from.size();
+    Value part = k.blockY();
+    SmallVector<Value> from, to;
+    SmallVector<StrideSource> rowStrides;
+    if (schedule.allSides || sides == 1) {
+      for (int64_t s = 0; s < sides; ++s) {
+        from.push_back(k.parameter(parameters.from[s]));
+        to.push_back(k.parameter(parameters.to[s]));
+      }
+      rowStrides = parameters.rowStrides;
+    } else {
+      // Blocks are started in order of y, so one side is written after the
+      // other.
+      Value first = k.ult(part, k.i32(facts.parts));
+      part = facts.parts == 1 ? k.i32(0) : k.urem(part, facts.parts);
+      auto pick = [&](ArrayRef<unsigned> of) {
+        return k.select(first, k.parameter(of[0]), k.parameter(of[1]));
+      };
+      from = {pick(parameters.from)};
+      to = {pick(parameters.to)};
+      rowStride = k.select(first, stride(parameters.rowStrides[0]),
+                           stride(parameters.rowStrides[1]));
+      rowStrides = {parameters.rowStrides[0]};
+    }
+
+    // The access of this thread, and its row within the block.
+    Value access = thread, rowInBlock = k.i32(0);
+    Value inRow;
+    if (facts.parts > 1) {
+      access = k.add(thread, k.mul(part, k.i32(facts.threads)));
+      if (facts.accesses % facts.threads) {
+        inRow = k.ult(access, k.i32(facts.accesses));
+        access = k.select(inRow, access, k.i32(facts.accesses - 1));
+      }
+    } else if (facts.rowsPerBlock > 1) {
+      rowInBlock = k.udiv(thread, facts.accesses);
+      access = k.urem(thread, facts.accesses);
+    }
+    Value fromAccess = k.widen(k.mul(access, k.i32(facts.width)));
+    Value toAccess = cacheOffset(access);
+
+    int64_t rows = schedule.rowsInFlight;
+    Value first = k.add(
+        k.mul(k.widen(k.blockX()), k.i64(facts.rowsPerBlock * rows)),
+        k.widen(rowInBlock));
+    Value count = k.parameter(parameters.count);
+    Value last = k.add(count, k.i64(-1));
+    SmallVector<Value> inRange, slots;
+    SmallVector<SmallVector<Value>> loaded(rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      Value token = k.add(first, k.i64(r * facts.rowsPerBlock));
+      inRange.push_back(k.ult(token, count));
+      token = k.select(inRange.back(), token, last);
+      slots.push_back(loadSlot(token));
+      for (auto [s, pointer] : llvm::enumerate(from)) {
+        Value step = rowStride ? rowStride : stride(rowStrides[s]);
+        Value at = k.add(k.mul(token, step), fromAccess);
+        loaded[r].push_back(k.load(k.byteOffset(pointer, at), facts.width));
+      }
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      // Unsigned: one comparison drops negative slots and those past the last
+      // block.
+      Value live = k.ult(slots[r], k.parameter(parameters.capacity));
+      live = both(live, inRange[r]);
+      if (inRow)
+        live = both(live, inRow);
+      k.ifThen(live, [&] {
+        Value at = k.add(slotOffset(slots[r]), toAccess);
+        for (auto [s, pointer] : llvm::enumerate(to))
+          k.store(loaded[r][s], k.byteOffset(pointer, at), facts.width);
+      });
+    }
+    k.finish();
+    return k.symbol();
+  }
+
+private:
+  Value both(Value a, Value b) {
+    return arith::AndIOp::create(k.builder, k.loc, a, b);
+  }
+
+  /// In bytes.
+  Value stride(const StrideSource &source) {
+    if (source.constant)
+      return k.i64(*source.constant * facts.elementBytes);
+    return k.mul(k.parameter(source.parameter), k.i64(facts.elementBytes));
+  }
+
+  Value loadSlot(Value token) {
+    Type type = facts.slotsType.getElementType();
+    int64_t bytes = type.getIntOrFloatBitWidth() / 8;
+    Value address = k.byteOffset(k.parameter(parameters.slots),
+                                 k.mul(token, k.i64(bytes)));
+    Value slot = k.loadScalar(address, type);
+    if (bytes == 8)
+      return slot;
+    return arith::ExtSIOp::create(k.builder, k.loc, k.builder.getI64Type(),
+                                  slot);
+  }
+
+  /// Where access number `access` of a row lies, in bytes from the start of
+  /// its slot.
+  Value cacheOffset(Value access) {
+    int64_t perRun = facts.plan.run.elements * facts.elementBytes / facts.width;
+    if (facts.plan.axes.empty())
+      return k.widen(k.mul(access, k.i32(facts.width)));
+    Value piece = k.udiv(access, perRun);
+    Value inRun = k.mul(k.urem(access, perRun), k.i32(facts.width));
+    Value offset = k.widen(inRun);
+    for (const RowPlan::PieceAxis &axis : llvm::reverse(facts.plan.axes)) {
+      bool slowest = &axis == facts.plan.axes.begin();
+      Value index = slowest ? piece : k.urem(piece, axis.extent);
+      if (!slowest)
+        piece = k.udiv(piece, axis.extent);
+      offset = k.add(offset, k.mul(k.widen(index),
+                                   stride(parameters.strides[axis.index])));
+    }
+    return offset;
+  }
+
+  /// The start of a slot, in bytes: 64 bits for the block, and no division
+  /// where slots are rows of one array.
+  Value slotOffset(Value slot) {
+    const Layout &layout = facts.layout;
+    auto strideOf = [&](AxisKind kind) {
+      return stride(parameters.strides[*layout.find(kind)]);
+    };
+    if (layout.isFlat())
+      return k.mul(slot, strideOf(AxisKind::Token));
+    int64_t tokens = layout.extent(AxisKind::Token);
+    return k.add(k.mul(k.udiv(slot, tokens), strideOf(AxisKind::Block)),
+                 k.mul(k.urem(slot, tokens), strideOf(AxisKind::Token)));
+  }
+
+  const CopyFacts &facts;
+  const CopyParameters &parameters;
+  const CopySchedule &schedule;
+  KernelBuilder k;
+  /// With a block per side: the stride of that side's rows.
+  Value rowStride;
+};
+
+struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
+  using OpConversionPattern::OpConversionPattern;
+
+  LogicalResult
+  matchAndRewrite(IndexCopyOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getRows().getTypes(), llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "the rows are still tensors");
+    Location loc = op.getLoc();
+    CopyFacts facts(op, adaptor.getRows());
+    KernelOperands operands(rewriter, loc);
+    CopyParameters parameters =
+        collect(rewriter, loc, facts, adaptor, operands);
+    Value count =
+        emitRowCount(rewriter, loc, adaptor.getRows(), adaptor.getSlots());
+    parameters.count = operands.addIndex(count);
+    emitSchedules(rewriter, op, facts, parameters, operands, count,
+                  kSchedules);
+    emitRemark(op, facts);
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+private:
+  static void emitRemark(IndexCopyOp op, const CopyFacts &facts) {
+    std::string text =
+        llvm::formatv("rows of {0} bytes in runs of {1}, accesses of {2} "
+                      "bytes, {3} addressing",
+                      facts.plan.rowElements * facts.elementBytes,
+                      facts.plan.run.elements * facts.elementBytes, facts.width,
+                      facts.layout.isFlat() ? "flat" : "block and offset");
+    auto options =
+        remark::RemarkOpts::name("index-copy").category("kvcache");
+    remark::analysis(op.getLoc(), options) << text;
+  }
+
+  static CopyParameters collect(OpBuilder &builder, Location loc,
+                                const CopyFacts &facts, OpAdaptor adaptor,
+                                KernelOperands &operands) {
+    CopyParameters parameters;
+    auto strideSource = [&](std::optional<int64_t> constant, Value value) {
+      StrideSource source{constant};
+      if (!constant)
+        source.parameter = operands.addIndex(value);
+      return source;
+    };
+    for (auto [side, row] : llvm::enumerate(adaptor.getRows())) {
+      auto metadata =
+          memref::ExtractStridedMetadataOp::create(builder, loc, row);
+      parameters.from.push_back(
+          operands.addPointer(row, metadata.getOffset()));
+      parameters.rowStrides.push_back(
+          strideSource(facts.rowStrides[side], metadata.getStrides()[0]));
+    }
+    CacheParts cache(builder, loc, facts.type, adaptor.getCache());
+    for (int64_t side = 0, e = adaptor.getRows().size(); side < e; ++side) {
+      Value offset = cache.offset;
+      if (side)
+        offset = builder.createOrFold<arith::AddIOp>(
+            loc, offset, cache.stride(AxisKind::Side));
+      parameters.to.push_back(operands.addPointer(cache.buffer, offset));
+    }
+    Value zero = indexConstant(builder, loc, 0);
+    parameters.slots = operands.addPointer(adaptor.getSlots(), zero);
+    parameters.capacity = operands.addIndex(cache.numSlots(builder, loc));
+    for (unsigned i = 0; i < facts.layout.rank(); ++i) {
+      AxisKind kind = facts.layout.dim(i).axis.kind;
+      bool used = kind != AxisKind::Side && kind != AxisKind::Layer;
+      parameters.strides.push_back(
+          used ? strideSource(facts.layout.stride(i), cache.strides[i])
+               : StrideSource{0});
+    }
+    return parameters;
+  }
+
+  /// The schedules from the most tokens to the fewest, each in the else branch
+  /// of the one before.
+  static void emitSchedules(OpBuilder &builder, IndexCopyOp op,
+                            const CopyFacts &facts,
+                            const CopyParameters &parameters,
+                            const KernelOperands &operands, Value count,
+                            ArrayRef<CopySchedule> schedules) {
+    Location loc = op.getLoc();
+    const CopySchedule &schedule = schedules.front();
+    SymbolRefAttr kernel =
+        CopyKernel(facts, parameters, schedule,
+                   op->getParentOfType<ModuleOp>(), loc, operands.types())
+            .build();
+    bool isLast = schedules.size() == 1;
+    Value from =
+        indexConstant(builder, loc, std::max<int64_t>(1, schedule.minTokens));
+    Value chosen = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::sge, count, from);
+    auto branch = scf::IfOp::create(builder, loc, chosen, /*else=*/!isLast);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    Value perBlock = indexConstant(
+        builder, loc, facts.rowsPerBlock * schedule.rowsInFlight);
+    Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);
+    int64_t sides = schedule.allSides ? 1 : parameters.from.size();
+    Value gridY = indexConstant(builder, loc, sides * facts.parts);
+    emitLaunch(builder, loc, kernel, gridX, gridY, facts.threads, operands);
+    if (isLast)
+      return;
+    builder.setInsertionPointToStart(branch.elseBlock());
+    emitSchedules(builder, op, facts, parameters, operands, count,
+                  schedules.drop_front());
+  }
+};
+
+} // namespace
+
+void kvcache::populateIndexCopyToGPU(TypeConverter &converter,
+                                     RewritePatternSet &patterns) {
+  patterns.add<IndexCopyOpLowering>(converter, patterns.getContext());
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/Conversion/Passes.h"
+
+#include "../Common/CacheLowering.h"
+#include "Patterns.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_CONVERTKVCACHETOGPU
+#include "kvcache/Conversion/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+struct ConvertKVCacheToGPU
+    : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
+  void runOnOperation() override {
+    CacheTypeConverter converter;
+    RewritePatternSet patterns(&getContext());
+    ConversionTarget target(getContext());
+    populateCommonPatterns(converter, patterns, target);
+    populateIndexCopyToGPU(converter, patterns);
+    // Kernels are built whole and hold no cache.
+    target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
+    target.addLegalDialect<gpu::GPUDialect>();
+    if (failed(applyPartialConversion(getOperation(), target,
+                                      std::move(patterns))))
+      signalPassFailure();
+  }
+};
+} // namespace

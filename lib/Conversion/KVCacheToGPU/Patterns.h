@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// One function per file of this folder.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
+#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
+
+namespace mlir {
+class RewritePatternSet;
+class TypeConverter;
+} // namespace mlir
+
+namespace kvcache {
+void populateIndexCopyToGPU(mlir::TypeConverter &converter,
+                            mlir::RewritePatternSet &patterns);
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H

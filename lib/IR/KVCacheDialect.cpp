@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Transforms/InliningUtils.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+#include "kvcache/IR/KVCacheDialect.cpp.inc"
+#include "kvcache/IR/KVCacheEnums.cpp.inc"
+
+namespace {
+/// Without it `inline` refuses every function that holds one of our ops.
+struct KVCacheInliner : DialectInlinerInterface {
+  using DialectInlinerInterface::DialectInlinerInterface;
+  bool isLegalToInline(Operation *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+  bool isLegalToInline(Region *, Region *, bool, IRMapping &) const final {
+    return true;
+  }
+};
+
+/// Types are long; they are printed behind names such as `!kv_hnd`.
+struct KVCacheAsm : OpAsmDialectInterface {
+  using OpAsmDialectInterface::OpAsmDialectInterface;
+  AliasResult getAlias(Type type, raw_ostream &os) const final {
+    if (isa<SlotsType>(type)) {
+      os << "kv_slots";
+      return AliasResult::OverridableAlias;
+    }
+    auto cache = dyn_cast<CacheType>(type);
+    if (!cache)
+      return AliasResult::NoAlias;
+    const Layout &layout = cache.getLayout();
+    os << "kv";
+    if (layout.has(AxisKind::Layer))
+      os << "_cross";
+    // Heads before tokens, tokens before heads, or something else.
+    std::string tail;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      AxisKind kind = layout.dim(layout.orderAt(i)).axis.kind;
+      if (kind == AxisKind::Token || kind == AxisKind::Head ||
+          kind == AxisKind::Channel)
+        tail += llvm::toLower(layout.dim(layout.orderAt(i)).axis.str()[0]);
+    }
+    os << "_" << tail;
+    if (!layout.isCompact())
+      os << "_strided";
+    return AliasResult::OverridableAlias;
+  }
+};
+} // namespace
+
+void KVCacheDialect::initialize() {
+  registerTypes();
+  addOperations<
+#define GET_OP_LIST
+#include "kvcache/IR/KVCacheOps.cpp.inc"
+      >();
+  addInterfaces<KVCacheAsm, KVCacheInliner>();
+}
+
+LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
+                                                       NamedAttribute attr) {
+  return op->emitError() << "attribute '" << attr.getName()
+                         << "' is not known for an operation";
+}
+
+LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op,
+                                                       unsigned, unsigned index,
+                                                       NamedAttribute attr) {
+  if (attr.getName() == kNameAttr) {
+    auto name = dyn_cast<StringAttr>(attr.getValue());
+    if (!name || name.empty())
+      return op->emitError() << "'kvcache.name' of argument #" << index
+                             << " is expected to be a string, got "
+                             << attr.getValue();
+    return success();
+  }
+  if (attr.getName() == kAlignAttr) {
+    auto align = dyn_cast<IntegerAttr>(attr.getValue());
+    if (!align || align.getInt() < 1 || align.getInt() > 4096 ||
+        (align.getInt() & (align.getInt() - 1)))
+      return op->emitError()
+             << "'kvcache.align' of argument #" << index
+             << " is expected to be a power of two of at most 4096, got "
+             << attr.getValue();
+    return success();
+  }
+  return op->emitError() << "attribute '" << attr.getName()
+                         << "' is not known for an argument; expected '"
+                         << kNameAttr << "' or '" << kAlignAttr << "'";
+}

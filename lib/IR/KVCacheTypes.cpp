@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+llvm::hash_code kvcache::hash_value(const Layout &layout) {
+  llvm::hash_code hash = llvm::hash_value(layout.align());
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    hash = llvm::hash_combine(hash, dim.axis.kind, dim.axis.part, dim.extent,
+                              dim.stride.kind, dim.stride.value,
+                              layout.orderAt(i));
+  }
+  return hash;
+}
+
+#define GET_TYPEDEF_CLASSES
+#include "kvcache/IR/KVCacheTypes.cpp.inc"
+
+void KVCacheDialect::registerTypes() {
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "kvcache/IR/KVCacheTypes.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Parsing of extents and letters
+//===----------------------------------------------------------------------===//
+
+/// A decimal number. The lexer takes `0x16N` for the hexadecimal number 0x16,
+/// which is never what was meant, so hexadecimal numbers are refused.
+static ParseResult parseDecimal(AsmParser &parser, int64_t &value) {
+  SMLoc loc = parser.getCurrentLocation();
+  const char *text = loc.getPointer();
+  if (text && text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
+    return parser.emitError(loc)
+           << "expected a decimal number; separate axes by blanks, as in "
+              "'2S x ?B x 16N x 8H x 128D x bf16'";
+  return parser.parseInteger(value);
+}
+
+/// `?` or a decimal number.
+static ParseResult parseExtent(AsmParser &parser, int64_t &extent) {
+  extent = kRunTime;
+  if (succeeded(parser.parseOptionalQuestion()))
+    return success();
+  SMLoc loc = parser.getCurrentLocation();
+  if (parseDecimal(parser, extent))
+    return failure();
+  if (extent < 0)
+    return parser.emitError(loc)
+           << "expected an extent of at least 1 or '?', got " << extent;
+  return success();
+}
+
+static ParseResult parseAxis(AsmParser &parser, Axis &axis) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef word;
+  if (parser.parseKeyword(&word))
+    return failure();
+  std::optional<Axis> parsed = Axis::parse(std::string_view(word));
+  if (!parsed)
+    return parser.emitError(loc)
+           << "expected an axis L, S, B, N, H or D, possibly with '.o' or "
+              "'.i', got '"
+           << word << "'";
+  axis = *parsed;
+  return success();
+}
+
+/// Whether the next token begins an extent. A number or `?` does, an element
+/// type does not.
+static bool atExtent(AsmParser &parser) {
+  const char *text = parser.getCurrentLocation().getPointer();
+  return text && (*text == '?' || *text == '-' || isdigit(*text));
+}
+
+//===----------------------------------------------------------------------===//
+// CacheType
+//===----------------------------------------------------------------------===//
+
+static ParseResult parseStrideFacts(AsmParser &parser,
+                                    SmallVectorImpl<LayoutDim> &dims) {
+  return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+    SMLoc loc = parser.getCurrentLocation();
+    Axis axis;
+    StrideFact fact;
+    if (parseAxis(parser, axis) || parser.parseEqual())
+      return failure();
+    if (succeeded(parser.parseOptionalQuestion())) {
+      fact = StrideFact::runTime();
+      if (succeeded(parser.parseOptionalKeyword("mult")) &&
+          parseDecimal(parser, fact.value))
+        return failure();
+    } else {
+      fact = StrideFact::constant(0);
+      if (parseDecimal(parser, fact.value))
+        return failure();
+    }
+    for (LayoutDim &dim : dims) {
+      if (dim.axis != axis)
+        continue;
+      if (dim.stride != StrideFact::compact()) {
+        parser.emitError(loc) << "the stride of " << axis.str()
+                              << " is given twice";
+        return failure();
+      }
+      dim.stride = fact;
+      return success();
+    }
+    parser.emitError(loc) << "the cache has no axis " << axis.str();
+    return failure();
+  });
+}
+
+Type CacheType::parse(AsmParser &parser) {
+  SMLoc loc = parser.getCurrentLocation();
+  SmallVector<LayoutDim> dims;
+  std::vector<Axis> order;
+  Type elementType;
+  int64_t align = kDefaultAlign;
+  MemorySpace space = MemorySpace::device;
+  if (parser.parseLess())
+    return {};
+  while (atExtent(parser)) {
+    LayoutDim dim;
+    if (parseExtent(parser, dim.extent) || parseAxis(parser, dim.axis) ||
+        parser.parseKeyword("x", " between axes"))
+      return {};
+    dims.push_back(dim);
+  }
+  if (parser.parseType(elementType))
+    return {};
+  SmallVector<StringRef> seen;
+  while (succeeded(parser.parseOptionalComma())) {
+    SMLoc keyLoc = parser.getCurrentLocation();
+    StringRef key;
+    if (parser.parseKeyword(&key) || parser.parseEqual())
+      return {};
+    if (llvm::is_contained(seen, key)) {
+      parser.emitError(keyLoc) << "'" << key << "' is given twice";
+      return {};
+    }
+    seen.push_back(key);
+    ParseResult result = success();
+    if (key == "order") {
+      result = parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+        return parseAxis(parser, order.emplace_back());
+      });
+    } else if (key == "strides") {
+      result = parseStrideFacts(parser, dims);
+    } else if (key == "align") {
+      result = parseDecimal(parser, align);
+    } else if (key == "space") {
+      StringRef name;
+      if (parser.parseKeyword(&name))
+        return {};
+      std::optional<MemorySpace> parsed = symbolizeMemorySpace(name);
+      if (!parsed)
+        result = parser.emitError(keyLoc)
+                 << "expected space 'device' or 'host', got '" << name << "'";
+      else
+        space = *parsed;
+    } else {
+      result = parser.emitError(keyLoc)
+               << "expected 'order', 'strides', 'align' or 'space', got '"
+               << key << "'";
+    }
+    if (result)
+      return {};
+  }
+  if (parser.parseGreater())
+    return {};
+  std::string error;
+  std::optional<Layout> layout =
+      Layout::get({dims.begin(), dims.end()}, order, align, error);
+  if (!layout) {
+    parser.emitError(loc) << error;
+    return {};
+  }
+  return CacheType::getChecked(
+      [&] { return parser.emitError(loc); }, parser.getContext(), *layout,
+      elementType, space);
+}
+
+static void printExtent(AsmPrinter &printer, int64_t extent) {
+  if (extent == kRunTime)
+    printer << "?";
+  else
+    printer << extent;
+}
+
+void CacheType::print(AsmPrinter &printer) const {
+  const Layout &layout = getLayout();
+  printer << "<";
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    printExtent(printer, layout.dim(i).extent);
+    printer << layout.dim(i).axis.str() << " x ";
+  }
+  printer << getElementType();
+  if (!layout.hasListedOrder()) {
+    printer << ", order = [";
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      printer << (i ? ", " : "") << layout.dim(layout.orderAt(i)).axis.str();
+    printer << "]";
+  }
+  if (!layout.isCompact()) {
+    StringRef separator = "";
+    printer << ", strides = [";
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      const StrideFact &fact = layout.dim(i).stride;
+      if (fact.kind == StrideFact::Kind::Compact)
+        continue;
+      printer << separator << layout.dim(i).axis.str() << " = ";
+      separator = ", ";
+      if (fact.kind == StrideFact::Kind::Constant)
+        printer << fact.value;
+      else if (fact.value == 1)
+        printer << "?";
+      else
+        printer << "? mult " << fact.value;
+    }
+    printer << "]";
+  }
+  if (layout.align() != kDefaultAlign)
+    printer << ", align = " << layout.align();
+  if (getSpace() != MemorySpace::device)
+    printer << ", space = " << stringifyMemorySpace(getSpace());
+  printer << ">";
+}
+
+LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                Layout layout, Type elementType, MemorySpace) {
+  if (!elementType.isF16() && !elementType.isBF16() && !elementType.isF32())
+    return emitError() << "cache_c1: the element type is expected to be f16, "
+                          "bf16 or f32, got "
+                       << elementType;
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    bool mayBeRunTime = dim.axis.kind == AxisKind::Block ||
+                        dim.axis.kind == AxisKind::Layer;
+    if (dim.extent == kRunTime && !mayBeRunTime)
+      return emitError() << "cache_c2: the extent of " << dim.axis.str()
+                         << " is expected to be a constant, got '?'";
+    if (dim.axis.kind == AxisKind::Side && dim.extent > 2)
+      return emitError() << "cache_c2: S is expected to be 1 or 2, got "
+                         << dim.extent;
+  }
+  int64_t bytes = elementType.getIntOrFloatBitWidth() / 8;
+  if (layout.align() < bytes)
+    return emitError() << "cache_c3: the alignment is expected to be at least "
+                       << bytes << ", the size of an element, got "
+                       << layout.align();
+  return success();
+}
+
+int64_t CacheType::getElementBytes() const {
+  return getElementType().getIntOrFloatBitWidth() / 8;
+}
+
+int64_t CacheType::getNumSides() const {
+  return getLayout().extent(AxisKind::Side);
+}
+
+SmallVector<int64_t> CacheType::getRowShape() const {
+  SmallVector<int64_t> shape;
+  if (getLayout().has(AxisKind::Head))
+    shape.push_back(getLayout().extent(AxisKind::Head));
+  shape.push_back(getLayout().extent(AxisKind::Channel));
+  return shape;
+}
+
+MemRefType CacheType::getMemRefType() const {
+  const Layout &layout = getLayout();
+  SmallVector<int64_t> shape, strides;
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    int64_t extent = layout.dim(i).extent;
+    shape.push_back(extent == kRunTime ? ShapedType::kDynamic : extent);
+    strides.push_back(layout.stride(i).value_or(ShapedType::kDynamic));
+  }
+  auto strided =
+      StridedLayoutAttr::get(getContext(), ShapedType::kDynamic, strides);
+  return MemRefType::get(shape, getElementType(), strided);
+}
+
+//===----------------------------------------------------------------------===//
+// SlotsType
+//===----------------------------------------------------------------------===//
+
+Type SlotsType::parse(AsmParser &parser) {
+  SMLoc loc = parser.getCurrentLocation();
+  int64_t count = 0, rowsPerBlock = 0;
+  IntegerType elementType;
+  StringRef padName;
+  SMLoc padLoc;
+  if (parser.parseLess() || parseExtent(parser, count) ||
+      parser.parseKeyword("T", " after the number of tokens") ||
+      parser.parseKeyword("x") || parser.parseType(elementType) ||
+      parser.parseComma() || parser.parseKeyword("rows_per_block") ||
+      parser.parseEqual() || parseDecimal(parser, rowsPerBlock) ||
+      parser.parseComma() || parser.parseKeyword("pad") ||
+      parser.parseEqual() || parser.getCurrentLocation(&padLoc) ||
+      parser.parseKeyword(&padName) || parser.parseGreater())
+    return {};
+  std::optional<Padding> pad = symbolizePadding(padName);
+  if (!pad) {
+    parser.emitError(padLoc)
+        << "expected pad 'skip_negative', 'skip_out_of_range' or 'none', got '"
+        << padName << "'";
+    return {};
+  }
+  return SlotsType::getChecked([&] { return parser.emitError(loc); },
+                               parser.getContext(), count, elementType,
+                               rowsPerBlock, *pad);
+}
+
+void SlotsType::print(AsmPrinter &printer) const {
+  printer << "<";
+  printExtent(printer, getCount());
+  printer << "T x " << getElementType()
+          << ", rows_per_block = " << getRowsPerBlock()
+          << ", pad = " << stringifyPadding(getPad()) << ">";
+}
+
+LogicalResult SlotsType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                int64_t count, IntegerType elementType,
+                                int64_t rowsPerBlock, Padding) {
+  if (!elementType.isSignlessInteger(32) && !elementType.isSignlessInteger(64))
+    return emitError()
+           << "slots_c1: the element type is expected to be i32 or i64, got "
+           << elementType;
+  if (count != kRunTime && (count < 0 || count > kMaxExtent))
+    return emitError() << "slots_c2: the number of tokens is expected between "
+                          "0 and 2^40, got "
+                       << count;
+  if (rowsPerBlock < 1 || rowsPerBlock > kMaxExtent)
+    return emitError() << "slots_c3: rows_per_block is expected between 1 and "
+                          "2^40, got "
+                       << rowsPerBlock;
+  return success();
+}
+
+MemRefType SlotsType::getMemRefType() const {
+  int64_t count = getCount();
+  return MemRefType::get({count == kRunTime ? ShapedType::kDynamic : count},
+                         getElementType());
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/Pipelines/Pipelines.h"
+
+#include "kvcache/Conversion/Passes.h"
+#include "kvcache/Transforms/Passes.h"
+
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
+#include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+#include "llvm/Support/Program.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+void kvcache::buildBufferizePipeline(OpPassManager &pm) {
+  pm.addPass(createInlinerPass());
+  // Two index values of one tensor count as two writes of it; merging them here
+  // spares a copy.
+  pm.addPass(createCSEPass());
+  bufferization::OneShotBufferizePassOptions options;
+  options.bufferizeFunctionBoundaries = true;
+  // The default, strides known at run time only, would make every access of
+  // an activation scalar.
+  options.functionBoundaryTypeConversion =
+      bufferization::LayoutMapOption::IdentityLayoutMap;
+  pm.addPass(bufferization::createOneShotBufferizePass(options));
+  pm.addPass(bufferization::createDropEquivalentBufferResultsPass());
+  bufferization::BufferResultsToOutParamsPassOptions results;
+  results.modifyPublicFunctions = true;
+  results.hoistStaticAllocs = true;
+  results.hoistDynamicAllocs = true;
+  pm.addPass(bufferization::createBufferResultsToOutParamsPass(results));
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(createOutlineWorkspaceSize());
+}
+
+/// Host code, whatever it was made from, to the LLVM dialect.
+static void addHostLowering(OpPassManager &pm) {
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  pm.addPass(memref::createExpandStridedMetadataPass());
+  pm.addPass(createLowerAffinePass());
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addPass(createSCFToControlFlowPass());
+  // Buffers come from the caller's workspace: the run time defines the generic
+  // functions.
+  FinalizeMemRefToLLVMConversionPassOptions memref;
+  memref.useGenericFunctions = true;
+  pm.addPass(createFinalizeMemRefToLLVMConversionPass(memref));
+  pm.addPass(createConvertToLLVMPass());
+  pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createCSEPass());
+}
+
+void kvcache::buildCpuPipeline(OpPassManager &pm) {
+  pm.addPass(createConvertKVCacheToLoops());
+  addHostLowering(pm);
+}
+
+void kvcache::buildKernelsPipeline(OpPassManager &pm, const GpuOptions &) {
+  pm.addPass(createConvertKVCacheToGPU());
+  pm.addPass(createCSEPass());
+}
+
+void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
+  buildKernelsPipeline(pm, options);
+  OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
+  kernels.addPass(createSCFToControlFlowPass());
+  kernels.addPass(createConvertNVVMToLLVMPass());
+  kernels.addPass(createConvertControlFlowToLLVMPass());
+  kernels.addPass(createArithToLLVMConversionPass());
+  kernels.addPass(createReconcileUnrealizedCastsPass());
+  GpuNVVMAttachTargetOptions target;
+  target.chip = options.chip;
+  // The version of PTX that has all instructions of the architecture.
+  target.features = StringRef(options.chip).starts_with("sm_8") ? "+ptx80"
+                                                                 : "+ptx86";
+  target.optLevel = 3;
+  pm.addPass(createGpuNVVMAttachTarget(target));
+  std::string image = options.image;
+  if (image == "auto")
+    image = llvm::sys::findProgramByName("ptxas") ? "cubin" : "ptx";
+  GpuModuleToBinaryPassOptions binary;
+  binary.compilationTarget = image == "cubin" ? "bin" : "isa";
+  pm.addPass(createGpuModuleToBinaryPass(binary));
+  pm.addPass(createConvertLaunchToRuntime());
+  addHostLowering(pm);
+}
+
+void kvcache::registerPipelines() {
+  PassPipelineRegistration<>(
+      "kvcache-bufferize",
+      "Tensors become memrefs, results become arguments, and each public "
+      "function gets a function for the size of its workspace",
+      buildBufferizePipeline);
+  PassPipelineRegistration<>(
+      "kvcache-to-cpu",
+      "Bufferized kvcache IR to the LLVM dialect, as code for a CPU",
+      buildCpuPipeline);
+  PassPipelineRegistration<GpuOptions>(
+      "kvcache-to-kernels",
+      "Bufferized kvcache IR to kernels in a gpu.module and launches",
+      buildKernelsPipeline);
+  PassPipelineRegistration<GpuOptions>(
+      "kvcache-to-nvvm",
+      "Bufferized kvcache IR to the LLVM dialect, with kernels embedded as PTX "
+      "or cubin",
+      buildNvvmPipeline);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * The run time that is linked into every artefact: no LLVM, no global
+ * constructor, hidden symbols. Compiled programs hold the records declared
+ * here as data (lib/Target/EntryPoints.cpp and
+ * lib/Conversion/KVCacheToGPU/LaunchToRuntime.cpp write them), so a change of a
+ * struct is a change there.
+ */
+
+#ifndef KVRT_H
+#define KVRT_H
+
+#include "kvcache/Runtime/kv_abi.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+/* ---- What an entry function checks ------------------------------------- */
+
+enum { KVRT_ANY = -1 };
+
+enum {
+  KVRT_STRIDE_CONSTANT = 0, /* stride == value */
+  KVRT_STRIDE_COMPACT = 1,  /* stride == extent * stride of dimension `next` */
+  KVRT_STRIDE_MULTIPLE = 2  /* stride % value == 0, at least the above */
+};
+
+typedef struct {
+  int64_t extent; /* or KVRT_ANY */
+  int64_t value;
+  int32_t rule;
+  int32_t next;   /* the next faster dimension, -1 if there is none */
+  int32_t symbol; /* dimensions with one symbol are equal; -1: none */
+  int32_t unused;
+} kvrt_dim;
+
+enum { KVRT_TENSOR = 0, KVRT_INT = 1, KVRT_FLOAT = 2 };
+
+typedef struct {
+  const char *name;
+  const kvrt_dim *dims;
+  int32_t kind;
+  int32_t rank;
+  int32_t dtype_code;
+  int32_t dtype_bits;
+  int32_t device; /* kDLCPU or kDLCUDA; a kDLCPU tensor may be kDLCUDAHost */
+  int32_t align;
+} kvrt_arg;
+
+typedef struct {
+  const char *name;
+  const kvrt_arg *args;
+  /* Calls the compiled function with the words of the frame: per tensor a
+   * memref descriptor (allocated, aligned, offset, extents, strides), per
+   * scalar one word. */
+  void (*run)(const int64_t *frame);
+  /* Bytes of workspace for these arguments, an upper bound. */
+  int64_t (*workspace)(const int64_t *frame);
+  int32_t num_args;
+  int32_t frame_words;
+  int32_t cpu_level; /* x86-64 level the host code needs, 1 to 4; 0: native */
+  int32_t num_symbols;
+} kvrt_function;
+
+/* args[i] points to a DLTensor, an int64_t or a double. */
+int32_t kvrt_call(const kvrt_function *function, void *const *args,
+                  void *workspace, int64_t workspace_bytes, void *stream);
+/* Negative on an error, which last_error describes. */
+int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args);
+/* A call in the convention of TVM-FFI; `args` is an array of TVMFFIAny. */
+int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *args,
+                          int32_t num_args, void *result);
+const char *kvrt_last_error(void);
+
+/* ---- Called by compiled host code --------------------------------------- */
+
+/* Workspace of the running call; freed when the call ends. */
+void *_mlir_memref_to_llvm_alloc(uint64_t bytes);
+void _mlir_memref_to_llvm_free(void *pointer);
+void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
+                      int64_t bytes);
+
+typedef struct {
+  const void *bytes;
+  _Atomic(void *) library; /* CUlibrary */
+} kvrt_image;
+
+typedef struct {
+  kvrt_image *image;
+  const char *name;
+  _Atomic(void *) handle; /* CUkernel */
+} kvrt_kernel;
+
+void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
+                 int64_t grid_z, int32_t block_x, int32_t block_y,
+                 int32_t block_z, int32_t shared_bytes, void **parameters);
+
+/* ---- Between the files of the run time ---------------------------------- */
+
+typedef struct {
+  const kvrt_function *function;
+  char *workspace;
+  int64_t workspace_bytes;
+  int64_t workspace_used;
+  void *stream;
+  int32_t device_id;
+  int32_t status; /* the first error of the call */
+} kvrt_context;
+
+kvrt_context *kvrt_current(void);
+/* Keeps the first message of a call. */
+int32_t kvrt_fail(int32_t code, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Makes the driver ready and the context of a device current; pushes a context
+ * if needed. The same number is given to kvrt_cuda_leave. */
+int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed);
+void kvrt_cuda_leave(int32_t pushed);
+
+#endif /* KVRT_H */

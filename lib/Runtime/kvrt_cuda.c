@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * The CUDA part: the driver is found with dlopen when it is first needed.
+ * Images are loaded as libraries, which belong to no context: one handle of a
+ * kernel serves every context and device of the process.
+ */
+
+#include "kvrt.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef int32_t cu_result;
+typedef int32_t cu_device;
+
+/* The functions of the driver that are used, with their exported names. */
+#define DRIVER_FUNCTIONS(X)                                                    \
+  X(cu_result, cuInit, (unsigned flags))                                       \
+  X(cu_result, cuGetErrorString, (cu_result error, const char **text))         \
+  X(cu_result, cuDriverGetVersion, (int *version))                             \
+  X(cu_result, cuCtxGetCurrent, (void **context))                              \
+  X(cu_result, cuCtxGetDevice, (cu_device *device))                            \
+  X(cu_result, cuCtxPushCurrent_v2, (void *context))                           \
+  X(cu_result, cuCtxPopCurrent_v2, (void **context))                           \
+  X(cu_result, cuDevicePrimaryCtxRetain, (void **context, cu_device device))   \
+  X(cu_result, cuThreadExchangeStreamCaptureMode, (int32_t *mode))             \
+  X(cu_result, cuLibraryLoadData,                                              \
+    (void **library, const void *code, int32_t *jit_options,                   \
+     void **jit_values, unsigned jit_count, int32_t *library_options,          \
+     void **library_values, unsigned library_count))                           \
+  X(cu_result, cuLibraryGetKernel,                                             \
+    (void **kernel, void *library, const char *name))                          \
+  X(cu_result, cuKernelGetFunction, (void **function, void *kernel))           \
+  X(cu_result, cuLaunchKernel,                                                 \
+    (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z,          \
+     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,    \
+     void *stream, void **parameters, void **extra))
+
+#define DECLARE(result, name, parameters) result(*name) parameters;
+static struct {
+  DRIVER_FUNCTIONS(DECLARE)
+} driver;
+#undef DECLARE
+
+/* Guards the loading of the driver, of images and of primary contexts. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_int driver_ready;
+
+enum { MAX_DEVICES = 64, FIRST_DRIVER_WITH_LIBRARIES = 12000 };
+static _Atomic(void *) primary_contexts[MAX_DEVICES];
+
+static int32_t check(cu_result result, const char *what, const char *object) {
+  if (!result)
+    return KV_OK;
+  const char *text = NULL;
+  if (driver.cuGetErrorString)
+    driver.cuGetErrorString(result, &text);
+  return kvrt_fail(KV_ERROR_CUDA, "%s%s%s%s: the driver reports %s (error %d)",
+                   what, object ? " '" : "", object ? object : "",
+                   object ? "'" : "", text ? text : "an unknown error", result);
+}
+
+/* With the lock held. */
+static int32_t load_driver(void) {
+  void *handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!handle)
+    return kvrt_fail(KV_ERROR_CUDA, "compiled for a GPU, and no CUDA driver "
+                                    "was found: libcuda.so.1 cannot be loaded");
+#define LOAD(result, name, parameters)                                         \
+  *(void **)&driver.name = dlsym(handle, #name);                               \
+  if (!driver.name)                                                            \
+    return kvrt_fail(KV_ERROR_CUDA, "the CUDA driver has no " #name            \
+                                    "; version 12.0 or newer is needed");
+  DRIVER_FUNCTIONS(LOAD)
+#undef LOAD
+  int32_t status = check(driver.cuInit(0), "cuInit", NULL);
+  int version = 0;
+  if (!status)
+    status = check(driver.cuDriverGetVersion(&version), "cuDriverGetVersion",
+                   NULL);
+  if (!status && version < FIRST_DRIVER_WITH_LIBRARIES)
+    status = kvrt_fail(KV_ERROR_CUDA, "expected a CUDA driver of version 12.0 "
+                                      "or newer, got %d.%d",
+                       version / 1000, version % 1000 / 10);
+  return status;
+}
+
+static int32_t need_driver(void) {
+  if (atomic_load_explicit(&driver_ready, memory_order_acquire))
+    return KV_OK;
+  pthread_mutex_lock(&lock);
+  int32_t status = KV_OK;
+  if (!atomic_load_explicit(&driver_ready, memory_order_relaxed)) {
+    status = load_driver();
+    if (!status)
+      atomic_store_explicit(&driver_ready, 1, memory_order_release);
+  }
+  pthread_mutex_unlock(&lock);
+  return status;
+}
+
+int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed) {
+  *pushed = 0;
+  int32_t status = need_driver();
+  if (status)
+    return status;
+  if (device_id >= MAX_DEVICES)
+    return kvrt_fail(KV_ERROR_DEVICE, "expected a device below %d, got %d",
+                     MAX_DEVICES, device_id);
+  void *current = NULL;
+  cu_device device = -1;
+  driver.cuCtxGetCurrent(&current);
+  if (current && !driver.cuCtxGetDevice(&device) && device == device_id)
+    return KV_OK;
+  void *primary = atomic_load_explicit(&primary_contexts[device_id],
+                                       memory_order_acquire);
+  if (!primary) {
+    pthread_mutex_lock(&lock);
+    primary = atomic_load_explicit(&primary_contexts[device_id],
+                                   memory_order_relaxed);
+    if (!primary) {
+      status = check(driver.cuDevicePrimaryCtxRetain(&primary, device_id),
+                     "cuDevicePrimaryCtxRetain", NULL);
+      if (!status)
+        atomic_store_explicit(&primary_contexts[device_id], primary,
+                              memory_order_release);
+    }
+    pthread_mutex_unlock(&lock);
+    if (status)
+      return status;
+  }
+  status = check(driver.cuCtxPushCurrent_v2(primary), "cuCtxPushCurrent", NULL);
+  *pushed = !status;
+  return status;
+}
+
+void kvrt_cuda_leave(int32_t pushed) {
+  void *ignored;
+  if (pushed)
+    driver.cuCtxPopCurrent_v2(&ignored);
+}
+
+/* With the lock held. Loading is not allowed in a stream capture of the usual
+ * mode, which concerns the calling thread: relax it for the while. */
+static int32_t load_kernel(kvrt_kernel *kernel) {
+  int32_t mode = 2; /* relaxed */
+  driver.cuThreadExchangeStreamCaptureMode(&mode);
+  kvrt_image *image = kernel->image;
+  void *library = atomic_load_explicit(&image->library, memory_order_relaxed);
+  int32_t status = KV_OK;
+  if (!library) {
+    status = check(driver.cuLibraryLoadData(&library, image->bytes, NULL, NULL,
+                                            0, NULL, NULL, 0),
+                   "loading the kernels for", kernel->name);
+    if (!status)
+      atomic_store_explicit(&image->library, library, memory_order_relaxed);
+  }
+  void *handle = NULL, *function = NULL;
+  if (!status)
+    status = check(driver.cuLibraryGetKernel(&handle, library, kernel->name),
+                   "finding kernel", kernel->name);
+  /* Brings the code to the current device now, not in the launch. */
+  if (!status)
+    status = check(driver.cuKernelGetFunction(&function, handle),
+                   "loading kernel", kernel->name);
+  if (!status)
+    atomic_store_explicit(&kernel->handle, handle, memory_order_release);
+  driver.cuThreadExchangeStreamCaptureMode(&mode);
+  return status;
+}
+
+void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
+                 int64_t grid_z, int32_t block_x, int32_t block_y,
+                 int32_t block_z, int32_t shared_bytes, void **parameters) {
+  kvrt_context *context = kvrt_current();
+  if (context->status)
+    return;
+  if (grid_x > INT32_MAX || grid_y > 65535 || grid_z > 65535) {
+    kvrt_fail(KV_ERROR_SHAPE,
+              "kernel '%s': expected a grid of at most 2147483647 x 65535 x "
+              "65535 blocks, got %lld x %lld x %lld",
+              kernel->name, (long long)grid_x, (long long)grid_y,
+              (long long)grid_z);
+    return;
+  }
+  void *handle = atomic_load_explicit(&kernel->handle, memory_order_acquire);
+  if (!handle) {
+    pthread_mutex_lock(&lock);
+    int32_t status = KV_OK;
+    if (!atomic_load_explicit(&kernel->handle, memory_order_relaxed))
+      status = load_kernel(kernel);
+    pthread_mutex_unlock(&lock);
+    if (status)
+      return;
+    handle = atomic_load_explicit(&kernel->handle, memory_order_acquire);
+  }
+  check(driver.cuLaunchKernel(handle, (unsigned)grid_x, (unsigned)grid_y,
+                              (unsigned)grid_z, (unsigned)block_x,
+                              (unsigned)block_y, (unsigned)block_z,
+                              (unsigned)shared_bytes, context->stream,
+                              parameters, NULL),
+        "launching kernel", kernel->name);
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/Target/Compile.h"
+
+#include "EmbeddedFiles.h"
+#include "kvcache/Pipelines/Pipelines.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/Analysis/CGSCCPassManager.h"
+#include "llvm/Analysis/LoopAnalysisManager.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Program.h"
+#include "llvm/Support/TargetSelect.h"
+#include "llvm/Support/raw_ostream.h"
+#include "llvm/Target/TargetMachine.h"
+#include "llvm/TargetParser/Host.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+struct Compilation::Machine {
+  std::unique_ptr<llvm::TargetMachine> target;
+};
+
+/// The x86-64 level that code for a CPU needs: what the run time can check.
+static int levelOf(const llvm::TargetMachine &machine) {
+  const llvm::MCSubtargetInfo &features = *machine.getMCSubtargetInfo();
+  if (!machine.getTargetTriple().isX86())
+    return 1;
+  if (features.checkFeatures("+avx512bw,+avx512vl,+avx512dq"))
+    return 4;
+  if (features.checkFeatures("+avx2,+fma,+bmi2"))
+    return 3;
+  return features.checkFeatures("+sse4.2,+popcnt") ? 2 : 1;
+}
+
+Compilation::Compilation(ModuleOp module, CompileOptions options)
+    : module(module), options(std::move(options)) {
+  info.name = this->options.libraryName;
+  info.target = this->options.target;
+  info.cpu = this->options.cpu;
+}
+
+Compilation::~Compilation() = default;
+
+LogicalResult Compilation::emitError(const llvm::Twine &message) {
+  return mlir::emitError(UnknownLoc::get(module.getContext())) << message;
+}
+
+static LogicalResult
+runPasses(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
+  PassManager pm(module.getContext());
+  if (failed(applyPassManagerCLOptions(pm)))
+    return failure();
+  build(pm);
+  return pm.run(module);
+}
+
+LogicalResult Compilation::bufferize() {
+  if (failed(runPasses(module, buildBufferizePipeline)))
+    return failure();
+  auto device = options.isGpu() ? ArgumentSignature::Device::Cuda
+                                : ArgumentSignature::Device::Cpu;
+  FailureOr<std::vector<FunctionSignature>> described =
+      describeFunctions(module, device);
+  if (failed(described))
+    return failure();
+  signatures = std::move(*described);
+  return success();
+}
+
+/// Host code of a GPU program may compute addresses and launch kernels. It must
+/// not touch data, which lies in memory that the host cannot reach.
+LogicalResult Compilation::refuseOtherCompute() {
+  if (!options.isGpu())
+    return success();
+  bool found = false;
+  module.walk([&](Operation *op) {
+    if (op->getDialect() &&
+        op->getDialect()->getNamespace() == "kvcache")
+      return;
+    auto effects = dyn_cast<MemoryEffectOpInterface>(op);
+    bool touchesData =
+        effects && (effects.hasEffect<MemoryEffects::Read>() ||
+                    effects.hasEffect<MemoryEffects::Write>());
+    if (!touchesData)
+      return;
+    op->emitError() << "'" << op->getName()
+                    << "' cannot be compiled for a GPU: expected kvcache "
+                       "operations only; compile it beside this program";
+    found = true;
+  });
+  return failure(found);
+}
+
+LogicalResult Compilation::lower() {
+  if (failed(refuseOtherCompute()))
+    return failure();
+  GpuOptions gpu;
+  gpu.chip = options.target;
+  gpu.image = options.image;
+  LogicalResult lowered = runPasses(module, [&](OpPassManager &pm) {
+    if (options.isGpu())
+      buildNvvmPipeline(pm, gpu);
+    else
+      buildCpuPipeline(pm);
+  });
+  if (failed(lowered))
+    return failure();
+  if (auto code = module.lookupSymbol<LLVM::GlobalOp>("kernels_code")) {
+    image = cast<StringAttr>(code.getValueAttr()).getValue().str();
+    imageIsCubin = StringRef(image).starts_with("\177ELF");
+    if (!imageIsCubin)
+      image.pop_back(); // the zero that the driver wants
+  }
+  return success();
+}
+
+static std::unique_ptr<llvm::TargetMachine>
+createTargetMachine(StringRef cpu, std::string &error) {
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  llvm::Triple triple(llvm::sys::getDefaultTargetTriple());
+  const llvm::Target *target =
+      llvm::TargetRegistry::lookupTarget(triple, error);
+  if (!target)
+    return nullptr;
+  std::string name = cpu.str(), features;
+  if (cpu == "native") {
+    name = llvm::sys::getHostCPUName().str();
+    for (const auto &[feature, has] : llvm::sys::getHostCPUFeatures())
+      features += (has ? "+" : "-") + feature.str() + ",";
+  }
+  std::unique_ptr<llvm::MCSubtargetInfo> known(
+      target->createMCSubtargetInfo(triple, "", ""));
+  if (cpu != "native" && !known->isCPUStringValid(name)) {
+    error = "unknown CPU '" + name + "'";
+    return nullptr;
+  }
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
+      triple, name, features, llvm::TargetOptions(), llvm::Reloc::PIC_,
+      std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+}
+
+static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
+  llvm::LoopAnalysisManager loops;
+  llvm::FunctionAnalysisManager functions;
+  llvm::CGSCCAnalysisManager sccs;
+  llvm::ModuleAnalysisManager modules;
+  llvm::PassBuilder builder(&machine);
+  builder.registerModuleAnalyses(modules);
+  builder.registerCGSCCAnalyses(sccs);
+  builder.registerFunctionAnalyses(functions);
+  builder.registerLoopAnalyses(loops);
+  builder.crossRegisterProxies(loops, functions, sccs, modules);
+  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3)
+      .run(module, modules);
+}
+
+LogicalResult Compilation::translate() {
+  std::string error;
+  machine = std::make_unique<Machine>();
+  machine->target = createTargetMachine(options.cpu, error);
+  if (!machine->target)
+    return emitError(error);
+  info.cpuLevel = levelOf(*machine->target);
+  llvmContext = std::make_unique<llvm::LLVMContext>();
+  llvmIR = translateModuleToLLVMIR(module, *llvmContext, info.name);
+  if (!llvmIR)
+    return failure();
+  llvmIR->setTargetTriple(machine->target->getTargetTriple());
+  llvmIR->setDataLayout(machine->target->createDataLayout());
+  addEntryPoints(*llvmIR, info, signatures);
+  // Vectors wider than the level's registers would be split in IR otherwise.
+  for (llvm::Function &function : *llvmIR)
+    if (!function.isDeclaration())
+      function.addFnAttr("target-cpu", machine->target->getTargetCPU());
+  optimize(*llvmIR, *machine->target);
+  return success();
+}
+
+LogicalResult Compilation::writeObject(StringRef path) {
+  std::error_code error;
+  llvm::raw_fd_ostream os(path, error);
+  if (error)
+    return emitError("cannot write '" + path + "': " + error.message());
+  llvm::legacy::PassManager codegen;
+  if (machine->target->addPassesToEmitFile(codegen, os, nullptr,
+                                           llvm::CodeGenFileType::ObjectFile))
+    return emitError("this target writes no object files");
+  codegen.run(*llvmIR);
+  return success();
+}
+
+/// A file that is removed when it goes out of scope.
+namespace {
+struct TemporaryFile {
+  SmallString<128> path;
+  ~TemporaryFile() {
+    if (!path.empty())
+      llvm::sys::fs::remove(path);
+  }
+};
+} // namespace
+
+static llvm::ErrorOr<std::string> findLinker() {
+  for (StringRef name : {"ld.lld", "ld.lld-22"})
+    if (llvm::ErrorOr<std::string> found = llvm::sys::findProgramByName(name))
+      return found;
+  return llvm::sys::findProgramByName("ld.lld", {KVCACHE_LLVM_TOOLS_DIR});
+}
+
+LogicalResult Compilation::linkLibrary(StringRef path) {
+  llvm::ErrorOr<std::string> linker = findLinker();
+  if (!linker)
+    return emitError("a shared library needs the linker ld.lld, which was not "
+                     "found (Debian's package lld-22)");
+  TemporaryFile program, runtime;
+  std::error_code error =
+      llvm::sys::fs::createTemporaryFile("kv-program", "o", program.path);
+  if (!error)
+    error = llvm::sys::fs::createTemporaryFile("kv-runtime", "o", runtime.path);
+  if (error)
+    return emitError("cannot create a temporary file: " + error.message());
+  if (failed(writeObject(program.path)))
+    return failure();
+  {
+    llvm::raw_fd_ostream os(runtime.path, error);
+    os << getRuntimeObject();
+    os.close();
+    if (os.has_error())
+      return emitError("cannot write '" + runtime.path +
+                       "': " + os.error().message());
+  }
+  // -Bsymbolic: two artefacts in one process keep to their own run time.
+  std::string output = path.str();
+  SmallVector<StringRef> command = {
+      *linker,      "-shared",     "-Bsymbolic",   "--gc-sections",
+      "-z",         "relro",       "-z",           "now",
+      "--build-id", program.path,  runtime.path,   "-o",
+      output};
+  std::string message;
+  if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0,
+                                &message))
+    return emitError("linking '" + output + "' failed" +
+                     (message.empty() ? "" : ": " + message));
+  return success();
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What is written beside a library: the C header and the manifest.
+//
+//===----------------------------------------------------------------------===//
+
+#include "EmbeddedFiles.h"
+#include "kvcache/Runtime/kv_abi.h"
+#include "kvcache/Target/EntryPoints.h"
+
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/JSON.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace kvcache;
+using namespace llvm;
+
+static StringRef cType(const ArgumentSignature &arg) {
+  switch (arg.kind) {
+  case ArgumentSignature::Kind::Tensor:
+    return "DLTensor *";
+  case ArgumentSignature::Kind::Int:
+    return "int64_t ";
+  case ArgumentSignature::Kind::Float:
+    return "double ";
+  }
+  llvm_unreachable("all kinds are listed");
+}
+
+/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name.
+static std::string shapeStr(const ArgumentSignature &arg) {
+  std::string text = "[";
+  for (const DimRule &rule : arg.dims) {
+    if (text.size() > 1)
+      text += ", ";
+    if (rule.extent >= 0)
+      text += std::to_string(rule.extent);
+    else
+      text += rule.symbol >= 0 ? "n" + std::to_string(rule.symbol) : "?";
+  }
+  return text + "]";
+}
+
+std::string kvcache::writeHeader(const LibraryInfo &library,
+                                 ArrayRef<FunctionSignature> signatures) {
+  std::string text;
+  raw_string_ostream os(text);
+  std::string guard = "KV_" + StringRef(library.name).upper() + "_H";
+  os << formatv("/* Library {0}, compiled for {1}. Written by kv-compile. */\n",
+                library.name, library.target)
+     << formatv("#ifndef {0}\n#define {0}\n\n", guard)
+     << getAbiHeader() << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+     << "/* The message of the last error in this thread. */\n"
+     << formatv("const char *kv1_{0}_last_error(void);\n", library.name)
+     << "/* What the library takes, as JSON. */\n"
+     << formatv("const char *kv1_{0}_manifest(void);\n", library.name);
+  for (const FunctionSignature &signature : signatures) {
+    os << "\n/*\n";
+    for (const ArgumentSignature &arg : signature.arguments) {
+      os << " * " << arg.name << ": ";
+      if (arg.kind == ArgumentSignature::Kind::Tensor)
+        os << arg.elementType << " " << shapeStr(arg)
+           << (arg.isWritten ? ", written" : ", read") << "\n *   "
+           << arg.type << "\n";
+      else
+        os << arg.type << "\n";
+    }
+    os << " */\n";
+    std::string parameters;
+    for (const ArgumentSignature &arg : signature.arguments)
+      parameters += (cType(arg) + arg.name + ", ").str();
+    os << "int32_t kv1_" << signature.name << "(" << parameters
+       << "void *workspace,\n    int64_t workspace_bytes, void *stream);\n";
+    StringRef list = StringRef(parameters).rtrim(", ");
+    os << "/* Bytes, an upper bound; negative on an error. */\n"
+       << "int64_t kv1_" << signature.name << "_workspace_size("
+       << (list.empty() ? StringRef("void") : list) << ");\n";
+  }
+  os << "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
+  return text;
+}
+
+static void writeStride(json::OStream &json, const DimRule &rule) {
+  switch (rule.stride) {
+  case DimRule::Stride::Constant:
+    json.attribute("stride", rule.value);
+    return;
+  case DimRule::Stride::Compact:
+    json.attribute("stride", "compact");
+    json.attribute("next_faster", rule.next);
+    return;
+  case DimRule::Stride::Multiple:
+    json.attribute("stride", "any");
+    json.attribute("stride_multiple", rule.value);
+    return;
+  }
+}
+
+static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
+  json.attribute("name", arg.name);
+  json.attribute("type", arg.type);
+  if (arg.kind != ArgumentSignature::Kind::Tensor) {
+    json.attribute("kind", arg.kind == ArgumentSignature::Kind::Int ? "int"
+                                                                     : "float");
+    return;
+  }
+  json.attribute("kind", "tensor");
+  json.attribute("element_type", arg.elementType);
+  json.attribute("align", arg.align);
+  json.attribute("device",
+                 arg.device == ArgumentSignature::Device::Cpu ? "cpu" : "cuda");
+  json.attribute("access", arg.isWritten ? "write" : "read");
+  json.attributeArray("dims", [&] {
+    for (const DimRule &rule : arg.dims)
+      json.object([&] {
+        if (rule.extent >= 0)
+          json.attribute("extent", rule.extent);
+        else
+          json.attribute("extent", "any");
+        if (rule.symbol >= 0)
+          json.attribute("equal", rule.symbol);
+        writeStride(json, rule);
+      });
+  });
+}
+
+std::string kvcache::writeManifest(const LibraryInfo &library,
+                                   ArrayRef<FunctionSignature> signatures) {
+  std::string text;
+  raw_string_ostream os(text);
+  json::OStream json(os, /*IndentSize=*/2);
+  json.object([&] {
+    json.attribute("abi_version", KV_ABI_VERSION);
+    json.attribute("library", library.name);
+    json.attribute("target", library.target);
+    json.attribute("cpu", library.cpu);
+    json.attributeArray("functions", [&] {
+      for (const FunctionSignature &signature : signatures)
+        json.object([&] {
+          json.attribute("name", signature.name);
+          json.attribute("symbol", "kv1_" + signature.name);
+          json.attributeArray("arguments", [&] {
+            for (const ArgumentSignature &arg : signature.arguments)
+              json.object([&] { writeArgument(json, arg); });
+          });
+        });
+    });
+  });
+  os << "\n";
+  return text;
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Files that artefacts are made of, kept inside the compiler so that it can be
+// moved and embedded without a folder of resources.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_TARGET_EMBEDDEDFILES_H
+#define KVCACHE_LIB_TARGET_EMBEDDEDFILES_H
+
+#include "llvm/ADT/StringRef.h"
+
+namespace kvcache {
+/// The run time as one relocatable object file.
+llvm::StringRef getRuntimeObject();
+/// The text of kv_abi.h.
+llvm::StringRef getAbiHeader();
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TARGET_EMBEDDEDFILES_H

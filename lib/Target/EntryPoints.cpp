@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The records that are written here are kvrt_dim, kvrt_arg and kvrt_function of
+// lib/Runtime/kvrt.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Target/EntryPoints.h"
+
+#include "kvcache/Runtime/kv_abi.h"
+#include "kvcache/Transforms/Passes.h"
+#include "kvrt.h"
+
+#include "llvm/IR/IRBuilder.h"
+#include "llvm/IR/Module.h"
+
+using namespace kvcache;
+using namespace llvm;
+
+namespace {
+
+class EntryWriter {
+public:
+  explicit EntryWriter(Module &module)
+      : module(module), context(module.getContext()), builder(context),
+        pointer(PointerType::get(context, 0)), i32(Type::getInt32Ty(context)),
+        i64(Type::getInt64Ty(context)) {
+    dimType = StructType::get(context, {i64, i64, i32, i32, i32, i32});
+    argType = StructType::get(
+        context, {pointer, pointer, i32, i32, i32, i32, i32, i32});
+    functionType = StructType::get(
+        context, {pointer, pointer, pointer, pointer, i32, i32, i32, i32});
+  }
+
+  void hideAll() {
+    for (Function &function : module)
+      if (!function.isDeclaration())
+        function.setLinkage(GlobalValue::InternalLinkage);
+  }
+
+  void addFunction(const FunctionSignature &signature, int cpuLevel) {
+    Constant *record = writeRecord(signature, cpuLevel);
+    addCall(signature, record);
+    addWorkspaceSize(signature, record);
+    addTvmFfi(signature, record);
+  }
+
+  /// A function without arguments that gives a string.
+  void addStringGetter(const Twine &name, Constant *text) {
+    beginFunction(name, FunctionType::get(pointer, false));
+    builder.CreateRet(text);
+  }
+  void addLastError(const Twine &name) {
+    beginFunction(name, FunctionType::get(pointer, false));
+    FunctionCallee get = module.getOrInsertFunction(
+        "kvrt_last_error", FunctionType::get(pointer, false));
+    builder.CreateRet(builder.CreateCall(get));
+  }
+  Constant *string(StringRef text) {
+    return constant(ConstantDataArray::getString(context, text));
+  }
+
+private:
+  Constant *constant(Constant *initializer) {
+    auto *global = new GlobalVariable(module, initializer->getType(), true,
+                                      GlobalValue::PrivateLinkage, initializer);
+    global->setUnnamedAddr(GlobalValue::UnnamedAddr::Global);
+    return global;
+  }
+  Constant *int32(int64_t value) { return ConstantInt::getSigned(i32, value); }
+  Constant *int64(int64_t value) { return ConstantInt::getSigned(i64, value); }
+
+  Function *beginFunction(const Twine &name, FunctionType *type) {
+    auto *function =
+        Function::Create(type, GlobalValue::ExternalLinkage, name, module);
+    builder.SetInsertPoint(BasicBlock::Create(context, "", function));
+    return function;
+  }
+
+  static int32_t strideRule(DimRule::Stride stride) {
+    switch (stride) {
+    case DimRule::Stride::Constant:
+      return KVRT_STRIDE_CONSTANT;
+    case DimRule::Stride::Compact:
+      return KVRT_STRIDE_COMPACT;
+    case DimRule::Stride::Multiple:
+      return KVRT_STRIDE_MULTIPLE;
+    }
+    llvm_unreachable("all rules are listed");
+  }
+
+  static int32_t dtypeCode(StringRef elementType) {
+    if (elementType == "bf16")
+      return kDLBfloat;
+    return elementType.starts_with("f") ? kDLFloat : kDLInt;
+  }
+
+  Constant *writeArgument(const ArgumentSignature &arg) {
+    SmallVector<Constant *> dims;
+    for (const DimRule &rule : arg.dims)
+      dims.push_back(ConstantStruct::get(
+          dimType, {int64(rule.extent), int64(rule.value),
+                    int32(strideRule(rule.stride)), int32(rule.next),
+                    int32(rule.symbol), int32(0)}));
+    Constant *list = constant(
+        ConstantArray::get(ArrayType::get(dimType, dims.size()), dims));
+    int32_t kind = arg.kind == ArgumentSignature::Kind::Tensor ? KVRT_TENSOR
+                   : arg.kind == ArgumentSignature::Kind::Int  ? KVRT_INT
+                                                               : KVRT_FLOAT;
+    int32_t device =
+        arg.device == ArgumentSignature::Device::Cpu ? kDLCPU : kDLCUDA;
+    return ConstantStruct::get(
+        argType, {string(arg.name), list, int32(kind), int32(arg.dims.size()),
+                  int32(dtypeCode(arg.elementType)), int32(arg.elementBits),
+                  int32(device), int32(arg.align)});
+  }
+
+  Constant *writeRecord(const FunctionSignature &signature, int cpuLevel) {
+    SmallVector<Constant *> args;
+    unsigned words = 0;
+    for (const ArgumentSignature &arg : signature.arguments) {
+      args.push_back(writeArgument(arg));
+      words += arg.frameWords();
+    }
+    Constant *list = constant(
+        ConstantArray::get(ArrayType::get(argType, args.size()), args));
+    return constant(ConstantStruct::get(
+        functionType,
+        {string(signature.name), list, addThunk(signature.name),
+         addThunk(signature.name + kWorkspaceSizeSuffix.str()),
+         int32(args.size()), int32(words), int32(cpuLevel),
+         int32(signature.numSymbols)}));
+  }
+
+  /// A function that takes a frame and passes its words on.
+  Function *addThunk(StringRef name) {
+    Function *callee = module.getFunction(name);
+    assert(callee && "every described function was lowered");
+    Function *thunk =
+        beginFunction(name + ".run",
+                      FunctionType::get(callee->getReturnType(), {pointer},
+                                        false));
+    thunk->setLinkage(GlobalValue::InternalLinkage);
+    SmallVector<Value *> operands;
+    for (Argument &parameter : callee->args()) {
+      Value *word = builder.CreateConstInBoundsGEP1_64(
+          i64, thunk->getArg(0), parameter.getArgNo());
+      operands.push_back(loadWord(parameter.getType(), word));
+    }
+    Value *result = builder.CreateCall(callee, operands);
+    if (callee->getReturnType()->isVoidTy())
+      builder.CreateRetVoid();
+    else
+      builder.CreateRet(result);
+    return thunk;
+  }
+
+  /// Scalars are passed as 64 bits, an int64_t or a double.
+  Value *loadWord(Type *type, Value *word) {
+    if (type->isFloatTy()) {
+      Value *wide = builder.CreateLoad(builder.getDoubleTy(), word);
+      return builder.CreateFPTrunc(wide, type);
+    }
+    if (type->isIntegerTy() && type != i64)
+      return builder.CreateTrunc(builder.CreateLoad(i64, word), type);
+    return builder.CreateLoad(type, word);
+  }
+
+  Type *parameterType(const ArgumentSignature &arg) {
+    switch (arg.kind) {
+    case ArgumentSignature::Kind::Tensor:
+      return pointer;
+    case ArgumentSignature::Kind::Int:
+      return i64;
+    case ArgumentSignature::Kind::Float:
+      return builder.getDoubleTy();
+    }
+    llvm_unreachable("all kinds are listed");
+  }
+
+  /// An array of the first arguments of a function: the tensors themselves, and
+  /// the addresses of scalars.
+  Value *packArguments(Function *function, const FunctionSignature &signature) {
+    Value *array = builder.CreateAlloca(
+        pointer, int64(std::max<size_t>(1, signature.arguments.size())));
+    for (auto [i, arg] : enumerate(signature.arguments)) {
+      Value *value = function->getArg(i);
+      if (arg.kind != ArgumentSignature::Kind::Tensor) {
+        Value *slot = builder.CreateAlloca(value->getType());
+        builder.CreateStore(value, slot);
+        value = slot;
+      }
+      builder.CreateStore(
+          value, builder.CreateConstInBoundsGEP1_64(pointer, array, i));
+    }
+    return array;
+  }
+
+  void addCall(const FunctionSignature &signature, Constant *record) {
+    SmallVector<Type *> types;
+    for (const ArgumentSignature &arg : signature.arguments)
+      types.push_back(parameterType(arg));
+    size_t count = types.size();
+    types.append({pointer, i64, pointer}); // workspace, its size, stream
+    Function *function = beginFunction("kv1_" + signature.name,
+                                       FunctionType::get(i32, types, false));
+    FunctionCallee call = module.getOrInsertFunction(
+        "kvrt_call", i32, pointer, pointer, pointer, i64, pointer);
+    Value *args = packArguments(function, signature);
+    builder.CreateRet(builder.CreateCall(
+        call, {record, args, function->getArg(count),
+               function->getArg(count + 1), function->getArg(count + 2)}));
+  }
+
+  void addWorkspaceSize(const FunctionSignature &signature, Constant *record) {
+    SmallVector<Type *> types;
+    for (const ArgumentSignature &arg : signature.arguments)
+      types.push_back(parameterType(arg));
+    Function *function =
+        beginFunction("kv1_" + signature.name + "_workspace_size",
+                      FunctionType::get(i64, types, false));
+    FunctionCallee size = module.getOrInsertFunction("kvrt_workspace_size", i64,
+                                                     pointer, pointer);
+    builder.CreateRet(builder.CreateCall(
+        size, {record, packArguments(function, signature)}));
+  }
+
+  void addTvmFfi(const FunctionSignature &signature, Constant *record) {
+    Function *function = beginFunction(
+        "__tvm_ffi_" + signature.name,
+        FunctionType::get(i32, {pointer, pointer, i32, pointer}, false));
+    FunctionCallee call = module.getOrInsertFunction(
+        "kvrt_call_tvm_ffi", i32, pointer, pointer, i32, pointer);
+    builder.CreateRet(builder.CreateCall(
+        call, {record, function->getArg(1), function->getArg(2),
+               function->getArg(3)}));
+  }
+
+  Module &module;
+  LLVMContext &context;
+  IRBuilder<> builder;
+  PointerType *pointer;
+  IntegerType *i32, *i64;
+  StructType *dimType, *argType, *functionType;
+};
+
+} // namespace
+
+void kvcache::addEntryPoints(Module &module, const LibraryInfo &library,
+                             ArrayRef<FunctionSignature> signatures) {
+  EntryWriter writer(module);
+  writer.hideAll();
+  for (const FunctionSignature &signature : signatures)
+    writer.addFunction(signature, library.cpuLevel);
+  writer.addLastError("kv1_" + library.name + "_last_error");
+  writer.addStringGetter("kv1_" + library.name + "_manifest",
+                         writer.string(writeManifest(library, signatures)));
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/Target/Signature.h"
+
+#include "../Conversion/Common/CacheLowering.h"
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "llvm/ADT/EquivalenceClasses.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// Limits of the run time (lib/Runtime/kvrt.c).
+constexpr unsigned kMaxArguments = 128;
+constexpr unsigned kMaxFrameWords = 2048;
+constexpr unsigned kMaxSymbols = 256;
+
+using Dim = std::pair<unsigned, unsigned>; ///< argument, dimension
+
+class Describer {
+public:
+  Describer(func::FuncOp function, ArgumentSignature::Device device)
+      : function(function), device(device) {}
+
+  FailureOr<FunctionSignature> describe() {
+    signature.name = function.getName().str();
+    if (function.getNumResults())
+      return function.emitError()
+             << "function '" << function.getName()
+             << "' cannot be an entry: result #0 of type "
+             << function.getResultTypes()[0]
+             << " is expected to be written to an argument instead";
+    for (unsigned i = 0; i < function.getNumArguments(); ++i)
+      if (failed(describeArgument(i)))
+        return failure();
+    if (failed(collectFromBody()))
+      return failure();
+    numberSymbols();
+    return checkLimits();
+  }
+
+private:
+  LogicalResult describeArgument(unsigned i) {
+    ArgumentSignature arg;
+    auto name =
+        function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr);
+    arg.name = name ? name.str() : "arg" + std::to_string(i);
+    if (!names.insert(arg.name).second)
+      return function.emitError() << "function '" << function.getName()
+                                  << "' has two arguments named '" << arg.name
+                                  << "'";
+    Type type = function.getArgumentTypes()[i];
+    llvm::raw_string_ostream(arg.type) << type;
+    LogicalResult described =
+        llvm::TypeSwitch<Type, LogicalResult>(type)
+            .Case([&](CacheType t) { return describeCache(arg, t); })
+            .Case([&](SlotsType t) {
+              return describeMemRef(arg, t.getMemRefType(), i);
+            })
+            .Case([&](MemRefType t) { return describeMemRef(arg, t, i); })
+            .Case([&](IndexType) { return describeScalar(arg, true); })
+            .Case([&](IntegerType t) {
+              return t.getWidth() <= 64 ? describeScalar(arg, true) : failure();
+            })
+            .Case([&](FloatType t) {
+              return t.isF32() || t.isF64() ? describeScalar(arg, false)
+                                            : failure();
+            })
+            .Default([](Type) { return failure(); });
+    if (failed(described))
+      return function.emitError()
+             << "argument '" << arg.name << "' of function '"
+             << function.getName() << "' cannot be passed from outside: "
+             << "expected a cache, slots, a ranked strided memref or tensor of "
+                "numbers, an integer, f32 or f64, got "
+             << type;
+    signature.arguments.push_back(std::move(arg));
+    return success();
+  }
+
+  static LogicalResult describeScalar(ArgumentSignature &arg, bool isInt) {
+    arg.kind = isInt ? ArgumentSignature::Kind::Int
+                     : ArgumentSignature::Kind::Float;
+    arg.elementType = isInt ? "i64" : "f64";
+    arg.device = ArgumentSignature::Device::Cpu;
+    return success();
+  }
+
+  static LogicalResult setElementType(ArgumentSignature &arg, Type type) {
+    bool known = type.isF16() || type.isBF16() || type.isF32() || type.isF64() ||
+                 type.isInteger(8) || type.isInteger(16) ||
+                 type.isInteger(32) || type.isInteger(64);
+    if (!known)
+      return failure();
+    llvm::raw_string_ostream(arg.elementType) << type;
+    arg.elementBits = type.getIntOrFloatBitWidth();
+    arg.align = arg.elementBits / 8;
+    return success();
+  }
+
+  /// The rule of an axis of a cache, for the dimension that holds it.
+  static void setRule(DimRule &rule, const Layout &layout, unsigned i,
+                      llvm::function_ref<unsigned(unsigned)> dimOfAxis) {
+    const LayoutDim &dim = layout.dim(i);
+    rule.extent = dim.extent == kRunTime ? -1 : dim.extent;
+    if (std::optional<unsigned> next = layout.nextFaster(i))
+      rule.next = dimOfAxis(*next);
+    switch (dim.stride.kind) {
+    case StrideFact::Kind::Compact:
+      rule.stride = DimRule::Stride::Compact;
+      break;
+    case StrideFact::Kind::Constant:
+      rule.stride = DimRule::Stride::Constant;
+      rule.value = dim.stride.value;
+      break;
+    case StrideFact::Kind::RunTime:
+      rule.stride = DimRule::Stride::Multiple;
+      rule.value = dim.stride.value;
+      break;
+    }
+  }
+
+  LogicalResult describeCache(ArgumentSignature &arg, CacheType type) {
+    if (failed(setElementType(arg, type.getElementType())))
+      return failure();
+    const Layout &layout = type.getLayout();
+    arg.align = layout.align();
+    arg.device = type.getSpace() == MemorySpace::host
+                     ? ArgumentSignature::Device::Cpu
+                     : device;
+    arg.dims.resize(layout.rank());
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      setRule(arg.dims[i], layout, i, [](unsigned axis) { return axis; });
+    return success();
+  }
+
+  LogicalResult describeMemRef(ArgumentSignature &arg, MemRefType type,
+                               unsigned i) {
+    SmallVector<int64_t> strides;
+    int64_t offset;
+    if (failed(setElementType(arg, type.getElementType())) ||
+        failed(type.getStridesAndOffset(strides, offset)))
+      return failure();
+    arg.device = device;
+    arg.align = argumentAlignment(function, i, type);
+    arg.dims.resize(type.getRank());
+    bool identity = type.getLayout().isIdentity();
+    for (int64_t d = 0; d < type.getRank(); ++d) {
+      DimRule &rule = arg.dims[d];
+      rule.extent = type.isDynamicDim(d) ? -1 : type.getDimSize(d);
+      rule.next = d + 1 < type.getRank() ? d + 1 : -1;
+      if (identity)
+        continue;
+      bool known = ShapedType::isStatic(strides[d]);
+      rule.stride =
+          known ? DimRule::Stride::Constant : DimRule::Stride::Multiple;
+      // Rows are aligned like the base.
+      int64_t multiple = std::max<int64_t>(1, arg.align * 8 / arg.elementBits);
+      rule.value = known ? strides[d] : d == 0 ? multiple : 1;
+    }
+    return success();
+  }
+
+  /// Requirements and equal dimensions that follow from how arguments are
+  /// used.
+  LogicalResult collectFromBody() {
+    WalkResult walk = function.walk([&](Operation *op) {
+      if (auto view = dyn_cast<ViewOp>(op))
+        if (failed(requireView(view)))
+          return WalkResult::interrupt();
+      if (auto copy = dyn_cast<IndexCopyOp>(op)) {
+        SmallVector<Value> sameLength(copy.getRows());
+        sameLength.push_back(copy.getSlots());
+        unify(sameLength);
+      }
+      if (auto effects = dyn_cast<MemoryEffectOpInterface>(op)) {
+        SmallVector<MemoryEffects::EffectInstance> list;
+        effects.getEffects(list);
+        for (const MemoryEffects::EffectInstance &effect : list)
+          if (isa<MemoryEffects::Write>(effect.getEffect()) &&
+              effect.getValue())
+            if (std::optional<unsigned> arg = argumentOf(effect.getValue()))
+              signature.arguments[*arg].isWritten = true;
+      }
+      return WalkResult::advance();
+    });
+    return failure(walk.wasInterrupted());
+  }
+
+  /// What the type of a view says beyond the type of its source becomes a
+  /// requirement on the argument.
+  LogicalResult requireView(ViewOp view) {
+    const Layout &layout = view.getResult().getType().getLayout();
+    auto argument = dyn_cast<BlockArgument>(view.getSource());
+    bool isArgument =
+        argument && argument.getOwner() == &function.getBody().front();
+    if (view.isByteView()) {
+      // The view checks its offset, which says nothing without the base.
+      if (isArgument) {
+        int64_t &align = signature.arguments[argument.getArgNumber()].align;
+        align = std::max(align, layout.align());
+      }
+      return success();
+    }
+    if (!isArgument)
+      return view.emitOpError()
+             << "the layout is expected to be checked by the entry function, "
+                "so the source is expected to be an argument of the public "
+                "function '"
+             << function.getName() << "'";
+    ArgumentSignature &arg = signature.arguments[argument.getArgNumber()];
+    arg.align = std::max(arg.align, layout.align());
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      DimRule &rule = arg.dims[view.sourceDim(i)];
+      DimRule before = rule;
+      setRule(rule, layout, i,
+              [&](unsigned axis) { return view.sourceDim(axis); });
+      // A constant that the memref's type gives is more than a multiple.
+      if (rule.stride == DimRule::Stride::Multiple &&
+          before.stride == DimRule::Stride::Constant)
+        rule = before;
+    }
+    return success();
+  }
+
+  std::optional<unsigned> argumentOf(Value value) {
+    while (Operation *def = value.getDefiningOp()) {
+      if (auto view = dyn_cast<ViewLikeOpInterface>(def))
+        value = view.getViewSource();
+      else if (auto make = dyn_cast<MakeSlotsOp>(def))
+        value = make.getSource();
+      else
+        return std::nullopt;
+    }
+    auto argument = cast<BlockArgument>(value);
+    if (argument.getOwner() != &function.getBody().front())
+      return std::nullopt;
+    return argument.getArgNumber();
+  }
+
+  /// The argument whose leading dimension is that of `value`.
+  std::optional<Dim> leadingDim(Value value) {
+    while (Operation *def = value.getDefiningOp()) {
+      if (auto make = dyn_cast<MakeSlotsOp>(def)) {
+        value = make.getSource();
+      } else if (auto cast = dyn_cast<memref::CastOp>(def)) {
+        value = cast.getSource();
+      } else if (auto alloc = dyn_cast<memref::AllocOp>(def)) {
+        if (!alloc.getType().isDynamicDim(0))
+          return std::nullopt;
+        auto dim = alloc.getDynamicSizes()[0].getDefiningOp<memref::DimOp>();
+        if (!dim || dim.getConstantIndex() != 0)
+          return std::nullopt;
+        value = dim.getSource();
+      } else {
+        return std::nullopt;
+      }
+    }
+    auto argument = cast<BlockArgument>(value);
+    if (argument.getOwner() != &function.getBody().front())
+      return std::nullopt;
+    return Dim(argument.getArgNumber(), 0);
+  }
+
+  void unify(ArrayRef<Value> values) {
+    std::optional<Dim> first;
+    for (Value value : values) {
+      std::optional<Dim> dim = leadingDim(value);
+      if (!dim)
+        continue;
+      if (first)
+        equalDims.unionSets(*first, *dim);
+      else
+        first = dim;
+    }
+  }
+
+  void numberSymbols() {
+    std::map<Dim, int> numbers;
+    for (auto [a, argument] : llvm::enumerate(signature.arguments))
+      for (auto [d, rule] : llvm::enumerate(argument.dims)) {
+        auto leader = equalDims.findLeader(Dim(a, d));
+        if (leader == equalDims.member_end() || rule.extent >= 0)
+          continue;
+        rule.symbol =
+            numbers.try_emplace(*leader, int(numbers.size())).first->second;
+      }
+    signature.numSymbols = numbers.size();
+  }
+
+  FailureOr<FunctionSignature> checkLimits() {
+    unsigned words = 0;
+    for (const ArgumentSignature &arg : signature.arguments)
+      words += arg.frameWords();
+    if (signature.arguments.size() > kMaxArguments || words > kMaxFrameWords ||
+        signature.numSymbols > kMaxSymbols)
+      return function.emitError()
+             << "function '" << function.getName() << "' is expected to have "
+             << "at most " << kMaxArguments << " arguments, got "
+             << signature.arguments.size();
+    return signature;
+  }
+
+  func::FuncOp function;
+  ArgumentSignature::Device device;
+  FunctionSignature signature;
+  llvm::StringSet<> names;
+  llvm::EquivalenceClasses<Dim> equalDims;
+};
+
+} // namespace
+
+FailureOr<std::vector<FunctionSignature>>
+kvcache::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
+  std::vector<FunctionSignature> signatures;
+  for (auto function : module.getOps<func::FuncOp>()) {
+    if (!function.isPublic() || function.isExternal())
+      continue;
+    FailureOr<FunctionSignature> signature =
+        Describer(function, device).describe();
+    if (failed(signature))
+      return failure();
+    signatures.push_back(std::move(*signature));
+  }
+  if (signatures.empty())
+    return module.emitError()
+           << "the module is expected to have a public function";
+  return signatures;
+}

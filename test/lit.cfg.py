@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# The lit suite of all tests that begin with RUN lines. The unit tests are a
+# suite of their own, because GoogleTest executables are found in the build
+# folder: test/unit/lit.site.cfg.py.in.
+
+import ctypes
+import os
+import shutil
+
+import lit.formats
+
+if not hasattr(config, "kvcache_build_dir"):
+    lit_config.fatal("run the tests with ./dev test, or lit on build/test")
+
+source = config.kvcache_source_dir
+build = config.kvcache_build_dir
+tests = os.path.join(source, "test")
+
+config.name = "KVCache"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.test_source_root = tests
+config.test_exec_root = os.path.join(build, "test")
+config.suffixes = [".mlir"]
+# Given as a parameter, not by --timeout, which makes lit print a note per run.
+lit_config.maxIndividualTestTime = int(lit_config.params.get("timeout", 0))
+# test/gpu runs only from the bundle that ./dev gpu-bundle makes.
+config.excludes = ["Inputs", "CMakeLists.txt", "lit.cfg.py", "gpu", "unit"]
+
+
+def find_ptxas():
+    on_path = shutil.which("ptxas")
+    toolkit = "/usr/local/cuda/bin/ptxas"
+    return on_path or (toolkit if os.access(toolkit, os.X_OK) else None)
+
+
+def has_gpu():
+    """Whether the driver works here, not merely whether it is installed."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return (
+        cuda.cuInit(0) == 0
+        and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0
+        and count.value > 0
+    )
+
+
+# Ours first: `mlir-opt` and the like on the caller's PATH may be another LLVM.
+path = [os.path.join(build, "bin"), config.llvm_tools_dir]
+
+ptxas = find_ptxas()
+if ptxas:
+    config.available_features.add("ptxas")
+    path.append(os.path.dirname(ptxas))
+if has_gpu():
+    config.available_features.add("gpu")
+
+path.append(os.environ["PATH"])
+config.environment["PATH"] = os.pathsep.join(path)
+config.environment["PYTHONPATH"] = os.path.join(tests, "numerics")
+# The source tree stays as it is.
+config.environment["PYTHONDONTWRITEBYTECODE"] = "1"
+config.environment["KV_BUILD_DIR"] = build
+for name in ("CUDA_VISIBLE_DEVICES", "CUDA_HOME"):
+    if name in os.environ:
+        config.environment[name] = os.environ[name]
+
+
+def tool(name):
+    return os.path.join(config.llvm_tools_dir, name)
+
+
+# kv-opt, kv-compile, kv-run, FileCheck, not, split-file, llvm-nm and
+# llvm-readelf are found by the PATH above and need no substitution.
+config.substitutions += [
+    ("%mlir_opt", tool("mlir-opt")),
+    ("%python", os.path.join(build, "venv", "bin", "python")),
+    ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
+    ("%cc", config.c_compiler),
+    ("%kvcache_src", source),
+]

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/IR/KVCache.h"
+#include "kvcache/Registration/Registration.h"
+#include "kvcache/Target/Compile.h"
+
+#include "mlir/AsmParser/AsmParser.h"
+#include "mlir/AsmParser/AsmParserState.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/SourceMgr.h"
+#include "llvm/Support/ToolOutputFile.h"
+
+using namespace mlir;
+using namespace kvcache;
+namespace cl = llvm::cl;
+
+namespace {
+
+enum class Emit { So, Obj, LLVM, MLIR, PTX, Cubin, Header, Manifest };
+
+cl::OptionCategory category("kv-compile options");
+
+cl::opt<std::string> input(cl::Positional, cl::desc("<program.mlir>"),
+                           cl::init("-"), cl::cat(category));
+cl::opt<std::string> output("o", cl::desc("Output file"),
+                            cl::value_desc("file"), cl::cat(category));
+cl::opt<std::string> target(
+    "target", cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
+    cl::init("cpu"), cl::cat(category));
+cl::opt<std::string> cpu("cpu",
+                         cl::desc("What host code is compiled for: a CPU name "
+                                  "of LLVM, or native"),
+                         cl::init("x86-64-v3"), cl::cat(category));
+cl::opt<std::string>
+    image("gpu-image",
+          cl::desc("What a GPU library carries: ptx, cubin (needs ptxas), or "
+                   "auto, which is cubin where ptxas is found"),
+          cl::init("auto"), cl::cat(category));
+cl::opt<std::string>
+    name("name",
+         cl::desc("Name of the library in symbols (default: from the output "
+                  "file)"),
+         cl::cat(category));
+cl::opt<Emit> emit(
+    "emit", cl::desc("What to write"),
+    cl::values(
+        clEnumValN(Emit::So, "so", "shared library, with a C header and a JSON "
+                                   "manifest beside it (default)"),
+        clEnumValN(Emit::Obj, "obj", "object file, without the run time"),
+        clEnumValN(Emit::LLVM, "llvm", "optimized LLVM IR of the host code"),
+        clEnumValN(Emit::MLIR, "mlir", "MLIR in the LLVM dialect"),
+        clEnumValN(Emit::PTX, "ptx", "PTX of the kernels"),
+        clEnumValN(Emit::Cubin, "cubin", "machine code of the kernels"),
+        clEnumValN(Emit::Header, "header", "the C header"),
+        clEnumValN(Emit::Manifest, "manifest", "the JSON manifest")),
+    cl::init(Emit::So), cl::cat(category));
+
+int fail(const llvm::Twine &message) {
+  llvm::errs() << "kv-compile: " << message << "\n";
+  return 1;
+}
+
+/// Arguments are called in messages what they are called in the source, which
+/// is not part of the IR: the parser says where each name stands.
+void nameArguments(Block &top, const AsmParserState &state) {
+  for (auto function : top.getOps<FunctionOpInterface>()) {
+    if (function.isExternal())
+      continue;
+    const AsmParserState::BlockDefinition *block =
+        state.getBlockDef(&function.getFunctionBody().front());
+    if (!block)
+      continue;
+    for (auto [i, argument] : llvm::enumerate(block->arguments)) {
+      llvm::SMRange range = argument.loc;
+      StringRef text(range.Start.getPointer(),
+                     range.End.getPointer() - range.Start.getPointer());
+      text.consume_front("%");
+      bool isNumber = text.empty() || isdigit(text.front());
+      if (isNumber || function.getArgAttr(i, KVCacheDialect::kNameAttr))
+        continue;
+      function.setArgAttr(i, KVCacheDialect::kNameAttr,
+                          StringAttr::get(function.getContext(), text));
+    }
+  }
+}
+
+OwningOpRef<ModuleOp> parse(MLIRContext &context, llvm::SourceMgr &sources) {
+  ParserConfig config(&context);
+  StringRef buffer = sources.getMemoryBuffer(1)->getBuffer();
+  if (buffer.starts_with("ML\xefR"))
+    return parseSourceFile<ModuleOp>(sources, config); // bytecode has no names
+  Block block;
+  AsmParserState state;
+  if (failed(parseAsmSourceFile(sources, &block, config, &state)))
+    return nullptr;
+  ModuleOp module;
+  if (llvm::hasSingleElement(block) && isa<ModuleOp>(block.front())) {
+    module = cast<ModuleOp>(block.front());
+    nameArguments(*module.getBody(), state);
+    module->remove();
+  } else {
+    nameArguments(block, state);
+    module = ModuleOp::create(UnknownLoc::get(&context));
+    module.getBody()->getOperations().splice(module.getBody()->end(),
+                                             block.getOperations());
+  }
+  return failed(verify(module)) ? OwningOpRef<ModuleOp>()
+                                : OwningOpRef<ModuleOp>(module);
+}
+
+/// A C identifier made of the name of the output file: `libpaged-insert.so`
+/// gives `paged_insert`.
+std::string libraryName() {
+  StringRef stem = llvm::sys::path::stem(output.empty() ? input : output);
+  std::string result = name.empty() ? stem.str() : name.getValue();
+  if (name.empty() && stem.starts_with("lib"))
+    result = stem.drop_front(3).str();
+  for (char &c : result)
+    if (!isalnum(static_cast<unsigned char>(c)))
+      c = '_';
+  if (result.empty() || isdigit(static_cast<unsigned char>(result[0])))
+    result = "_" + result;
+  return result;
+}
+
+LogicalResult writeText(StringRef path, StringRef text) {
+  std::error_code error;
+  llvm::ToolOutputFile file(path.empty() ? "-" : path, error,
+                            llvm::sys::fs::OF_None);
+  if (error)
+    return failure(fail("cannot write '" + path + "': " + error.message()));
+  file.os() << text;
+  file.keep();
+  return success();
+}
+
+LogicalResult writeLibrary(Compilation &compilation) {
+  if (failed(compilation.linkLibrary(output)))
+    return failure();
+  SmallString<128> path(output);
+  llvm::sys::path::replace_extension(path, "h");
+  if (failed(writeText(path, writeHeader(compilation.library(),
+                                         compilation.functions()))))
+    return failure();
+  llvm::sys::path::replace_extension(path, "json");
+  return writeText(path, writeManifest(compilation.library(),
+                                       compilation.functions()));
+}
+
+LogicalResult compile(ModuleOp module) {
+  CompileOptions options;
+  options.target = target;
+  options.cpu = cpu;
+  options.image = emit == Emit::PTX     ? "ptx"
+                  : emit == Emit::Cubin ? "cubin"
+                                        : image.getValue();
+  options.libraryName = libraryName();
+  Compilation compilation(module, options);
+  if (failed(compilation.bufferize()))
+    return failure();
+  if (emit == Emit::Header)
+    return writeText(output, writeHeader(compilation.library(),
+                                         compilation.functions()));
+  if (emit == Emit::Manifest)
+    return writeText(output, writeManifest(compilation.library(),
+                                           compilation.functions()));
+  if (failed(compilation.lower()))
+    return failure();
+  if (emit == Emit::MLIR || emit == Emit::PTX || emit == Emit::Cubin) {
+    std::string text;
+    if (emit == Emit::MLIR)
+      llvm::raw_string_ostream(text) << *module << "\n";
+    else
+      text = compilation.deviceImage().str();
+    return writeText(output, text);
+  }
+  if (failed(compilation.translate()))
+    return failure();
+  if (emit == Emit::LLVM) {
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    compilation.llvmModule().print(os, nullptr);
+    return writeText(output, text);
+  }
+  if (emit == Emit::Obj)
+    return compilation.writeObject(output);
+  return writeLibrary(compilation);
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  registerPassManagerCLOptions();
+  registerMLIRContextCLOptions();
+  registerAsmPrinterCLOptions();
+  cl::ParseCommandLineOptions(
+      argc, argv, "Compiles programs on paged KV caches to libraries\n");
+
+  if (target != "cpu" && target != "sm_80" && target != "sm_90a" &&
+      target != "sm_100a")
+    return fail("unknown target '" + target +
+                "'; expected cpu, sm_80, sm_90a or sm_100a");
+  if (image != "auto" && image != "ptx" && image != "cubin")
+    return fail("unknown image '" + image + "'; expected auto, ptx or cubin");
+  bool wantsKernels = emit == Emit::PTX || emit == Emit::Cubin;
+  if (wantsKernels && target == "cpu")
+    return fail("--emit=ptx and --emit=cubin need a GPU target");
+  bool needsFile = emit == Emit::So || emit == Emit::Obj;
+  if (needsFile && output.empty())
+    return fail("an output file is needed: -o libprogram.so");
+
+  DialectRegistry registry;
+  kvcache::registerAllDialects(registry);
+  MLIRContext context(registry);
+  auto sources = std::make_shared<llvm::SourceMgr>();
+  llvm::ErrorOr<std::unique_ptr<llvm::MemoryBuffer>> buffer =
+      llvm::MemoryBuffer::getFileOrSTDIN(input);
+  if (!buffer)
+    return fail("cannot read '" + input + "': " + buffer.getError().message());
+  sources->AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
+  SourceMgrDiagnosticHandler handler(*sources, &context);
+  OwningOpRef<ModuleOp> module = parse(context, *sources);
+  if (!module)
+    return 1;
+  return failed(compile(*module));
+}
