@@ -67,7 +67,7 @@ void KVCacheDialect::initialize() {
 
 LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
                                                        NamedAttribute attr) {
-  return op->emitError() << "attribute '" << attr.getName()
+  return op->emitError() << "attribute '" << attr.getName().strref()
                          << "' is not known for an operation";
 }
 
@@ -90,9 +90,20 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op,
              << "'kvcache.align' of argument #" << index
              << " is expected to be a power of two of at most 4096, got "
              << attr.getValue();
+    // Accesses of single elements rely on it.
+    auto function = dyn_cast<FunctionOpInterface>(op);
+    auto type = function ? dyn_cast<ShapedType>(
+                               function.getArgumentTypes()[index])
+                         : ShapedType();
+    if (type && type.getElementType().isIntOrFloat() &&
+        align.getInt() * 8 < type.getElementTypeBitWidth())
+      return op->emitError()
+             << "'kvcache.align' of argument #" << index
+             << " is expected to be at least the size of an element of " << type
+             << ", got " << attr.getValue();
     return success();
   }
-  return op->emitError() << "attribute '" << attr.getName()
+  return op->emitError() << "attribute '" << attr.getName().strref()
                          << "' is not known for an argument; expected '"
                          << kNameAttr << "' or '" << kAlignAttr << "'";
 }

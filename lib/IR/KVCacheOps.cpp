@@ -208,6 +208,10 @@ LogicalResult ViewOp::verify() {
   if (!source)
     return emitOpError() << "view_c1: the source is expected to be ranked, got "
                          << getSource().getType();
+  if (source.getMemorySpace())
+    return emitOpError() << "view_c8: the source is expected to be in the "
+                            "default memory space, got "
+                         << source;
   if (isByteView())
     return verifyByteView(*this, cache.getLayout());
   if (source.getElementType() != cache.getElementType())
@@ -234,6 +238,10 @@ LogicalResult MakeSlotsOp::verify() {
   if (memref && !memref.getLayout().isIdentity())
     return emitOpError() << "make_slots_c2: the source is expected to be "
                             "contiguous, got "
+                         << memref;
+  if (memref && memref.getMemorySpace())
+    return emitOpError() << "make_slots_c3: the source is expected to be in "
+                            "the default memory space, got "
                          << memref;
   return success();
 }
@@ -291,6 +299,11 @@ LogicalResult IndexCopyOp::verify() {
     auto memref = dyn_cast<MemRefType>(type);
     if (!memref)
       continue;
+    if (memref.getMemorySpace())
+      return emitOpError() << "index_copy_c7: rows #" << index
+                           << " are expected to be in the default memory "
+                              "space, got "
+                           << memref;
     SmallVector<int64_t> strides;
     int64_t offset, inner = 1;
     bool strided = succeeded(memref.getStridesAndOffset(strides, offset));

@@ -21,14 +21,35 @@ llvm::hash_code kvcache::hash_value(const Layout &layout) {
   return hash;
 }
 
+#define GET_ATTRDEF_CLASSES
+#include "kvcache/IR/KVCacheAttrs.cpp.inc"
+
 #define GET_TYPEDEF_CLASSES
 #include "kvcache/IR/KVCacheTypes.cpp.inc"
 
 void KVCacheDialect::registerTypes() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "kvcache/IR/KVCacheAttrs.cpp.inc"
+      >();
   addTypes<
 #define GET_TYPEDEF_LIST
 #include "kvcache/IR/KVCacheTypes.cpp.inc"
       >();
+}
+
+LogicalResult
+CopyScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                         int64_t threads, int64_t rows, bool, bool) {
+  if (threads < 32 || threads > 1024 || threads % 32)
+    return emitError() << "copy_schedule_c1: threads are expected to be a "
+                          "multiple of 32 from 32 to 1024, got "
+                       << threads;
+  if (rows < 1 || rows > 16)
+    return emitError() << "copy_schedule_c1: rows are expected from 1 to 16, "
+                          "got "
+                       << rows;
+  return success();
 }
 
 //===----------------------------------------------------------------------===//
@@ -47,8 +68,10 @@ static ParseResult parseDecimal(AsmParser &parser, int64_t &value) {
   return parser.parseInteger(value);
 }
 
-/// `?` or a decimal number.
-static ParseResult parseExtent(AsmParser &parser, int64_t &extent) {
+/// `?` or a decimal number. Negative numbers are refused here, as -1 is how a
+/// run-time value is stored.
+static ParseResult parseExtent(AsmParser &parser, int64_t &extent,
+                               int64_t least) {
   extent = kRunTime;
   if (succeeded(parser.parseOptionalQuestion()))
     return success();
@@ -57,7 +80,8 @@ static ParseResult parseExtent(AsmParser &parser, int64_t &extent) {
     return failure();
   if (extent < 0)
     return parser.emitError(loc)
-           << "expected an extent of at least 1 or '?', got " << extent;
+           << "expected a number of at least " << least << " or '?', got "
+           << extent;
   return success();
 }
 
@@ -132,7 +156,7 @@ Type CacheType::parse(AsmParser &parser) {
     return {};
   while (atExtent(parser)) {
     LayoutDim dim;
-    if (parseExtent(parser, dim.extent) || parseAxis(parser, dim.axis) ||
+    if (parseExtent(parser, dim.extent, 1) || parseAxis(parser, dim.axis) ||
         parser.parseKeyword("x", " between axes"))
       return {};
     dims.push_back(dim);
@@ -155,6 +179,11 @@ Type CacheType::parse(AsmParser &parser) {
       result = parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
         return parseAxis(parser, order.emplace_back());
       });
+      // Nothing means the listed sequence, but only where it is left out.
+      if (succeeded(result) && order.empty())
+        result = parser.emitError(keyLoc)
+                 << "layout_c4: the order is expected to be a permutation of "
+                    "the axes, got []";
     } else if (key == "strides") {
       result = parseStrideFacts(parser, dims);
     } else if (key == "align") {
@@ -250,6 +279,12 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
     if (dim.extent == kRunTime && !mayBeRunTime)
       return emitError() << "cache_c2: the extent of " << dim.axis.str()
                          << " is expected to be a constant, got '?'";
+    bool maySplit = dim.axis.kind == AxisKind::Head ||
+                    dim.axis.kind == AxisKind::Channel;
+    if (dim.axis.part != AxisPart::Whole && !maySplit)
+      return emitError() << "cache_c4: only H and D are expected to be split, "
+                            "got "
+                         << dim.axis.str();
     if (dim.axis.kind == AxisKind::Side && dim.extent > 2)
       return emitError() << "cache_c2: S is expected to be 1 or 2, got "
                          << dim.extent;
@@ -298,12 +333,12 @@ MemRefType CacheType::getMemRefType() const {
 Type SlotsType::parse(AsmParser &parser) {
   SMLoc loc = parser.getCurrentLocation();
   int64_t count = 0, rowsPerBlock = 0;
-  IntegerType elementType;
+  Type type;
   StringRef padName;
   SMLoc padLoc;
-  if (parser.parseLess() || parseExtent(parser, count) ||
+  if (parser.parseLess() || parseExtent(parser, count, 0) ||
       parser.parseKeyword("T", " after the number of tokens") ||
-      parser.parseKeyword("x") || parser.parseType(elementType) ||
+      parser.parseKeyword("x") || parser.parseType(type) ||
       parser.parseComma() || parser.parseKeyword("rows_per_block") ||
       parser.parseEqual() || parseDecimal(parser, rowsPerBlock) ||
       parser.parseComma() || parser.parseKeyword("pad") ||
@@ -315,6 +350,13 @@ Type SlotsType::parse(AsmParser &parser) {
     parser.emitError(padLoc)
         << "expected pad 'skip_negative', 'skip_out_of_range' or 'none', got '"
         << padName << "'";
+    return {};
+  }
+  auto elementType = dyn_cast<IntegerType>(type);
+  if (!elementType) {
+    parser.emitError(loc) << "slots_c1: the element type is expected to be i32 "
+                             "or i64, got "
+                          << type;
     return {};
   }
   return SlotsType::getChecked([&] { return parser.emitError(loc); },

@@ -257,6 +257,10 @@ bool Layout::isFlat() const {
   std::optional<unsigned> token = find(AxisKind::Token);
   if (!block || !token)
     return false;
+  // Whatever the extents and strides are: the block is as long as its tokens.
+  if (nextFaster(*block) == token &&
+      dims[*block].stride.kind == StrideFact::Kind::Compact)
+    return true;
   std::optional<int64_t> blockStride = stride(*block);
   std::optional<int64_t> tokenStride = stride(*token);
   int64_t tokens = dims[*token].extent;

@@ -74,9 +74,7 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   buildKernelsPipeline(pm, options);
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
   kernels.addPass(createSCFToControlFlowPass());
-  kernels.addPass(createConvertNVVMToLLVMPass());
-  kernels.addPass(createConvertControlFlowToLLVMPass());
-  kernels.addPass(createArithToLLVMConversionPass());
+  kernels.addPass(createConvertToLLVMPass());
   kernels.addPass(createReconcileUnrealizedCastsPass());
   GpuNVVMAttachTargetOptions target;
   target.chip = options.chip;

@@ -90,7 +90,8 @@ struct IndexCopyModel
     }
     replaceOpWithNewBufferizedOp<IndexCopyOp>(rewriter, op, rows,
                                               copy.getCache(),
-                                              copy.getSlots());
+                                              copy.getSlots(),
+                                              copy.getScheduleAttr());
     return success();
   }
 };

@@ -50,7 +50,33 @@ private:
   IRMapping mapping;
 };
 
+/// The bytes that an element takes in a buffer.
+std::optional<int64_t> elementBytes(Type type) {
+  if (type.isIndex())
+    return 8;
+  if (!type.isIntOrFloat())
+    return std::nullopt;
+  return llvm::PowerOf2Ceil(llvm::divideCeil(type.getIntOrFloatBitWidth(), 8));
+}
+
+/// A call that inlining left, such as one of a recursive function, may allocate
+/// any number of times.
+LogicalResult checkCalls(func::FuncOp function) {
+  WalkResult walk = function.walk([&](func::CallOp call) {
+    auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
+        call, call.getCalleeAttr());
+    if (!callee || callee.isExternal())
+      return WalkResult::advance();
+    call.emitOpError() << "this call is not inlined, so there is no upper "
+                          "bound for the workspace";
+    return WalkResult::interrupt();
+  });
+  return failure(walk.wasInterrupted());
+}
+
 LogicalResult outline(func::FuncOp function) {
+  if (failed(checkCalls(function)))
+    return failure();
   OpBuilder builder(function);
   Location loc = function.getLoc();
   auto type = builder.getFunctionType(function.getArgumentTypes(),
@@ -63,13 +89,20 @@ LogicalResult outline(func::FuncOp function) {
   Value total = arith::ConstantIndexOp::create(builder, loc, 0);
 
   WalkResult walk = function.walk([&](memref::AllocOp alloc) {
-    if (alloc->getParentOfType<LoopLikeOpInterface>()) {
+    if (LoopLikeOpInterface::blockIsInLoop(alloc->getBlock())) {
       alloc.emitOpError() << "this buffer is allocated in a loop, so there is "
                              "no upper bound for the workspace";
       return WalkResult::interrupt();
     }
     MemRefType type = alloc.getType();
-    int64_t fixed = type.getElementType().getIntOrFloatBitWidth() / 8;
+    std::optional<int64_t> element = elementBytes(type.getElementType());
+    if (!element) {
+      alloc.emitOpError() << "the size of this buffer is not known, as its "
+                             "elements are neither integers nor floats, got "
+                          << type.getElementType();
+      return WalkResult::interrupt();
+    }
+    int64_t fixed = *element;
     for (int64_t extent : type.getShape())
       if (ShapedType::isStatic(extent))
         fixed *= extent;

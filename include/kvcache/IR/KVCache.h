@@ -25,6 +25,9 @@ llvm::hash_code hash_value(const Layout &layout);
 #include "kvcache/IR/KVCacheDialect.h.inc"
 #include "kvcache/IR/KVCacheEnums.h.inc"
 
+#define GET_ATTRDEF_CLASSES
+#include "kvcache/IR/KVCacheAttrs.h.inc"
+
 #define GET_TYPEDEF_CLASSES
 #include "kvcache/IR/KVCacheTypes.h.inc"
 

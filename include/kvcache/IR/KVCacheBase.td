@@ -42,6 +42,7 @@ def KVCache_Dialect : Dialect {
     memory effects; nothing is copied unless an operation says so.
   }];
   let dependentDialects = ["::mlir::memref::MemRefDialect"];
+  let useDefaultAttributePrinterParser = 1;
   let useDefaultTypePrinterParser = 1;
   let hasOperationAttrVerify = 1;
   let hasRegionArgAttrVerify = 1;

@@ -41,6 +41,7 @@ def KVCache_ViewOp : KVCache_Op<"view", [
       * `view_c6` `extents` and `strides` name exactly what the type leaves to
         run time
       * `view_c7` the number of blocks of a view of bytes is a run-time value
+      * `view_c8` the source is in the default memory space
 
     Examples:
 
@@ -87,6 +88,7 @@ def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [Pure]> {
       * `make_slots_c1` the source is 1-D, and its element type and length are
         those of the slots
       * `make_slots_c2` a memref source is contiguous
+      * `make_slots_c3` a memref source is in the default memory space
 
     Example:
 
@@ -125,7 +127,8 @@ def KVCache_IndexCopyOp : KVCache_Op<"index_copy", [
     dimensions are contiguous; the distance between rows is free. Of several
     rows for one slot, the last one stays on a CPU, and on a GPU each element
     comes from one of them. Rows that are skipped are not written anywhere. The
-    rows must not lie in the part of the cache that is written.
+    rows must not lie in the part of the cache that is written. `schedule`
+    overrides how a GPU kernel spreads the work; it never changes the result.
 
     Constraints:
       * `index_copy_c1` one operand of rows per side of the cache
@@ -135,6 +138,7 @@ def KVCache_IndexCopyOp : KVCache_Op<"index_copy", [
       * `index_copy_c4` the inner dimensions of a row are contiguous
       * `index_copy_c5` the cache is one layer
       * `index_copy_c6` rows are all tensors or all memrefs
+      * `index_copy_c7` rows in memory are in the default memory space
 
     Example:
 
@@ -145,9 +149,10 @@ def KVCache_IndexCopyOp : KVCache_Op<"index_copy", [
   }];
   let arguments = (ins
       Variadic<AnyTypeOf<[AnyRankedTensor, AnyMemRef]>>:$rows,
-      KVCache_AnyCache:$cache, KVCache_AnySlots:$slots);
+      KVCache_AnyCache:$cache, KVCache_AnySlots:$slots,
+      OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
   let assemblyFormat = [{
-    $rows `into` $cache `at` $slots attr-dict
+    $rows `into` $cache `at` $slots (`schedule` $schedule^)? attr-dict
     `:` type($rows) `into` type($cache) `at` type($slots)
   }];
   let hasVerifier = 1;

@@ -18,6 +18,37 @@ def KVCache_Padding : I32Enum<"Padding", "what the padding of a slot list is", [
   let cppNamespace = "::kvcache";
 }
 
+def KVCache_CopyScheduleAttr : AttrDef<KVCache_Dialect, "CopySchedule"> {
+  let mnemonic = "copy_schedule";
+  let summary = "how a GPU kernel that moves rows spreads its work";
+  let description = [{
+    Where a write or a copy of rows has this attribute, its kernel is built so
+    for any number of tokens; otherwise the target has kernels for few and for
+    many tokens, and picks one by the number of tokens.
+
+      * `threads`: of a block, which covers whole rows or a part of one
+      * `rows`: of each side that a thread has in flight
+      * `all_sides`: a thread moves all sides of a row; otherwise each side has
+        its own blocks, and the sides are written one after the other
+      * `streaming`: loads and stores say that the data is not used again
+
+    Constraints:
+      * `copy_schedule_c1` `threads` is a multiple of 32 from 32 to 1024, and
+        `rows` is from 1 to 16
+
+    Example:
+
+    ```mlir
+    #kvcache.copy_schedule<threads = 128, rows = 2, all_sides = true,
+                           streaming = false>
+    ```
+  }];
+  let parameters = (ins "int64_t":$threads, "int64_t":$rows,
+                        "bool":$all_sides, "bool":$streaming);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
 class KVCache_Type<string name, string typeMnemonic>
     : TypeDef<KVCache_Dialect, name> {
   let mnemonic = typeMnemonic;
@@ -45,7 +76,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
 
     The axes are L layer, S side (0 key, 1 value), B block, N token in the
     block, H KV head, D channel, listed in this sequence. B, N and D are always
-    there. `order` gives the memory order from slowest to fastest axis and is
+    there. H and D can be split in an outer and an inner part, as in `D.o` and
+    `D.i`. `order` gives the memory order from slowest to fastest axis and is
     the listed sequence when it is left out. `strides` gives what is known about
     strides that do not follow from the order: a constant, or a run-time value
     (`?`), possibly a multiple of a constant. All counts are in elements.
@@ -67,6 +99,7 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
       * `cache_c1` the element type is f16, bf16 or f32
       * `cache_c2` the extents of S, N, H and D are constants, and S is 1 or 2
       * `cache_c3` the alignment is at least the size of an element
+      * `cache_c4` only H and D are split in two parts
 
     Examples:
 

@@ -115,7 +115,7 @@ struct StrideFact {
 struct LayoutDim {
   Axis axis;
   int64_t extent = 1; ///< or kRunTime
-  StrideFact stride;
+  StrideFact stride = {};
 
   bool operator==(const LayoutDim &o) const {
     return axis == o.axis && extent == o.extent && stride == o.stride;
@@ -181,8 +181,8 @@ public:
   Run contiguousRun(AxisSet moved) const;
 
   /// The longest run that is also contiguous in a packed array of the given
-  /// axes, listed from slowest to fastest: what one copy can move between the
-  /// two.
+  /// axes, listed from slowest to fastest and all of this layout: what one copy
+  /// can move between the two.
   Run commonRun(const std::vector<Axis> &packed) const;
 
   /// The widest access, a power of two of at most kWidestAccess bytes, such

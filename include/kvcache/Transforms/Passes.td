@@ -15,8 +15,10 @@ def OutlineWorkspaceSize
     extents of arguments and nothing else, so it can be asked before there is
     any data.
 
-    A buffer whose size depends on data, or that is allocated in a loop, is an
-    error: its size has no upper bound that a caller could provide.
+    A buffer whose size depends on data, or that is allocated in a loop or by a
+    call that was not inlined, is an error: its size has no upper bound that a
+    caller could provide. So is one whose elements are neither integers nor
+    floats.
 
     Before:
 

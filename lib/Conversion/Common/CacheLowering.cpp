@@ -27,6 +27,14 @@ CacheTypeConverter::CacheTypeConverter() {
   addConversion([](SlotsType type) { return type.getMemRefType(); });
 }
 
+void kvcache::dropArgumentAttributes(ModuleOp module) {
+  for (auto function : module.getOps<FunctionOpInterface>())
+    for (unsigned i = 0; i < function.getNumArguments(); ++i)
+      for (StringRef name :
+           {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr})
+        function.removeArgAttr(i, name);
+}
+
 //===----------------------------------------------------------------------===//
 // CacheParts
 //===----------------------------------------------------------------------===//

@@ -12,6 +12,7 @@
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Transforms/DialectConversion.h"
 
@@ -28,6 +29,10 @@ public:
 void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
+
+/// What the dialect says of arguments means nothing once it is lowered, and
+/// translation to LLVM IR warns of it.
+void dropArgumentAttributes(mlir::ModuleOp module);
 
 /// A lowered cache taken apart: the first element, and for each listed axis
 /// the extent and the stride, constants where the layout knows them.

@@ -27,27 +27,35 @@ using namespace kvcache;
 
 namespace {
 
-/// One way to spread the work over threads.
+/// One way to spread the work over threads: `#kvcache.copy_schedule` and from
+/// which number of tokens on it is used.
 struct CopySchedule {
-  StringLiteral name;
-  /// Used from this number of tokens on.
+  StringRef name;
   int64_t minTokens;
-  /// Rows of each side that a thread has in flight.
+  int64_t threads;
   int64_t rowsInFlight;
-  /// Whether a thread moves all sides of a row; else each side has its own
-  /// blocks, and the sides are written one after the other.
   bool allSides;
+  bool streaming;
 };
 
 /// From the most tokens to the fewest.
 constexpr CopySchedule kSchedules[] = {
-    {"stream", 16384, 1, false},
-    {"batch", 256, 2, true},
-    {"few", 0, 1, true},
+    {"stream", 16384, 128, 1, false, false},
+    {"batch", 256, 128, 2, true, true},
+    {"few", 0, 128, 1, true, false},
 };
 
-/// Threads of a block that are asked for; a block covers whole rows.
-constexpr int64_t kThreads = 128;
+/// How the threads of a block divide rows among them.
+struct BlockShape {
+  BlockShape(int64_t accesses, int64_t wanted) {
+    rows = std::max<int64_t>(1, wanted / accesses);
+    threads = std::min(rows * accesses, wanted);
+    parts = (accesses + threads - 1) / threads;
+  }
+  int64_t rows;    ///< 1 if a row takes several blocks
+  int64_t threads;
+  int64_t parts;   ///< blocks that share a row
+};
 
 /// What is known of an op before a kernel is built.
 struct CopyFacts {
@@ -70,11 +78,6 @@ struct CopyFacts {
         width = powerOfTwoDivisor(strides[0] * elementBytes, width);
     }
     accesses = plan.rowElements * elementBytes / width;
-    rowsPerBlock = std::max<int64_t>(1, kThreads / accesses);
-    threads = std::min(rowsPerBlock * accesses, kThreads);
-    parts = (accesses + threads - 1) / threads;
-    if (parts > 1)
-      rowsPerBlock = 1;
   }
 
   CacheType type;
@@ -84,9 +87,6 @@ struct CopyFacts {
   int64_t elementBytes;
   int64_t width;        ///< bytes of one access
   int64_t accesses;     ///< of one row
-  int64_t rowsPerBlock; ///< 1 if a row takes several blocks
-  int64_t threads;
-  int64_t parts;        ///< blocks that share a row
   SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
 };
 
@@ -109,8 +109,9 @@ public:
              const CopySchedule &schedule, ModuleOp module, Location loc,
              ArrayRef<Type> types)
       : facts(facts), parameters(parameters), schedule(schedule),
+        shape(facts.accesses, schedule.threads),
         k(module, loc, ("index_copy_" + schedule.name).str(), types,
-          facts.threads) {}
+          shape.threads) {}
 
   SymbolRefAttr build() {
     Value thread = k.threadX();
@@ -127,8 +128,8 @@ public:
     } else {
       // Blocks are started in order of y, so one side is written after the
       // other.
-      Value first = k.ult(part, k.i32(facts.parts));
-      part = facts.parts == 1 ? k.i32(0) : k.urem(part, facts.parts);
+      Value first = k.ult(part, k.i32(shape.parts));
+      part = shape.parts == 1 ? k.i32(0) : k.urem(part, shape.parts);
       auto pick = [&](ArrayRef<unsigned> of) {
         return k.select(first, k.parameter(of[0]), k.parameter(of[1]));
       };
@@ -142,13 +143,13 @@ public:
     // The access of this thread, and its row within the block.
     Value access = thread, rowInBlock = k.i32(0);
     Value inRow;
-    if (facts.parts > 1) {
-      access = k.add(thread, k.mul(part, k.i32(facts.threads)));
-      if (facts.accesses % facts.threads) {
+    if (shape.parts > 1) {
+      access = k.add(thread, k.mul(part, k.i32(shape.threads)));
+      if (facts.accesses % shape.threads) {
         inRow = k.ult(access, k.i32(facts.accesses));
         access = k.select(inRow, access, k.i32(facts.accesses - 1));
       }
-    } else if (facts.rowsPerBlock > 1) {
+    } else if (shape.rows > 1) {
       rowInBlock = k.udiv(thread, facts.accesses);
       access = k.urem(thread, facts.accesses);
     }
@@ -157,23 +158,25 @@ public:
 
     int64_t rows = schedule.rowsInFlight;
     Value first = k.add(
-        k.mul(k.widen(k.blockX()), k.i64(facts.rowsPerBlock * rows)),
+        k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
         k.widen(rowInBlock));
     Value count = k.parameter(parameters.count);
     Value last = k.add(count, k.i64(-1));
     SmallVector<Value> inRange, slots;
-    SmallVector<SmallVector<Value>> loaded(rows);
+    SmallVector<Value> loaded;
     for (int64_t r = 0; r < rows; ++r) {
-      Value token = k.add(first, k.i64(r * facts.rowsPerBlock));
+      Value token = k.add(first, k.i64(r * shape.rows));
       inRange.push_back(k.ult(token, count));
       token = k.select(inRange.back(), token, last);
       slots.push_back(loadSlot(token));
       for (auto [s, pointer] : llvm::enumerate(from)) {
         Value step = rowStride ? rowStride : stride(rowStrides[s]);
         Value at = k.add(k.mul(token, step), fromAccess);
-        loaded[r].push_back(k.load(k.byteOffset(pointer, at), facts.width));
+        loaded.push_back(
+            k.load(k.byteOffset(pointer, at), facts.width, schedule.streaming));
       }
     }
+    k.pin(loaded);
     for (int64_t r = 0; r < rows; ++r) {
       // Unsigned: one comparison drops negative slots and those past the last
       // block.
@@ -184,7 +187,8 @@ public:
       k.ifThen(live, [&] {
         Value at = k.add(slotOffset(slots[r]), toAccess);
         for (auto [s, pointer] : llvm::enumerate(to))
-          k.store(loaded[r][s], k.byteOffset(pointer, at), facts.width);
+          k.store(loaded[r * to.size() + s], k.byteOffset(pointer, at),
+                  facts.width, schedule.streaming);
       });
     }
     k.finish();
@@ -252,6 +256,7 @@ private:
   const CopyFacts &facts;
   const CopyParameters &parameters;
   const CopySchedule &schedule;
+  BlockShape shape;
   KernelBuilder k;
   /// With a block per side: the stride of that side's rows.
   Value rowStride;
@@ -273,8 +278,15 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     Value count =
         emitRowCount(rewriter, loc, adaptor.getRows(), adaptor.getSlots());
     parameters.count = operands.addIndex(count);
-    emitSchedules(rewriter, op, facts, parameters, operands, count,
-                  kSchedules);
+    if (CopyScheduleAttr chosen = op.getScheduleAttr()) {
+      CopySchedule only = {"custom",          0,
+                           chosen.getThreads(),  chosen.getRows(),
+                           chosen.getAllSides(), chosen.getStreaming()};
+      emitSchedules(rewriter, op, facts, parameters, operands, count, only);
+    } else {
+      emitSchedules(rewriter, op, facts, parameters, operands, count,
+                    kSchedules);
+    }
     emitRemark(op, facts);
     rewriter.eraseOp(op);
     return success();
@@ -353,12 +365,13 @@ private:
     auto branch = scf::IfOp::create(builder, loc, chosen, /*else=*/!isLast);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
-    Value perBlock = indexConstant(
-        builder, loc, facts.rowsPerBlock * schedule.rowsInFlight);
+    BlockShape shape(facts.accesses, schedule.threads);
+    Value perBlock =
+        indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
     Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);
     int64_t sides = schedule.allSides ? 1 : parameters.from.size();
-    Value gridY = indexConstant(builder, loc, sides * facts.parts);
-    emitLaunch(builder, loc, kernel, gridX, gridY, facts.threads, operands);
+    Value gridY = indexConstant(builder, loc, sides * shape.parts);
+    emitLaunch(builder, loc, kernel, gridX, gridY, shape.threads, operands);
     if (isLast)
       return;
     builder.setInsertionPointToStart(branch.elseBlock());

@@ -35,7 +35,8 @@ struct ConvertKVCacheToGPU
     target.addLegalDialect<gpu::GPUDialect>();
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
-      signalPassFailure();
+      return signalPassFailure();
+    dropArgumentAttributes(getOperation());
   }
 };
 } // namespace

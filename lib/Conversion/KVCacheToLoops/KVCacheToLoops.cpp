@@ -30,7 +30,8 @@ struct ConvertKVCacheToLoops
     populateIndexCopyToLoops(converter, patterns);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
-      signalPassFailure();
+      return signalPassFailure();
+    dropArgumentAttributes(getOperation());
   }
 };
 } // namespace

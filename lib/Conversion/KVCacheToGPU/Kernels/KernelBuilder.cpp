@@ -151,13 +151,72 @@ static Type accessType(OpBuilder &builder, int64_t bytes) {
   return VectorType::get({bytes / 4}, builder.getI32Type());
 }
 
-Value KernelBuilder::load(Value pointer, int64_t bytes) {
-  return LLVM::LoadOp::create(builder, loc, accessType(builder, bytes), pointer,
-                              /*alignment=*/bytes);
+/// The words of an access as scalars, which is what PTX text takes.
+static SmallVector<Value> wordsOf(OpBuilder &builder, Location loc,
+                                  Value access) {
+  auto vector = dyn_cast<VectorType>(access.getType());
+  if (!vector) {
+    Type i16 = builder.getI16Type();
+    if (access.getType().isInteger(8)) // PTX has no 8-bit registers
+      access = arith::ExtUIOp::create(builder, loc, i16, access);
+    return {access};
+  }
+  SmallVector<Value> words;
+  for (int64_t i = 0; i < vector.getNumElements(); ++i) {
+    Value index =
+        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), i);
+    words.push_back(
+        LLVM::ExtractElementOp::create(builder, loc, access, index));
+  }
+  return words;
 }
 
-void KernelBuilder::store(Value value, Value pointer, int64_t bytes) {
-  LLVM::StoreOp::create(builder, loc, value, pointer, /*alignment=*/bytes);
+Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
+  Type type = accessType(builder, bytes);
+  if (!streaming || bytes < 16)
+    return LLVM::LoadOp::create(builder, loc, type, pointer,
+                                /*alignment=*/bytes);
+  SmallVector<Type> results(4, builder.getI32Type());
+  auto load = NVVM::InlinePtxOp::create(
+      builder, loc, results, /*readOnlyArgs=*/ValueRange{pointer},
+      /*readWriteArgs=*/ValueRange(),
+      "ld.global.cs.v4.b32 {$0, $1, $2, $3}, [$4];", /*predicate=*/Value());
+  Value access = LLVM::PoisonOp::create(builder, loc, type);
+  for (auto [i, word] : llvm::enumerate(load.getResults())) {
+    Value index = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
+                                           int64_t(i));
+    access =
+        LLVM::InsertElementOp::create(builder, loc, access, word, index);
+  }
+  return access;
+}
+
+void KernelBuilder::store(Value value, Value pointer, int64_t bytes,
+                          bool streaming) {
+  if (!streaming || bytes < 16) {
+    LLVM::StoreOp::create(builder, loc, value, pointer, /*alignment=*/bytes);
+    return;
+  }
+  SmallVector<Value> operands = {pointer};
+  llvm::append_range(operands, wordsOf(builder, loc, value));
+  NVVM::InlinePtxOp::create(builder, loc, TypeRange(), operands, ValueRange(),
+                            "st.global.cs.v4.b32 [$0], {$1, $2, $3, $4};",
+                            Value());
+}
+
+void KernelBuilder::pin(ArrayRef<Value> loaded) {
+  SmallVector<Value> words;
+  std::string constraints;
+  for (Value access : loaded)
+    for (Value word : wordsOf(builder, loc, access)) {
+      words.push_back(word);
+      constraints += word.getType().isInteger(16) ? ",h" : ",r";
+    }
+  LLVM::InlineAsmOp::create(
+      builder, loc, TypeRange(), words, /*asm_string=*/"",
+      StringRef(constraints).drop_front(), /*has_side_effects=*/true,
+      /*is_align_stack=*/false, LLVM::TailCallKind::None,
+      LLVM::AsmDialectAttr(), ArrayAttr());
 }
 
 Value KernelBuilder::loadScalar(Value pointer, Type type) {

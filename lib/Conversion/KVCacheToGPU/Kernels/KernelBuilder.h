@@ -74,9 +74,14 @@ public:
 
   /// The address `bytes` (i64) past a pointer to global memory.
   mlir::Value byteOffset(mlir::Value pointer, mlir::Value bytes);
-  /// One access of 1, 2, 4, 8 or 16 bytes, aligned to its size.
-  mlir::Value load(mlir::Value pointer, int64_t bytes);
-  void store(mlir::Value value, mlir::Value pointer, int64_t bytes);
+  /// One access of 1, 2, 4, 8 or 16 bytes, aligned to its size. A streaming
+  /// one says that the data is not used again soon.
+  mlir::Value load(mlir::Value pointer, int64_t bytes, bool streaming);
+  void store(mlir::Value value, mlir::Value pointer, int64_t bytes,
+             bool streaming);
+  /// Keeps loads where they are: LLVM would move them into the branch that uses
+  /// them, behind whatever the branch waits for.
+  void pin(llvm::ArrayRef<mlir::Value> loaded);
   /// A scalar of the given type.
   mlir::Value loadScalar(mlir::Value pointer, mlir::Type type);
   void ifThen(mlir::Value condition, llvm::function_ref<void()> body);

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Make a folder that tests and measures compiled programs on a GPU machine.
+
+usage: make_bundle.py [--output DIR] [--schedules]
+
+The folder needs Python 3 with NumPy and a CUDA driver there, and uses PyTorch
+and apache-tvm-ffi where they are present. No compiler, no LLVM, no toolkit.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("KV_BUILD_DIR", ROOT / "build"))
+LIMIT = 50 << 20
+
+sys.path.insert(0, str(ROOT / "test" / "gpu"))
+
+from programs import CORRECTNESS  # noqa: E402
+from schedules import SCHEDULES  # noqa: E402
+
+
+def compile_cases(cases, name, folder, image):
+    source = folder / f"{name}.mlir"
+    source.write_text("".join(case.text() for case in cases))
+    subprocess.run(
+        [str(BUILD / "bin" / "kv-compile"), str(source), "--target=sm_90a",
+         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so")],
+        check=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", default=str(ROOT / "gpu-bundle"))
+    parser.add_argument("--schedules", action="store_true",
+                        help="also the library for run bench --library "
+                        "schedules")
+    options = parser.parse_args()
+    bundle = Path(options.output)
+    if bundle.exists() and not (bundle / "run").exists():
+        sys.exit(f"{bundle} exists and is not a bundle")
+    shutil.rmtree(bundle, ignore_errors=True)
+
+    have_ptxas = shutil.which("ptxas") is not None
+    for image in ("cubin", "ptx"):
+        folder = bundle / "lib" / image
+        folder.mkdir(parents=True)
+        # Without ptxas the driver compiles the PTX in both.
+        used = image if have_ptxas else "ptx"
+        compile_cases(CORRECTNESS, "insert", folder, used)
+        if options.schedules:
+            compile_cases(SCHEDULES, "schedules", folder, used)
+
+    files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
+             ROOT / "test/numerics/kvtest.py",
+             ROOT / "test/numerics/reference.py", ROOT / "test/gpu/run"]
+    for file in files:
+        if file.is_file():
+            shutil.copy(file, bundle / file.name)
+    shim = bundle / "shim"
+    shim.mkdir()
+    subprocess.run(
+        ["clang-22", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1",
+         str(ROOT / "test/gpu/counting_driver.c"), "-o",
+         str(shim / "libcuda.so.1")], check=True)
+
+    size = sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file())
+    if size > LIMIT:
+        sys.exit(f"the bundle has {size >> 20} MiB, more than 50")
+    print(f"{bundle}: {size / (1 << 20):.1f} MiB; there: ./run test, "
+          "./run bench")
+
+
+main()
