@@ -132,14 +132,20 @@ static LogicalResult verifyByteView(ViewOp op, const Layout &layout) {
   std::string strides = axesWhere(layout, [&](unsigned i) {
     return layout.dim(i).stride.kind == StrideFact::Kind::RunTime;
   });
-  if (namesStr(op.getExtentAxes()) != extents ||
-      op.getExtents().size() != op.getExtentAxes().size())
-    return op.emitOpError() << "view_c6: extents are expected for " << extents
-                            << ", got " << namesStr(op.getExtentAxes());
-  if (namesStr(op.getStrideAxes()) != strides ||
-      op.getStrides().size() != op.getStrideAxes().size())
-    return op.emitOpError() << "view_c6: strides are expected for " << strides
-                            << ", got " << namesStr(op.getStrideAxes());
+  auto check = [&](StringRef what, StringRef expected, ArrayAttr names,
+                   OperandRange values) -> LogicalResult {
+    if (namesStr(names) != expected)
+      return op.emitOpError() << "view_c6: " << what << " are expected for "
+                              << expected << ", got " << namesStr(names);
+    if (values.size() != names.size())
+      return op.emitOpError()
+             << "view_c6: one operand is expected for each of the " << what
+             << " " << expected << ", got " << values.size();
+    return success();
+  };
+  if (failed(check("extents", extents, op.getExtentAxes(), op.getExtents())) ||
+      failed(check("strides", strides, op.getStrideAxes(), op.getStrides())))
+    return failure();
   return success();
 }
 
@@ -175,6 +181,7 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
     return op.emitOpError() << "view_c4: the source is expected to have "
                                "strides, got "
                             << source;
+  // Strides follow from extents: a wrong extent is told first.
   for (unsigned i = 0; i < layout.rank(); ++i) {
     const LayoutDim &dim = layout.dim(i);
     unsigned d = op.sourceDim(i);
@@ -183,16 +190,20 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
       return n == kRunTime ? std::string("?") : std::to_string(n);
     };
     if (extent != dim.extent)
-      return op.emitOpError()
-             << "view_c3: the extent of " << dim.axis.str() << " is expected "
-             << str(dim.extent) << ", got " << str(extent);
+      return op.emitOpError() << "view_c3: the extent of " << dim.axis.str()
+                              << " is expected to be " << str(dim.extent)
+                              << ", got " << str(extent);
+  }
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    unsigned d = op.sourceDim(i);
     if (dim.extent == 1 || ShapedType::isDynamic(strides[d]))
       continue;
     std::optional<int64_t> known = layout.stride(i);
     if (known && *known != strides[d])
       return op.emitOpError()
-             << "view_c4: the stride of " << dim.axis.str() << " is expected "
-             << *known << ", got " << strides[d];
+             << "view_c4: the stride of " << dim.axis.str()
+             << " is expected to be " << *known << ", got " << strides[d];
     if (!known && strides[d] % layout.strideMultiple(i))
       return op.emitOpError()
              << "view_c4: the stride of " << dim.axis.str()
@@ -203,11 +214,8 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
 }
 
 LogicalResult ViewOp::verify() {
-  auto source = dyn_cast<MemRefType>(getSource().getType());
+  auto source = cast<MemRefType>(getSource().getType());
   CacheType cache = getResult().getType();
-  if (!source)
-    return emitOpError() << "view_c1: the source is expected to be ranked, got "
-                         << getSource().getType();
   if (source.getMemorySpace())
     return emitOpError() << "view_c8: the source is expected to be in the "
                             "default memory space, got "
@@ -229,7 +237,7 @@ LogicalResult MakeSlotsOp::verify() {
   auto source = cast<ShapedType>(getSource().getType());
   SlotsType slots = getResult().getType();
   MemRefType expected = slots.getMemRefType();
-  if (!source.hasRank() || source.getShape() != expected.getShape() ||
+  if (source.getShape() != expected.getShape() ||
       source.getElementType() != expected.getElementType())
     return emitOpError() << "make_slots_c1: the source is expected to be 1-D "
                             "with the length and element type of "
@@ -286,7 +294,7 @@ LogicalResult IndexCopyOp::verify() {
     SmallVector<int64_t> shape = {count};
     llvm::append_range(shape, cache.getRowShape());
     auto expected = RankedTensorType::get(shape, cache.getElementType());
-    if (!type.hasRank() || type.getShape() != expected.getShape() ||
+    if (type.getShape() != expected.getShape() ||
         type.getElementType() != expected.getElementType())
       return emitOpError() << "index_copy_c2: rows #" << index
                            << " are expected to have the shape and element "

@@ -40,7 +40,7 @@ void KVCacheDialect::registerTypes() {
 
 LogicalResult
 CopyScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
-                         int64_t threads, int64_t rows, bool, bool) {
+                         int64_t threads, int64_t rows, bool) {
   if (threads < 32 || threads > 1024 || threads % 32)
     return emitError() << "copy_schedule_c1: threads are expected to be a "
                           "multiple of 32 from 32 to 1024, got "

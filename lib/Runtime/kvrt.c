@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception */
 
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "kvrt.h"
 
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,8 +24,8 @@ int32_t kvrt_fail(int32_t code, const char *format, ...) {
   context.status = code;
   size_t used = 0;
   if (context.function)
-    used = (size_t)snprintf(message, sizeof message, "%s: ",
-                            context.function->name);
+    used = (size_t)snprintf(message, sizeof message,
+                            "%s: ", context.function->name);
   if (used >= sizeof message)
     used = 0;
   va_list values;
@@ -55,7 +57,8 @@ static int32_t find_cpu_level(void) {
   if (!has(c, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23))
     return 1;
   /* FMA, MOVBE, OSXSAVE, AVX, F16C */
-  if (leaves < 7 || !has(c, 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29))
+  if (leaves < 7 ||
+      !has(c, 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29))
     return 2;
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -92,9 +95,9 @@ static int32_t check_cpu(int32_t needed) {
 
 static const char *dtype_name(int32_t code, int32_t bits, char *buffer,
                               size_t size) {
-  const char *kind = code == kDLInt     ? "int"
-                     : code == kDLUInt  ? "uint"
-                     : code == kDLFloat ? "float"
+  const char *kind = code == kDLInt      ? "int"
+                     : code == kDLUInt   ? "uint"
+                     : code == kDLFloat  ? "float"
                      : code == kDLBfloat ? "bfloat"
                                          : "type";
   if (kind[0] == 't')
@@ -136,6 +139,10 @@ static int32_t check_device(const kvrt_arg *arg, const DLTensor *tensor,
                      arg->device, got);
   if (arg->device == kDLCPU)
     return KV_OK;
+  if (tensor->device.device_id < 0)
+    return kvrt_fail(KV_ERROR_DEVICE,
+                     "argument '%s': expected the number of a device, got %d",
+                     arg->name, tensor->device.device_id);
   if (*device_id >= 0 && *device_id != tensor->device.device_id)
     return kvrt_fail(KV_ERROR_DEVICE,
                      "argument '%s': expected device %d as for the arguments "
@@ -148,10 +155,10 @@ static int32_t check_device(const kvrt_arg *arg, const DLTensor *tensor,
 static int64_t stride_of(const DLTensor *tensor, int32_t dim) {
   if (tensor->strides)
     return tensor->strides[dim];
-  int64_t stride = 1;
+  uint64_t stride = 1; /* wraps on garbage */
   for (int32_t i = tensor->ndim - 1; i > dim; --i)
-    stride *= tensor->shape[i];
-  return stride;
+    stride *= (uint64_t)tensor->shape[i];
+  return (int64_t)stride;
 }
 
 static int32_t check_extents(const kvrt_arg *arg, const DLTensor *tensor,
@@ -185,46 +192,85 @@ static int32_t check_extents(const kvrt_arg *arg, const DLTensor *tensor,
   return KV_OK;
 }
 
+/* What the stride of a dimension may be, from the faster ones: at least
+ * `least`, and a multiple of `multiple`; exactly `least` if `exact`. An extent
+ * of 1 has no stride of its own in the tensor, so its rule stands for it. */
+typedef struct {
+  int64_t least, multiple;
+  int32_t exact;
+} span;
+
+static span span_below(const kvrt_arg *arg, const DLTensor *tensor,
+                       const kvrt_dim *dim) {
+  span result = {1, 1, 1};
+  for (int32_t next = dim->next; next >= 0; next = arg->dims[next].next) {
+    const kvrt_dim *faster = &arg->dims[next];
+    if (tensor->shape[next] != 1) {
+      /* Wraps on garbage, which the check of `next` refuses. */
+      result.least = (int64_t)((uint64_t)tensor->shape[next] *
+                               (uint64_t)stride_of(tensor, next));
+      return result;
+    }
+    if (faster->constant != KVRT_ANY) {
+      result.least = faster->constant;
+      return result;
+    }
+    if (!faster->compact) {
+      result.exact = 0;
+      if (faster->multiple > result.multiple)
+        result.multiple = faster->multiple;
+    }
+  }
+  return result;
+}
+
+static int32_t expect_stride(const kvrt_arg *arg, int32_t d, int64_t got,
+                             int64_t expected) {
+  if (got == expected)
+    return KV_OK;
+  return kvrt_fail(KV_ERROR_STRIDE,
+                   "argument '%s': expected a stride of %lld elements in "
+                   "dimension %d, got %lld",
+                   arg->name, (long long)expected, d, (long long)got);
+}
+
+static int32_t expect_multiple(const kvrt_arg *arg, int32_t d, int64_t got,
+                               int64_t multiple) {
+  if (got % multiple == 0)
+    return KV_OK;
+  return kvrt_fail(KV_ERROR_STRIDE,
+                   "argument '%s': expected a stride that is a multiple of "
+                   "%lld elements in dimension %d, got %lld",
+                   arg->name, (long long)multiple, d, (long long)got);
+}
+
+static int32_t check_stride(const kvrt_arg *arg, const DLTensor *tensor,
+                            int32_t d) {
+  const kvrt_dim *dim = &arg->dims[d];
+  int64_t got = stride_of(tensor, d);
+  span below = span_below(arg, tensor, dim);
+  if (dim->constant != KVRT_ANY && expect_stride(arg, d, got, dim->constant))
+    return KV_ERROR_STRIDE;
+  if (dim->compact && below.exact)
+    return expect_stride(arg, d, got, below.least);
+  if (dim->constant == KVRT_ANY &&
+      (got < below.least || got > (int64_t)1 << 40))
+    return kvrt_fail(KV_ERROR_STRIDE,
+                     "argument '%s': expected a stride of at least %lld "
+                     "elements in dimension %d, got %lld",
+                     arg->name, (long long)below.least, d, (long long)got);
+  if (dim->compact && expect_multiple(arg, d, got, below.multiple))
+    return KV_ERROR_STRIDE;
+  return expect_multiple(arg, d, got, dim->multiple);
+}
+
 static int32_t check_strides(const kvrt_arg *arg, const DLTensor *tensor) {
   for (int32_t d = 0; d < arg->rank; ++d)
     if (tensor->shape[d] == 0)
       return KV_OK; /* no element, no stride */
-  for (int32_t d = 0; d < arg->rank; ++d) {
-    const kvrt_dim *dim = &arg->dims[d];
-    if (tensor->shape[d] == 1)
-      continue; /* never used */
-    int64_t got = stride_of(tensor, d);
-    int64_t span = 1;
-    /* An extent of 1 has no stride of its own: look through it. */
-    for (int32_t next = dim->next; next >= 0; next = arg->dims[next].next) {
-      if (tensor->shape[next] != 1) {
-        /* Wraps on garbage, which the check of `next` refuses. */
-        span = (int64_t)((uint64_t)tensor->shape[next] *
-                         (uint64_t)stride_of(tensor, next));
-        break;
-      }
-    }
-    if (dim->rule == KVRT_STRIDE_MULTIPLE) {
-      if (got < span || got > (int64_t)1 << 40)
-        return kvrt_fail(KV_ERROR_STRIDE,
-                         "argument '%s': expected a stride of at least %lld "
-                         "elements in dimension %d, got %lld",
-                         arg->name, (long long)span, d, (long long)got);
-      if (got % dim->value)
-        return kvrt_fail(KV_ERROR_STRIDE,
-                         "argument '%s': expected a stride that is a multiple "
-                         "of %lld elements in dimension %d, got %lld",
-                         arg->name, (long long)dim->value, d, (long long)got);
-      continue;
-    }
-    int64_t expected =
-        dim->rule == KVRT_STRIDE_CONSTANT ? dim->value : span;
-    if (got != expected)
-      return kvrt_fail(KV_ERROR_STRIDE,
-                       "argument '%s': expected a stride of %lld elements in "
-                       "dimension %d, got %lld",
-                       arg->name, (long long)expected, d, (long long)got);
-  }
+  for (int32_t d = 0; d < arg->rank; ++d)
+    if (tensor->shape[d] != 1 && check_stride(arg, tensor, d))
+      return KV_ERROR_STRIDE;
   return KV_OK;
 }
 
@@ -232,15 +278,19 @@ static int32_t check_tensor(const kvrt_arg *arg, const DLTensor *tensor,
                             int64_t *symbols, const char **symbol_names,
                             int32_t *device_id) {
   if (!tensor)
-    return kvrt_fail(KV_ERROR_NULL, "argument '%s': expected a tensor, got a "
-                                    "null pointer", arg->name);
+    return kvrt_fail(KV_ERROR_NULL,
+                     "argument '%s': expected a tensor, got a "
+                     "null pointer",
+                     arg->name);
   if (tensor->ndim != arg->rank)
     return kvrt_fail(KV_ERROR_SHAPE,
-                     "argument '%s': expected %d dimensions, got %d",
-                     arg->name, arg->rank, tensor->ndim);
+                     "argument '%s': expected %d dimensions, got %d", arg->name,
+                     arg->rank, tensor->ndim);
   if (arg->rank && !tensor->shape)
-    return kvrt_fail(KV_ERROR_NULL, "argument '%s': expected a shape, got a "
-                                    "null pointer", arg->name);
+    return kvrt_fail(KV_ERROR_NULL,
+                     "argument '%s': expected a shape, got a "
+                     "null pointer",
+                     arg->name);
   int32_t status = check_type(arg, tensor);
   if (!status)
     status = check_device(arg, tensor, device_id);
@@ -254,8 +304,10 @@ static int32_t check_tensor(const kvrt_arg *arg, const DLTensor *tensor,
   for (int32_t d = 0; d < arg->rank; ++d)
     elements *= tensor->shape[d] != 0;
   if (!tensor->data && elements)
-    return kvrt_fail(KV_ERROR_NULL, "argument '%s': expected data, got a null "
-                                    "pointer", arg->name);
+    return kvrt_fail(KV_ERROR_NULL,
+                     "argument '%s': expected data, got a null "
+                     "pointer",
+                     arg->name);
   uintptr_t address = (uintptr_t)tensor->data + tensor->byte_offset;
   if (elements && address % (uint32_t)arg->align)
     return kvrt_fail(KV_ERROR_ALIGNMENT,
@@ -336,6 +388,9 @@ int32_t kvrt_call(const kvrt_function *function, void *const *args,
       prepare(function, args, frame, &context.device_id))
     return context.status;
   int64_t needed = function->workspace(frame);
+  if (needed < 0)
+    return kvrt_fail(KV_ERROR_SHAPE, "expected extents whose workspace has a "
+                                     "size of 64 bits, got more");
   if (needed > 0 && (!workspace || workspace_bytes < needed))
     return kvrt_fail(KV_ERROR_WORKSPACE,
                      "expected a workspace of at least %lld bytes, got %lld",
@@ -400,10 +455,19 @@ enum {
   FFI_OBJECT_HEADER = 24
 };
 
-extern void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *text)
-    __attribute__((weak));
-extern void *TVMFFIEnvGetStream(int32_t device_type, int32_t device_id)
-    __attribute__((weak));
+typedef void ffi_set_raised(const char *kind, const char *text);
+typedef void *ffi_get_stream(int32_t device_type, int32_t device_id);
+
+/* Looked up when it is needed: a weak reference would stay null in a library
+ * that was loaded before that of TVM-FFI. */
+static void *ffi_function(_Atomic(void *) *known, const char *name) {
+  void *function = atomic_load_explicit(known, memory_order_relaxed);
+  if (!function) {
+    function = dlsym(RTLD_DEFAULT, name);
+    atomic_store_explicit(known, function, memory_order_relaxed);
+  }
+  return function;
+}
 
 static int32_t ffi_raise(void) {
   const char *kind = "ValueError";
@@ -411,8 +475,11 @@ static int32_t ffi_raise(void) {
     kind = "TypeError";
   if (context.status == KV_ERROR_CUDA || context.status == KV_ERROR_CPU)
     kind = "RuntimeError";
-  if (TVMFFIErrorSetRaisedFromCStr)
-    TVMFFIErrorSetRaisedFromCStr(kind, message);
+  static _Atomic(void *) known;
+  ffi_set_raised *set_raised =
+      (ffi_set_raised *)ffi_function(&known, "TVMFFIErrorSetRaisedFromCStr");
+  if (set_raised)
+    set_raised(kind, message);
   return -1;
 }
 
@@ -458,6 +525,37 @@ static int32_t ffi_argument(const kvrt_arg *arg, const ffi_any *any,
   }
 }
 
+/* Any tensor without gaps will do. */
+static int32_t ffi_workspace(const ffi_any *any, const DLTensor *on_device,
+                             void **workspace, int64_t *bytes) {
+  const DLTensor *tensor = ffi_tensor(any);
+  if (!tensor)
+    return kvrt_fail(KV_ERROR_ARGUMENTS,
+                     "workspace: expected a tensor, got a value of type index "
+                     "%d",
+                     any->type_index);
+  if (!device_agrees(on_device ? kDLCUDA : kDLCPU,
+                     tensor->device.device_type) ||
+      (on_device && tensor->device.device_id != on_device->device.device_id))
+    return kvrt_fail(KV_ERROR_DEVICE,
+                     "workspace: expected memory where the arguments are, got "
+                     "device type %d, device %d",
+                     tensor->device.device_type, tensor->device.device_id);
+  uint64_t elements = 1; /* up to here, from the fastest dimension */
+  for (int32_t d = tensor->ndim - 1; d >= 0; --d) {
+    if (tensor->strides && tensor->shape[d] > 1 &&
+        tensor->strides[d] != (int64_t)elements)
+      return kvrt_fail(KV_ERROR_STRIDE,
+                       "workspace: expected a tensor without gaps, got a "
+                       "stride of %lld in dimension %d",
+                       (long long)tensor->strides[d], d);
+    elements *= (uint64_t)tensor->shape[d];
+  }
+  *bytes = (int64_t)(elements * tensor->dtype.bits / 8 * tensor->dtype.lanes);
+  *workspace = (char *)tensor->data + tensor->byte_offset;
+  return KV_OK;
+}
+
 int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *values,
                           int32_t num_values, void *result) {
   enum { MAX_ARGS = 128 };
@@ -484,23 +582,17 @@ int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *values,
   }
   void *workspace = NULL;
   int64_t workspace_bytes = 0;
-  if (num_values == count + 1 && any[count].type_index != FFI_NONE) {
-    const DLTensor *tensor = ffi_tensor(&any[count]);
-    if (!tensor) {
-      kvrt_fail(KV_ERROR_ARGUMENTS, "workspace: expected a tensor, got a value "
-                                    "of type index %d",
-                any[count].type_index);
-      return ffi_raise();
-    }
-    workspace_bytes = tensor->dtype.bits / 8 * tensor->dtype.lanes;
-    for (int32_t d = 0; d < tensor->ndim; ++d)
-      workspace_bytes *= tensor->shape[d];
-    workspace = (char *)tensor->data + tensor->byte_offset;
-  }
+  if (num_values == count + 1 && any[count].type_index != FFI_NONE &&
+      ffi_workspace(&any[count], on_device, &workspace, &workspace_bytes))
+    return ffi_raise();
+  static _Atomic(void *) known;
   void *stream = NULL;
-  if (on_device && TVMFFIEnvGetStream)
-    stream = TVMFFIEnvGetStream(on_device->device.device_type,
-                                on_device->device.device_id);
+  ffi_get_stream *get_stream =
+      on_device ? (ffi_get_stream *)ffi_function(&known, "TVMFFIEnvGetStream")
+                : NULL;
+  if (get_stream)
+    stream =
+        get_stream(on_device->device.device_type, on_device->device.device_id);
   if (kvrt_call(function, args, workspace, workspace_bytes, stream))
     return ffi_raise();
   return 0;

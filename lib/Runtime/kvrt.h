@@ -19,16 +19,13 @@
 
 enum { KVRT_ANY = -1 };
 
-enum {
-  KVRT_STRIDE_CONSTANT = 0, /* stride == value */
-  KVRT_STRIDE_COMPACT = 1,  /* stride == extent * stride of dimension `next` */
-  KVRT_STRIDE_MULTIPLE = 2  /* stride % value == 0, at least the above */
-};
-
+/* All that is said of a stride holds: it is at least what `next` spans
+ * (extent * stride), and that number if it is compact. */
 typedef struct {
-  int64_t extent; /* or KVRT_ANY */
-  int64_t value;
-  int32_t rule;
+  int64_t extent;   /* or KVRT_ANY */
+  int64_t constant; /* the stride, or KVRT_ANY */
+  int64_t multiple; /* the stride is a multiple of this, 1 or more */
+  int32_t compact;
   int32_t next;   /* the next faster dimension, -1 if there is none */
   int32_t symbol; /* dimensions with one symbol are equal; -1: none */
   int32_t unused;

@@ -20,7 +20,7 @@ typedef int32_t cu_device;
   X(cu_result, cuGetErrorString, (cu_result error, const char **text))         \
   X(cu_result, cuDriverGetVersion, (int *version))                             \
   X(cu_result, cuCtxGetCurrent, (void **context))                              \
-  X(cu_result, cuCtxGetDevice, (cu_device *device))                            \
+  X(cu_result, cuCtxGetDevice, (cu_device * device))                           \
   X(cu_result, cuCtxPushCurrent_v2, (void *context))                           \
   X(cu_result, cuCtxPopCurrent_v2, (void **context))                           \
   X(cu_result, cuDevicePrimaryCtxRetain, (void **context, cu_device device))   \
@@ -77,11 +77,12 @@ static int32_t load_driver(void) {
   int32_t status = check(driver.cuInit(0), "cuInit", NULL);
   int version = 0;
   if (!status)
-    status = check(driver.cuDriverGetVersion(&version), "cuDriverGetVersion",
-                   NULL);
+    status =
+        check(driver.cuDriverGetVersion(&version), "cuDriverGetVersion", NULL);
   if (!status && version < FIRST_DRIVER_WITH_LIBRARIES)
-    status = kvrt_fail(KV_ERROR_CUDA, "expected a CUDA driver of version 12.0 "
-                                      "or newer, got %d.%d",
+    status = kvrt_fail(KV_ERROR_CUDA,
+                       "expected a CUDA driver of version 12.0 "
+                       "or newer, got %d.%d",
                        version / 1000, version % 1000 / 10);
   return status;
 }
@@ -113,8 +114,8 @@ int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed) {
   driver.cuCtxGetCurrent(&current);
   if (current && !driver.cuCtxGetDevice(&device) && device == device_id)
     return KV_OK;
-  void *primary = atomic_load_explicit(&primary_contexts[device_id],
-                                       memory_order_acquire);
+  void *primary =
+      atomic_load_explicit(&primary_contexts[device_id], memory_order_acquire);
   if (!primary) {
     pthread_mutex_lock(&lock);
     primary = atomic_load_explicit(&primary_contexts[device_id],
@@ -176,6 +177,13 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
   kvrt_context *context = kvrt_current();
   if (context->status)
     return;
+  if (context->device_id < 0) {
+    kvrt_fail(KV_ERROR_DEVICE,
+              "kernel '%s': expected a tensor on a GPU among "
+              "the arguments, got none",
+              kernel->name);
+    return;
+  }
   if (grid_x > INT32_MAX || grid_y > 65535 || grid_z > 65535) {
     kvrt_fail(KV_ERROR_SHAPE,
               "kernel '%s': expected a grid of at most 2147483647 x 65535 x "
@@ -195,10 +203,9 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
       return;
     handle = atomic_load_explicit(&kernel->handle, memory_order_acquire);
   }
-  check(driver.cuLaunchKernel(handle, (unsigned)grid_x, (unsigned)grid_y,
-                              (unsigned)grid_z, (unsigned)block_x,
-                              (unsigned)block_y, (unsigned)block_z,
-                              (unsigned)shared_bytes, context->stream,
-                              parameters, NULL),
+  check(driver.cuLaunchKernel(
+            handle, (unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z,
+            (unsigned)block_x, (unsigned)block_y, (unsigned)block_z,
+            (unsigned)shared_bytes, context->stream, parameters, NULL),
         "launching kernel", kernel->name);
 }

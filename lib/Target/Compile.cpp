@@ -3,6 +3,7 @@
 #include "kvcache/Target/Compile.h"
 
 #include "EmbeddedFiles.h"
+#include "kvcache/IR/KVCache.h"
 #include "kvcache/Pipelines/Pipelines.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -75,6 +76,10 @@ LogicalResult Compilation::bufferize() {
   if (failed(described))
     return failure();
   signatures = std::move(*described);
+  // Names have done their part, and translation would warn of them.
+  for (auto function : module.getOps<func::FuncOp>())
+    for (unsigned i = 0; i < function.getNumArguments(); ++i)
+      function.removeArgAttr(i, KVCacheDialect::kNameAttr);
   return success();
 }
 
@@ -85,13 +90,11 @@ LogicalResult Compilation::refuseOtherCompute() {
     return success();
   bool found = false;
   module.walk([&](Operation *op) {
-    if (op->getDialect() &&
-        op->getDialect()->getNamespace() == "kvcache")
+    if (op->getDialect() && op->getDialect()->getNamespace() == "kvcache")
       return;
     auto effects = dyn_cast<MemoryEffectOpInterface>(op);
-    bool touchesData =
-        effects && (effects.hasEffect<MemoryEffects::Read>() ||
-                    effects.hasEffect<MemoryEffects::Write>());
+    bool touchesData = effects && (effects.hasEffect<MemoryEffects::Read>() ||
+                                   effects.hasEffect<MemoryEffects::Write>());
     if (!touchesData)
       return;
     op->emitError() << "'" << op->getName()
@@ -181,9 +184,18 @@ LogicalResult Compilation::translate() {
   llvmIR->setDataLayout(machine->target->createDataLayout());
   addEntryPoints(*llvmIR, info, signatures);
   // Vectors wider than the level's registers would be split in IR otherwise.
-  for (llvm::Function &function : *llvmIR)
-    if (!function.isDeclaration())
+  // Entry functions run before the CPU is checked: any CPU must run them.
+  bool isX86 = machine->target->getTargetTriple().isX86();
+  for (llvm::Function &function : *llvmIR) {
+    if (function.isDeclaration())
+      continue;
+    if (function.hasLocalLinkage() || !isX86) {
       function.addFnAttr("target-cpu", machine->target->getTargetCPU());
+      continue;
+    }
+    function.addFnAttr("target-cpu", "x86-64");
+    function.addFnAttr("target-features", "");
+  }
   optimize(*llvmIR, *machine->target);
   return success();
 }
@@ -244,10 +256,8 @@ LogicalResult Compilation::linkLibrary(StringRef path) {
   // -Bsymbolic: two artefacts in one process keep to their own run time.
   std::string output = path.str();
   SmallVector<StringRef> command = {
-      *linker,      "-shared",     "-Bsymbolic",   "--gc-sections",
-      "-z",         "relro",       "-z",           "now",
-      "--build-id", program.path,  runtime.path,   "-o",
-      output};
+      *linker, "-shared",    "-Bsymbolic", "--gc-sections", "-z", "relro", "-z",
+      "now",   "--build-id", program.path, runtime.path,    "-o", output};
   std::string message;
   if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0,
                                 &message))

@@ -9,6 +9,7 @@
 #include "kvcache/Target/EntryPoints.h"
 
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_ostream.h"
@@ -42,6 +43,46 @@ static std::string shapeStr(const ArgumentSignature &arg) {
   return text + "]";
 }
 
+/// The parameters of a function in C. An argument may be called what C or C++
+/// keep for themselves; its documentation has the name that messages have.
+static SmallVector<std::string>
+parameterNames(ArrayRef<ArgumentSignature> args) {
+  static const StringSet<> reserved = [] {
+    StringSet<> words;
+    for (StringRef word : split(
+             "alignas alignof and and_eq asm auto bitand bitor bool break case "
+             "catch char class compl concept const consteval constexpr "
+             "constinit const_cast continue co_await co_return co_yield "
+             "decltype default delete do double dynamic_cast else enum "
+             "explicit export extern false float for friend goto if inline int "
+             "long mutable namespace new noexcept not not_eq nullptr operator "
+             "or or_eq private protected public register reinterpret_cast "
+             "requires restrict return short signed sizeof static "
+             "static_assert static_cast struct switch template this "
+             "thread_local throw true try typedef typeid typename typeof "
+             "typeof_unqual union unsigned using virtual void volatile wchar_t "
+             "while xor xor_eq workspace workspace_bytes stream DLTensor "
+             "int32_t int64_t",
+             ' '))
+      words.insert(word);
+    return words;
+  }();
+  StringSet<> used;
+  SmallVector<std::string> names;
+  for (const ArgumentSignature &arg : args) {
+    std::string name = arg.name;
+    for (char &c : name)
+      if (!isAlnum(c))
+        c = '_';
+    if (isDigit(name.front()) || name.front() == '_')
+      name = "arg" + name;
+    while (reserved.contains(name) || !used.insert(name).second)
+      name += '_';
+    names.push_back(name);
+  }
+  return names;
+}
+
 std::string kvcache::writeHeader(const LibraryInfo &library,
                                  ArrayRef<FunctionSignature> signatures) {
   std::string text;
@@ -49,8 +90,8 @@ std::string kvcache::writeHeader(const LibraryInfo &library,
   std::string guard = "KV_" + StringRef(library.name).upper() + "_H";
   os << formatv("/* Library {0}, compiled for {1}. Written by kv-compile. */\n",
                 library.name, library.target)
-     << formatv("#ifndef {0}\n#define {0}\n\n", guard)
-     << getAbiHeader() << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+     << formatv("#ifndef {0}\n#define {0}\n\n", guard) << getAbiHeader()
+     << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
      << "/* The message of the last error in this thread. */\n"
      << formatv("const char *kv1_{0}_last_error(void);\n", library.name)
      << "/* What the library takes, as JSON. */\n"
@@ -61,15 +102,16 @@ std::string kvcache::writeHeader(const LibraryInfo &library,
       os << " * " << arg.name << ": ";
       if (arg.kind == ArgumentSignature::Kind::Tensor)
         os << arg.elementType << " " << shapeStr(arg)
-           << (arg.isWritten ? ", written" : ", read") << "\n *   "
-           << arg.type << "\n";
+           << (arg.isWritten ? ", written" : ", read") << "\n *   " << arg.type
+           << "\n";
       else
         os << arg.type << "\n";
     }
     os << " */\n";
     std::string parameters;
-    for (const ArgumentSignature &arg : signature.arguments)
-      parameters += (cType(arg) + arg.name + ", ").str();
+    for (auto [arg, name] :
+         zip(signature.arguments, parameterNames(signature.arguments)))
+      parameters += (cType(arg) + name + ", ").str();
     os << "int32_t kv1_" << signature.name << "(" << parameters
        << "void *workspace,\n    int64_t workspace_bytes, void *stream);\n";
     StringRef list = StringRef(parameters).rtrim(", ");
@@ -82,27 +124,22 @@ std::string kvcache::writeHeader(const LibraryInfo &library,
 }
 
 static void writeStride(json::OStream &json, const DimRule &rule) {
-  switch (rule.stride) {
-  case DimRule::Stride::Constant:
-    json.attribute("stride", rule.value);
-    return;
-  case DimRule::Stride::Compact:
-    json.attribute("stride", "compact");
+  if (rule.constant >= 0)
+    json.attribute("stride", rule.constant);
+  else
+    json.attribute("stride", rule.compact ? "compact" : "any");
+  if (rule.compact)
     json.attribute("next_faster", rule.next);
-    return;
-  case DimRule::Stride::Multiple:
-    json.attribute("stride", "any");
-    json.attribute("stride_multiple", rule.value);
-    return;
-  }
+  else if (rule.constant < 0)
+    json.attribute("stride_multiple", rule.multiple);
 }
 
 static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   json.attribute("name", arg.name);
   json.attribute("type", arg.type);
   if (arg.kind != ArgumentSignature::Kind::Tensor) {
-    json.attribute("kind", arg.kind == ArgumentSignature::Kind::Int ? "int"
-                                                                     : "float");
+    json.attribute("kind",
+                   arg.kind == ArgumentSignature::Kind::Int ? "int" : "float");
     return;
   }
   json.attribute("kind", "tensor");

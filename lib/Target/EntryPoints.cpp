@@ -25,9 +25,9 @@ public:
       : module(module), context(module.getContext()), builder(context),
         pointer(PointerType::get(context, 0)), i32(Type::getInt32Ty(context)),
         i64(Type::getInt64Ty(context)) {
-    dimType = StructType::get(context, {i64, i64, i32, i32, i32, i32});
-    argType = StructType::get(
-        context, {pointer, pointer, i32, i32, i32, i32, i32, i32});
+    dimType = StructType::get(context, {i64, i64, i64, i32, i32, i32, i32});
+    argType = StructType::get(context,
+                              {pointer, pointer, i32, i32, i32, i32, i32, i32});
     functionType = StructType::get(
         context, {pointer, pointer, pointer, pointer, i32, i32, i32, i32});
   }
@@ -36,6 +36,9 @@ public:
     for (Function &function : module)
       if (!function.isDeclaration())
         function.setLinkage(GlobalValue::InternalLinkage);
+    for (GlobalVariable &global : module.globals())
+      if (!global.isDeclaration())
+        global.setLinkage(GlobalValue::InternalLinkage);
   }
 
   void addFunction(const FunctionSignature &signature, int cpuLevel) {
@@ -77,18 +80,6 @@ private:
     return function;
   }
 
-  static int32_t strideRule(DimRule::Stride stride) {
-    switch (stride) {
-    case DimRule::Stride::Constant:
-      return KVRT_STRIDE_CONSTANT;
-    case DimRule::Stride::Compact:
-      return KVRT_STRIDE_COMPACT;
-    case DimRule::Stride::Multiple:
-      return KVRT_STRIDE_MULTIPLE;
-    }
-    llvm_unreachable("all rules are listed");
-  }
-
   static int32_t dtypeCode(StringRef elementType) {
     if (elementType == "bf16")
       return kDLBfloat;
@@ -99,8 +90,8 @@ private:
     SmallVector<Constant *> dims;
     for (const DimRule &rule : arg.dims)
       dims.push_back(ConstantStruct::get(
-          dimType, {int64(rule.extent), int64(rule.value),
-                    int32(strideRule(rule.stride)), int32(rule.next),
+          dimType, {int64(rule.extent), int64(rule.constant),
+                    int64(rule.multiple), int32(rule.compact), int32(rule.next),
                     int32(rule.symbol), int32(0)}));
     Constant *list = constant(
         ConstantArray::get(ArrayType::get(dimType, dims.size()), dims));
@@ -125,11 +116,10 @@ private:
     Constant *list = constant(
         ConstantArray::get(ArrayType::get(argType, args.size()), args));
     return constant(ConstantStruct::get(
-        functionType,
-        {string(signature.name), list, addThunk(signature.name),
-         addThunk(signature.name + kWorkspaceSizeSuffix.str()),
-         int32(args.size()), int32(words), int32(cpuLevel),
-         int32(signature.numSymbols)}));
+        functionType, {string(signature.name), list, addThunk(signature.name),
+                       addThunk(signature.name + kWorkspaceSizeSuffix.str()),
+                       int32(args.size()), int32(words), int32(cpuLevel),
+                       int32(signature.numSymbols)}));
   }
 
   /// A function that takes a frame and passes its words on.
@@ -137,14 +127,13 @@ private:
     Function *callee = module.getFunction(name);
     assert(callee && "every described function was lowered");
     Function *thunk =
-        beginFunction(name + ".run",
-                      FunctionType::get(callee->getReturnType(), {pointer},
-                                        false));
+        beginFunction(name + ".run", FunctionType::get(callee->getReturnType(),
+                                                       {pointer}, false));
     thunk->setLinkage(GlobalValue::InternalLinkage);
     SmallVector<Value *> operands;
     for (Argument &parameter : callee->args()) {
-      Value *word = builder.CreateConstInBoundsGEP1_64(
-          i64, thunk->getArg(0), parameter.getArgNo());
+      Value *word = builder.CreateConstInBoundsGEP1_64(i64, thunk->getArg(0),
+                                                       parameter.getArgNo());
       operands.push_back(loadWord(parameter.getType(), word));
     }
     Value *result = builder.CreateCall(callee, operands);
@@ -221,8 +210,8 @@ private:
                       FunctionType::get(i64, types, false));
     FunctionCallee size = module.getOrInsertFunction("kvrt_workspace_size", i64,
                                                      pointer, pointer);
-    builder.CreateRet(builder.CreateCall(
-        size, {record, packArguments(function, signature)}));
+    builder.CreateRet(
+        builder.CreateCall(size, {record, packArguments(function, signature)}));
   }
 
   void addTvmFfi(const FunctionSignature &signature, Constant *record) {
@@ -231,9 +220,9 @@ private:
         FunctionType::get(i32, {pointer, pointer, i32, pointer}, false));
     FunctionCallee call = module.getOrInsertFunction(
         "kvrt_call_tvm_ffi", i32, pointer, pointer, i32, pointer);
-    builder.CreateRet(builder.CreateCall(
-        call, {record, function->getArg(1), function->getArg(2),
-               function->getArg(3)}));
+    builder.CreateRet(
+        builder.CreateCall(call, {record, function->getArg(1),
+                                  function->getArg(2), function->getArg(3)}));
   }
 
   Module &module;

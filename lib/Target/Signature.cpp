@@ -8,8 +8,11 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "llvm/ADT/EquivalenceClasses.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/TypeSwitch.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace kvcache;
@@ -30,6 +33,13 @@ public:
 
   FailureOr<FunctionSignature> describe() {
     signature.name = function.getName().str();
+    bool isIdentifier = llvm::all_of(
+        signature.name, [](char c) { return llvm::isAlnum(c) || c == '_'; });
+    if (!isIdentifier)
+      return function.emitError()
+             << "function '" << function.getName()
+             << "' cannot be called from C: its name is expected to be made "
+                "of letters, digits and underscores";
     if (function.getNumResults())
       return function.emitError()
              << "function '" << function.getName()
@@ -52,9 +62,9 @@ private:
         function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr);
     arg.name = name ? name.str() : "arg" + std::to_string(i);
     if (!names.insert(arg.name).second)
-      return function.emitError() << "function '" << function.getName()
-                                  << "' has two arguments named '" << arg.name
-                                  << "'";
+      return function.emitError()
+             << "function '" << function.getName()
+             << "' has two arguments named '" << arg.name << "'";
     Type type = function.getArgumentTypes()[i];
     llvm::raw_string_ostream(arg.type) << type;
     LogicalResult described =
@@ -85,16 +95,16 @@ private:
   }
 
   static LogicalResult describeScalar(ArgumentSignature &arg, bool isInt) {
-    arg.kind = isInt ? ArgumentSignature::Kind::Int
-                     : ArgumentSignature::Kind::Float;
+    arg.kind =
+        isInt ? ArgumentSignature::Kind::Int : ArgumentSignature::Kind::Float;
     arg.elementType = isInt ? "i64" : "f64";
     arg.device = ArgumentSignature::Device::Cpu;
     return success();
   }
 
   static LogicalResult setElementType(ArgumentSignature &arg, Type type) {
-    bool known = type.isF16() || type.isBF16() || type.isF32() || type.isF64() ||
-                 type.isInteger(8) || type.isInteger(16) ||
+    bool known = type.isF16() || type.isBF16() || type.isF32() ||
+                 type.isF64() || type.isInteger(8) || type.isInteger(16) ||
                  type.isInteger(32) || type.isInteger(64);
     if (!known)
       return failure();
@@ -105,25 +115,40 @@ private:
   }
 
   /// The rule of an axis of a cache, for the dimension that holds it.
-  static void setRule(DimRule &rule, const Layout &layout, unsigned i,
-                      llvm::function_ref<unsigned(unsigned)> dimOfAxis) {
+  static DimRule ruleOf(const Layout &layout, unsigned i,
+                        llvm::function_ref<unsigned(unsigned)> dimOfAxis) {
     const LayoutDim &dim = layout.dim(i);
+    DimRule rule;
     rule.extent = dim.extent == kRunTime ? -1 : dim.extent;
     if (std::optional<unsigned> next = layout.nextFaster(i))
       rule.next = dimOfAxis(*next);
-    switch (dim.stride.kind) {
-    case StrideFact::Kind::Compact:
-      rule.stride = DimRule::Stride::Compact;
-      break;
-    case StrideFact::Kind::Constant:
-      rule.stride = DimRule::Stride::Constant;
-      rule.value = dim.stride.value;
-      break;
-    case StrideFact::Kind::RunTime:
-      rule.stride = DimRule::Stride::Multiple;
-      rule.value = dim.stride.value;
-      break;
-    }
+    rule.compact = dim.stride.kind == StrideFact::Kind::Compact;
+    if (dim.stride.kind == StrideFact::Kind::Constant)
+      rule.constant = dim.stride.value;
+    if (dim.stride.kind == StrideFact::Kind::RunTime)
+      rule.multiple = dim.stride.value;
+    return rule;
+  }
+
+  /// Adds what `other` demands to `rule`. Fails where no tensor could have
+  /// both.
+  static LogicalResult intersect(DimRule &rule, const DimRule &other) {
+    auto same = [](int64_t &value, int64_t theirs) {
+      if (value < 0)
+        value = theirs;
+      return success(theirs < 0 || value == theirs);
+    };
+    int64_t multiple = rule.multiple / std::gcd(rule.multiple, other.multiple);
+    bool tooLarge = multiple > kMaxExtent / other.multiple;
+    if (failed(same(rule.extent, other.extent)) ||
+        failed(same(rule.constant, other.constant)) || tooLarge ||
+        (rule.compact && other.compact && rule.next != other.next))
+      return failure();
+    rule.multiple = multiple * other.multiple;
+    if (!rule.compact)
+      rule.next = other.next;
+    rule.compact |= other.compact;
+    return success();
   }
 
   LogicalResult describeCache(ArgumentSignature &arg, CacheType type) {
@@ -136,7 +161,7 @@ private:
                      : device;
     arg.dims.resize(layout.rank());
     for (unsigned i = 0; i < layout.rank(); ++i)
-      setRule(arg.dims[i], layout, i, [](unsigned axis) { return axis; });
+      arg.dims[i] = ruleOf(layout, i, [](unsigned axis) { return axis; });
     return success();
   }
 
@@ -155,14 +180,14 @@ private:
       DimRule &rule = arg.dims[d];
       rule.extent = type.isDynamicDim(d) ? -1 : type.getDimSize(d);
       rule.next = d + 1 < type.getRank() ? d + 1 : -1;
+      rule.compact = identity;
       if (identity)
         continue;
-      bool known = ShapedType::isStatic(strides[d]);
-      rule.stride =
-          known ? DimRule::Stride::Constant : DimRule::Stride::Multiple;
       // Rows are aligned like the base.
-      int64_t multiple = std::max<int64_t>(1, arg.align * 8 / arg.elementBits);
-      rule.value = known ? strides[d] : d == 0 ? multiple : 1;
+      if (ShapedType::isStatic(strides[d]))
+        rule.constant = strides[d];
+      else if (d == 0)
+        rule.multiple = std::max<int64_t>(1, arg.align * 8 / arg.elementBits);
     }
     return success();
   }
@@ -205,7 +230,14 @@ private:
       if (isArgument) {
         int64_t &align = signature.arguments[argument.getArgNumber()].align;
         align = std::max(align, layout.align());
+        return success();
       }
+      if (!view.getSource().getDefiningOp<memref::AllocOp>())
+        return view.emitOpError()
+               << "the alignment is expected to be checked by the entry "
+                  "function, so the bytes are expected to be an argument of "
+                  "the public function '"
+               << function.getName() << "' or a buffer that it allocates";
       return success();
     }
     if (!isArgument)
@@ -217,14 +249,14 @@ private:
     ArgumentSignature &arg = signature.arguments[argument.getArgNumber()];
     arg.align = std::max(arg.align, layout.align());
     for (unsigned i = 0; i < layout.rank(); ++i) {
-      DimRule &rule = arg.dims[view.sourceDim(i)];
-      DimRule before = rule;
-      setRule(rule, layout, i,
-              [&](unsigned axis) { return view.sourceDim(axis); });
-      // A constant that the memref's type gives is more than a multiple.
-      if (rule.stride == DimRule::Stride::Multiple &&
-          before.stride == DimRule::Stride::Constant)
-        rule = before;
+      unsigned d = view.sourceDim(i);
+      DimRule rule = ruleOf(
+          layout, i, [&](unsigned axis) { return view.sourceDim(axis); });
+      if (failed(intersect(arg.dims[d], rule)))
+        return view.emitOpError()
+               << "no tensor has both this layout and what else is demanded "
+                  "of argument '"
+               << arg.name << "': they disagree in dimension " << d;
     }
     return success();
   }
@@ -319,9 +351,21 @@ private:
 FailureOr<std::vector<FunctionSignature>>
 kvcache::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
   std::vector<FunctionSignature> signatures;
+  llvm::StringSet<> symbols;
   for (auto function : module.getOps<func::FuncOp>()) {
-    if (!function.isPublic() || function.isExternal())
+    if (function.isExternal())
+      return function.emitError()
+             << "function '" << function.getName()
+             << "' is expected to have a body: a library calls nothing of "
+                "its user";
+    if (!function.isPublic())
       continue;
+    for (StringRef suffix : {"", "_workspace_size"})
+      if (!symbols.insert((function.getName() + suffix).str()).second)
+        return function.emitError()
+               << "function '" << function.getName() << "' and another one "
+               << "would both be called 'kv1_" << function.getName() << suffix
+               << "'";
     FailureOr<FunctionSignature> signature =
         Describer(function, device).describe();
     if (failed(signature))

@@ -94,6 +94,16 @@ LogicalResult outline(func::FuncOp function) {
                              "no upper bound for the workspace";
       return WalkResult::interrupt();
     }
+    // A piece of the workspace is aligned. Asked for again, the alignment would
+    // take more bytes than are counted here.
+    if (alloc.getAlignment().value_or(1) > kGranule) {
+      alloc.emitOpError() << "a buffer in the workspace is expected to be "
+                             "aligned to at most "
+                          << kGranule << " bytes, got "
+                          << *alloc.getAlignment();
+      return WalkResult::interrupt();
+    }
+    alloc.removeAlignmentAttr();
     MemRefType type = alloc.getType();
     std::optional<int64_t> element = elementBytes(type.getElementType());
     if (!element) {
@@ -121,8 +131,7 @@ LogicalResult outline(func::FuncOp function) {
   });
   if (walk.wasInterrupted())
     return failure();
-  total =
-      arith::IndexCastOp::create(builder, loc, builder.getI64Type(), total);
+  total = arith::IndexCastOp::create(builder, loc, builder.getI64Type(), total);
   func::ReturnOp::create(builder, loc, total);
   return success();
 }
@@ -130,8 +139,8 @@ LogicalResult outline(func::FuncOp function) {
 struct OutlineWorkspaceSize
     : kvcache::impl::OutlineWorkspaceSizeBase<OutlineWorkspaceSize> {
   void runOnOperation() override {
-    for (auto function : llvm::make_early_inc_range(
-             getOperation().getOps<func::FuncOp>()))
+    for (auto function :
+         llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
       if (function.isPublic() && !function.isExternal() &&
           failed(outline(function)))
         return signalPassFailure();

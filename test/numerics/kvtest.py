@@ -139,7 +139,7 @@ class Library:
         self._last_error.restype = ctypes.c_char_p
 
     def last_error(self):
-        return self._last_error().decode()
+        return self._last_error().decode(errors="backslashreplace")
 
     @staticmethod
     def _pack(arg):

@@ -33,9 +33,10 @@ cl::opt<std::string> input(cl::Positional, cl::desc("<program.mlir>"),
                            cl::init("-"), cl::cat(category));
 cl::opt<std::string> output("o", cl::desc("Output file"),
                             cl::value_desc("file"), cl::cat(category));
-cl::opt<std::string> target(
-    "target", cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
-    cl::init("cpu"), cl::cat(category));
+cl::opt<std::string>
+    target("target",
+           cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
+           cl::init("cpu"), cl::cat(category));
 cl::opt<std::string> cpu("cpu",
                          cl::desc("What host code is compiled for: a CPU name "
                                   "of LLVM, or native"),
@@ -53,8 +54,9 @@ cl::opt<std::string>
 cl::opt<Emit> emit(
     "emit", cl::desc("What to write"),
     cl::values(
-        clEnumValN(Emit::So, "so", "shared library, with a C header and a JSON "
-                                   "manifest beside it (default)"),
+        clEnumValN(Emit::So, "so",
+                   "shared library, with a C header and a JSON "
+                   "manifest beside it (default)"),
         clEnumValN(Emit::Obj, "obj", "object file, without the run time"),
         clEnumValN(Emit::LLVM, "llvm", "optimized LLVM IR of the host code"),
         clEnumValN(Emit::MLIR, "mlir", "MLIR in the LLVM dialect"),
@@ -148,12 +150,12 @@ LogicalResult writeLibrary(Compilation &compilation) {
     return failure();
   SmallString<128> path(output);
   llvm::sys::path::replace_extension(path, "h");
-  if (failed(writeText(path, writeHeader(compilation.library(),
-                                         compilation.functions()))))
+  if (failed(writeText(
+          path, writeHeader(compilation.library(), compilation.functions()))))
     return failure();
   llvm::sys::path::replace_extension(path, "json");
-  return writeText(path, writeManifest(compilation.library(),
-                                       compilation.functions()));
+  return writeText(
+      path, writeManifest(compilation.library(), compilation.functions()));
 }
 
 LogicalResult compile(ModuleOp module) {
@@ -168,11 +170,11 @@ LogicalResult compile(ModuleOp module) {
   if (failed(compilation.bufferize()))
     return failure();
   if (emit == Emit::Header)
-    return writeText(output, writeHeader(compilation.library(),
-                                         compilation.functions()));
+    return writeText(
+        output, writeHeader(compilation.library(), compilation.functions()));
   if (emit == Emit::Manifest)
-    return writeText(output, writeManifest(compilation.library(),
-                                           compilation.functions()));
+    return writeText(
+        output, writeManifest(compilation.library(), compilation.functions()));
   if (failed(compilation.lower()))
     return failure();
   if (emit == Emit::MLIR || emit == Emit::PTX || emit == Emit::Cubin) {
@@ -218,6 +220,11 @@ int main(int argc, char **argv) {
   bool needsFile = emit == Emit::So || emit == Emit::Obj;
   if (needsFile && output.empty())
     return fail("an output file is needed: -o libprogram.so");
+  StringRef extension = llvm::sys::path::extension(output);
+  if (emit == Emit::So && (extension == ".h" || extension == ".json"))
+    return fail("'" + output +
+                "' would be overwritten by the file that is written beside a "
+                "library; name it -o libprogram.so");
 
   DialectRegistry registry;
   kvcache::registerAllDialects(registry);

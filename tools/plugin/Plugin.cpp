@@ -3,7 +3,11 @@
 // The dialect, its passes and its pipelines for mlir-opt:
 //
 //   mlir-opt --load-dialect-plugin=KVCachePlugin.so \
-//            --load-pass-plugin=KVCachePlugin.so --convert-kvcache-to-loops
+//            --load-pass-plugin=KVCachePlugin.so \
+//            --pass-pipeline='builtin.module(convert-kvcache-to-loops)'
+//
+// mlir-opt makes its own flags before it loads a plugin, so a pass of a plugin
+// has none and is named in the pipeline.
 //
 //===----------------------------------------------------------------------===//
 

@@ -40,8 +40,8 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     in the host function. The operation's facts decide the kernel: the width of
     accesses, the addressing, and which strides are constants.
 
-    An operation may have several kernels, of which the host picks one by the
-    number of tokens. A remark names for each operation what was chosen.
+    One kernel serves every number of tokens and every size of the pool. A
+    remark names for each operation what the facts gave.
   }];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",

@@ -22,14 +22,11 @@ def KVCache_CopyScheduleAttr : AttrDef<KVCache_Dialect, "CopySchedule"> {
   let mnemonic = "copy_schedule";
   let summary = "how a GPU kernel that moves rows spreads its work";
   let description = [{
-    Where a write or a copy of rows has this attribute, its kernel is built so
-    for any number of tokens; otherwise the target has kernels for few and for
-    many tokens, and picks one by the number of tokens.
+    Where a write or a copy of rows has this attribute, its kernel is built so;
+    otherwise the target has a default.
 
       * `threads`: of a block, which covers whole rows or a part of one
       * `rows`: of each side that a thread has in flight
-      * `all_sides`: a thread moves all sides of a row; otherwise each side has
-        its own blocks, and the sides are written one after the other
       * `streaming`: loads and stores say that the data is not used again
 
     Constraints:
@@ -39,12 +36,13 @@ def KVCache_CopyScheduleAttr : AttrDef<KVCache_Dialect, "CopySchedule"> {
     Example:
 
     ```mlir
-    #kvcache.copy_schedule<threads = 128, rows = 2, all_sides = true,
-                           streaming = false>
+    kvcache.index_copy %key, %value into %cache at %slots
+      schedule <threads = 128, rows = 2, streaming = false>
+      : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !kv at !slots
     ```
   }];
   let parameters = (ins "int64_t":$threads, "int64_t":$rows,
-                        "bool":$all_sides, "bool":$streaming);
+                        "bool":$streaming);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
 }

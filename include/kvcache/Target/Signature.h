@@ -16,14 +16,14 @@
 
 namespace kvcache {
 
-/// One dimension of a tensor argument.
+/// One dimension of a tensor argument. All that is said of its stride holds.
 struct DimRule {
-  enum class Stride { Constant, Compact, Multiple };
-  int64_t extent = -1; ///< -1: any
-  int symbol = -1;     ///< dimensions with one symbol are equal
-  Stride stride = Stride::Compact;
-  int64_t value = 0;   ///< of a constant or multiple
-  int next = -1;       ///< the next faster dimension
+  int64_t extent = -1;   ///< -1: any
+  int symbol = -1;       ///< dimensions with one symbol are equal
+  int64_t constant = -1; ///< the stride; -1: not known
+  int64_t multiple = 1;  ///< the stride is a multiple of this
+  bool compact = false; ///< the stride is what `next` spans, else at least that
+  int next = -1;        ///< the next faster dimension
 };
 
 struct ArgumentSignature {

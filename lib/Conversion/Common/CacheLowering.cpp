@@ -309,8 +309,19 @@ private:
     Value misaligned = builder.createOrFold<arith::RemUIOp>(
         loc, offset, constant(layout.align()));
     fits = both(fits, compare(arith::CmpIPredicate::eq, misaligned, zero));
+    // The products above may have wrapped: no axis reaches further than there
+    // are elements, which is found without multiplying.
+    Value room =
+        builder.createOrFold<arith::DivUIOp>(loc, bytes, elementBytes);
     for (unsigned i = 0; i < rank; ++i) {
       const LayoutDim &dim = layout.dim(i);
+      if (dim.extent == kRunTime ||
+          dim.stride.kind == StrideFact::Kind::RunTime) {
+        Value step = arith::MaxUIOp::create(builder, loc, strides[i], one);
+        Value most = arith::DivUIOp::create(builder, loc, room, step);
+        Value last = builder.createOrFold<arith::SubIOp>(loc, extents[i], one);
+        fits = both(fits, compare(arith::CmpIPredicate::sle, last, most));
+      }
       if (dim.extent == kRunTime) {
         fits = both(fits, compare(arith::CmpIPredicate::sge, extents[i], zero));
         fits = both(fits, compare(arith::CmpIPredicate::sle, extents[i],
@@ -322,6 +333,11 @@ private:
       Value rest =
           builder.createOrFold<arith::RemUIOp>(loc, strides[i], multiple);
       fits = both(fits, compare(arith::CmpIPredicate::eq, rest, zero));
+      // Blocks do not overlap.
+      Value least = one;
+      if (std::optional<unsigned> next = layout.nextFaster(i))
+        least = mul(builder, loc, strides[*next], extents[*next]);
+      fits = both(fits, compare(arith::CmpIPredicate::sge, strides[i], least));
       fits = both(fits, compare(arith::CmpIPredicate::sgt, strides[i], zero));
       fits = both(fits, compare(arith::CmpIPredicate::sle, strides[i],
                                 constant(kMaxExtent)));

@@ -3,10 +3,9 @@
 // index_copy: rows go to their slots, all sides in one launch.
 //
 // A row is cut into accesses of the widest width that the facts prove. A block
-// of threads covers whole rows, or part of one long row; a thread keeps one
-// access of a few rows in flight. Loads of rows do not wait for slots, and are
-// not guarded (past the end they repeat the last row), so that they go out
-// together; only the stores depend on the slot.
+// of threads covers whole rows, or part of one long row; a thread moves one
+// access of each side. The kernel is straight: loads of rows do not wait for
+// slots, and only the stores depend on them, under a predicate.
 //
 // docs/kernels/index_copy.md has the measurements behind the schedules.
 //
@@ -27,23 +26,16 @@ using namespace kvcache;
 
 namespace {
 
-/// One way to spread the work over threads: `#kvcache.copy_schedule` and from
-/// which number of tokens on it is used.
+/// How the work is spread over threads: `#kvcache.copy_schedule`.
 struct CopySchedule {
-  StringRef name;
-  int64_t minTokens;
   int64_t threads;
+  /// Rows of each side that a thread has in flight.
   int64_t rowsInFlight;
-  bool allSides;
   bool streaming;
 };
 
-/// From the most tokens to the fewest.
-constexpr CopySchedule kSchedules[] = {
-    {"stream", 16384, 128, 1, false, false},
-    {"batch", 256, 128, 2, true, true},
-    {"few", 0, 128, 1, true, false},
-};
+/// The best from 1 to 32768 tokens on an H200, or within 5% of it.
+constexpr CopySchedule kDefaultSchedule = {128, 1, false};
 
 /// How the threads of a block divide rows among them.
 struct BlockShape {
@@ -110,41 +102,15 @@ public:
              ArrayRef<Type> types)
       : facts(facts), parameters(parameters), schedule(schedule),
         shape(facts.accesses, schedule.threads),
-        k(module, loc, ("index_copy_" + schedule.name).str(), types,
-          shape.threads) {}
+        k(module, loc, "index_copy", types, shape.threads) {}
 
   SymbolRefAttr build() {
     Value thread = k.threadX();
-    int64_t sides = parameters.from.size();
-    Value part = k.blockY();
-    SmallVector<Value> from, to;
-    SmallVector<StrideSource> rowStrides;
-    if (schedule.allSides || sides == 1) {
-      for (int64_t s = 0; s < sides; ++s) {
-        from.push_back(k.parameter(parameters.from[s]));
-        to.push_back(k.parameter(parameters.to[s]));
-      }
-      rowStrides = parameters.rowStrides;
-    } else {
-      // Blocks are started in order of y, so one side is written after the
-      // other.
-      Value first = k.ult(part, k.i32(shape.parts));
-      part = shape.parts == 1 ? k.i32(0) : k.urem(part, shape.parts);
-      auto pick = [&](ArrayRef<unsigned> of) {
-        return k.select(first, k.parameter(of[0]), k.parameter(of[1]));
-      };
-      from = {pick(parameters.from)};
-      to = {pick(parameters.to)};
-      rowStride = k.select(first, stride(parameters.rowStrides[0]),
-                           stride(parameters.rowStrides[1]));
-      rowStrides = {parameters.rowStrides[0]};
-    }
-
     // The access of this thread, and its row within the block.
     Value access = thread, rowInBlock = k.i32(0);
     Value inRow;
     if (shape.parts > 1) {
-      access = k.add(thread, k.mul(part, k.i32(shape.threads)));
+      access = k.add(thread, k.mul(k.blockY(), k.i32(shape.threads)));
       if (facts.accesses % shape.threads) {
         inRow = k.ult(access, k.i32(facts.accesses));
         access = k.select(inRow, access, k.i32(facts.accesses - 1));
@@ -166,30 +132,31 @@ public:
     SmallVector<Value> loaded;
     for (int64_t r = 0; r < rows; ++r) {
       Value token = k.add(first, k.i64(r * shape.rows));
-      inRange.push_back(k.ult(token, count));
-      token = k.select(inRange.back(), token, last);
+      // The grid is no larger than needed: a block's first row is there.
+      bool isThere = r == 0 && shape.rows == 1;
+      inRange.push_back(isThere ? Value() : k.ult(token, count));
+      if (!isThere)
+        token = k.select(inRange.back(), token, last);
       slots.push_back(loadSlot(token));
-      for (auto [s, pointer] : llvm::enumerate(from)) {
-        Value step = rowStride ? rowStride : stride(rowStrides[s]);
+      for (auto [side, from] : llvm::enumerate(parameters.from)) {
+        Value step = stride(parameters.rowStrides[side]);
         Value at = k.add(k.mul(token, step), fromAccess);
-        loaded.push_back(
-            k.load(k.byteOffset(pointer, at), facts.width, schedule.streaming));
+        loaded.push_back(k.load(k.byteOffset(k.parameter(from), at),
+                                facts.width, schedule.streaming));
       }
     }
-    k.pin(loaded);
     for (int64_t r = 0; r < rows; ++r) {
       // Unsigned: one comparison drops negative slots and those past the last
       // block.
       Value live = k.ult(slots[r], k.parameter(parameters.capacity));
-      live = both(live, inRange[r]);
-      if (inRow)
-        live = both(live, inRow);
-      k.ifThen(live, [&] {
-        Value at = k.add(slotOffset(slots[r]), toAccess);
-        for (auto [s, pointer] : llvm::enumerate(to))
-          k.store(loaded[r * to.size() + s], k.byteOffset(pointer, at),
-                  facts.width, schedule.streaming);
-      });
+      for (Value condition : {inRange[r], inRow})
+        if (condition)
+          live = both(live, condition);
+      Value at = k.add(slotOffset(slots[r]), toAccess);
+      for (auto [side, to] : llvm::enumerate(parameters.to))
+        k.storeIf(live, loaded[r * parameters.to.size() + side],
+                  k.byteOffset(k.parameter(to), at), facts.width,
+                  schedule.streaming);
     }
     k.finish();
     return k.symbol();
@@ -239,18 +206,26 @@ private:
     return offset;
   }
 
-  /// The start of a slot, in bytes: 64 bits for the block, and no division
-  /// where slots are rows of one array.
+  /// The start of a slot, in bytes. All slots are stride(N) apart, and at the
+  /// end of a block there is a gap: no remainder is needed, and nothing is
+  /// divided where slots are rows of one array.
   Value slotOffset(Value slot) {
     const Layout &layout = facts.layout;
-    auto strideOf = [&](AxisKind kind) {
-      return stride(parameters.strides[*layout.find(kind)]);
-    };
+    unsigned token = *layout.find(AxisKind::Token);
+    unsigned block = *layout.find(AxisKind::Block);
+    Value tokenStride = stride(parameters.strides[token]);
+    Value offset = k.mul(slot, tokenStride);
     if (layout.isFlat())
-      return k.mul(slot, strideOf(AxisKind::Token));
-    int64_t tokens = layout.extent(AxisKind::Token);
-    return k.add(k.mul(k.udiv(slot, tokens), strideOf(AxisKind::Block)),
-                 k.mul(k.urem(slot, tokens), strideOf(AxisKind::Token)));
+      return offset;
+    int64_t tokens = layout.dim(token).extent;
+    Value gap;
+    if (layout.stride(token) && layout.stride(block))
+      gap = k.i64((*layout.stride(block) - tokens * *layout.stride(token)) *
+                  facts.elementBytes);
+    else
+      gap = k.add(stride(parameters.strides[block]),
+                  k.mul(tokenStride, k.i64(-tokens)));
+    return k.add(offset, k.mul(k.udiv(slot, tokens), gap));
   }
 
   const CopyFacts &facts;
@@ -258,8 +233,6 @@ private:
   const CopySchedule &schedule;
   BlockShape shape;
   KernelBuilder k;
-  /// With a block per side: the stride of that side's rows.
-  Value rowStride;
 };
 
 struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
@@ -278,15 +251,11 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     Value count =
         emitRowCount(rewriter, loc, adaptor.getRows(), adaptor.getSlots());
     parameters.count = operands.addIndex(count);
-    if (CopyScheduleAttr chosen = op.getScheduleAttr()) {
-      CopySchedule only = {"custom",          0,
-                           chosen.getThreads(),  chosen.getRows(),
-                           chosen.getAllSides(), chosen.getStreaming()};
-      emitSchedules(rewriter, op, facts, parameters, operands, count, only);
-    } else {
-      emitSchedules(rewriter, op, facts, parameters, operands, count,
-                    kSchedules);
-    }
+    CopySchedule schedule = kDefaultSchedule;
+    if (CopyScheduleAttr chosen = op.getScheduleAttr())
+      schedule = {chosen.getThreads(), chosen.getRows(), chosen.getStreaming()};
+    emitKernelAndLaunch(rewriter, op, facts, parameters, operands, count,
+                        schedule);
     emitRemark(op, facts);
     rewriter.eraseOp(op);
     return success();
@@ -344,39 +313,28 @@ private:
     return parameters;
   }
 
-  /// The schedules from the most tokens to the fewest, each in the else branch
-  /// of the one before.
-  static void emitSchedules(OpBuilder &builder, IndexCopyOp op,
-                            const CopyFacts &facts,
-                            const CopyParameters &parameters,
-                            const KernelOperands &operands, Value count,
-                            ArrayRef<CopySchedule> schedules) {
+  static void emitKernelAndLaunch(OpBuilder &builder, IndexCopyOp op,
+                                  const CopyFacts &facts,
+                                  const CopyParameters &parameters,
+                                  const KernelOperands &operands, Value count,
+                                  const CopySchedule &schedule) {
     Location loc = op.getLoc();
-    const CopySchedule &schedule = schedules.front();
     SymbolRefAttr kernel =
         CopyKernel(facts, parameters, schedule,
                    op->getParentOfType<ModuleOp>(), loc, operands.types())
             .build();
-    bool isLast = schedules.size() == 1;
-    Value from =
-        indexConstant(builder, loc, std::max<int64_t>(1, schedule.minTokens));
-    Value chosen = arith::CmpIOp::create(
-        builder, loc, arith::CmpIPredicate::sge, count, from);
-    auto branch = scf::IfOp::create(builder, loc, chosen, /*else=*/!isLast);
+    // A grid of no blocks is an error of the driver.
+    Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt,
+                                      count, indexConstant(builder, loc, 0));
+    auto branch = scf::IfOp::create(builder, loc, any);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
     BlockShape shape(facts.accesses, schedule.threads);
     Value perBlock =
         indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
     Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);
-    int64_t sides = schedule.allSides ? 1 : parameters.from.size();
-    Value gridY = indexConstant(builder, loc, sides * shape.parts);
+    Value gridY = indexConstant(builder, loc, shape.parts);
     emitLaunch(builder, loc, kernel, gridX, gridY, shape.threads, operands);
-    if (isLast)
-      return;
-    builder.setInsertionPointToStart(branch.elseBlock());
-    emitSchedules(builder, op, facts, parameters, operands, count,
-                  schedules.drop_front());
   }
 };
 

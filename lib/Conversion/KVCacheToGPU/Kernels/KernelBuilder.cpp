@@ -191,42 +191,24 @@ Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
   return access;
 }
 
-void KernelBuilder::store(Value value, Value pointer, int64_t bytes,
-                          bool streaming) {
-  if (!streaming || bytes < 16) {
-    LLVM::StoreOp::create(builder, loc, value, pointer, /*alignment=*/bytes);
-    return;
-  }
+void KernelBuilder::storeIf(Value condition, Value value, Value pointer,
+                            int64_t bytes, bool streaming) {
   SmallVector<Value> operands = {pointer};
   llvm::append_range(operands, wordsOf(builder, loc, value));
+  std::string ptx = "st.global";
+  if (streaming)
+    ptx += ".cs";
+  if (bytes == 16)
+    ptx += ".v4.b32 [$0], {$1, $2, $3, $4};";
+  else if (bytes == 8)
+    ptx += ".v2.b32 [$0], {$1, $2};";
+  else
+    ptx += ".b" + std::to_string(8 * bytes) + " [$0], $1;";
   NVVM::InlinePtxOp::create(builder, loc, TypeRange(), operands, ValueRange(),
-                            "st.global.cs.v4.b32 [$0], {$1, $2, $3, $4};",
-                            Value());
-}
-
-void KernelBuilder::pin(ArrayRef<Value> loaded) {
-  SmallVector<Value> words;
-  std::string constraints;
-  for (Value access : loaded)
-    for (Value word : wordsOf(builder, loc, access)) {
-      words.push_back(word);
-      constraints += word.getType().isInteger(16) ? ",h" : ",r";
-    }
-  LLVM::InlineAsmOp::create(
-      builder, loc, TypeRange(), words, /*asm_string=*/"",
-      StringRef(constraints).drop_front(), /*has_side_effects=*/true,
-      /*is_align_stack=*/false, LLVM::TailCallKind::None,
-      LLVM::AsmDialectAttr(), ArrayAttr());
+                            ptx, condition);
 }
 
 Value KernelBuilder::loadScalar(Value pointer, Type type) {
   return LLVM::LoadOp::create(builder, loc, type, pointer,
                               type.getIntOrFloatBitWidth() / 8);
-}
-
-void KernelBuilder::ifThen(Value condition, function_ref<void()> body) {
-  auto branch = scf::IfOp::create(builder, loc, condition);
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPointToStart(branch.thenBlock());
-  body();
 }

@@ -77,14 +77,13 @@ public:
   /// One access of 1, 2, 4, 8 or 16 bytes, aligned to its size. A streaming
   /// one says that the data is not used again soon.
   mlir::Value load(mlir::Value pointer, int64_t bytes, bool streaming);
-  void store(mlir::Value value, mlir::Value pointer, int64_t bytes,
-             bool streaming);
-  /// Keeps loads where they are: LLVM would move them into the branch that uses
-  /// them, behind whatever the branch waits for.
-  void pin(llvm::ArrayRef<mlir::Value> loaded);
+  /// A store under a predicate, without a branch: LLVM would move the loads of
+  /// what is stored into the branch, behind the loads that decide it, and each
+  /// branch costs a fetch of instructions when a kernel starts cold.
+  void storeIf(mlir::Value condition, mlir::Value value, mlir::Value pointer,
+               int64_t bytes, bool streaming);
   /// A scalar of the given type.
   mlir::Value loadScalar(mlir::Value pointer, mlir::Type type);
-  void ifThen(mlir::Value condition, llvm::function_ref<void()> body);
 
 private:
   mlir::Value integer(int64_t value, unsigned width);

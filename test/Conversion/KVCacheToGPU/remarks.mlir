@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Each operation gets one remark that says what its facts gave, in the order of
+// the IR, whether or not passes run in parallel.
+//
+// RUN: kv-opt %s --convert-kvcache-to-gpu --remark-format=emitRemark --remarks-filter='.*' -o /dev/null 2>&1 | FileCheck %s --implicit-check-not=remark:
+// RUN: kv-opt %s --convert-kvcache-to-gpu --remark-format=emitRemark --remarks-filter='.*' --mlir-disable-threading -o /dev/null 2>&1 | FileCheck %s --implicit-check-not=remark:
+//
+// Remarks of another category are not asked for.
+// RUN: kv-opt %s --convert-kvcache-to-gpu --remark-format=emitRemark --remarks-filter=other -o /dev/null 2>&1 | count 0
+
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!flat = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+!odd = !kvcache.cache<?B x 16N x 37D x f16>
+
+func.func @first(%flat: !flat, %hnd: !hnd, %rows: memref<?x8x128xbf16>, %s: !slots) {
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] index-copy | Category:kvcache | Remark="rows of 2048 bytes in runs of 2048, accesses of 16 bytes, flat addressing"
+  kvcache.index_copy %rows into %flat at %s : memref<?x8x128xbf16> into !flat at !slots
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] index-copy | Category:kvcache | Remark="rows of 2048 bytes in runs of 256, accesses of 16 bytes, block and offset addressing"
+  kvcache.index_copy %rows into %hnd at %s : memref<?x8x128xbf16> into !hnd at !slots
+  return
+}
+
+func.func @second(%odd: !odd, %rows: memref<?x37xf16>, %s: !slots) {
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] index-copy | Category:kvcache | Remark="rows of 74 bytes in runs of 74, accesses of 2 bytes, flat addressing"
+  kvcache.index_copy %rows into %odd at %s : memref<?x37xf16> into !odd at !slots
+  return
+}
+
+func.func private @third(%flat: !flat, %rows: memref<?x8x128xbf16>, %s: !slots) {
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] index-copy | Category:kvcache | Remark="rows of 2048 bytes in runs of 2048, accesses of 16 bytes, flat addressing"
+  kvcache.index_copy %rows into %flat at %s : memref<?x8x128xbf16> into !flat at !slots
+  return
+}

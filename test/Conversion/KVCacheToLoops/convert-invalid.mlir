@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What is not bufferized yet is refused, by both conversions.
+//
+// RUN: kv-opt %s --convert-kvcache-to-loops --verify-diagnostics --split-input-file
+// RUN: kv-opt %s --convert-kvcache-to-gpu --verify-diagnostics --split-input-file
+
+!kv = !kvcache.cache<?B x 16N x 64D x f32>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+func.func @rows_are_tensors(%cache: !kv, %rows: tensor<?x64xf32>, %s: !slots) {
+  // expected-error@+1 {{failed to legalize operation 'kvcache.index_copy' that was explicitly marked illegal}}
+  kvcache.index_copy %rows into %cache at %s : tensor<?x64xf32> into !kv at !slots
+  return
+}
+
+// -----
+
+func.func @slots_are_a_tensor(%t: tensor<?xi64>) -> !kvcache.slots<?T x i64, rows_per_block = 16, pad = none> {
+  // expected-error@+1 {{failed to legalize operation 'kvcache.make_slots' that was explicitly marked illegal}}
+  %0 = kvcache.make_slots %t : tensor<?xi64> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+  return %0 : !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// RUN: kv-opt %s --convert-kvcache-to-loops --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
+
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// Tokens before heads: a row is one run per side, and slots are rows of one
+// array. A bf16 vector of 64 bytes has 32 lanes.
+
+!nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @one_run_per_side(
+// CHECK-SAME: %[[CACHE:[^ ]*]]: memref<2x?x16x8x128xbf16, strided<[?, 16384, 1024, 128, 1], offset: ?>>,
+// CHECK-SAME: %[[K:[^ ]*]]: memref<?x8x128xbf16>, %[[V:[^ ]*]]: memref<?x8x128xbf16>, %[[SLOTS:[^ ]*]]: memref<?xi64>)
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C1:.*]] = arith.constant 1 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[ROW:.*]] = arith.constant 1024 : index
+// CHECK: %{{.*}}, %[[OFFSET:.*]], %[[SIZES:.*]]:5, %[[STRIDES:.*]]:5 = memref.extract_strided_metadata %[[CACHE]]
+// CHECK: %[[POOL:.*]] = memref.reinterpret_cast %[[CACHE]] to offset: [0]
+// CHECK: %[[KEYS:.*]] = memref.reinterpret_cast %[[K]] to offset: [0]
+// CHECK: %[[VALUES:.*]] = memref.reinterpret_cast %[[V]] to offset: [0]
+
+// The shortest operand decides about the number of tokens.
+// CHECK-DAG: %[[NS:.*]] = memref.dim %[[SLOTS]], %[[C0]]
+// CHECK-DAG: %[[NK:.*]] = memref.dim %[[K]], %[[C0]]
+// CHECK-DAG: %[[NV:.*]] = memref.dim %[[V]], %[[C0]]
+// CHECK-DAG: %[[MIN:.*]] = arith.minsi %[[NS]], %[[NK]]
+// CHECK-DAG: %[[COUNT:.*]] = arith.minsi %[[MIN]], %[[NV]]
+// CHECK: %[[CAPACITY:.*]] = arith.muli %[[SIZES]]#1, %[[C16]]
+// CHECK: scf.for %[[TOKEN:.*]] = %[[C0]] to %[[COUNT]] step %[[C1]] {
+// CHECK: %[[ENTRY:.*]] = memref.load %[[SLOTS]][%[[TOKEN]]]
+// CHECK: %[[SLOT:.*]] = arith.index_cast %[[ENTRY]] : i64 to index
+// CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[SLOT]], %[[CAPACITY]]
+// CHECK: scf.if %[[LIVE]] {
+// CHECK-NOT: arith.divui
+// CHECK-NOT: arith.remui
+// CHECK: %[[AT:.*]] = arith.muli %[[SLOT]], %[[ROW]]
+// CHECK: %[[TO:.*]] = arith.addi %[[OFFSET]], %[[AT]]
+// CHECK: %[[FROM:.*]] = arith.muli %[[TOKEN]], %[[ROW]]
+// CHECK: scf.for %[[I:.*]] = %[[C0]] to %[[ROW]] step %[[C32]] {
+// CHECK: %[[A:.*]] = arith.addi %[[FROM]], %[[I]]
+// CHECK: %[[X:.*]] = vector.load %[[KEYS]][%[[A]]] : {{.*}}, vector<32xbf16>
+// CHECK: %[[B:.*]] = arith.addi %[[TO]], %[[I]]
+// CHECK: vector.store %[[X]], %[[POOL]][%[[B]]] : {{.*}}, vector<32xbf16>
+// CHECK: %[[TO_V:.*]] = arith.addi %[[TO]], %[[STRIDES]]#0
+// CHECK: scf.for %[[J:.*]] = %[[C0]] to %[[ROW]] step %[[C32]] {
+// CHECK: %[[Y:.*]] = vector.load %[[VALUES]]
+// CHECK: %[[C:.*]] = arith.addi %[[TO_V]], %[[J]]
+// CHECK: vector.store %[[Y]], %[[POOL]][%[[C]]] : {{.*}}, vector<32xbf16>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?x8x128xbf16>, %s: !slots) {
+  kvcache.index_copy %k, %v into %cache at %s : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !nhd at !slots
+  return
+}
+
+// Heads before tokens: a run is one head, and a slot is a block and an offset.
+
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+
+// CHECK-LABEL: func.func @loop_over_heads(
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C1:.*]] = arith.constant 1 : index
+// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[HEAD:.*]] = arith.constant 128 : index
+// CHECK-DAG: %[[HEAD_STRIDE:.*]] = arith.constant 2048 : index
+// CHECK-DAG: %[[BLOCK_STRIDE:.*]] = arith.constant 16384 : index
+// CHECK: %[[SLOT:.*]] = arith.index_cast %{{.*}} : i64 to index
+// CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
+// CHECK: %[[IN_BLOCK:.*]] = arith.remui %[[SLOT]], %[[C16]]
+// CHECK: arith.muli %[[BLOCK]], %[[BLOCK_STRIDE]]
+// CHECK: arith.muli %[[IN_BLOCK]], %[[HEAD]]
+// CHECK: scf.for %[[H:.*]] = %[[C0]] to %[[C8]] step %[[C1]] {
+// CHECK: arith.muli %[[H]], %[[HEAD_STRIDE]]
+// CHECK: arith.muli %[[H]], %[[HEAD]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[HEAD]] step %[[C32]] {
+// CHECK: vector.load {{.*}}, vector<32xbf16>
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+func.func @loop_over_heads(%cache: !hnd, %k: memref<?x8x128xbf16>, %s: !slots) {
+  kvcache.index_copy %k into %cache at %s : memref<?x8x128xbf16> into !hnd at !slots
+  return
+}
+
+// Blocks that are further apart than their tokens, and rows that are further
+// apart than their elements.
+
+!doubled = !kvcache.cache<?B x 16N x 16D x f32, strides = [B = 512]>
+
+// CHECK-LABEL: func.func @doubled_block_stride(
+// CHECK-SAME: %[[CACHE:[^ ]*]]: memref<?x16x16xf32, strided<[512, 16, 1], offset: ?>>, %[[ROWS:[^ ]*]]: memref
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C512:.*]] = arith.constant 512 : index
+// CHECK: %{{.*}}, %[[OFFSET:.*]], %{{.*}}:2, %[[STRIDES:.*]]:2 = memref.extract_strided_metadata %[[ROWS]]
+// CHECK: scf.for %[[TOKEN:.*]] =
+// CHECK: %[[SLOT:.*]] = arith.index_cast
+// CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
+// CHECK: %[[IN_BLOCK:.*]] = arith.remui %[[SLOT]], %[[C16]]
+// CHECK: arith.muli %[[BLOCK]], %[[C512]]
+// CHECK: arith.muli %[[IN_BLOCK]], %[[C16]]
+// CHECK: %[[AT:.*]] = arith.muli %[[TOKEN]], %[[STRIDES]]#0
+// CHECK: arith.addi %[[OFFSET]], %[[AT]]
+// CHECK-NOT: scf.for
+// CHECK: vector.load {{.*}}, vector<16xf32>
+// CHECK: vector.store {{.*}}, vector<16xf32>
+func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, strided<[?, 1], offset: ?>>, %s: !slots) {
+  kvcache.index_copy %rows into %cache at %s : memref<?x16xf32, strided<[?, 1], offset: ?>> into !doubled at !slots
+  return
+}
+
+// A block stride that is known at run time only.
+
+!dynamic = !kvcache.cache<?B x 16N x 16D x f32, strides = [B = ?]>
+
+// CHECK-LABEL: func.func @run_time_block_stride(
+// CHECK-SAME: %[[CACHE:[^ ]*]]: memref<?x16x16xf32, strided<[?, 16, 1], offset: ?>>
+// CHECK: %{{.*}}, %{{.*}}, %{{.*}}:3, %[[STRIDES:.*]]:3 = memref.extract_strided_metadata %[[CACHE]]
+// CHECK: %[[BLOCK:.*]] = arith.divui
+// CHECK: arith.muli %[[BLOCK]], %[[STRIDES]]#0
+func.func @run_time_block_stride(%cache: !dynamic, %rows: memref<?x16xf32>, %s: !slots) {
+  kvcache.index_copy %rows into %cache at %s : memref<?x16xf32> into !dynamic at !slots
+  return
+}
+
+// 37 channels are 32, 4 and 1.
+
+!odd = !kvcache.cache<?B x 16N x 37D x f16, align = 2>
+
+// CHECK-LABEL: func.func @odd_channels(
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[C36:.*]] = arith.constant 36 : index
+// CHECK: vector.load {{.*}}, vector<32xf16>
+// CHECK: vector.store {{.*}}, vector<32xf16>
+// CHECK: %[[A:.*]] = arith.addi %{{.*}}, %[[C32]]
+// CHECK: vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<4xf16>
+// CHECK: vector.store {{.*}}, vector<4xf16>
+// CHECK: %[[B:.*]] = arith.addi %{{.*}}, %[[C36]]
+// CHECK: vector.load %{{.*}}[%[[B]]] : {{.*}}, vector<1xf16>
+// CHECK: vector.store {{.*}}, vector<1xf16>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
+  kvcache.index_copy %rows into %cache at %s : memref<?x37xf16> into !odd at !slots
+  return
+}
+
+// Channels that are split in the cache are gathered from one row: 16 groups of
+// 8 channels, for each of 8 heads.
+
+!split = !kvcache.cache<?B x 16N x 8H x 16D.o x 8D.i x f16, order = [B, H, D.o, N, D.i]>
+
+// CHECK-LABEL: func.func @split_channels(
+// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C128:.*]] = arith.constant 128 : index
+// CHECK-DAG: %[[C2048:.*]] = arith.constant 2048 : index
+// CHECK: scf.for %[[H:.*]] = %{{.*}} to %[[C8]]
+// CHECK: arith.muli %[[H]], %[[C2048]]
+// CHECK: arith.muli %[[H]], %[[C128]]
+// CHECK: scf.for %[[D:.*]] = %{{.*}} to %[[C16]]
+// CHECK: arith.muli %[[D]], %[[C128]]
+// CHECK: arith.muli %[[D]], %[[C8]]
+// CHECK: vector.load {{.*}}, vector<8xf16>
+// CHECK: vector.store {{.*}}, vector<8xf16>
+func.func @split_channels(%cache: !split, %rows: memref<?x8x128xf16>, %s: !slots) {
+  kvcache.index_copy %rows into %cache at %s : memref<?x8x128xf16> into !split at !slots
+  return
+}
+
+// Slots of 32 bits are signed, so that padding stays negative.
+
+!slots32 = !kvcache.slots<?T x i32, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @narrow_slots(
+// CHECK: %[[ENTRY:.*]] = memref.load %{{.*}} : memref<?xi32>
+// CHECK: %[[SLOT:.*]] = arith.index_cast %[[ENTRY]] : i32 to index
+// CHECK: arith.cmpi ult, %[[SLOT]]
+func.func @narrow_slots(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots32) {
+  kvcache.index_copy %rows into %cache at %s : memref<?x37xf16> into !odd at !slots32
+  return
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Views, and values of our types that cross functions and regions.
+//
+// RUN: kv-opt %s --convert-kvcache-to-loops --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
+
+!kv = !kvcache.cache<2S x ?B x 16N x 64D x f32>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// The dimensions change places, and no element does.
+
+// CHECK-LABEL: func.func @named_axes(
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x2x16x64xf32, strided<[1024, ?, 64, 1], offset: ?>>)
+// CHECK: %{{.*}}, %[[OFFSET:.*]], %[[SIZES:.*]]:4, %[[STRIDES:.*]]:4 = memref.extract_strided_metadata %[[POOL]]
+// CHECK: %[[VIEW:.*]] = memref.reinterpret_cast %[[POOL]] to offset: [%[[OFFSET]]], sizes: [2, %[[SIZES]]#0, 16, 64], strides: [%[[STRIDES]]#1, 1024, 64, 1]
+// CHECK: return %[[VIEW]] : memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>
+func.func @named_axes(%pool: memref<?x2x16x64xf32, strided<[1024, ?, 64, 1], offset: ?>>) -> !kv {
+  %0 = kvcache.view %pool[B, S, N, D] : memref<?x2x16x64xf32, strided<[1024, ?, 64, 1], offset: ?>> to !kv
+  return %0 : !kv
+}
+
+// A view of bytes checks what it is told: the offset and its alignment, the end,
+// and the number of blocks. One that fails is reported and has no blocks.
+
+// CHECK-LABEL: func.func @bytes(
+// CHECK-SAME: %[[BYTES:[^ ]*]]: memref<?xi8>, %[[OFFSET:[^ ]*]]: index, %[[N:[^ ]*]]: index) -> memref<?x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C4:.*]] = arith.constant 4 : index
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[MOST:.*]] = arith.constant 1099511627776 : index
+// CHECK-DAG: %[[LENGTH:.*]] = memref.dim %[[BYTES]], %[[C0]]
+// CHECK-DAG: %[[END:.*]] = arith.addi %[[OFFSET]], %
+// CHECK-DAG: arith.cmpi sge, %[[OFFSET]], %[[C0]]
+// CHECK-DAG: arith.cmpi sle, %[[END]], %[[LENGTH]]
+// CHECK-DAG: %[[REST:.*]] = arith.remui %[[OFFSET]], %[[C32]]
+// CHECK-DAG: arith.cmpi eq, %[[REST]], %[[C0]]
+// CHECK-DAG: arith.cmpi sge, %[[N]], %[[C0]]
+// CHECK-DAG: arith.cmpi sle, %[[N]], %[[MOST]]
+// CHECK: %[[FAILS:.*]] = arith.xori %[[FITS:.*]], %{{.*}} : i1
+// CHECK: scf.if %[[FAILS]] {
+// CHECK: func.call @kvrt_report_view(%[[C0]], %[[OFFSET]], %[[END]], %[[LENGTH]])
+// CHECK: %[[SAFE:.*]] = arith.select %[[FITS]], %[[OFFSET]], %[[C0]]
+// CHECK: %[[TYPED:.*]] = memref.view %[[BYTES]][%[[SAFE]]][%{{.*}}] : memref<?xi8> to memref<?xf32>
+// CHECK: %[[BLOCKS:.*]] = arith.select %[[FITS]], %[[N]], %[[C0]]
+// CHECK: memref.reinterpret_cast %[[TYPED]] to offset: [0], sizes: [%[[BLOCKS]], 16, 64], strides: [1024, 64, 1]
+func.func @bytes(%bytes: memref<?xi8>, %offset: index, %n: index) -> !kvcache.cache<?B x 16N x 64D x f32, align = 32> {
+  %0 = kvcache.view %bytes offset(%offset) extents(B = %n) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32, align = 32>
+  return %0 : !kvcache.cache<?B x 16N x 64D x f32, align = 32>
+}
+
+// A stride that is known at run time is checked against what the type promises.
+
+// CHECK-LABEL: func.func @bytes_with_stride(
+// CHECK-SAME: %[[BYTES:[^ ]*]]: memref<?xi8>, %[[N:[^ ]*]]: index, %[[STRIDE:[^ ]*]]: index)
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
+// CHECK-DAG: %[[REST:.*]] = arith.remui %[[STRIDE]], %[[C8]]
+// CHECK-DAG: arith.cmpi eq, %[[REST]], %[[C0]]
+// CHECK-DAG: arith.cmpi sgt, %[[STRIDE]], %[[C0]]
+// CHECK: scf.if
+// CHECK: memref.reinterpret_cast %{{.*}} to offset: [0], sizes: [%{{.*}}, 16, 64], strides: [%[[STRIDE]], 64, 1]
+func.func @bytes_with_stride(%bytes: memref<?xi8>, %n: index, %stride: index) -> !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]> {
+  %0 = kvcache.view %bytes extents(B = %n) strides(B = %stride) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>
+  return %0 : !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>
+}
+
+// CHECK-LABEL: func.func @slots(
+// CHECK-SAME: %[[T:[^ ]*]]: memref<?xi64>) -> memref<?xi64>
+// CHECK-NEXT: return %[[T]] : memref<?xi64>
+func.func @slots(%t: memref<?xi64>) -> !slots {
+  %0 = kvcache.make_slots %t : memref<?xi64> to !slots
+  return %0 : !slots
+}
+
+// CHECK-LABEL: func.func @through_calls_and_regions(
+// CHECK-SAME: %[[A:[^ ]*]]: memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>, %[[B:[^ ]*]]: memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>, %[[C:[^ ]*]]: i1)
+// CHECK: %[[CHOSEN:.*]] = scf.if %[[C]] -> (memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>) {
+// CHECK: %[[RESULT:.*]] = func.call @callee(%[[A]]) : (memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>) -> memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>
+// CHECK: scf.yield %[[RESULT]]
+// CHECK: scf.yield %[[B]]
+// CHECK: return %[[CHOSEN]]
+func.func @through_calls_and_regions(%a: !kv, %b: !kv, %condition: i1) -> !kv {
+  %0 = scf.if %condition -> !kv {
+    %1 = func.call @callee(%a) : (!kv) -> !kv
+    scf.yield %1 : !kv
+  } else {
+    scf.yield %b : !kv
+  }
+  return %0 : !kv
+}
+// CHECK: func.func private @callee(memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>) -> memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>
+func.func private @callee(!kv) -> !kv

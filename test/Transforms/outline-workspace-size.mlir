@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// RUN: kv-opt %s --kvcache-outline-workspace-size --split-input-file | FileCheck %s
+// RUN: kv-opt %s --kvcache-outline-workspace-size --split-input-file --canonicalize | FileCheck %s --check-prefix=FOLDED
+
+// The example of the pass.
+
+// CHECK-LABEL: func.func private @run_time_extent.workspace_size(
+// CHECK-SAME: %[[X:.*]]: memref<?xi64>) -> i64 {
+// CHECK: %[[C0:.*]] = arith.constant 0 : index
+// CHECK: %[[BYTES:.*]] = arith.constant 8 : index
+// CHECK: %[[N:.*]] = memref.dim %[[X]], %{{.*}} : memref<?xi64>
+// CHECK: %[[SIZE:.*]] = arith.muli %[[BYTES]], %[[N]]
+// CHECK: %[[GRANULE:.*]] = arith.constant 256 : index
+// CHECK: %[[PIECES:.*]] = arith.ceildivui %[[SIZE]], %[[GRANULE]]
+// CHECK: %[[ROUNDED:.*]] = arith.muli %[[PIECES]], %[[GRANULE]]
+// CHECK: %[[TOTAL:.*]] = arith.addi %[[C0]], %[[ROUNDED]]
+// CHECK: %[[RESULT:.*]] = arith.index_cast %[[TOTAL]] : index to i64
+// CHECK: return %[[RESULT]] : i64
+// CHECK-LABEL: func.func @run_time_extent(
+// CHECK: memref.alloc
+func.func @run_time_extent(%x: memref<?xi64>) {
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %x, %c0 : memref<?xi64>
+  %copy = memref.alloc(%n) : memref<?xi64>
+  memref.copy %x, %copy : memref<?xi64> to memref<?xi64>
+  return
+}
+
+// -----
+
+// Each buffer is rounded up by itself: 256 + 256 + 1024.
+
+// FOLDED-LABEL: func.func private @constant_extents.workspace_size(%{{.*}}: i32) -> i64 {
+// FOLDED-NEXT: %[[C:.*]] = arith.constant 1536 : i64
+// FOLDED-NEXT: return %[[C]]
+func.func @constant_extents(%use: i32) {
+  %0 = memref.alloc() : memref<i32>
+  %1 = memref.alloc() : memref<4xbf16>
+  %2 = memref.alloc() : memref<100x2xi32>
+  memref.store %use, %0[] : memref<i32>
+  return
+}
+
+// -----
+
+// Elements of less than a byte take one, and an index takes eight.
+
+// FOLDED-LABEL: func.func private @odd_elements.workspace_size() -> i64 {
+// FOLDED-NEXT: %[[C:.*]] = arith.constant 2816 : i64
+// FOLDED-NEXT: return %[[C]]
+func.func @odd_elements() {
+  %0 = memref.alloc() : memref<300xi1>
+  %1 = memref.alloc() : memref<256xindex>
+  %2 = memref.alloc() : memref<64xi24>
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func private @computed_extent.workspace_size(
+// CHECK-SAME: %[[N:.*]]: index) -> i64 {
+// CHECK: %[[TWICE:.*]] = arith.muli %[[N]], %{{.*}}
+// CHECK: arith.muli %{{.*}}, %[[TWICE]]
+func.func @computed_extent(%n: index) {
+  %c2 = arith.constant 2 : index
+  %twice = arith.muli %n, %c2 : index
+  %0 = memref.alloc(%twice) : memref<?xi64>
+  return
+}
+
+// -----
+
+// A buffer of a branch counts, whichever is taken.
+
+// FOLDED-LABEL: func.func private @branches.workspace_size(%{{.*}}: i1) -> i64 {
+// FOLDED-NEXT: %[[C:.*]] = arith.constant 512 : i64
+// FOLDED-NEXT: return %[[C]]
+func.func @branches(%condition: i1) {
+  scf.if %condition {
+    %0 = memref.alloc() : memref<8xi64>
+  } else {
+    %1 = memref.alloc() : memref<8xi64>
+  }
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func private @no_buffers.workspace_size(
+// FOLDED-LABEL: func.func private @no_buffers.workspace_size() -> i64 {
+// FOLDED-NEXT: %[[C:.*]] = arith.constant 0 : i64
+// FOLDED-NEXT: return %[[C]]
+func.func @no_buffers() {
+  return
+}
+
+// Private functions and declarations are not called from outside.
+
+// CHECK-NOT: @no_size_of_private.workspace_size
+// CHECK-NOT: @no_size_of_external.workspace_size
+func.func private @no_size_of_private() {
+  return
+}
+func.func private @no_size_of_external(memref<?xi64>)

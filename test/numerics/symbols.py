@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""What a library needs, what it shows, and that loading it runs no code."""
+
+import ctypes
+import json
+import re
+import subprocess
+
+from kvtest import compile_library
+
+CACHE = "!kvcache.cache<2S x ?B x 16N x 2H x 64D x bf16>"
+SLOTS = "!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>"
+ROWS = "tensor<?x2x64xbf16>"
+ARGUMENTS = f"%slots: tensor<?xi64>, %key: {ROWS}, %value: {ROWS}"
+BODY = f"""
+  %where = kvcache.make_slots %slots : tensor<?xi64> to {SLOTS}
+  kvcache.index_copy %key, %value into %pool at %where
+    : {ROWS}, {ROWS} into {CACHE} at {SLOTS}
+"""
+# Views of bytes and private functions call into the run time, or are called.
+PROGRAM = f"""
+func.func @insert(%pool: {CACHE}, {ARGUMENTS}) {{
+{BODY}
+  return
+}}
+func.func @from_bytes(%bytes: memref<?xi8>, %n: index, {ARGUMENTS}) {{
+  %pool = kvcache.view %bytes extents(B = %n) : memref<?xi8> to {CACHE}
+{BODY}
+  return
+}}
+func.func private @helper(%x: index) -> index {{
+  %y = arith.addi %x, %x : index
+  return %y : index
+}}
+"""
+# Buffers in the workspace, copies and constants: on a CPU only.
+CPU_PROGRAM = PROGRAM + f"""
+memref.global @table : memref<4xi64> = dense<[3, 1, 4, 1]>
+func.func @late(%pool: {CACHE}, {ARGUMENTS}, %i: index) {{
+  %table = memref.get_global @table : memref<4xi64>
+  %new = memref.load %table[%i] : memref<4xi64>
+{BODY}
+  %changed = tensor.insert %new into %slots[%i] : tensor<?xi64>
+  %now = kvcache.make_slots %changed : tensor<?xi64> to {SLOTS}
+  kvcache.index_copy %key, %value into %pool at %now
+    : {ROWS}, {ROWS} into {CACHE} at {SLOTS}
+  kvcache.index_copy %key, %value into %pool at %where
+    : {ROWS}, {ROWS} into {CACHE} at {SLOTS}
+  return
+}}
+"""
+
+# Everything comes from the C library. Longer is worse: think twice.
+NEEDED = {"__tls_get_addr", "dlopen", "dlsym", "memcpy", "memset",
+          "pthread_mutex_lock", "pthread_mutex_unlock", "snprintf",
+          "vsnprintf"}
+
+
+def run(*command):
+    return subprocess.run(command, text=True, capture_output=True,
+                          check=True).stdout
+
+
+def check(name, target, program, functions, *flags):
+    library = compile_library(program, name, target, *flags)
+    path = str(library.path)
+    needed, shown = set(), set()
+    for line in run("llvm-readelf", "--dyn-syms", "-W", path).splitlines():
+        fields = line.split()
+        if len(fields) < 8 or not fields[0].rstrip(":").isdigit():
+            continue
+        binding, index, symbol = fields[4], fields[6], fields[7]
+        if binding == "LOCAL":
+            continue
+        (needed if index == "UND" else shown).add(symbol)
+    assert needed <= NEEDED, f"{name}: {needed - NEEDED}"
+    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest"}
+    for function in functions:
+        expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
+                     f"__tvm_ffi_{function}"}
+    assert shown == expected, f"{name}: {shown ^ expected}"
+
+    # No code runs when it is loaded, and no other library is asked for.
+    sections = run("llvm-readelf", "-S", "-W", path)
+    for section in (".init", ".init_array", ".preinit_array", ".ctors"):
+        assert not re.search(rf"\s{re.escape(section)}\s", sections), section
+    dynamic = run("llvm-readelf", "-d", "-W", path)
+    assert "(SYMTAB)" in dynamic
+    for tag in ("(INIT)", "(INIT_ARRAY)", "(PREINIT_ARRAY)", "(TEXTREL)",
+                "(NEEDED)"):
+        assert tag not in dynamic, tag
+
+    # Entry functions run before the CPU is checked: any x86-64 runs them.
+    entries = [s for s in shown if not s.endswith("workspace_size")]
+    code = run("llvm-objdump", "-d", "--no-show-raw-insn",
+               "--disassemble-symbols=" + ",".join(entries), path)
+    instructions = re.findall(r"^\s+[0-9a-f]+:\s+(\S+)", code, re.M)
+    assert len(instructions) > 20
+    wide = [i for i in instructions if i.startswith("v")]
+    assert not wide, f"{name}: {wide}"
+
+    # The manifest inside is the one beside.
+    get = getattr(library.handle, f"kv1_{name}_manifest")
+    get.restype = ctypes.c_char_p
+    inside = get().decode()
+    assert inside == library.path.with_suffix(".json").read_text()
+    manifest = json.loads(inside)
+    assert manifest["target"] == target
+    assert {f["symbol"] for f in manifest["functions"]} == {
+        f"kv1_{f}" for f in functions}
+    return needed
+
+
+needed = check("cpu", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late"])
+needed |= check("wide", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late"],
+                "--cpu=x86-64-v4")
+needed |= check("gpu", "sm_90a", PROGRAM, ["insert", "from_bytes"],
+                "--gpu-image=ptx")
+assert needed == NEEDED, f"the list is too long: {NEEDED - needed}"
+print("symbols are as listed")
