@@ -2,7 +2,8 @@
 """Insert of keys and values in one launch, beside a linear copy.
 
 8 heads x 128 channels, bf16, random slots out of a pool of POOL_ROWS rows a
-side, rows from a different buffer each call, 20 calls in one CUDA graph, median
+side (and, as the allocator of an engine hands them out, whole blocks of 16 in
+random order), rows from a different buffer each call, 20 calls in one CUDA graph, median
 of 9 replays. Bytes are read once and written once. The pool and the rotating
 rows are larger than the L2 cache for the large sizes.
 
@@ -68,13 +69,17 @@ class Problem:
             values = kvtest.random_storage(rng, max(SIZES) * 1024, "bf16")
             buffer.write(values)
             self.rows.append(buffer)
-        self.slots = []
+        self.slots = {"rows": [], "blocks": []}
         for _ in range(BUFFERS):
-            buffer = cudadrv.Buffer(max(SIZES) * 8)
-            buffer.write(rng.permutation(POOL_ROWS)[:max(SIZES)])
-            self.slots.append(buffer)
+            blocks = rng.permutation(POOL_ROWS // TOKENS)[:, None] * TOKENS
+            for kind, values in (
+                    ("rows", rng.permutation(POOL_ROWS)),
+                    ("blocks", (blocks + np.arange(TOKENS)).ravel())):
+                buffer = cudadrv.Buffer(max(SIZES) * 8)
+                buffer.write(values[:max(SIZES)].astype(np.int64))
+                self.slots[kind].append(buffer)
 
-    def arguments(self, case, size, i):
+    def arguments(self, case, size, i, kind):
         blocks = POOL_ROWS // TOKENS
         shape, strides, count = case.geometry(blocks)
         empty = np.zeros(1, np.uint16)
@@ -90,7 +95,7 @@ class Problem:
         pool.dl.data = self.pool.pointer
         slots = kvtest.Tensor(np.zeros(1, np.int64), "i64", [size],
                               device=kvtest.CUDA_DEVICE)
-        slots.dl.data = self.slots[i % BUFFERS].pointer
+        slots.dl.data = self.slots[kind][i % BUFFERS].pointer
         tensors = []
         for side in range(2):
             row = kvtest.Tensor(empty, "bf16", [size, 8, 128],
@@ -100,11 +105,11 @@ class Problem:
         return [*first, slots, *tensors]
 
 
-def insert_times(library, problem, cases, stream):
+def insert_times(library, problem, cases, stream, kind="rows"):
     times = {}
     for case in cases:
         for size in SIZES:
-            prepared = [problem.arguments(case, size, i)
+            prepared = [problem.arguments(case, size, i, kind)
                         for i in range(BUFFERS)]
 
             def call(i):
@@ -145,6 +150,7 @@ def main():
               for _ in range(options.rounds)]
     inserts = {name: {s: sorted(r[name][s] for r in rounds)[len(rounds) // 2]
                       for s in SIZES} for name in rounds[0]}
+    in_blocks = insert_times(library, problem, cases, stream, "blocks")
     again = copy_times(stream)
 
     best = {s: min(min(copies[s].values()), min(again[s].values()))
@@ -161,6 +167,10 @@ def main():
     print("as a share of the best linear copy's time")
     for name, times in inserts.items():
         print(row(name, [times[s] / best[s] for s in SIZES], "{:>9.3f}"))
+    print("whole blocks in random order: time, and share of the linear copy")
+    for name, times in in_blocks.items():
+        print(row(name, [times[s] for s in SIZES]))
+        print(row("", [times[s] / best[s] for s in SIZES], "{:>9.3f}"))
     print("as a share of the fastest layout")
     for name, times in inserts.items():
         print(row(name, [times[s] / min(t[s] for t in inserts.values())
@@ -169,7 +179,7 @@ def main():
         with open(options.json, "w") as file:
             json.dump(dict(device=device.name, driver=device.driver,
                            pool_rows=POOL_ROWS, linear_copy_us=copies,
-                           linear_copy_again_us=again, insert_us=inserts,
+                           linear_copy_again_us=again, insert_us=inserts, insert_blocks_us=in_blocks,
                            insert_rounds_us=rounds),
                       file, indent=1)
             file.write("\n")

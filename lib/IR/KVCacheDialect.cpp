@@ -71,15 +71,15 @@ LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
                          << "' is not known for an operation";
 }
 
-LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op,
-                                                       unsigned, unsigned index,
+LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
+                                                       unsigned index,
                                                        NamedAttribute attr) {
   if (attr.getName() == kNameAttr) {
     auto name = dyn_cast<StringAttr>(attr.getValue());
     if (!name || name.empty())
-      return op->emitError() << "'kvcache.name' of argument #" << index
-                             << " is expected to be a string, got "
-                             << attr.getValue();
+      return op->emitError()
+             << "'kvcache.name' of argument #" << index
+             << " is expected to be a string, got " << attr.getValue();
     return success();
   }
   if (attr.getName() == kAlignAttr) {
@@ -92,9 +92,9 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op,
              << attr.getValue();
     // Accesses of single elements rely on it.
     auto function = dyn_cast<FunctionOpInterface>(op);
-    auto type = function ? dyn_cast<ShapedType>(
-                               function.getArgumentTypes()[index])
-                         : ShapedType();
+    auto type = function
+                    ? dyn_cast<ShapedType>(function.getArgumentTypes()[index])
+                    : ShapedType();
     if (type && type.getElementType().isIntOrFloat() &&
         align.getInt() * 8 < type.getElementTypeBitWidth())
       return op->emitError()

@@ -29,8 +29,7 @@ static ParseResult parseAxisName(OpAsmParser &parser,
 }
 
 /// `[B, S, N, H, D]`
-static OptionalParseResult parseAxisList(OpAsmParser &parser,
-                                         ArrayAttr &axes) {
+static OptionalParseResult parseAxisList(OpAsmParser &parser, ArrayAttr &axes) {
   if (failed(parser.parseOptionalLSquare()))
     return std::nullopt;
   SmallVector<Attribute> names;
@@ -168,13 +167,13 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
     llvm::sort(named);
     if (named != expected || axes->size() != named.size())
       return op.emitOpError()
-             << "view_c2: the dimensions are expected to be named by "
-             << listed << " in some sequence, got " << namesStr(*axes);
+             << "view_c2: the dimensions are expected to be named by " << listed
+             << " in some sequence, got " << namesStr(*axes);
   }
   if (source.getRank() != layout.rank())
-    return op.emitOpError() << "view_c2: the source is expected to have "
-                            << layout.rank() << " dimensions " << listed
-                            << ", got " << source;
+    return op.emitOpError()
+           << "view_c2: the source is expected to have " << layout.rank()
+           << " dimensions " << listed << ", got " << source;
   SmallVector<int64_t> strides;
   int64_t offset;
   if (failed(source.getStridesAndOffset(strides, offset)))
@@ -207,8 +206,8 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
     if (!known && strides[d] % layout.strideMultiple(i))
       return op.emitOpError()
              << "view_c4: the stride of " << dim.axis.str()
-             << " is expected to be a multiple of "
-             << layout.strideMultiple(i) << ", got " << strides[d];
+             << " is expected to be a multiple of " << layout.strideMultiple(i)
+             << ", got " << strides[d];
   }
   return success();
 }
@@ -283,10 +282,10 @@ LogicalResult IndexCopyOp::verify() {
                             "layer, got "
                          << cache;
   if (slots.getRowsPerBlock() != layout.extent(AxisKind::Token))
-    return emitOpError() << "index_copy_c3: slots of "
-                         << layout.extent(AxisKind::Token)
-                         << " rows per block are expected, as in the cache, got "
-                         << slots.getRowsPerBlock();
+    return emitOpError()
+           << "index_copy_c3: slots of " << layout.extent(AxisKind::Token)
+           << " rows per block are expected, as in the cache, got "
+           << slots.getRowsPerBlock();
   int64_t count =
       slots.getCount() == kRunTime ? ShapedType::kDynamic : slots.getCount();
   for (auto [index, row] : llvm::enumerate(getRows())) {

@@ -79,9 +79,8 @@ static ParseResult parseExtent(AsmParser &parser, int64_t &extent,
   if (parseDecimal(parser, extent))
     return failure();
   if (extent < 0)
-    return parser.emitError(loc)
-           << "expected a number of at least " << least << " or '?', got "
-           << extent;
+    return parser.emitError(loc) << "expected a number of at least " << least
+                                 << " or '?', got " << extent;
   return success();
 }
 
@@ -133,8 +132,8 @@ static ParseResult parseStrideFacts(AsmParser &parser,
       if (dim.axis != axis)
         continue;
       if (dim.stride != StrideFact::compact()) {
-        parser.emitError(loc) << "the stride of " << axis.str()
-                              << " is given twice";
+        parser.emitError(loc)
+            << "the stride of " << axis.str() << " is given twice";
         return failure();
       }
       dim.stride = fact;
@@ -176,9 +175,10 @@ Type CacheType::parse(AsmParser &parser) {
     seen.push_back(key);
     ParseResult result = success();
     if (key == "order") {
-      result = parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
-        return parseAxis(parser, order.emplace_back());
-      });
+      result =
+          parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+            return parseAxis(parser, order.emplace_back());
+          });
       // Nothing means the listed sequence, but only where it is left out.
       if (succeeded(result) && order.empty())
         result = parser.emitError(keyLoc)
@@ -215,9 +215,9 @@ Type CacheType::parse(AsmParser &parser) {
     parser.emitError(loc) << error;
     return {};
   }
-  return CacheType::getChecked(
-      [&] { return parser.emitError(loc); }, parser.getContext(), *layout,
-      elementType, space);
+  return CacheType::getChecked([&] { return parser.emitError(loc); },
+                               parser.getContext(), *layout, elementType,
+                               space);
 }
 
 static void printExtent(AsmPrinter &printer, int64_t extent) {
@@ -274,13 +274,13 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
                        << elementType;
   for (unsigned i = 0; i < layout.rank(); ++i) {
     const LayoutDim &dim = layout.dim(i);
-    bool mayBeRunTime = dim.axis.kind == AxisKind::Block ||
-                        dim.axis.kind == AxisKind::Layer;
+    bool mayBeRunTime =
+        dim.axis.kind == AxisKind::Block || dim.axis.kind == AxisKind::Layer;
     if (dim.extent == kRunTime && !mayBeRunTime)
       return emitError() << "cache_c2: the extent of " << dim.axis.str()
                          << " is expected to be a constant, got '?'";
-    bool maySplit = dim.axis.kind == AxisKind::Head ||
-                    dim.axis.kind == AxisKind::Channel;
+    bool maySplit =
+        dim.axis.kind == AxisKind::Head || dim.axis.kind == AxisKind::Channel;
     if (dim.axis.part != AxisPart::Whole && !maySplit)
       return emitError() << "cache_c4: only H and D are expected to be split, "
                             "got "

@@ -56,8 +56,15 @@ static int32_t find_cpu_level(void) {
   /* SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT */
   if (!has(c, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23))
     return 1;
-  /* FMA, MOVBE, OSXSAVE, AVX, F16C */
-  if (leaves < 7 ||
+  uint32_t extended[4];
+  cpuid(0x80000000u, 0, extended);
+  int lzcnt = 0;
+  if (extended[0] >= 0x80000001u) {
+    cpuid(0x80000001u, 0, extended);
+    lzcnt = has(extended[2], 1u << 5);
+  }
+  /* LZCNT, FMA, MOVBE, OSXSAVE, AVX, F16C */
+  if (!lzcnt || leaves < 7 ||
       !has(c, 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29))
     return 2;
   uint32_t low, high;

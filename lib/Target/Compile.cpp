@@ -76,10 +76,12 @@ LogicalResult Compilation::bufferize() {
   if (failed(described))
     return failure();
   signatures = std::move(*described);
-  // Names have done their part, and translation would warn of them.
-  for (auto function : module.getOps<func::FuncOp>())
-    for (unsigned i = 0; i < function.getNumArguments(); ++i)
-      function.removeArgAttr(i, KVCacheDialect::kNameAttr);
+  for (const FunctionSignature &signature : signatures)
+    for (StringRef own : {"_last_error", "_manifest"})
+      if (signature.name == info.name + own.str())
+        return emitError("function '" + signature.name +
+                         "' has the name of a function of library '" +
+                         info.name + "'; rename one of them");
   return success();
 }
 

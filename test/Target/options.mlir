@@ -14,6 +14,11 @@
 // RUN: not kv-compile %s --emit=ptx 2>&1 | FileCheck %s --check-prefix=KERNELS
 // KERNELS: kv-compile: --emit=ptx and --emit=cubin need a GPU target
 
+// RUN: echo 'func.func @prog_manifest() { return }' \
+// RUN:   | not kv-compile - --name=prog -o %t.so 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=CLASH
+// CLASH: error: function 'prog_manifest' has the name of a function of library 'prog'; rename one of them
+
 // RUN: not kv-compile %s 2>&1 | FileCheck %s --check-prefix=OUTPUT
 // OUTPUT: kv-compile: an output file is needed: -o libprogram.so
 

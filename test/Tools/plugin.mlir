@@ -15,7 +15,7 @@
 // RUN: llvm-nm -D --defined-only --just-symbol-name %plugin | sort | FileCheck %s --check-prefix=DEFINED
 // RUN: llvm-nm -D --undefined-only %plugin | FileCheck %s --check-prefix=UNDEFINED
 // RUN: llvm-readelf --dynamic %plugin | FileCheck %s --check-prefix=NEEDED --implicit-check-not=libMLIR --implicit-check-not=libLLVM
-// RUN: llvm-nm --defined-only %plugin | FileCheck %s --check-prefix=INSIDE --implicit-check-not=TypeIDResolverINS_{{[^ ]*}}vE2idE --implicit-check-not=_ZTVN4mlir4PassE --implicit-check-not=_ZN4mlir11MLIRContextC
+// RUN: llvm-nm --defined-only %plugin | FileCheck %s --check-prefix=INSIDE --implicit-check-not='TypeIDResolverINS_{{[A-Za-z0-9_]*}}EvE2idE' --implicit-check-not=_ZTVN4mlir4PassE --implicit-check-not=_ZN4mlir11MLIRContextC
 // RUN: env LD_BIND_NOW=1 %mlir_opt %s --load-dialect-plugin=%plugin | FileCheck %s --check-prefix=DIALECT
 
 // DEFINED: {{^}}mlirGetDialectPluginInfo

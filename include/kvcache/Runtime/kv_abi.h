@@ -9,7 +9,9 @@
  *                    int64_t workspace_bytes, void *stream);
  *
  * with one DLTensor per tensor argument, an int64_t or double per scalar. The
- * caller owns everything. Nothing is written unless all checks pass. The
+ * caller owns everything. Nothing is written unless all checks of the arguments
+ * pass; a view of bytes checks its bounds when it is made, and the driver
+ * reports errors of a launch, which may be after an earlier operation ran. The
  * stream is a cudaStream_t for an artefact that runs on a GPU, and is not used
  * otherwise. The message of the last error in a thread is given by
  * kv1_LIBRARY_last_error(). docs/abi.md has the rules in full.

@@ -37,11 +37,11 @@
 // CHECK-SAME: nvvm.kernel
 // CHECK-SAME: nvvm.maxntid
 // CHECK: %[[SLOT:.*]] = llvm.load %{{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> i64
-// CHECK: %[[ROW:.*]] = llvm.load %{{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
+// CHECK: %{{.*}} = llvm.load %{{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
 // CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[SLOT]], %[[LIMIT]] : i64
 // CHECK-NOT: arith.divui
 // CHECK-NOT: arith.remui
-// CHECK: llvm.store %[[ROW]], %{{.*}} {alignment = 16 : i64{{.*}}} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v4.b32 {{.*}}, predicate = %[[LIVE]]
 func.func @aligned_rows(%cache: !nhd, %rows: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16> into !nhd at !slots
   return
@@ -77,7 +77,7 @@ func.func @both_sides(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?x8x128
 // CHECK: %[[C16:.*]] = arith.constant 16 : i64
 // CHECK: %[[SLOT:.*]] = llvm.load %{{.*}} -> i64
 // CHECK: arith.divui %[[SLOT]], %[[C16]]
-// CHECK: llvm.store {{.*}} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v4.b32 {{.*}}, predicate = %
 func.func @block_and_offset(%cache: !hnd, %rows: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16> into !hnd at !slots
   return
@@ -104,7 +104,7 @@ func.func @block_and_offset(%cache: !hnd, %rows: memref<?x8x128xbf16>, %s: !slot
 // CHECK: gpu.module @kernels
 // CHECK: llvm.func @index_copy{{[^(]*}}(%{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: i64, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: i64, %{{[^ ]*}}: i64, %{{[^ ]*}}: i64) attributes
 // CHECK: llvm.load {{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
-// CHECK: llvm.store {{.*}} {alignment = 16 : i64{{.*}}} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v4.b32 {{.*}}, predicate = %
 func.func @run_time_strides(%cache: !dynamic, %rows: memref<?x8x128xbf16, strided<[?, 128, 1], offset: ?>>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16, strided<[?, 128, 1], offset: ?>> into !dynamic at !slots
   return
@@ -121,7 +121,7 @@ func.func @run_time_strides(%cache: !dynamic, %rows: memref<?x8x128xbf16, stride
 // CHECK: gpu.module @kernels
 // CHECK-NOT: vector<
 // CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
-// CHECK: llvm.store {{.*}} {alignment = 2 : i64{{.*}}} : i16, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
 // CHECK-NOT: vector<
 func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16> into !unknown at !slots
@@ -138,7 +138,7 @@ func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !sl
 // CHECK-LABEL: func.func @cache_of_small_alignment(
 // CHECK: gpu.module @kernels
 // CHECK: llvm.load {{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> vector<2xi32>
-// CHECK: llvm.store {{.*}} {alignment = 8 : i64{{.*}}} : vector<2xi32>, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v2.b32 {{.*}}, predicate = %
 func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x128xbf16> into !aligned8 at !slots
   return
@@ -154,7 +154,7 @@ func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>
 // CHECK-LABEL: func.func @rows_of_small_alignment(
 // CHECK: gpu.module @kernels
 // CHECK: llvm.load {{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
-// CHECK: llvm.store {{.*}} {alignment = 4 : i64{{.*}}} : i32, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b32 {{.*}}, predicate = %
 func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcache.align = 4}, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x128xbf16> into !kv at !slots
   return
@@ -170,7 +170,7 @@ func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcac
 // CHECK-LABEL: func.func @odd_channels(
 // CHECK: gpu.module @kernels
 // CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
-// CHECK: llvm.store {{.*}} {alignment = 2 : i64{{.*}}} : i16, !llvm.ptr<1>
+// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
 func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x37xf16> into !odd at !slots
   return

@@ -13,9 +13,9 @@
 // CHECK: .visible .entry index_copy
 // CHECK: .maxntid
 // CHECK-NOT: ld.global{{[a-zA-Z0-9_.:]*}}.{{b8|b16}}
-// CHECK: ld.global{{[a-zA-Z0-9_.:]*}}.v4.b32
-// CHECK: st.global{{[a-zA-Z0-9_.:]*}}.v4.b32
-// CHECK-NOT: st.global{{[a-zA-Z0-9_.:]*}}.{{b8|b16|v2}}
+// CHECK: ld.global{{[a-zA-Z0-9_.:]*}}.{{v4.b32|v2.b64}}
+// CHECK: st.global{{[a-zA-Z0-9_.:]*}}.{{v4.b32|v2.b64}}
+// CHECK-NOT: st.global{{[a-zA-Z0-9_.:]*}}.{{b8|b16|v2.b32}}
 // CHECK: ret;
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
