@@ -158,7 +158,7 @@ std::optional<Layout> Layout::get(const std::vector<LayoutDim> &dims,
     std::optional<int64_t> stride = layout.stride(layout.order[i]);
     int64_t extent = dim.extent == kRunTime ? 1 : dim.extent;
     if (__builtin_mul_overflow(stride.value_or(span), extent, &span) ||
-        span > kMaxExtent * 4096) {
+        span > kMaxSpan) {
       error =
           "layout_c5: the axes up to " + dim.axis.str() +
           " are expected to span at most 2^52 elements, got more with extent " +

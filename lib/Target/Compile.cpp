@@ -121,7 +121,7 @@ LogicalResult Compilation::lower() {
   });
   if (failed(lowered))
     return failure();
-  if (auto code = module.lookupSymbol<LLVM::GlobalOp>("kernels_code")) {
+  if (auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code")) {
     image = cast<StringAttr>(code.getValueAttr()).getValue().str();
     imageIsCubin = StringRef(image).starts_with("\177ELF");
     if (!imageIsCubin)

@@ -54,11 +54,10 @@ struct MakeSlotsModel
                                   "contiguous, got "
                                << source.getType();
     if (source.getType() != contiguous)
-      source = memref::CastOp::create(rewriter, op->getLoc(), contiguous,
-                                      source);
-    replaceOpWithNewBufferizedOp<MakeSlotsOp>(rewriter, op,
-                                              make.getResult().getType(),
-                                              source);
+      source =
+          memref::CastOp::create(rewriter, op->getLoc(), contiguous, source);
+    replaceOpWithNewBufferizedOp<MakeSlotsOp>(
+        rewriter, op, make.getResult().getType(), source);
     return success();
   }
 };
@@ -89,8 +88,7 @@ struct IndexCopyModel
       rows.push_back(*buffer);
     }
     replaceOpWithNewBufferizedOp<IndexCopyOp>(rewriter, op, rows,
-                                              copy.getCache(),
-                                              copy.getSlots(),
+                                              copy.getCache(), copy.getSlots(),
                                               copy.getScheduleAttr());
     return success();
   }

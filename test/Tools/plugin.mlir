@@ -48,8 +48,8 @@
 // LOOPS: vector.store {{.*}}, vector<16xf32>
 
 // KERNELS-LABEL: func.func @insert(
-// KERNELS: gpu.launch_func @kernels::@index_copy
-// KERNELS: gpu.module @kernels
+// KERNELS: gpu.launch_func @kv_kernels::@index_copy
+// KERNELS: gpu.module @kv_kernels
 // KERNELS: llvm.func @index_copy
 
 func.func @insert(%cache: !kv, %rows: tensor<?x64xf32>, %t: tensor<?xi64>) {

@@ -36,7 +36,7 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     Contract in: kvcache operations whose operands are memrefs (bufferized) of
     memory that the device can reach.
     Contract out: no kvcache operation and no kvcache type is left; each
-    operation is a kernel in the `gpu.module` `@kernels` and a `gpu.launch_func`
+    operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
     in the host function. The operation's facts decide the kernel: the width of
     accesses, the addressing, and which strides are constants.
 

@@ -132,6 +132,8 @@ struct Run {
 class Layout {
 public:
   static constexpr unsigned kMaxRank = 8;
+  /// The most elements that a layout spans, gaps included.
+  static constexpr int64_t kMaxSpan = int64_t(1) << 52;
   /// The widest access that any target makes, in bytes.
   static constexpr int64_t kWidestAccess = 16;
 

@@ -110,9 +110,37 @@ static int64_t defaultRowAlignment(MemRefType type) {
 
 int64_t kvcache::argumentAlignment(FunctionOpInterface function, unsigned index,
                                    MemRefType type) {
-  auto align = function.getArgAttrOfType<IntegerAttr>(
-      index, KVCacheDialect::kAlignAttr);
+  auto align =
+      function.getArgAttrOfType<IntegerAttr>(index, KVCacheDialect::kAlignAttr);
   return align ? align.getInt() : defaultRowAlignment(type);
+}
+
+/// The alignment of the rows of a slice: that of the source, and of every step
+/// from its base. Run-time strides are known to be aligned for rows only.
+static int64_t sliceRowAlignment(memref::SubViewOp slice,
+                                 int64_t elementBytes) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(slice.getSource().getType().getStridesAndOffset(strides, offset)))
+    return elementBytes;
+  int64_t align = knownRowAlignment(slice.getSource());
+  for (auto [d, start] : llvm::enumerate(slice.getMixedOffsets())) {
+    std::optional<int64_t> constant = getConstantIntValue(start);
+    if (constant == 0)
+      continue;
+    if (ShapedType::isStatic(strides[d]))
+      align = powerOfTwoDivisor(
+          constant.value_or(1) * strides[d] * elementBytes, align);
+    else if (d > 0)
+      return elementBytes;
+  }
+  // The rows of the slice are those of the source, or the distance is known.
+  SmallVector<int64_t> result;
+  if (failed(slice.getType().getStridesAndOffset(result, offset)))
+    return elementBytes;
+  if (ShapedType::isStatic(result[0]))
+    return powerOfTwoDivisor(result[0] * elementBytes, align);
+  return slice.getDroppedDims().test(0) ? elementBytes : align;
 }
 
 int64_t kvcache::knownRowAlignment(Value memref) {
@@ -130,34 +158,8 @@ int64_t kvcache::knownRowAlignment(Value memref) {
     return defaultRowAlignment(type);
   if (auto cast = dyn_cast<memref::CastOp>(def))
     return knownRowAlignment(cast.getSource());
-  if (auto slice = dyn_cast<memref::SubViewOp>(def)) {
-    int64_t align = knownRowAlignment(slice.getSource());
-    SmallVector<int64_t> strides;
-    int64_t offset;
-    if (failed(type.getStridesAndOffset(strides, offset)))
-      return bytes;
-    // A run-time offset is a multiple of the strides it was made from; only
-    // the slowest one, the distance of rows, is known to be aligned.
-    auto source = slice.getSource().getType();
-    if (ShapedType::isDynamic(offset)) {
-      for (auto [d, start] : llvm::enumerate(slice.getMixedOffsets())) {
-        std::optional<int64_t> constant = getConstantIntValue(start);
-        SmallVector<int64_t> outer;
-        int64_t ignored;
-        if (failed(source.getStridesAndOffset(outer, ignored)))
-          return bytes;
-        if (d > 0 && constant && ShapedType::isStatic(outer[d]))
-          align = powerOfTwoDivisor(*constant * outer[d] * bytes, align);
-        else if (d > 0)
-          return bytes;
-      }
-    } else {
-      align = powerOfTwoDivisor(offset * bytes, align);
-    }
-    if (ShapedType::isStatic(strides[0]))
-      align = powerOfTwoDivisor(strides[0] * bytes, align);
-    return align;
-  }
+  if (auto slice = dyn_cast<memref::SubViewOp>(def))
+    return sliceRowAlignment(slice, bytes);
   return bytes;
 }
 
@@ -213,9 +215,8 @@ private:
     for (unsigned i = 0; i < layout.rank(); ++i) {
       unsigned d = op.sourceDim(i);
       int64_t extent = layout.dim(i).extent;
-      extents.push_back(extent == kRunTime
-                            ? OpFoldResult(source.getSizes()[d])
-                            : builder.getIndexAttr(extent));
+      extents.push_back(extent == kRunTime ? OpFoldResult(source.getSizes()[d])
+                                           : builder.getIndexAttr(extent));
       std::optional<int64_t> stride = layout.stride(i);
       strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
                                : source.getStrides()[d]);
@@ -239,8 +240,11 @@ private:
       func::FuncOp::create(builder, loc, name, type).setPrivate();
     }
     auto argument = dyn_cast<BlockArgument>(op.getSource());
+    bool isOfFunction =
+        argument && argument.getOwner()->isEntryBlock() &&
+        isa<FunctionOpInterface>(argument.getOwner()->getParentOp());
     Value number = indexConstant(builder, loc,
-                                 argument ? argument.getArgNumber() : -1);
+                                 isOfFunction ? argument.getArgNumber() : -1);
     Value truth = arith::ConstantIntOp::create(builder, loc, 1, 1);
     Value fails = arith::XOrIOp::create(builder, loc, fits, truth);
     scf::IfOp::create(builder, loc, fails, [&](OpBuilder &b, Location l) {
@@ -292,8 +296,8 @@ private:
     }
 
     Value offset = adaptor.getOffset() ? adaptor.getOffset() : constant(0);
-    Value bytes = memref::DimOp::create(builder, loc, adaptor.getSource(),
-                                        constant(0));
+    Value bytes =
+        memref::DimOp::create(builder, loc, adaptor.getSource(), constant(0));
     Value elementBytes = constant(type.getElementBytes());
     Value end = builder.createOrFold<arith::AddIOp>(
         loc, offset, mul(builder, loc, span, elementBytes));
@@ -311,8 +315,7 @@ private:
     fits = both(fits, compare(arith::CmpIPredicate::eq, misaligned, zero));
     // The products above may have wrapped: no axis reaches further than there
     // are elements, which is found without multiplying.
-    Value room =
-        builder.createOrFold<arith::DivUIOp>(loc, bytes, elementBytes);
+    Value room = builder.createOrFold<arith::DivUIOp>(loc, bytes, elementBytes);
     for (unsigned i = 0; i < rank; ++i) {
       const LayoutDim &dim = layout.dim(i);
       if (dim.extent == kRunTime ||
@@ -345,15 +348,16 @@ private:
 
     reportUnless(fits, op, offset, end, bytes, builder);
     unsigned block = *layout.find(AxisKind::Block);
-    Value safeOffset = arith::SelectOp::create(builder, loc, fits, offset, zero);
+    Value safeOffset =
+        arith::SelectOp::create(builder, loc, fits, offset, zero);
     Value elements = arith::DivUIOp::create(
         builder, loc,
         builder.createOrFold<arith::SubIOp>(loc, bytes, safeOffset),
         elementBytes);
     auto flat = MemRefType::get({ShapedType::kDynamic}, type.getElementType());
-    Value typed = memref::ViewOp::create(builder, loc, flat,
-                                         adaptor.getSource(), safeOffset,
-                                         ValueRange{elements});
+    Value typed =
+        memref::ViewOp::create(builder, loc, flat, adaptor.getSource(),
+                               safeOffset, ValueRange{elements});
 
     SmallVector<OpFoldResult> sizes, steps;
     for (unsigned i = 0; i < rank; ++i) {
@@ -395,6 +399,7 @@ void kvcache::populateCommonPatterns(TypeConverter &converter,
                                                                  converter);
   populateCallOpTypeConversionPattern(patterns, converter);
   populateReturnOpTypeConversionPattern(patterns, converter);
+  populateBranchOpInterfaceTypeConversionPattern(patterns, converter);
   scf::populateSCFStructuralTypeConversionsAndLegality(converter, patterns,
                                                        target);
   target.addIllegalDialect<KVCacheDialect>();

@@ -56,7 +56,7 @@ struct CacheParts {
 /// p is decomposed over `axes`, slowest first.
 struct RowPlan {
   struct PieceAxis {
-    unsigned index;    ///< in the listing of the cache
+    unsigned index; ///< in the listing of the cache
     int64_t extent;
     int64_t rowStride; ///< in a packed row
   };

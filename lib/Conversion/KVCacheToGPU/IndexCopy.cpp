@@ -44,9 +44,9 @@ struct BlockShape {
     threads = std::min(rows * accesses, wanted);
     parts = (accesses + threads - 1) / threads;
   }
-  int64_t rows;    ///< 1 if a row takes several blocks
+  int64_t rows; ///< 1 if a row takes several blocks
   int64_t threads;
-  int64_t parts;   ///< blocks that share a row
+  int64_t parts; ///< blocks that share a row
 };
 
 /// What is known of an op before a kernel is built.
@@ -77,8 +77,8 @@ struct CopyFacts {
   const Layout &layout;
   RowPlan plan;
   int64_t elementBytes;
-  int64_t width;        ///< bytes of one access
-  int64_t accesses;     ///< of one row
+  int64_t width;                                  ///< bytes of one access
+  int64_t accesses;                               ///< of one row
   SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
 };
 
@@ -123,9 +123,8 @@ public:
     Value toAccess = cacheOffset(access);
 
     int64_t rows = schedule.rowsInFlight;
-    Value first = k.add(
-        k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
-        k.widen(rowInBlock));
+    Value first = k.add(k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
+                        k.widen(rowInBlock));
     Value count = k.parameter(parameters.count);
     Value last = k.add(count, k.i64(-1));
     SmallVector<Value> inRange, slots;
@@ -177,8 +176,8 @@ private:
   Value loadSlot(Value token) {
     Type type = facts.slotsType.getElementType();
     int64_t bytes = type.getIntOrFloatBitWidth() / 8;
-    Value address = k.byteOffset(k.parameter(parameters.slots),
-                                 k.mul(token, k.i64(bytes)));
+    Value address =
+        k.byteOffset(k.parameter(parameters.slots), k.mul(token, k.i64(bytes)));
     Value slot = k.loadScalar(address, type);
     if (bytes == 8)
       return slot;
@@ -269,8 +268,7 @@ private:
                       facts.plan.rowElements * facts.elementBytes,
                       facts.plan.run.elements * facts.elementBytes, facts.width,
                       facts.layout.isFlat() ? "flat" : "block and offset");
-    auto options =
-        remark::RemarkOpts::name("index-copy").category("kvcache");
+    auto options = remark::RemarkOpts::name("index-copy").category("kvcache");
     remark::analysis(op.getLoc(), options) << text;
   }
 
@@ -287,8 +285,7 @@ private:
     for (auto [side, row] : llvm::enumerate(adaptor.getRows())) {
       auto metadata =
           memref::ExtractStridedMetadataOp::create(builder, loc, row);
-      parameters.from.push_back(
-          operands.addPointer(row, metadata.getOffset()));
+      parameters.from.push_back(operands.addPointer(row, metadata.getOffset()));
       parameters.rowStrides.push_back(
           strideSource(facts.rowStrides[side], metadata.getStrides()[0]));
     }
@@ -320,8 +317,8 @@ private:
                                   const CopySchedule &schedule) {
     Location loc = op.getLoc();
     SymbolRefAttr kernel =
-        CopyKernel(facts, parameters, schedule,
-                   op->getParentOfType<ModuleOp>(), loc, operands.types())
+        CopyKernel(facts, parameters, schedule, op->getParentOfType<ModuleOp>(),
+                   loc, operands.types())
             .build();
     // A grid of no blocks is an error of the driver.
     Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt,

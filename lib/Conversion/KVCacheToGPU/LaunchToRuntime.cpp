@@ -27,17 +27,16 @@ public:
   explicit LaunchRewriter(ModuleOp module)
       : module(module), builder(module.getContext()),
         pointer(LLVM::LLVMPointerType::get(module.getContext())) {
-    recordType = LLVM::LLVMStructType::getLiteral(
-        module.getContext(), {pointer, pointer, pointer});
+    recordType = LLVM::LLVMStructType::getLiteral(module.getContext(),
+                                                  {pointer, pointer, pointer});
     imageType = LLVM::LLVMStructType::getLiteral(module.getContext(),
                                                  {pointer, pointer});
   }
 
   LogicalResult embed(gpu::BinaryOp binary) {
     if (binary.getObjects().size() != 1)
-      return binary.emitOpError()
-             << "is expected to have one object, got "
-             << binary.getObjects().size();
+      return binary.emitOpError() << "is expected to have one object, got "
+                                  << binary.getObjects().size();
     auto object = cast<gpu::ObjectAttr>(binary.getObjects()[0]);
     // PTX is text: the driver wants it to end in a zero.
     std::string bytes = object.getObject().getValue().str();
@@ -60,8 +59,8 @@ public:
   LogicalResult lower(gpu::LaunchFuncOp launch) {
     LLVM::GlobalOp image = images.lookup(launch.getKernelModuleName());
     if (!image)
-      return launch.emitOpError() << "there is no binary for "
-                                  << launch.getKernel();
+      return launch.emitOpError()
+             << "there is no binary for " << launch.getKernel();
     Location loc = launch.getLoc();
     LLVM::GlobalOp kernel = getKernel(loc, image, launch.getKernelName());
     builder.setInsertionPoint(launch);
@@ -73,9 +72,9 @@ public:
     for (auto [i, operand] : llvm::enumerate(launch.getKernelOperands())) {
       Value slot = allocate(loc, operand.getType(), 1);
       LLVM::StoreOp::create(builder, loc, operand, slot);
-      Value entry = LLVM::GEPOp::create(builder, loc, pointer, pointer,
-                                        parameters,
-                                        ArrayRef<LLVM::GEPArg>{int32_t(i)});
+      Value entry =
+          LLVM::GEPOp::create(builder, loc, pointer, pointer, parameters,
+                              ArrayRef<LLVM::GEPArg>{int32_t(i)});
       LLVM::StoreOp::create(builder, loc, slot, entry);
     }
     gpu::KernelDim3 grid = launch.getGridSizeOperandValues();
@@ -187,8 +186,7 @@ struct ConvertLaunchToRuntime
     for (gpu::LaunchFuncOp launch : launches)
       if (failed(rewriter.lower(launch)))
         return signalPassFailure();
-    getOperation()->removeAttr(
-        gpu::GPUDialect::getContainerModuleAttrName());
+    getOperation()->removeAttr(gpu::GPUDialect::getContainerModuleAttrName());
   }
 };
 

@@ -32,9 +32,9 @@ struct Emitter {
 };
 
 /// The elements of a strided memref as one dimension, to be addressed by
-/// offset; `length` need not be exact, as accesses are not checked.
+/// offset. Its length is the most that a layout can span.
 Value flatten(const Emitter &emit, Value buffer, Type elementType) {
-  Value length = emit.constant(std::numeric_limits<int64_t>::max());
+  Value length = emit.constant(Layout::kMaxSpan);
   auto type = MemRefType::get({ShapedType::kDynamic}, elementType);
   return memref::ReinterpretCastOp::create(
       emit.builder, emit.loc, type, buffer,
@@ -109,8 +109,8 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
           slot = arith::IndexCastOp::create(b, loc, b.getIndexType(), slot);
           // Unsigned: one comparison drops negative slots and those past the
           // last block.
-          Value live = arith::CmpIOp::create(
-              b, loc, arith::CmpIPredicate::ult, slot, capacity);
+          Value live = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ult,
+                                             slot, capacity);
           scf::IfOp::create(b, loc, live, [&](OpBuilder &b, Location loc) {
             emitRows(Emitter{b, loc}, cache, plan, slot, token, pool, rows,
                      rowStrides, rowOffsets);
@@ -151,9 +151,8 @@ private:
 
   /// A loop over each axis that is not part of the run.
   static void emitPieces(const Emitter &emit, const CacheParts &cache,
-                         const RowPlan &plan,
-                         ArrayRef<RowPlan::PieceAxis> axes, Value row,
-                         Value from, Value pool, Value to) {
+                         const RowPlan &plan, ArrayRef<RowPlan::PieceAxis> axes,
+                         Value row, Value from, Value pool, Value to) {
     if (axes.empty())
       return emitRunCopy(emit, row, from, pool, to, plan.run.elements);
     RowPlan::PieceAxis axis = axes.front();

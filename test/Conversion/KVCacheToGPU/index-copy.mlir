@@ -27,11 +27,11 @@
 
 // Nothing is launched for no token.
 // CHECK: scf.if
-// CHECK: gpu.launch_func @kernels::@index_copy{{[^ ]*}} blocks in
+// CHECK: gpu.launch_func @kv_kernels::@index_copy{{[^ ]*}} blocks in
 // CHECK-SAME: %[[CAPACITY]] : i64
 // CHECK: return
 
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.func @index_copy{{[^(]*}}(%[[FROM:[^ ]*]]: !llvm.ptr<1>{{[^,]*}}, %[[TO:[^ ]*]]: !llvm.ptr<1>{{[^,]*}}, %[[LIST:[^ ]*]]: !llvm.ptr<1>{{[^,]*}}, %[[LIMIT:[^ ]*]]: i64, %[[TOKENS:[^ ]*]]: i64)
 // CHECK-SAME: gpu.kernel
 // CHECK-SAME: nvvm.kernel
@@ -72,7 +72,7 @@ func.func @both_sides(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?x8x128
 !hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
 
 // CHECK-LABEL: func.func @block_and_offset(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.func @index_copy{{[^(]*}}(%{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: i64, %{{[^ ]*}}: i64) attributes
 // CHECK: %[[C16:.*]] = arith.constant 16 : i64
 // CHECK: %[[SLOT:.*]] = llvm.load %{{.*}} -> i64
@@ -101,7 +101,7 @@ func.func @block_and_offset(%cache: !hnd, %rows: memref<?x8x128xbf16>, %s: !slot
 // CHECK: gpu.launch_func
 // CHECK-SAME: %[[ROW_STRIDE]] : i64
 // CHECK-SAME: %[[BLOCK_STRIDE]] : i64
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.func @index_copy{{[^(]*}}(%{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: i64, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: !llvm.ptr<1>{{[^,]*}}, %{{[^ ]*}}: i64, %{{[^ ]*}}: i64, %{{[^ ]*}}: i64) attributes
 // CHECK: llvm.load {{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v4.b32 {{.*}}, predicate = %
@@ -118,7 +118,7 @@ func.func @run_time_strides(%cache: !dynamic, %rows: memref<?x8x128xbf16, stride
 !unknown = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
 
 // CHECK-LABEL: func.func @unknown_stride(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK-NOT: vector<
 // CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
@@ -136,7 +136,7 @@ func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !sl
 !aligned8 = !kvcache.cache<?B x 16N x 128D x bf16, align = 8>
 
 // CHECK-LABEL: func.func @cache_of_small_alignment(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.load {{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> vector<2xi32>
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v2.b32 {{.*}}, predicate = %
 func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>, %s: !slots) {
@@ -152,7 +152,7 @@ func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>
 !kv = !kvcache.cache<?B x 16N x 128D x bf16>
 
 // CHECK-LABEL: func.func @rows_of_small_alignment(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.load {{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b32 {{.*}}, predicate = %
 func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcache.align = 4}, %s: !slots) {
@@ -168,7 +168,7 @@ func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcac
 !odd = !kvcache.cache<?B x 16N x 37D x f16>
 
 // CHECK-LABEL: func.func @odd_channels(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
 func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
@@ -184,7 +184,7 @@ func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
 !kv = !kvcache.cache<?B x 16N x 128D x bf16>
 
 // CHECK-LABEL: func.func @narrow_slots(
-// CHECK: gpu.module @kernels
+// CHECK: gpu.module @kv_kernels
 // CHECK: %[[ENTRY:.*]] = llvm.load %{{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
 // CHECK: %[[SLOT:.*]] = arith.extsi %[[ENTRY]] : i32 to i64
 // CHECK: arith.cmpi ult, %[[SLOT]], %
@@ -217,9 +217,9 @@ func.func @schedule(%cache: !kv, %rows: memref<?x512xbf16>, %s: !slots) {
 !kv = !kvcache.cache<?B x 16N x 128D x bf16>
 
 // CHECK-LABEL: func.func @two_operations(
-// CHECK: gpu.launch_func @kernels::@[[A:index_copy[^ ]*]] blocks
-// CHECK: gpu.launch_func @kernels::@[[B:index_copy[^ ]*]] blocks
-// CHECK: gpu.module @kernels
+// CHECK: gpu.launch_func @kv_kernels::@[[A:index_copy[^ ]*]] blocks
+// CHECK: gpu.launch_func @kv_kernels::@[[B:index_copy[^ ]*]] blocks
+// CHECK: gpu.module @kv_kernels
 // CHECK-DAG: llvm.func @[[A]](
 // CHECK-DAG: llvm.func @[[B]](
 func.func @two_operations(%cache: !kv, %rows: memref<?x128xbf16>, %s: !slots) {

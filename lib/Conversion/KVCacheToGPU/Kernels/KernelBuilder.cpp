@@ -12,7 +12,8 @@ using namespace mlir;
 using namespace kvcache;
 
 static constexpr unsigned kGlobalMemory = 1;
-static constexpr StringLiteral kKernelModule = "kernels";
+// A name that no function of a program has.
+static constexpr StringLiteral kKernelModule = "kv_kernels";
 
 //===----------------------------------------------------------------------===//
 // Host side
@@ -29,8 +30,7 @@ unsigned KernelOperands::addPointer(Value buffer, Value offset) {
   Value integer =
       arith::IndexCastOp::create(builder, loc, builder.getI64Type(), address);
   auto pointer = LLVM::LLVMPointerType::get(builder.getContext());
-  operands.push_back(
-      LLVM::IntToPtrOp::create(builder, loc, pointer, integer));
+  operands.push_back(LLVM::IntToPtrOp::create(builder, loc, pointer, integer));
   parameterTypes.push_back(
       LLVM::LLVMPointerType::get(builder.getContext(), kGlobalMemory));
   return operands.size() - 1;
@@ -43,16 +43,15 @@ unsigned KernelOperands::addIndex(Value index) {
   return operands.size() - 1;
 }
 
-void kvcache::emitLaunch(OpBuilder &builder, Location loc,
-                         SymbolRefAttr kernel, Value gridX, Value gridY,
-                         int64_t threads, const KernelOperands &operands) {
+void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
+                         Value gridX, Value gridY, int64_t threads,
+                         const KernelOperands &operands) {
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value block = arith::ConstantIndexOp::create(builder, loc, threads);
-  gpu::LaunchFuncOp::create(builder, loc, kernel,
-                            gpu::KernelDim3{gridX, gridY, one},
-                            gpu::KernelDim3{block, one, one},
-                            /*dynamicSharedMemorySize=*/Value(),
-                            operands.values());
+  gpu::LaunchFuncOp::create(
+      builder, loc, kernel, gpu::KernelDim3{gridX, gridY, one},
+      gpu::KernelDim3{block, one, one},
+      /*dynamicSharedMemorySize=*/Value(), operands.values());
 }
 
 //===----------------------------------------------------------------------===//
@@ -185,8 +184,7 @@ Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
   for (auto [i, word] : llvm::enumerate(load.getResults())) {
     Value index = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
                                            int64_t(i));
-    access =
-        LLVM::InsertElementOp::create(builder, loc, access, word, index);
+    access = LLVM::InsertElementOp::create(builder, loc, access, word, index);
   }
   return access;
 }

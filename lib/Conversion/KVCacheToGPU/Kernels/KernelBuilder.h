@@ -2,10 +2,10 @@
 //
 // Building a kernel and its launches.
 //
-// A kernel is an `llvm.func` in the `gpu.module` `@kernels`; its body is arith,
-// scf, llvm and nvvm. It is not a `gpu.func` because a tensor map can be passed
-// to an `llvm.func` only. Parameters are collected on the host side, so that
-// what a kernel takes and what a launch passes cannot drift apart.
+// A kernel is an `llvm.func` in the `gpu.module` `@kv_kernels`; its body
+// is arith, scf, llvm and nvvm. It is not a `gpu.func` because a tensor map can
+// be passed to an `llvm.func` only. Parameters are collected on the host side,
+// so that what a kernel takes and what a launch passes cannot drift apart.
 //
 //===----------------------------------------------------------------------===//
 
@@ -46,9 +46,8 @@ class KernelBuilder {
 public:
   /// Creates an empty kernel whose name begins with `name`, and stands at the
   /// start of its body. `threads` is the only block size it is launched with.
-  KernelBuilder(mlir::ModuleOp module, mlir::Location loc,
-                llvm::StringRef name, llvm::ArrayRef<mlir::Type> parameters,
-                int64_t threads);
+  KernelBuilder(mlir::ModuleOp module, mlir::Location loc, llvm::StringRef name,
+                llvm::ArrayRef<mlir::Type> parameters, int64_t threads);
 
   mlir::OpBuilder builder;
   mlir::Location loc;
