@@ -2,6 +2,7 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
@@ -63,6 +64,12 @@ void KVCacheDialect::initialize() {
 #include "kvcache/IR/KVCacheOps.cpp.inc"
       >();
   addInterfaces<KVCacheAsm, KVCacheInliner>();
+}
+
+Operation *KVCacheDialect::materializeConstant(OpBuilder &builder,
+                                               Attribute value, Type type,
+                                               Location loc) {
+  return arith::ConstantOp::materialize(builder, value, type, loc);
 }
 
 LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,

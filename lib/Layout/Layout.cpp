@@ -252,20 +252,38 @@ bool Layout::isCompact() const {
   return true;
 }
 
+bool Layout::isPackedOver(unsigned slower, unsigned faster) const {
+  // Whatever the extents and strides are: compact says so, and an axis of
+  // extent 1 between the two changes nothing.
+  for (unsigned i = slower; dims[i].stride.kind == StrideFact::Kind::Compact;) {
+    std::optional<unsigned> next = nextFaster(i);
+    if (next == faster)
+      return true;
+    if (!next || dims[*next].extent != 1)
+      break;
+    i = *next;
+  }
+  std::optional<int64_t> outer = stride(slower), inner = stride(faster);
+  int64_t extent = dims[faster].extent;
+  // A product of a stride and an extent that `get` accepted cannot overflow.
+  return outer && inner && extent != kRunTime && *outer == extent * *inner;
+}
+
+std::vector<Axis> Layout::orderAxes() const {
+  std::vector<Axis> axes;
+  for (unsigned i = 0; i < numDims; ++i)
+    axes.push_back(dims[order[i]].axis);
+  return axes;
+}
+
+std::vector<LayoutDim> Layout::listing() const {
+  return std::vector<LayoutDim>(dims.begin(), dims.begin() + numDims);
+}
+
 bool Layout::isFlat() const {
   std::optional<unsigned> block = find(AxisKind::Block);
   std::optional<unsigned> token = find(AxisKind::Token);
-  if (!block || !token)
-    return false;
-  // Whatever the extents and strides are: the block is as long as its tokens.
-  if (nextFaster(*block) == token &&
-      dims[*block].stride.kind == StrideFact::Kind::Compact)
-    return true;
-  std::optional<int64_t> blockStride = stride(*block);
-  std::optional<int64_t> tokenStride = stride(*token);
-  int64_t tokens = dims[*token].extent;
-  return blockStride && tokenStride && tokens != kRunTime &&
-         *blockStride == tokens * *tokenStride;
+  return block && token && isPackedOver(*block, *token);
 }
 
 Run Layout::contiguousRun(AxisSet moved) const {

@@ -438,6 +438,11 @@ void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
             name, (long long)bytes, (long long)offset, (long long)end);
 }
 
+void kvrt_report_layer(int64_t index, int64_t layers) {
+  kvrt_fail(KV_ERROR_BOUNDS, "expected a layer below %lld, got layer %lld",
+            (long long)layers, (long long)index);
+}
+
 /* ---- TVM-FFI ------------------------------------------------------------- */
 
 /* The binary layout of that convention. Its library is not linked: the two

@@ -76,6 +76,7 @@ void *_mlir_memref_to_llvm_alloc(uint64_t bytes);
 void _mlir_memref_to_llvm_free(void *pointer);
 void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
+void kvrt_report_layer(int64_t index, int64_t layers);
 
 typedef struct {
   const void *bytes;

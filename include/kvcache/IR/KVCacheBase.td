@@ -41,7 +41,9 @@ def KVCache_Dialect : Dialect {
     A cache value is a reference and never owns memory. Operations on it have
     memory effects; nothing is copied unless an operation says so.
   }];
-  let dependentDialects = ["::mlir::memref::MemRefDialect"];
+  let dependentDialects = ["::mlir::arith::ArithDialect",
+                           "::mlir::memref::MemRefDialect"];
+  let hasConstantMaterializer = 1;
   let useDefaultAttributePrinterParser = 1;
   let useDefaultTypePrinterParser = 1;
   let hasOperationAttrVerify = 1;

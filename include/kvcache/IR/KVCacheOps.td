@@ -3,74 +3,8 @@
 #ifndef KVCACHE_IR_OPS_TD
 #define KVCACHE_IR_OPS_TD
 
-include "kvcache/IR/KVCacheTypes.td"
+include "kvcache/IR/KVCacheViewOps.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
-include "mlir/Interfaces/ViewLikeInterface.td"
-
-//===----------------------------------------------------------------------===//
-// Views: no data moves
-//===----------------------------------------------------------------------===//
-
-def KVCache_ViewOp : KVCache_Op<"view", [
-    Pure, AttrSizedOperandSegments,
-    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
-  let summary = "see a buffer as a cache";
-  let description = [{
-    Gives a cache that refers to the elements of a buffer. Two forms:
-
-    *A memref of elements.* Its dimensions are the axes of the cache as listed,
-    or as named in brackets. Extents agree, and the strides of the memref agree
-    with the layout wherever both are known.
-
-    *A memref of bytes* (`memref<?xi8>`). The first element lies at the byte
-    `offset`, 0 when it is left out. `extents` gives the extents, and `strides`
-    the strides, that the type leaves to run time; the layout decides the rest.
-
-    What the type of the cache promises and the type of the memref does not say
-    (strides, the alignment of the base, the size of the byte buffer) is a
-    precondition. Where the source is an argument of a public function the entry
-    function checks it; a byte view checks its bounds and its alignment each
-    time, and one that fails the check has no blocks and makes the call fail.
-
-    Constraints:
-      * `view_c1` the element types agree, or the source is `memref<?xi8>`
-      * `view_c2` the source has one dimension per axis, each axis named once
-      * `view_c3` extents agree
-      * `view_c4` known strides agree with the layout
-      * `view_c5` `offset`, `extents` and `strides` belong to the byte form
-      * `view_c6` `extents` and `strides` name exactly what the type leaves to
-        run time
-      * `view_c7` the number of blocks of a view of bytes is a run-time value
-      * `view_c8` the source is in the default memory space
-
-    Examples:
-
-    ```mlir
-    %a = kvcache.view %pool : memref<2x?x16x8x128xbf16> to !kv
-    %b = kvcache.view %pool[B, S, N, H, D] : memref<?x2x16x8x128xbf16> to !kv_bs
-    %c = kvcache.view %bytes offset(%o) extents(B = %n) : memref<?xi8> to !kv
-    ```
-  }];
-  let arguments = (ins AnyMemRef:$source, Optional<Index>:$offset,
-                       Variadic<Index>:$extents, Variadic<Index>:$strides,
-                       OptionalAttr<StrArrayAttr>:$axes,
-                       DefaultValuedOptionalAttr<StrArrayAttr, "{}">:$extentAxes,
-                       DefaultValuedOptionalAttr<StrArrayAttr, "{}">:$strideAxes);
-  let results = (outs KVCache_AnyCache:$result);
-  let assemblyFormat = [{
-    $source (`` custom<AxisList>($axes)^)? (`offset` `(` $offset^ `)`)?
-    (`extents` `(` custom<AxisOperands>($extents, $extentAxes)^ `)`)?
-    (`strides` `(` custom<AxisOperands>($strides, $strideAxes)^ `)`)?
-    attr-dict `:` type($source) `to` type($result)
-  }];
-  let hasVerifier = 1;
-  let extraClassDeclaration = [{
-    /// A view of raw bytes.
-    bool isByteView();
-    /// The dimension of the source that holds the axis listed at `i`.
-    unsigned sourceDim(unsigned i);
-  }];
-}
 
 //===----------------------------------------------------------------------===//
 // Index values

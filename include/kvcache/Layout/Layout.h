@@ -35,6 +35,14 @@
 // A stride multiple proves an alignment only together with the alignment of
 // the base, so the base alignment is part of the layout.
 //
+// What can be asked about a layout, beyond its value:
+//
+//   Orders.h     names of orders; the layout of a buffer with given strides
+//   Views.h      collapse, reshape, slice, rows of one number
+//   Transfers.h  runs and descriptors when blocks or parts of them move
+//   Offsets.h    concrete offsets, the block split, do offsets fit 32 bits
+//   Facts.h      does one layout imply another, what do two have in common
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef KVCACHE_LAYOUT_LAYOUT_H
@@ -82,6 +90,7 @@ public:
   bool contains(AxisKind kind) const {
     return bits >> static_cast<unsigned>(kind) & 1;
   }
+  void insert(AxisKind kind) { bits |= 1u << static_cast<unsigned>(kind); }
 
 private:
   uint32_t bits = 0;
@@ -121,6 +130,9 @@ struct LayoutDim {
     return axis == o.axis && extent == o.extent && stride == o.stride;
   }
 };
+
+/// What can be said about a statement before the run-time values are there.
+enum class Proof : uint8_t { No, Unknown, Yes };
 
 /// A contiguous piece of memory that one copy can move.
 struct Run {
@@ -172,6 +184,15 @@ public:
   std::optional<int64_t> stride(unsigned i) const;
   /// A number that divides the stride whatever it is at run time.
   int64_t strideMultiple(unsigned i) const;
+
+  /// stride(slower) = extent(faster) * stride(faster), proven: the two axes
+  /// run through memory like one. Positions in the listing, below the rank.
+  bool isPackedOver(unsigned slower, unsigned faster) const;
+
+  /// The axes from slowest to fastest.
+  std::vector<Axis> orderAxes() const;
+  /// The dimensions as listed, to change some of them and call `get`.
+  std::vector<LayoutDim> listing() const;
 
   /// No gaps: each axis is compact in the order.
   bool isCompact() const;

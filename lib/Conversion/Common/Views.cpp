@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Lowering of views, facts and function boundaries: a cache becomes a strided
+// memref whose dimensions are its axes as listed.
+//
+//===----------------------------------------------------------------------===//
+
+#include "CacheLowering.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Func/Transforms/FuncConversions.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/SCF/Transforms/Patterns.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+static Value mul(OpBuilder &builder, Location loc, Value a, Value b) {
+  return builder.createOrFold<arith::MulIOp>(loc, a, b);
+}
+
+static Value add(OpBuilder &builder, Location loc, Value a, Value b) {
+  return builder.createOrFold<arith::AddIOp>(loc, a, b);
+}
+
+namespace {
+
+/// Calls a function of the run time that makes the call of the entry function
+/// fail, where a condition does not hold.
+void reportUnless(OpBuilder &builder, Operation *op, Value holds,
+                  StringRef name, ValueRange operands) {
+  Location loc = op->getLoc();
+  auto module = op->getParentOfType<ModuleOp>();
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto type = builder.getFunctionType(operands.getTypes(), {});
+    func::FuncOp::create(builder, loc, name, type).setPrivate();
+  }
+  Value truth = arith::ConstantIntOp::create(builder, loc, 1, 1);
+  Value fails = arith::XOrIOp::create(builder, loc, holds, truth);
+  scf::IfOp::create(builder, loc, fails, [&](OpBuilder &b, Location l) {
+    func::CallOp::create(b, l, name, TypeRange(), operands);
+    scf::YieldOp::create(b, l);
+  });
+}
+
+/// The memref of a cache over a buffer, from the extents and strides of the
+/// axes as listed.
+Value emitCacheMemRef(OpBuilder &builder, Location loc, CacheType type,
+                      Value buffer, OpFoldResult offset,
+                      ArrayRef<OpFoldResult> extents,
+                      ArrayRef<OpFoldResult> strides) {
+  MemRefType result = type.getMemRefType();
+  return memref::ReinterpretCastOp::create(builder, loc, result, buffer, offset,
+                                           extents, strides);
+}
+
+struct ViewOpLowering : OpConversionPattern<ViewOp> {
+  using OpConversionPattern::OpConversionPattern;
+
+  LogicalResult
+  matchAndRewrite(ViewOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value memref = op.isByteView() ? lowerBytes(op, adaptor, rewriter)
+                                   : lowerElements(op, adaptor, rewriter);
+    rewriter.replaceOp(op, memref);
+    return success();
+  }
+
+private:
+  static Value lowerElements(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
+    Location loc = op.getLoc();
+    CacheType type = op.getResult().getType();
+    const Layout &layout = type.getLayout();
+    auto source = memref::ExtractStridedMetadataOp::create(builder, loc,
+                                                           adaptor.getSource());
+    SmallVector<OpFoldResult> extents, strides;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      unsigned d = op.sourceDim(i);
+      int64_t extent = layout.dim(i).extent;
+      extents.push_back(extent == kRunTime ? OpFoldResult(source.getSizes()[d])
+                                           : builder.getIndexAttr(extent));
+      std::optional<int64_t> stride = layout.stride(i);
+      strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
+                               : source.getStrides()[d]);
+    }
+    return emitCacheMemRef(builder, loc, type, source.getBaseBuffer(),
+                           source.getOffset(), extents, strides);
+  }
+
+  /// The number of the argument that the bytes are, -1 if they are none.
+  static Value argumentNumber(ViewOp op, OpBuilder &builder) {
+    auto argument = dyn_cast<BlockArgument>(op.getSource());
+    bool isOfFunction =
+        argument && argument.getOwner()->isEntryBlock() &&
+        isa<FunctionOpInterface>(argument.getOwner()->getParentOp());
+    return indexConstant(builder, op.getLoc(),
+                         isOfFunction ? argument.getArgNumber() : -1);
+  }
+
+  /// Extents and strides come from the operands, the other strides follow from
+  /// the order. A view that would leave its buffer, or whose first element is
+  /// not aligned as the type says, gets no blocks: whatever is done to it then
+  /// touches nothing.
+  static Value lowerBytes(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
+    Location loc = op.getLoc();
+    CacheType type = op.getResult().getType();
+    const Layout &layout = type.getLayout();
+    auto constant = [&](int64_t n) { return indexConstant(builder, loc, n); };
+    auto operandOf = [](ArrayAttr names, ValueRange values, Axis axis) {
+      for (auto [name, value] : llvm::zip(names, values))
+        if (cast<StringAttr>(name).getValue() == axis.str())
+          return value;
+      return Value();
+    };
+
+    unsigned rank = layout.rank();
+    SmallVector<Value> extents(rank), strides(rank);
+    Value span; // in elements, up to the end of the last element
+    Value one = constant(1);
+    for (unsigned k = rank; k-- > 0;) {
+      unsigned i = layout.orderAt(k);
+      const LayoutDim &dim = layout.dim(i);
+      Value runTimeExtent =
+          operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis);
+      Value runTimeStride =
+          operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis);
+      extents[i] = runTimeExtent ? runTimeExtent : constant(dim.extent);
+      if (std::optional<int64_t> stride = layout.stride(i))
+        strides[i] = constant(*stride);
+      else if (runTimeStride)
+        strides[i] = runTimeStride;
+      else
+        strides[i] = mul(builder, loc, strides[layout.orderAt(k + 1)],
+                         extents[layout.orderAt(k + 1)]);
+      Value last = builder.createOrFold<arith::SubIOp>(loc, extents[i], one);
+      Value reach = mul(builder, loc, last, strides[i]);
+      span = span ? builder.createOrFold<arith::AddIOp>(loc, span, reach)
+                  : builder.createOrFold<arith::AddIOp>(loc, reach, one);
+    }
+
+    Value offset = adaptor.getOffset() ? adaptor.getOffset() : constant(0);
+    Value bytes =
+        memref::DimOp::create(builder, loc, adaptor.getSource(), constant(0));
+    Value elementBytes = constant(type.getElementBytes());
+    Value end = builder.createOrFold<arith::AddIOp>(
+        loc, offset, mul(builder, loc, span, elementBytes));
+    auto compare = [&](arith::CmpIPredicate predicate, Value a, Value b) {
+      return arith::CmpIOp::create(builder, loc, predicate, a, b).getResult();
+    };
+    auto both = [&](Value a, Value b) {
+      return arith::AndIOp::create(builder, loc, a, b).getResult();
+    };
+    Value zero = constant(0);
+    Value fits = both(compare(arith::CmpIPredicate::sge, offset, zero),
+                      compare(arith::CmpIPredicate::sle, end, bytes));
+    Value misaligned = builder.createOrFold<arith::RemUIOp>(
+        loc, offset, constant(layout.align()));
+    fits = both(fits, compare(arith::CmpIPredicate::eq, misaligned, zero));
+    // The products above may have wrapped: no axis reaches further than there
+    // are elements, which is found without multiplying.
+    Value room = builder.createOrFold<arith::DivUIOp>(loc, bytes, elementBytes);
+    for (unsigned i = 0; i < rank; ++i) {
+      const LayoutDim &dim = layout.dim(i);
+      if (dim.extent == kRunTime ||
+          dim.stride.kind == StrideFact::Kind::RunTime) {
+        Value step = arith::MaxUIOp::create(builder, loc, strides[i], one);
+        Value most = arith::DivUIOp::create(builder, loc, room, step);
+        Value last = builder.createOrFold<arith::SubIOp>(loc, extents[i], one);
+        fits = both(fits, compare(arith::CmpIPredicate::sle, last, most));
+      }
+      if (dim.extent == kRunTime) {
+        fits = both(fits, compare(arith::CmpIPredicate::sge, extents[i], zero));
+        fits = both(fits, compare(arith::CmpIPredicate::sle, extents[i],
+                                  constant(kMaxExtent)));
+      }
+      if (dim.stride.kind != StrideFact::Kind::RunTime)
+        continue;
+      Value multiple = constant(dim.stride.value);
+      Value rest =
+          builder.createOrFold<arith::RemUIOp>(loc, strides[i], multiple);
+      fits = both(fits, compare(arith::CmpIPredicate::eq, rest, zero));
+      // Blocks do not overlap.
+      Value least = one;
+      if (std::optional<unsigned> next = layout.nextFaster(i))
+        least = mul(builder, loc, strides[*next], extents[*next]);
+      fits = both(fits, compare(arith::CmpIPredicate::sge, strides[i], least));
+      fits = both(fits, compare(arith::CmpIPredicate::sgt, strides[i], zero));
+      fits = both(fits, compare(arith::CmpIPredicate::sle, strides[i],
+                                constant(kMaxExtent)));
+    }
+
+    reportUnless(builder, op, fits, "kvrt_report_view",
+                 {argumentNumber(op, builder), offset, end, bytes});
+    unsigned block = *layout.find(AxisKind::Block);
+    Value safeOffset =
+        arith::SelectOp::create(builder, loc, fits, offset, zero);
+    Value elements = arith::DivUIOp::create(
+        builder, loc,
+        builder.createOrFold<arith::SubIOp>(loc, bytes, safeOffset),
+        elementBytes);
+    auto flat = MemRefType::get({ShapedType::kDynamic}, type.getElementType());
+    Value typed =
+        memref::ViewOp::create(builder, loc, flat, adaptor.getSource(),
+                               safeOffset, ValueRange{elements});
+
+    SmallVector<OpFoldResult> sizes, steps;
+    for (unsigned i = 0; i < rank; ++i) {
+      Value extent = extents[i];
+      if (i == block && layout.dim(i).extent == kRunTime)
+        extent = arith::SelectOp::create(builder, loc, fits, extent, zero);
+      sizes.push_back(layout.dim(i).extent == kRunTime
+                          ? OpFoldResult(extent)
+                          : builder.getIndexAttr(layout.dim(i).extent));
+      std::optional<int64_t> stride = layout.stride(i);
+      steps.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
+                             : OpFoldResult(strides[i]));
+    }
+    return emitCacheMemRef(builder, loc, type, typed, builder.getIndexAttr(0),
+                           sizes, steps);
+  }
+};
+
+struct StorageOpLowering : OpConversionPattern<StorageOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(StorageOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    CacheType type = op.getCache().getType();
+    const Layout &layout = type.getLayout();
+    CacheParts parts(rewriter, loc, type, adaptor.getCache());
+    SmallVector<int64_t> shape(layout.rank()), knownStrides(layout.rank());
+    SmallVector<OpFoldResult> extents(layout.rank()), strides(layout.rank());
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      unsigned d = op.resultDim(i);
+      int64_t extent = layout.dim(i).extent;
+      std::optional<int64_t> stride = layout.stride(i);
+      shape[d] = extent == kRunTime ? ShapedType::kDynamic : extent;
+      knownStrides[d] = stride.value_or(ShapedType::kDynamic);
+      extents[d] = getAsOpFoldResult(parts.extents[i]);
+      strides[d] = getAsOpFoldResult(parts.strides[i]);
+    }
+    auto strided = StridedLayoutAttr::get(getContext(), ShapedType::kDynamic,
+                                          knownStrides);
+    auto known = MemRefType::get(shape, type.getElementType(), strided);
+    Value memref = memref::ReinterpretCastOp::create(
+        rewriter, loc, known, parts.buffer, parts.offset, extents, strides);
+    Type result = op.getResult().getType();
+    if (memref.getType() != result)
+      memref = memref::CastOp::create(rewriter, loc, result, memref);
+    rewriter.replaceOp(op, memref);
+    return success();
+  }
+};
+
+/// The part of a cache with one axis fixed: the offset moves, the other axes
+/// stay. `isInside` is nothing where the index is known to be in range;
+/// otherwise a slice outside of the cache has no blocks.
+Value emitSlice(OpBuilder &builder, Location loc, CacheType from, Value memref,
+                AxisKind kind, Value index, CacheType to, Value isInside) {
+  CacheParts parts(builder, loc, from, memref);
+  const Layout &layout = from.getLayout(), &left = to.getLayout();
+  Value zero = indexConstant(builder, loc, 0);
+  if (isInside)
+    index = arith::SelectOp::create(builder, loc, isInside, index, zero);
+  Value offset = add(builder, loc, parts.offset,
+                     mul(builder, loc, index, parts.stride(kind)));
+  SmallVector<OpFoldResult> extents, strides;
+  for (unsigned i = 0; i < left.rank(); ++i) {
+    unsigned parent = *layout.find(left.dim(i).axis);
+    Value extent = parts.extents[parent];
+    if (isInside && left.dim(i).axis.kind == AxisKind::Block)
+      extent = arith::SelectOp::create(builder, loc, isInside, extent, zero);
+    extents.push_back(getAsOpFoldResult(extent));
+    std::optional<int64_t> stride = left.stride(i);
+    strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
+                             : OpFoldResult(parts.strides[parent]));
+  }
+  return emitCacheMemRef(builder, loc, to, parts.buffer, offset, extents,
+                         strides);
+}
+
+struct LayerOpLowering : OpConversionPattern<LayerOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(LayerOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    CacheType type = op.getCache().getType();
+    Value index = adaptor.getIndex(), isInside;
+    int64_t layers = type.getLayout().extent(AxisKind::Layer);
+    if (!getConstantIntValue(index) || layers == kRunTime) {
+      CacheParts parts(rewriter, loc, type, adaptor.getCache());
+      Value count = parts.extent(AxisKind::Layer);
+      isInside = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ult,
+                                       index, count);
+      reportUnless(rewriter, op, isInside, "kvrt_report_layer", {index, count});
+    }
+    rewriter.replaceOp(op, emitSlice(rewriter, loc, type, adaptor.getCache(),
+                                     AxisKind::Layer, index,
+                                     op.getResult().getType(), isInside));
+    return success();
+  }
+};
+
+struct SideOpLowering : OpConversionPattern<SideOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(SideOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value index = indexConstant(rewriter, op.getLoc(), op.getSide());
+    rewriter.replaceOp(op,
+                       emitSlice(rewriter, op.getLoc(), op.getCache().getType(),
+                                 adaptor.getCache(), AxisKind::Side, index,
+                                 op.getResult().getType(), Value()));
+    return success();
+  }
+};
+
+struct CastOpLowering : OpConversionPattern<CastOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(CastOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Type result = op.getResult().getType().getMemRefType();
+    if (adaptor.getCache().getType() == result)
+      rewriter.replaceOp(op, adaptor.getCache());
+    else
+      rewriter.replaceOpWithNewOp<memref::CastOp>(op, result,
+                                                  adaptor.getCache());
+    return success();
+  }
+};
+
+struct DimOpLowering : OpConversionPattern<kvcache::DimOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(kvcache::DimOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    CacheType type = op.getCache().getType();
+    CacheParts parts(rewriter, op.getLoc(), type, adaptor.getCache());
+    Axis axis = *Axis::parse(std::string_view(op.getAxis()));
+    rewriter.replaceOp(op, parts.extents[*type.getLayout().find(axis)]);
+    return success();
+  }
+};
+
+struct StrideOpLowering : OpConversionPattern<StrideOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(StrideOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    CacheType type = op.getCache().getType();
+    CacheParts parts(rewriter, op.getLoc(), type, adaptor.getCache());
+    Axis axis = *Axis::parse(std::string_view(op.getAxis()));
+    rewriter.replaceOp(op, parts.strides[*type.getLayout().find(axis)]);
+    return success();
+  }
+};
+
+struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(HasFactsOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Location loc = op.getLoc();
+    CacheType type = op.getCache().getType();
+    const Layout &facts = cast<CacheType>(op.getFacts()).getLayout();
+    CacheParts parts(rewriter, loc, type, adaptor.getCache());
+    auto constant = [&](int64_t n) { return indexConstant(rewriter, loc, n); };
+    auto equal = [&](Value a, Value b) -> Value {
+      return arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq, a,
+                                   b);
+    };
+    auto isMultiple = [&](Value value, int64_t of) {
+      Value rest =
+          rewriter.createOrFold<arith::RemUIOp>(loc, value, constant(of));
+      return equal(rest, constant(0));
+    };
+    Value all = arith::ConstantIntOp::create(rewriter, loc, 1, 1);
+    auto require = [&](Value condition) {
+      all = arith::AndIOp::create(rewriter, loc, all, condition);
+    };
+    for (unsigned i = 0; i < facts.rank(); ++i) {
+      const LayoutDim &dim = facts.dim(i);
+      if (dim.extent != kRunTime)
+        require(equal(parts.extents[i], constant(dim.extent)));
+      if (dim.extent == 1)
+        continue;
+      Value holds =
+          strideHolds(rewriter, loc, facts, i, parts, equal, isMultiple);
+      // The stride of an axis of extent 1 is never used.
+      Value unused = equal(parts.extents[i], constant(1));
+      require(arith::OrIOp::create(rewriter, loc, holds, unused));
+    }
+    Value base = memref::ExtractAlignedPointerAsIndexOp::create(rewriter, loc,
+                                                                parts.buffer);
+    Value shift =
+        mul(rewriter, loc, parts.offset, constant(type.getElementBytes()));
+    require(isMultiple(add(rewriter, loc, base, shift), facts.align()));
+    rewriter.replaceOp(op, all);
+    return success();
+  }
+
+private:
+  static Value
+  strideHolds(OpBuilder &builder, Location loc, const Layout &facts, unsigned i,
+              const CacheParts &parts,
+              llvm::function_ref<Value(Value, Value)> equal,
+              llvm::function_ref<Value(Value, int64_t)> isMultiple) {
+    if (std::optional<int64_t> stride = facts.stride(i))
+      return equal(parts.strides[i], indexConstant(builder, loc, *stride));
+    if (facts.dim(i).stride.kind == StrideFact::Kind::RunTime)
+      return isMultiple(parts.strides[i], facts.dim(i).stride.value);
+    // Compact over something that is known at run time only.
+    unsigned next = *facts.nextFaster(i);
+    return equal(parts.strides[i],
+                 spanOf(builder, loc, facts, next, parts, equal));
+  }
+
+  /// What an axis spans. The stride of an axis of extent 1 is never used: it
+  /// spans what the axes below it do.
+  static Value spanOf(OpBuilder &builder, Location loc, const Layout &facts,
+                      unsigned i, const CacheParts &parts,
+                      llvm::function_ref<Value(Value, Value)> equal) {
+    Value span = mul(builder, loc, parts.strides[i], parts.extents[i]);
+    std::optional<unsigned> next = facts.nextFaster(i);
+    if (facts.dim(i).extent != kRunTime || !next)
+      return span;
+    Value below = spanOf(builder, loc, facts, *next, parts, equal);
+    Value unused = equal(parts.extents[i], indexConstant(builder, loc, 1));
+    return arith::SelectOp::create(builder, loc, unused, below, span);
+  }
+};
+
+struct MakeSlotsOpLowering : OpConversionPattern<MakeSlotsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(MakeSlotsOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!isa<MemRefType>(adaptor.getSource().getType()))
+      return rewriter.notifyMatchFailure(op, "the source is still a tensor");
+    rewriter.replaceOp(op, adaptor.getSource());
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateCommonPatterns(TypeConverter &converter,
+                                     RewritePatternSet &patterns,
+                                     ConversionTarget &target) {
+  patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
+               LayerOpLowering, MakeSlotsOpLowering, SideOpLowering,
+               StorageOpLowering, StrideOpLowering, ViewOpLowering>(
+      converter, patterns.getContext());
+  populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
+                                                                 converter);
+  populateCallOpTypeConversionPattern(patterns, converter);
+  populateReturnOpTypeConversionPattern(patterns, converter);
+  populateBranchOpInterfaceTypeConversionPattern(patterns, converter);
+  scf::populateSCFStructuralTypeConversionsAndLegality(converter, patterns,
+                                                       target);
+  target.addIllegalDialect<KVCacheDialect>();
+  target.addDynamicallyLegalOp<func::FuncOp>([&](func::FuncOp op) {
+    return converter.isSignatureLegal(op.getFunctionType()) &&
+           converter.isLegal(&op.getBody());
+  });
+  target.addDynamicallyLegalOp<func::CallOp, func::ReturnOp>(
+      [&](Operation *op) { return converter.isLegal(op); });
+  target.markUnknownOpDynamicallyLegal(
+      [&](Operation *op) { return converter.isLegal(op); });
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Views of memory as a cache, views of caches, and their facts.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/IR/KVCache.h"
+
+#include "kvcache/Layout/Facts.h"
+#include "kvcache/Layout/Views.h"
+
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "mlir/IR/Builders.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+/// `[L, S, B]` of those axes of a layout that fulfil a condition.
+template <typename Condition>
+static std::string axesWhere(const Layout &layout, Condition condition) {
+  std::string text = "[";
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    if (condition(i))
+      text += (text.size() > 1 ? ", " : "") + layout.dim(i).axis.str();
+  return text + "]";
+}
+
+static std::string namesStr(ArrayAttr names) {
+  std::string text = "[";
+  for (StringAttr name : names.getAsRange<StringAttr>())
+    text += (text.size() > 1 ? ", " : "") + name.str();
+  return text + "]";
+}
+
+static std::string extentStr(int64_t extent) {
+  return extent == kRunTime ? "?" : std::to_string(extent);
+}
+
+/// The dimension of a memref that holds the axis listed at `i`, where the
+/// dimensions may be named.
+static unsigned dimOfAxis(std::optional<ArrayAttr> names, const Layout &layout,
+                          unsigned i) {
+  if (!names)
+    return i;
+  std::string axis = layout.dim(i).axis.str();
+  for (auto [index, name] : llvm::enumerate(names->getAsRange<StringAttr>()))
+    if (name.getValue() == axis)
+      return index;
+  llvm_unreachable("the verifier checks that each axis is named");
+}
+
+/// That the names, if there are any, are the axes in some sequence.
+static LogicalResult verifyAxisNames(Operation *op,
+                                     std::optional<ArrayAttr> names,
+                                     const Layout &layout, StringRef label) {
+  if (!names)
+    return success();
+  std::vector<Axis> named, expected;
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    expected.push_back(layout.dim(i).axis);
+  for (StringAttr name : names->getAsRange<StringAttr>())
+    if (auto axis = Axis::parse(std::string_view(name.getValue())))
+      named.push_back(*axis);
+  llvm::sort(named);
+  if (named == expected && names->size() == named.size())
+    return success();
+  return op->emitOpError() << label
+                           << ": the dimensions are expected to be named by "
+                           << axesWhere(layout, [](unsigned) { return true; })
+                           << " in some sequence, got " << namesStr(*names);
+}
+
+//===----------------------------------------------------------------------===//
+// ViewOp
+//===----------------------------------------------------------------------===//
+
+Value ViewOp::getViewSource() { return getSource(); }
+
+bool ViewOp::isByteView() {
+  auto type = cast<MemRefType>(getSource().getType());
+  return type.getElementType().isInteger(8);
+}
+
+unsigned ViewOp::sourceDim(unsigned i) {
+  return dimOfAxis(getAxes(), getResult().getType().getLayout(), i);
+}
+
+static LogicalResult verifyByteView(ViewOp op, const Layout &layout) {
+  auto source = cast<MemRefType>(op.getSource().getType());
+  if (source.getRank() != 1 || !source.getLayout().isIdentity())
+    return op.emitOpError() << "view_c1: bytes are expected as a contiguous "
+                               "memref of rank 1, got "
+                            << source;
+  if (op.getAxes())
+    return op.emitOpError() << "view_c5: a view of bytes names no dimensions";
+  if (layout.extent(AxisKind::Block) != kRunTime)
+    return op.emitOpError() << "view_c7: the number of blocks of a view of "
+                               "bytes is expected to be '?', got "
+                            << layout.extent(AxisKind::Block);
+  std::string extents = axesWhere(
+      layout, [&](unsigned i) { return layout.dim(i).extent == kRunTime; });
+  std::string strides = axesWhere(layout, [&](unsigned i) {
+    return layout.dim(i).stride.kind == StrideFact::Kind::RunTime;
+  });
+  auto check = [&](StringRef what, StringRef expected, ArrayAttr names,
+                   OperandRange values) -> LogicalResult {
+    if (namesStr(names) != expected)
+      return op.emitOpError() << "view_c6: " << what << " are expected for "
+                              << expected << ", got " << namesStr(names);
+    if (values.size() != names.size())
+      return op.emitOpError()
+             << "view_c6: one operand is expected for each of the " << what
+             << " " << expected << ", got " << values.size();
+    return success();
+  };
+  if (failed(check("extents", extents, op.getExtentAxes(), op.getExtents())) ||
+      failed(check("strides", strides, op.getStrideAxes(), op.getStrides())))
+    return failure();
+  return success();
+}
+
+static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
+  auto source = cast<MemRefType>(op.getSource().getType());
+  if (op.getOffset() || !op.getExtents().empty() || !op.getStrides().empty())
+    return op.emitOpError() << "view_c5: 'offset', 'extents' and 'strides' "
+                               "belong to a view of bytes, got a source of "
+                            << source;
+  if (failed(verifyAxisNames(op, op.getAxes(), layout, "view_c2")))
+    return failure();
+  if (source.getRank() != layout.rank())
+    return op.emitOpError()
+           << "view_c2: the source is expected to have " << layout.rank()
+           << " dimensions " << axesWhere(layout, [](unsigned) { return true; })
+           << ", got " << source;
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(source.getStridesAndOffset(strides, offset)))
+    return op.emitOpError() << "view_c4: the source is expected to have "
+                               "strides, got "
+                            << source;
+  // Strides follow from extents: a wrong extent is told first.
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    unsigned d = op.sourceDim(i);
+    int64_t extent = source.isDynamicDim(d) ? kRunTime : source.getDimSize(d);
+    if (extent != dim.extent)
+      return op.emitOpError() << "view_c3: the extent of " << dim.axis.str()
+                              << " is expected to be " << extentStr(dim.extent)
+                              << ", got " << extentStr(extent);
+  }
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    unsigned d = op.sourceDim(i);
+    if (dim.extent == 1 || ShapedType::isDynamic(strides[d]))
+      continue;
+    std::optional<int64_t> known = layout.stride(i);
+    if (known && *known != strides[d])
+      return op.emitOpError()
+             << "view_c4: the stride of " << dim.axis.str()
+             << " is expected to be " << *known << ", got " << strides[d];
+    if (!known && strides[d] % layout.strideMultiple(i))
+      return op.emitOpError()
+             << "view_c4: the stride of " << dim.axis.str()
+             << " is expected to be a multiple of " << layout.strideMultiple(i)
+             << ", got " << strides[d];
+  }
+  return success();
+}
+
+LogicalResult ViewOp::verify() {
+  auto source = cast<MemRefType>(getSource().getType());
+  CacheType cache = getResult().getType();
+  if (source.getMemorySpace())
+    return emitOpError() << "view_c8: the source is expected to be in the "
+                            "default memory space, got "
+                         << source;
+  if (isByteView())
+    return verifyByteView(*this, cache.getLayout());
+  if (source.getElementType() != cache.getElementType())
+    return emitOpError() << "view_c1: the element type is expected to be "
+                         << cache.getElementType() << " or i8, got "
+                         << source.getElementType();
+  return verifyElementView(*this, cache.getLayout());
+}
+
+//===----------------------------------------------------------------------===//
+// StorageOp
+//===----------------------------------------------------------------------===//
+
+Value StorageOp::getViewSource() { return getCache(); }
+
+unsigned StorageOp::resultDim(unsigned i) {
+  return dimOfAxis(getAxes(), getCache().getType().getLayout(), i);
+}
+
+LogicalResult StorageOp::verify() {
+  const Layout &layout = getCache().getType().getLayout();
+  auto result = dyn_cast<MemRefType>(getResult().getType());
+  if (!result ||
+      result.getElementType() != getCache().getType().getElementType())
+    return emitOpError() << "storage_c1: the result is expected to be a ranked "
+                            "memref of "
+                         << getCache().getType().getElementType() << ", got "
+                         << getResult().getType();
+  if (failed(verifyAxisNames(*this, getAxes(), layout, "storage_c2")))
+    return failure();
+  if (result.getRank() != layout.rank())
+    return emitOpError() << "storage_c2: the result is expected to have "
+                         << layout.rank() << " dimensions "
+                         << axesWhere(layout, [](unsigned) { return true; })
+                         << ", got " << result;
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(result.getStridesAndOffset(strides, offset)))
+    return emitOpError() << "storage_c4: the result is expected to have "
+                            "strides, got "
+                         << result;
+  // Strides follow from extents: a wrong extent is told first.
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    unsigned d = resultDim(i);
+    int64_t extent = result.isDynamicDim(d) ? kRunTime : result.getDimSize(d);
+    if (extent != dim.extent)
+      return emitOpError() << "storage_c3: the extent of " << dim.axis.str()
+                           << " is expected to be " << extentStr(dim.extent)
+                           << ", got " << extentStr(extent);
+  }
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    int64_t stride = strides[resultDim(i)];
+    if (layout.dim(i).extent != 1 && ShapedType::isStatic(stride) &&
+        layout.stride(i) != stride)
+      return emitOpError() << "storage_c4: the stride of "
+                           << layout.dim(i).axis.str() << " is expected to be "
+                           << extentStr(layout.stride(i).value_or(kRunTime))
+                           << ", got " << stride;
+  }
+  // An identity map says that run-time strides are packed, too.
+  bool inOrder = true;
+  for (unsigned k = 0; k < layout.rank(); ++k)
+    inOrder &= resultDim(layout.orderAt(k)) == k;
+  if (result.getLayout().isIdentity() && !(inOrder && layout.isCompact()))
+    return emitOpError() << "storage_c4: a result without a layout is expected "
+                            "for a compact cache whose dimensions are named in "
+                            "memory order, got "
+                         << result;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// LayerOp and SideOp
+//===----------------------------------------------------------------------===//
+
+/// The type of a cache with one axis fixed.
+static FailureOr<CacheType> sliceType(CacheType cache, AxisKind kind,
+                                      std::optional<int64_t> index,
+                                      std::string &why) {
+  if (!cache.getLayout().find(kind)) {
+    why = "an axis " + Axis{kind}.str() + " is expected, got axes " +
+          axesWhere(cache.getLayout(), [](unsigned) { return true; });
+    return failure();
+  }
+  std::optional<Slice> slice = sliceAxis(cache.getLayout(), Axis{kind}, index,
+                                         cache.getElementBytes(), why);
+  if (!slice)
+    return failure();
+  return CacheType::get(cache.getContext(), slice->layout,
+                        cache.getElementType(), cache.getSpace());
+}
+
+Value LayerOp::getViewSource() { return getCache(); }
+
+LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
+                                        std::optional<Location> loc,
+                                        Adaptor adaptor,
+                                        SmallVectorImpl<Type> &types) {
+  // The index is not looked at even where it is a constant: the type must not
+  // change when an operand is folded.
+  std::string why;
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  FailureOr<CacheType> type =
+      sliceType(cache, AxisKind::Layer, std::nullopt, why);
+  if (failed(type))
+    return emitOptionalError(loc, "'kvcache.layer' op layer_c1: ", why);
+  types.push_back(*type);
+  return success();
+}
+
+LogicalResult LayerOp::verify() {
+  const Layout &layout = getCache().getType().getLayout();
+  int64_t layers = layout.extent(AxisKind::Layer);
+  std::optional<int64_t> index = getConstantIntValue(getIndex());
+  if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))
+    return emitOpError() << "layer_c2: an index from 0 to "
+                         << extentStr(layers == kRunTime ? layers : layers - 1)
+                         << " is expected, got " << *index;
+  bool isChecked = index && layers != kRunTime;
+  if (!isChecked && layout.extent(AxisKind::Block) != kRunTime)
+    return emitOpError() << "layer_c3: with an index that is checked at run "
+                            "time, the number of blocks is expected to be "
+                            "'?', got "
+                         << layout.extent(AxisKind::Block);
+  return success();
+}
+
+Value SideOp::getViewSource() { return getCache(); }
+
+LogicalResult SideOp::inferReturnTypes(MLIRContext *,
+                                       std::optional<Location> loc,
+                                       Adaptor adaptor,
+                                       SmallVectorImpl<Type> &types) {
+  std::string why;
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  FailureOr<CacheType> type = sliceType(
+      cache, AxisKind::Side, static_cast<int64_t>(adaptor.getSide()), why);
+  if (failed(type))
+    return emitOptionalError(loc, "'kvcache.side' op side_c1: ", why);
+  types.push_back(*type);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// CastOp and HasFactsOp
+//===----------------------------------------------------------------------===//
+
+/// That two types can be those of one cache.
+static LogicalResult verifySameCache(Operation *op, CacheType a, CacheType b,
+                                     StringRef label) {
+  const Layout &left = a.getLayout(), &right = b.getLayout();
+  bool sameAxes = left.rank() == right.rank() &&
+                  a.getElementType() == b.getElementType() &&
+                  a.getSpace() == b.getSpace();
+  for (unsigned i = 0; sameAxes && i < left.rank(); ++i)
+    sameAxes = left.dim(i).axis == right.dim(i).axis &&
+               left.orderAt(i) == right.orderAt(i);
+  if (!sameAxes)
+    return op->emitOpError()
+           << label << "_c1: axes, order, element type and "
+           << "space are expected to be those of " << a << ", got " << b;
+  for (unsigned i = 0; i < left.rank(); ++i) {
+    int64_t x = left.dim(i).extent, y = right.dim(i).extent;
+    if (x != kRunTime && y != kRunTime && x != y)
+      return op->emitOpError()
+             << label << "_c2: the extent of " << left.dim(i).axis.str()
+             << " is expected to be " << x << ", got " << y;
+    if (x == 1 || y == 1)
+      continue;
+    std::optional<int64_t> s = left.stride(i), t = right.stride(i);
+    if (s && t && *s != *t)
+      return op->emitOpError()
+             << label << "_c2: the stride of " << left.dim(i).axis.str()
+             << " is expected to be " << *s << ", got " << *t;
+    if (s && *s % right.strideMultiple(i))
+      return op->emitOpError()
+             << label << "_c2: the stride of " << left.dim(i).axis.str()
+             << " is expected to be " << *s << ", got a multiple of "
+             << right.strideMultiple(i);
+    if (t && *t % left.strideMultiple(i))
+      return op->emitOpError()
+             << label << "_c2: the stride of " << left.dim(i).axis.str()
+             << " is expected to be a multiple of " << left.strideMultiple(i)
+             << ", got " << *t;
+  }
+  return success();
+}
+
+Value CastOp::getViewSource() { return getCache(); }
+
+LogicalResult CastOp::verify() {
+  return verifySameCache(*this, getCache().getType(), getResult().getType(),
+                         "cast");
+}
+
+OpFoldResult CastOp::fold(FoldAdaptor) {
+  if (getCache().getType() == getResult().getType())
+    return getCache();
+  return {};
+}
+
+LogicalResult HasFactsOp::verify() {
+  auto facts = dyn_cast<CacheType>(getFacts());
+  if (!facts)
+    return emitOpError() << "has_facts_c1: a cache type is expected, got "
+                         << getFacts();
+  return verifySameCache(*this, getCache().getType(), facts, "has_facts");
+}
+
+OpFoldResult HasFactsOp::fold(FoldAdaptor) {
+  const Layout &known = getCache().getType().getLayout();
+  if (implies(known, cast<CacheType>(getFacts()).getLayout()))
+    return BoolAttr::get(getContext(), true);
+  return {};
+}
+
+//===----------------------------------------------------------------------===//
+// DimOp and StrideOp
+//===----------------------------------------------------------------------===//
+
+/// The position of a named axis in the listing.
+static std::optional<unsigned> findAxis(CacheType type, StringRef name) {
+  std::optional<Axis> axis = Axis::parse(std::string_view(name));
+  return axis ? type.getLayout().find(*axis) : std::nullopt;
+}
+
+static LogicalResult verifyAxis(Operation *op, CacheType type, StringRef name,
+                                StringRef label) {
+  if (findAxis(type, name))
+    return success();
+  return op->emitOpError() << label << "_c1: an axis of "
+                           << axesWhere(type.getLayout(),
+                                        [](unsigned) { return true; })
+                           << " is expected, got '" << name << "'";
+}
+
+LogicalResult DimOp::verify() {
+  return verifyAxis(*this, getCache().getType(), getAxis(), "dim");
+}
+
+OpFoldResult DimOp::fold(FoldAdaptor) {
+  CacheType type = getCache().getType();
+  int64_t extent = type.getLayout().dim(*findAxis(type, getAxis())).extent;
+  if (extent == kRunTime)
+    return {};
+  return IntegerAttr::get(IndexType::get(getContext()), extent);
+}
+
+LogicalResult StrideOp::verify() {
+  return verifyAxis(*this, getCache().getType(), getAxis(), "stride");
+}
+
+OpFoldResult StrideOp::fold(FoldAdaptor) {
+  CacheType type = getCache().getType();
+  if (std::optional<int64_t> stride =
+          type.getLayout().stride(*findAxis(type, getAxis())))
+    return IntegerAttr::get(IndexType::get(getContext()), *stride);
+  return {};
+}
