@@ -5,7 +5,7 @@ Each Case is a function of one library. Its pool is described as a caller sees
 it, so that tests and benchmarks can make buffers for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 TOKENS = 16
 
@@ -25,6 +25,7 @@ class Case:
     pad: str = "skip_negative"
     strided_rows: bool = False
     schedule: str = ""
+    versioned: bool = False  # a test at run time picks the code for packed
 
     @property
     def element_bytes(self):
@@ -75,13 +76,30 @@ class Case:
         else:
             pool, view = f"%cache: {cache}", ""
         schedule = f" schedule {self.schedule}" if self.schedule else ""
+
+        def write(name, layout):
+            return (f"kvcache.index_copy %key, %value into {name} at "
+                    f"%where{schedule} : {rows}, {rows} into {layout} "
+                    f"at {slots}")
+
+        body = write("%cache", cache)
+        if self.versioned:
+            packed = replace(self, stride="constant", block_factor=1,
+                             align=16).cache_type()
+            body = f"""
+  %packed = kvcache.has_facts %cache : {cache} has {packed}
+  scf.if %packed {{
+    %c = kvcache.cast %cache : {cache} to {packed}
+    {write("%c", packed)}
+  }} else {{
+    {body}
+  }}"""
         return f"""
 func.func @{self.name}({pool}, %slots: memref<?x{self.slots}>,
                        %key: {rows}, %value: {rows}) {{
   {view}
   %where = kvcache.make_slots %slots : memref<?x{self.slots}> to {slots}
-  kvcache.index_copy %key, %value into %cache at %where{schedule}
-    : {rows}, {rows} into {cache} at {slots}
+  {body}
   return
 }}
 """
@@ -115,5 +133,8 @@ CORRECTNESS = (
         Case("one_head_f16", "f16", heads=1, channels=64),
         Case("wide_rows", "f32", heads=32, channels=128),
         Case("narrow_align", align=2),
+        Case("versioned_packed", stride="?", align=2, versioned=True),
+        Case("versioned_strided", stride="?", align=2, block_factor=2,
+             versioned=True),
     ]
 )

@@ -19,8 +19,6 @@ def layer_program(name, order):
     """Keys by themselves, then both sides, of one layer."""
     cache = (f"!kvcache.cache<{LAYERS}L x 2S x ?B x {BODY}, "
              f"order = [{', '.join(order)}]>")
-    memref = f"{LAYERS}x2x?x{TOKENS}x{HEADS}x{CHANNELS}xf32"
-    del memref
     layer_order = order.replace("L", "")
     block = TOKENS * HEADS * CHANNELS
     strides = {

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Which layout says more, against what each says of random instances.
+
+#include "LayoutSamples.h"
+
+#include "kvcache/Layout/Facts.h"
+#include "kvcache/Layout/Offsets.h"
+
+namespace layout_test {
+namespace {
+
+/// Forget more of what a sample says; with a small chance say something wrong.
+std::optional<Layout> weaken(const Sample &sample, Random &random,
+                             int wrongChance) {
+  std::vector<LayoutDim> dims = sample.layout->listing();
+  for (unsigned i = 0; i < dims.size(); ++i) {
+    if (random.percent(30))
+      dims[i].extent = kRunTime;
+    int64_t stride = sample.instance.strides[i];
+    if (random.percent(40))
+      dims[i].stride = random.percent(50)
+                           ? StrideFact::constant(stride)
+                           : StrideFact::runTime(random.divisor(stride));
+    if (random.percent(wrongChance))
+      dims[i].stride = random.percent(50)
+                           ? StrideFact::compact()
+                           : StrideFact::runTime(random.between(1, 12));
+    if (random.percent(wrongChance) && dims[i].extent != kRunTime)
+      ++dims[i].extent;
+  }
+  int64_t align = int64_t(1) << random.between(0, 7);
+  if (random.percent(80))
+    align = std::min(align, sample.instance.align);
+  std::string error;
+  return Layout::get(dims, sample.instance.orderAxes(), align, error);
+}
+
+/// Is everything that the layout says true of the instance?
+bool describes(const Layout &layout, const Instance &instance) {
+  std::string why;
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    if (layout.dim(i).extent == kRunTime && instance.extents[i] == 1 &&
+        layout.dim(i).stride.kind != StrideFact::Kind::Compact) {
+      // Also of the canonical stride, as implies has it.
+      int64_t value = layout.dim(i).stride.value;
+      bool isConstant = layout.dim(i).stride.kind == StrideFact::Kind::Constant;
+      if (isConstant ? instance.strides[i] != value
+                     : instance.strides[i] % value != 0)
+        return false;
+    }
+  return instance.align % layout.align() == 0 &&
+         concreteStrides(layout, instance.extents, instance.strides, why)
+             .has_value();
+}
+
+TEST(FactsTest, WhatIsImpliedIsTrueWhereverTheStrongerIs) {
+  int yes = 0, no = 0, exact = 0;
+  forEachSample(60, [&](const Sample &sample, Random &random) {
+    ASSERT_TRUE(implies(*sample.layout, *sample.layout));
+    ASSERT_TRUE(describes(*sample.layout, sample.instance));
+    for (int n = 0; n < 4; ++n) {
+      std::optional<Layout> weaker = weaken(sample, random, 10);
+      if (!weaker)
+        continue;
+      std::string why;
+      bool implied = implies(*sample.layout, *weaker, why);
+      (implied ? yes : no)++;
+      EXPECT_EQ(implied, why.empty()) << why;
+      bool truth = describes(*weaker, sample.instance);
+      if (implied)
+        EXPECT_TRUE(truth);
+      // One instance is all that a layout without run-time values describes.
+      if (sample.allConstant) {
+        ++exact;
+        EXPECT_EQ(implied, truth) << why;
+      }
+    }
+  });
+  EXPECT_GT(yes, 1000);
+  EXPECT_GT(no, 1000);
+  EXPECT_GT(exact, 1000);
+}
+
+TEST(FactsTest, ImplyingIsAnOrder) {
+  int both = 0, chain = 0;
+  forEachSample(61, [&](const Sample &sample, Random &random) {
+    std::optional<Layout> b = weaken(sample, random, 3);
+    std::optional<Layout> c = weaken(sample, random, 3);
+    if (!b || !c)
+      return;
+    const Layout &a = *sample.layout;
+    if (implies(a, *b) && implies(*b, *c)) {
+      ++chain;
+      EXPECT_TRUE(implies(a, *c));
+    }
+    if (implies(*b, *c) && implies(*c, *b)) {
+      ++both;
+      EXPECT_TRUE(*b == *c);
+    }
+  });
+  EXPECT_GT(chain, 20);
+  EXPECT_GT(both, 1);
+}
+
+TEST(FactsTest, AJoinIsImpliedByBoth) {
+  int kept = 0;
+  forEachSample(62, [&](const Sample &sample, Random &random) {
+    std::optional<Layout> b = weaken(sample, random, 15);
+    if (!b)
+      return;
+    const Layout &a = *sample.layout;
+    std::optional<Layout> both = join(a, *b), back = join(*b, a);
+    ASSERT_TRUE(both && back);
+    std::string why;
+    EXPECT_TRUE(implies(a, *both, why)) << why;
+    EXPECT_TRUE(implies(*b, *both, why)) << why;
+    EXPECT_TRUE(*both == *back);
+    // Nothing is lost where one says it all.
+    if (implies(a, *b)) {
+      ++kept;
+      EXPECT_TRUE(implies(*both, *b, why)) << why;
+    }
+    EXPECT_TRUE(*join(a, a) == a);
+  });
+  EXPECT_GT(kept, 200);
+}
+
+TEST(FactsTest, TheMessageNamesTheFact) {
+  constexpr Axis kS{AxisKind::Side}, kB{AxisKind::Block}, kN{AxisKind::Token},
+      kD{AxisKind::Channel};
+  auto get = [&](int64_t tokens, StrideFact blockStride, int64_t align,
+                 std::vector<Axis> order) {
+    std::string error;
+    std::optional<Layout> layout = Layout::get({{kS, 1, {}},
+                                                {kB, kRunTime, blockStride},
+                                                {kN, tokens, {}},
+                                                {kD, 64, {}}},
+                                               order, align, error);
+    EXPECT_TRUE(layout.has_value()) << error;
+    return *layout;
+  };
+  auto expect = [](const Layout &a, const Layout &b, const char *message) {
+    std::string why;
+    EXPECT_EQ(implies(a, b, why), message == nullptr);
+    if (message)
+      EXPECT_EQ(why, message);
+  };
+  std::vector<Axis> order = {kB, kS, kN, kD};
+  Layout plain = get(16, {}, 16, order);
+  expect(plain, get(16, {}, 32, order),
+         "the alignment is expected to be 32, got 16");
+  expect(plain, get(8, {}, 16, order),
+         "the extent of N is expected to be 8, got 16");
+  expect(get(kRunTime, {}, 16, order), plain,
+         "the extent of N is expected to be 16, got ?");
+  Layout aligned = get(16, StrideFact::runTime(16), 16, order);
+  expect(plain, aligned, nullptr);
+  expect(aligned, plain,
+         "the stride of B is expected to be compact, got a multiple of 16");
+  expect(aligned, get(16, StrideFact::runTime(32), 16, order),
+         "the stride of B is expected to be a multiple of 32, got a multiple "
+         "of 16");
+  expect(get(16, StrideFact::constant(2048), 16, order),
+         get(16, StrideFact::constant(4096), 16, order),
+         "the stride of B is expected to be 4096, got 2048");
+  expect(plain, get(16, {}, 16, {kB, kN, kS, kD}), nullptr);
+  expect(plain, get(16, {}, 16, {kN, kB, kS, kD}),
+         "the order is expected to be [N, B, S, D], got [B, S, N, D]");
+  EXPECT_FALSE(join(plain, get(16, {}, 16, {kN, kB, kS, kD})).has_value());
+
+  // Of 16 and 32 tokens packed: any number of tokens, packed.
+  std::optional<Layout> some = join(plain, get(32, {}, 16, order));
+  ASSERT_TRUE(some.has_value());
+  EXPECT_TRUE(*some == get(kRunTime, {}, 16, order));
+}
+
+} // namespace
+} // namespace layout_test
