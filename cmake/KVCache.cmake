@@ -1,3 +1,5 @@
+include(GNUInstallDirs)
+
 # A library of the project: an archive that is compiled once, as position
 # independent code, and is linked into the tools and into the plugin.
 #
@@ -11,5 +13,21 @@ function(kv_add_library name)
     add_dependencies(${name} ${ARG_DEPENDS})
   endif()
   target_link_libraries(${name} PUBLIC ${ARG_LINK})
+  target_compile_features(${name} PUBLIC cxx_std_17)
+  target_include_directories(${name} INTERFACE
+    $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  install(TARGETS ${name} EXPORT KVCacheTargets)
   set_property(GLOBAL APPEND PROPERTY KVCACHE_LIBRARIES ${name})
+endfunction()
+
+# A program that is installed.
+#
+#   kv_add_tool(kv-opt SOURCES kv-opt.cpp LINK KVCacheRegistration)
+function(kv_add_tool name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  # Where LLVM's shared library is, if the system does not look there.
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+  install(TARGETS ${name})
 endfunction()

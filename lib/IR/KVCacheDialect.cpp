@@ -7,6 +7,7 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Transforms/InliningUtils.h"
+#include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -87,6 +88,15 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
       return op->emitError()
              << "'kvcache.name' of argument #" << index
              << " is expected to be a string, got " << attr.getValue();
+    // It ends up in a comment of C, in JSON and in C strings.
+    if (!llvm::all_of(name.getValue(), [](char c) {
+          return llvm::isAlnum(c) || StringRef("_.-$").contains(c);
+        }))
+      return op->emitError()
+             << "'kvcache.name' of argument #" << index
+             << " is expected to be made of letters, digits and '_', '.', '-' "
+                "and '$', got "
+             << attr.getValue();
     return success();
   }
   if (attr.getName() == kAlignAttr) {

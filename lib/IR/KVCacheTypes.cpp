@@ -2,6 +2,8 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "kvcache/Layout/Orders.h"
+
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -144,6 +146,41 @@ static ParseResult parseStrideFacts(AsmParser &parser,
   });
 }
 
+/// `[B, S, N, H, D]`, or a name such as `paired_nhd`.
+static ParseResult parseOrder(AsmParser &parser, ArrayRef<LayoutDim> dims,
+                              std::vector<Axis> &order) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef name;
+  if (succeeded(parser.parseOptionalKeyword(&name))) {
+    std::vector<Axis> axes;
+    for (const LayoutDim &dim : dims)
+      axes.push_back(dim.axis);
+    std::optional<std::vector<Axis>> named =
+        orderByName(std::string_view(name), axes);
+    if (named) {
+      order = *named;
+      return success();
+    }
+    if (orderByName(std::string_view(name)))
+      return parser.emitError(loc) << "the order '" << name
+                                   << "' does not place all axes of the cache";
+    std::string known;
+    for (std::string_view one : orderNames())
+      known += (known.empty() ? "" : ", ") + std::string(one);
+    return parser.emitError(loc) << "expected axes in brackets, or one of "
+                                 << known << ", got '" << name << "'";
+  }
+  if (parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+        return parseAxis(parser, order.emplace_back());
+      }))
+    return failure();
+  // Nothing means the listed sequence, but only where it is left out.
+  if (order.empty())
+    return parser.emitError(loc) << "layout_c4: the order is expected to be a "
+                                    "permutation of the axes, got []";
+  return success();
+}
+
 Type CacheType::parse(AsmParser &parser) {
   SMLoc loc = parser.getCurrentLocation();
   SmallVector<LayoutDim> dims;
@@ -175,15 +212,7 @@ Type CacheType::parse(AsmParser &parser) {
     seen.push_back(key);
     ParseResult result = success();
     if (key == "order") {
-      result =
-          parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
-            return parseAxis(parser, order.emplace_back());
-          });
-      // Nothing means the listed sequence, but only where it is left out.
-      if (succeeded(result) && order.empty())
-        result = parser.emitError(keyLoc)
-                 << "layout_c4: the order is expected to be a permutation of "
-                    "the axes, got []";
+      result = parseOrder(parser, dims, order);
     } else if (key == "strides") {
       result = parseStrideFacts(parser, dims);
     } else if (key == "align") {

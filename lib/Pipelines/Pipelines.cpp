@@ -11,10 +11,13 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/Support/Program.h"
+#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -93,23 +96,58 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   addHostLowering(pm);
 }
 
+template <void (*builder)(OpPassManager &)>
+static constexpr NamedPipeline pipeline(StringLiteral name,
+                                        StringLiteral description) {
+  return {name, description, builder, [](const NamedPipeline &self) {
+            PassPipelineRegistration<>(self.name, self.description, builder);
+          }};
+}
+
+template <typename Options, void (*builder)(OpPassManager &, const Options &)>
+static constexpr NamedPipeline pipeline(StringLiteral name,
+                                        StringLiteral description) {
+  return {name, description, [](OpPassManager &pm) { builder(pm, Options()); },
+          [](const NamedPipeline &self) {
+            PassPipelineRegistration<Options>(self.name, self.description,
+                                              builder);
+          }};
+}
+
+ArrayRef<NamedPipeline> kvcache::getPipelines() {
+  static constexpr NamedPipeline pipelines[] = {
+      pipeline<buildBufferizePipeline>(
+          "kvcache-bufferize",
+          "Tensors become memrefs, results become arguments, and each public "
+          "function gets a function for the size of its workspace"),
+      pipeline<buildCpuPipeline>(
+          "kvcache-to-cpu",
+          "Bufferized kvcache IR to the LLVM dialect, as code for a CPU"),
+      pipeline<GpuOptions, buildKernelsPipeline>(
+          "kvcache-to-kernels",
+          "Bufferized kvcache IR to kernels in a gpu.module and launches"),
+      pipeline<GpuOptions, buildNvvmPipeline>(
+          "kvcache-to-nvvm",
+          "Bufferized kvcache IR to the LLVM dialect, with kernels embedded as "
+          "PTX or cubin"),
+  };
+  return pipelines;
+}
+
 void kvcache::registerPipelines() {
-  PassPipelineRegistration<>(
-      "kvcache-bufferize",
-      "Tensors become memrefs, results become arguments, and each public "
-      "function gets a function for the size of its workspace",
-      buildBufferizePipeline);
-  PassPipelineRegistration<>(
-      "kvcache-to-cpu",
-      "Bufferized kvcache IR to the LLVM dialect, as code for a CPU",
-      buildCpuPipeline);
-  PassPipelineRegistration<GpuOptions>(
-      "kvcache-to-kernels",
-      "Bufferized kvcache IR to kernels in a gpu.module and launches",
-      buildKernelsPipeline);
-  PassPipelineRegistration<GpuOptions>(
-      "kvcache-to-nvvm",
-      "Bufferized kvcache IR to the LLVM dialect, with kernels embedded as PTX "
-      "or cubin",
-      buildNvvmPipeline);
+  for (const NamedPipeline &pipeline : getPipelines())
+    pipeline.enroll(pipeline);
+}
+
+void kvcache::printPipelines(raw_ostream &os) {
+  llvm::interleave(
+      getPipelines(), os,
+      [&](const NamedPipeline &pipeline) {
+        OpPassManager pm(ModuleOp::getOperationName());
+        pipeline.build(pm);
+        os << "--" << pipeline.name << "\n  " << pipeline.description << "\n\n";
+        pm.printAsTextualPipeline(os, /*pretty=*/true);
+        os << "\n";
+      },
+      "\n");
 }

@@ -5,7 +5,10 @@
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Transforms/Passes.h"
 
+#include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 
 void kvcache::registerKVCachePasses() {
@@ -17,5 +20,18 @@ void kvcache::registerKVCachePasses() {
 void kvcache::registerAllPasses() {
   registerKVCachePasses();
   mlir::registerTransformsPasses();
+
+  // A pipeline that is written out, in a reproducer or on the command line,
+  // does not parse without each pass of it.
+  mlir::bufferization::registerBufferResultsToOutParamsPass();
+  mlir::bufferization::registerDropEquivalentBufferResultsPass();
   mlir::bufferization::registerOneShotBufferizePass();
+  mlir::memref::registerExpandStridedMetadataPass();
+  mlir::registerConvertToLLVMPass();
+  mlir::registerFinalizeMemRefToLLVMConversionPass();
+  mlir::registerGpuModuleToBinaryPass();
+  mlir::registerGpuNVVMAttachTarget();
+  mlir::registerLowerAffinePass();
+  mlir::registerReconcileUnrealizedCastsPass();
+  mlir::registerSCFToControlFlowPass();
 }

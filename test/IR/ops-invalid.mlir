@@ -482,6 +482,16 @@ func.func private @name_is_empty(index, index {kvcache.name = ""})
 
 // -----
 
+// expected-error@+1 {{'kvcache.name' of argument #0 is expected to be made of letters, digits and '_', '.', '-' and '$', got "a*/"}}
+func.func private @name_that_ends_a_comment(index {kvcache.name = "a*/"})
+
+// -----
+
+// expected-error@+1 {{'kvcache.name' of argument #0 is expected to be made of letters, digits and '_', '.', '-' and '$', got "\C6"}}
+func.func private @name_that_is_not_text(index {kvcache.name = "\C6"})
+
+// -----
+
 // expected-error@+1 {{'kvcache.align' of argument #0 is expected to be a power of two of at most 4096, got 24 : i64}}
 func.func private @align_not_a_power(memref<?xf32> {kvcache.align = 24})
 

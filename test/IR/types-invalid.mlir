@@ -356,3 +356,13 @@ func.func private @slots_with_unknown_key(!kvcache.slots<?T x i64, rows_per_bloc
 
 // expected-error@+1 {{expected pad 'skip_negative', 'skip_out_of_range' or 'none', got 'skip'}}
 func.func private @unknown_padding(!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip>)
+
+// -----
+
+// expected-error @+1 {{expected axes in brackets, or one of nhd, hnd, paired_nhd, paired_hnd, cross_layer_nhd, cross_layer_hnd, LBHNC, LBNHC, LHBNC, BLHNC, BLNHC, BHLNC, x_packed_key, x_packed_value, got 'nhwc'}}
+func.func private @unknown_order(!kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = nhwc>)
+
+// -----
+
+// expected-error @+1 {{the order 'nhd' does not place all axes of the cache}}
+func.func private @nhd_of_layers(!kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16, order = nhd>)

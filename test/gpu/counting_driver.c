@@ -11,13 +11,13 @@
 
 #define FUNCTIONS(X)                                                           \
   X(cuInit)                                                                    \
-  X(cuGetErrorString) X(cuDriverGetVersion) X(cuCtxGetCurrent)                 \
-      X(cuCtxGetDevice) X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2)           \
-          X(cuDevicePrimaryCtxRetain) X(cuThreadExchangeStreamCaptureMode)     \
-              X(cuLibraryLoadData) X(cuLibraryGetKernel)                       \
-                  X(cuKernelGetFunction)                                       \
-                      X(cuLaunchKernel) /* What a launch must not use; the run \
-                                           time asks for none of them. */      \
+  X(cuGetErrorString)                                                          \
+  X(cuDriverGetVersion) X(cuCtxGetCurrent) X(cuCtxGetDevice)                   \
+      X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2) X(cuDevicePrimaryCtxRetain) \
+          X(cuThreadExchangeStreamCaptureMode) X(cuLibraryLoadData)            \
+              X(cuLibraryGetKernel) X(cuKernelGetFunction)                     \
+                  X(cuLaunchKernel) /* What a launch must not use; the run     \
+                                       time asks for none of them. */          \
       X(cuMemAlloc_v2) X(cuMemAllocAsync) X(cuMemFree_v2) X(cuCtxSynchronize)  \
           X(cuStreamSynchronize) X(cuStreamCreate) X(cuModuleLoadData)         \
               X(cuModuleGetFunction) X(cuEventSynchronize)

@@ -64,7 +64,7 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
   let description = [{
     ```
     cache  ::= `!kvcache.cache` `<` axis (`x` axis)* `x` element-type
-               (`,` `order` `=` `[` letter (`,` letter)* `]`)?
+               (`,` `order` `=` (`[` letter (`,` letter)* `]` | name))?
                (`,` `strides` `=` `[` fact (`,` fact)* `]`)?
                (`,` `align` `=` integer)? (`,` `space` `=` `host`)? `>`
     axis   ::= (integer | `?`) letter
@@ -79,6 +79,11 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     the listed sequence when it is left out. `strides` gives what is known about
     strides that do not follow from the order: a constant, or a run-time value
     (`?`), possibly a multiple of a constant. All counts are in elements.
+
+    Common orders have a name, which may be written instead of the letters:
+    `nhd`, `hnd`, `paired_nhd`, `paired_hnd`, `cross_layer_nhd`,
+    `cross_layer_hnd`, `LBHNC`, `LBNHC`, `LHBNC`, `BLHNC`, `BLNHC`, `BHLNC`,
+    `x_packed_key`, `x_packed_value`. Axes that a cache lacks are left out.
 
     `align` is the alignment of the base in bytes, 16 when it is left out.
     `space` is where the cache lives: in the memory of the target, or in pinned

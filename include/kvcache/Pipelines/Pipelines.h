@@ -15,7 +15,14 @@
 
 #include "mlir/Pass/PassOptions.h"
 
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+
 #include <string>
+
+namespace llvm {
+class raw_ostream;
+} // namespace llvm
 
 namespace mlir {
 class OpPassManager;
@@ -40,7 +47,22 @@ void buildCpuPipeline(mlir::OpPassManager &pm);
 void buildKernelsPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 void buildNvvmPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 
+/// A pipeline as the command line knows it.
+struct NamedPipeline {
+  llvm::StringRef name, description;
+  /// Adds the passes that the pipeline has when no option is given.
+  void (*build)(mlir::OpPassManager &pm);
+  void (*enroll)(const NamedPipeline &self);
+};
+
+/// All of the above, in the order in which a program goes through them.
+llvm::ArrayRef<NamedPipeline> getPipelines();
+
 void registerPipelines();
+
+/// Prints each pipeline with its description and, as `--pass-pipeline` takes
+/// it, what it expands to.
+void printPipelines(llvm::raw_ostream &os);
 
 } // namespace kvcache
 
