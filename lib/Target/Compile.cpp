@@ -6,9 +6,18 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Pipelines/Pipelines.h"
 
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/Index/IR/IndexDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/UB/IR/UBOps.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/BuiltinDialect.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/CGSCCPassManager.h"
@@ -87,22 +96,47 @@ LogicalResult Compilation::bufferize() {
 
 /// Host code of a GPU program may compute addresses and launch kernels. It must
 /// not touch data, which lies in memory that the host cannot reach.
+static bool touchesData(Operation *op) {
+  auto effects = dyn_cast<MemoryEffectOpInterface>(op);
+  return effects && (effects.hasEffect<MemoryEffects::Read>() ||
+                     effects.hasEffect<MemoryEffects::Write>());
+}
+
+/// What the pipeline to the CPU takes beside kvcache operations. A copy between
+/// memrefs with gaps would become a call of a library that is not there.
+static bool isLoweredOnCpu(Operation *op) {
+  if (auto copy = dyn_cast<memref::CopyOp>(op))
+    return cast<MemRefType>(copy.getSource().getType())
+               .getLayout()
+               .isIdentity() &&
+           cast<MemRefType>(copy.getTarget().getType())
+               .getLayout()
+               .isIdentity();
+  return isa<affine::AffineDialect, arith::ArithDialect, cf::ControlFlowDialect,
+             func::FuncDialect, index::IndexDialect, memref::MemRefDialect,
+             scf::SCFDialect, ub::UBDialect, vector::VectorDialect,
+             BuiltinDialect>(op->getDialect());
+}
+
 LogicalResult Compilation::refuseOtherCompute() {
-  if (!options.isGpu())
-    return success();
   bool found = false;
-  module.walk([&](Operation *op) {
-    if (op->getDialect() && op->getDialect()->getNamespace() == "kvcache")
-      return;
-    auto effects = dyn_cast<MemoryEffectOpInterface>(op);
-    bool touchesData = effects && (effects.hasEffect<MemoryEffects::Read>() ||
-                                   effects.hasEffect<MemoryEffects::Write>());
-    if (!touchesData)
-      return;
-    op->emitError() << "'" << op->getName()
-                    << "' cannot be compiled for a GPU: expected kvcache "
-                       "operations only; compile it beside this program";
+  module.walk<WalkOrder::PreOrder>([&](Operation *op) {
+    if (isa_and_nonnull<KVCacheDialect>(op->getDialect()))
+      return WalkResult::advance();
+    bool refused = options.isGpu() ? touchesData(op)
+                                   : !op->getDialect() || !isLoweredOnCpu(op);
+    if (!refused)
+      return WalkResult::advance();
+    InFlightDiagnostic error =
+        op->emitError() << "'" << op->getName() << "' cannot be compiled for a "
+                        << (options.isGpu() ? "GPU" : "CPU") << ": expected ";
+    if (options.isGpu())
+      error << "kvcache operations only; compile it beside this program";
+    else
+      error << "kvcache operations, or loops, loads, stores, contiguous copies "
+               "and arithmetic";
     found = true;
+    return WalkResult::skip(); // one message for an operation and its body
   });
   return failure(found);
 }

@@ -336,31 +336,22 @@ struct CastOpLowering : OpConversionPattern<CastOp> {
   }
 };
 
-struct DimOpLowering : OpConversionPattern<kvcache::DimOp> {
-  using OpConversionPattern::OpConversionPattern;
+/// `dim` and `stride`: one of the parts of a cache.
+template <typename Op, SmallVector<Value> CacheParts::*values>
+struct AxisQueryOpLowering : OpConversionPattern<Op> {
+  using OpConversionPattern<Op>::OpConversionPattern;
   LogicalResult
-  matchAndRewrite(kvcache::DimOp op, OpAdaptor adaptor,
+  matchAndRewrite(Op op, typename Op::Adaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     CacheType type = op.getCache().getType();
     CacheParts parts(rewriter, op.getLoc(), type, adaptor.getCache());
     Axis axis = *Axis::parse(std::string_view(op.getAxis()));
-    rewriter.replaceOp(op, parts.extents[*type.getLayout().find(axis)]);
+    rewriter.replaceOp(op, (parts.*values)[*type.getLayout().find(axis)]);
     return success();
   }
 };
-
-struct StrideOpLowering : OpConversionPattern<StrideOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(StrideOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CacheType type = op.getCache().getType();
-    CacheParts parts(rewriter, op.getLoc(), type, adaptor.getCache());
-    Axis axis = *Axis::parse(std::string_view(op.getAxis()));
-    rewriter.replaceOp(op, parts.strides[*type.getLayout().find(axis)]);
-    return success();
-  }
-};
+using DimOpLowering = AxisQueryOpLowering<kvcache::DimOp, &CacheParts::extents>;
+using StrideOpLowering = AxisQueryOpLowering<StrideOp, &CacheParts::strides>;
 
 struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
   using OpConversionPattern::OpConversionPattern;
