@@ -137,6 +137,10 @@ LogicalResult IndexCopyOp::verify() {
                          << " operands of rows are expected, one per side of "
                             "the cache, got "
                          << getRows().size();
+  if (cache.getAccess() == Access::read)
+    return emitOpError() << "index_copy_c8: a cache that may be written is "
+                            "expected, got "
+                         << cache;
   if (layout.extent(AxisKind::Layer) != 1)
     return emitOpError() << "index_copy_c5: the cache is expected to be one "
                             "layer, got "

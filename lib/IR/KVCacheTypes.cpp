@@ -188,6 +188,7 @@ Type CacheType::parse(AsmParser &parser) {
   Type elementType;
   int64_t align = kDefaultAlign;
   MemorySpace space = MemorySpace::device;
+  Access access = Access::write;
   if (parser.parseLess())
     return {};
   while (atExtent(parser)) {
@@ -227,10 +228,21 @@ Type CacheType::parse(AsmParser &parser) {
                  << "expected space 'device' or 'host', got '" << name << "'";
       else
         space = *parsed;
+    } else if (key == "access") {
+      StringRef name;
+      if (parser.parseKeyword(&name))
+        return {};
+      std::optional<Access> parsed = symbolizeAccess(name);
+      if (!parsed)
+        result = parser.emitError(keyLoc)
+                 << "expected access 'write' or 'read', got '" << name << "'";
+      else
+        access = *parsed;
     } else {
-      result = parser.emitError(keyLoc)
-               << "expected 'order', 'strides', 'align' or 'space', got '"
-               << key << "'";
+      result =
+          parser.emitError(keyLoc)
+          << "expected 'order', 'strides', 'align', 'space' or 'access', got '"
+          << key << "'";
     }
     if (result)
       return {};
@@ -245,8 +257,8 @@ Type CacheType::parse(AsmParser &parser) {
     return {};
   }
   return CacheType::getChecked([&] { return parser.emitError(loc); },
-                               parser.getContext(), *layout, elementType,
-                               space);
+                               parser.getContext(), *layout, elementType, space,
+                               access);
 }
 
 static void printExtent(AsmPrinter &printer, int64_t extent) {
@@ -292,11 +304,14 @@ void CacheType::print(AsmPrinter &printer) const {
     printer << ", align = " << layout.align();
   if (getSpace() != MemorySpace::device)
     printer << ", space = " << stringifyMemorySpace(getSpace());
+  if (getAccess() != Access::write)
+    printer << ", access = " << stringifyAccess(getAccess());
   printer << ">";
 }
 
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
-                                Layout layout, Type elementType, MemorySpace) {
+                                Layout layout, Type elementType, MemorySpace,
+                                Access) {
   if (!elementType.isF16() && !elementType.isBF16() && !elementType.isF32())
     return emitError() << "cache_c1: the element type is expected to be f16, "
                           "bf16 or f32, got "

@@ -235,6 +235,10 @@ LogicalResult StorageOp::verify() {
                            << extentStr(layout.stride(i).value_or(kRunTime))
                            << ", got " << stride;
   }
+  if (getCache().getType().getAccess() == Access::read)
+    return emitOpError() << "storage_c5: a cache that may be written is "
+                            "expected, as anybody can write to a memref, got "
+                         << getCache().getType();
   // An identity map says that run-time strides are packed, too.
   bool inOrder = true;
   for (unsigned k = 0; k < layout.rank(); ++k)
@@ -265,7 +269,8 @@ static FailureOr<CacheType> sliceType(CacheType cache, AxisKind kind,
   if (!slice)
     return failure();
   return CacheType::get(cache.getContext(), slice->layout,
-                        cache.getElementType(), cache.getSpace());
+                        cache.getElementType(), cache.getSpace(),
+                        cache.getAccess());
 }
 
 Value LayerOp::getViewSource() { return getCache(); }
@@ -367,6 +372,11 @@ static LogicalResult verifySameCache(Operation *op, CacheType a, CacheType b,
 Value CastOp::getViewSource() { return getCache(); }
 
 LogicalResult CastOp::verify() {
+  if (getCache().getType().getAccess() == Access::read &&
+      getResult().getType().getAccess() != Access::read)
+    return emitOpError() << "cast_c3: the result is expected to be read only, "
+                            "as the operand is, got "
+                         << getResult().getType();
   return verifySameCache(*this, getCache().getType(), getResult().getType(),
                          "cast");
 }

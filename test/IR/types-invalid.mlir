@@ -304,7 +304,7 @@ func.func private @no_element_type(!kvcache.cache<?B x 16N x 64D>)
 
 // Syntax: what follows the axes.
 
-// expected-error@+1 {{expected 'order', 'strides', 'align' or 'space', got 'stride'}}
+// expected-error@+1 {{expected 'order', 'strides', 'align', 'space' or 'access', got 'stride'}}
 func.func private @unknown_key(!kvcache.cache<?B x 16N x 64D x f32, stride = [B = 1024]>)
 
 // -----
@@ -366,3 +366,8 @@ func.func private @unknown_order(!kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16
 
 // expected-error @+1 {{the order 'nhd' does not place all axes of the cache}}
 func.func private @nhd_of_layers(!kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16, order = nhd>)
+
+// -----
+
+// expected-error @+1 {{expected access 'write' or 'read', got 'none'}}
+func.func private @unknown_access(!kvcache.cache<?B x 16N x 128D x bf16, access = none>)

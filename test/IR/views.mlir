@@ -15,6 +15,7 @@
 // CHECK-DAG: ![[KEY:.*]] = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = 1048576]>
 // CHECK-DAG: ![[HND:.*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [B, H, S, N, D], strides = [H = 131072]>
 // CHECK-DAG: ![[ANY:.*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [B = ?], align = 2>
+// CHECK-DAG: !{{.*}} = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
 // CHECK-DAG: ![[KV:.*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 
 // CHECK-LABEL: func.func @slices(
@@ -56,4 +57,12 @@ func.func @facts(%cache: !any) -> (i1, index, index) {
   // CHECK: kvcache.stride %{{.*}}[B] : ![[ANY]]
   %s = kvcache.stride %cache[B] : !any
   return %ok, %n, %s : i1, index, index
+}
+
+// CHECK-LABEL: func.func @reader(
+// CHECK-SAME: -> !{{.*}}
+func.func @reader(%cache: !kv) -> !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read> {
+  // CHECK: kvcache.cast %{{.*}} : ![[KV]] to
+  %r = kvcache.cast %cache : !kv to !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
+  return %r : !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
 }

@@ -73,6 +73,7 @@ def KVCache_IndexCopyOp : KVCache_Op<"index_copy", [
       * `index_copy_c5` the cache is one layer
       * `index_copy_c6` rows are all tensors or all memrefs
       * `index_copy_c7` rows in memory are in the default memory space
+      * `index_copy_c8` the cache may be written
 
     Example:
 

@@ -11,6 +11,12 @@ def KVCache_MemorySpace : I32Enum<"MemorySpace", "where a cache lives", [
   let cppNamespace = "::kvcache";
 }
 
+def KVCache_Access : I32Enum<"Access", "what a reference to a cache may do", [
+    I32EnumCase<"write", 0>,
+    I32EnumCase<"read", 1>]> {
+  let cppNamespace = "::kvcache";
+}
+
 def KVCache_Padding : I32Enum<"Padding", "what the padding of a slot list is", [
     I32EnumCase<"none", 0>,
     I32EnumCase<"skip_negative", 1>,
@@ -66,7 +72,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     cache  ::= `!kvcache.cache` `<` axis (`x` axis)* `x` element-type
                (`,` `order` `=` (`[` letter (`,` letter)* `]` | name))?
                (`,` `strides` `=` `[` fact (`,` fact)* `]`)?
-               (`,` `align` `=` integer)? (`,` `space` `=` `host`)? `>`
+               (`,` `align` `=` integer)? (`,` `space` `=` `host`)?
+               (`,` `access` `=` `read`)? `>`
     axis   ::= (integer | `?`) letter
     letter ::= (`L` | `S` | `B` | `N` | `H` | `D`) (`.o` | `.i`)?
     fact   ::= letter `=` (integer | `?` (`mult` integer)?)
@@ -88,6 +95,10 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     `align` is the alignment of the base in bytes, 16 when it is left out.
     `space` is where the cache lives: in the memory of the target, or in pinned
     host memory.
+
+    `access = read` makes a reference that nothing is written through: a layer
+    that uses the cache of another one says so in its type, and a write to it is
+    an error. A reference for writing can be cast to one for reading, not back.
 
     Tokens are separated by blanks, as `0x16N` would be a hexadecimal number.
 
@@ -117,7 +128,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
   }];
   let parameters = (ins KVCache_LayoutParameter:$layout,
                         "::mlir::Type":$elementType,
-                        "::kvcache::MemorySpace":$space);
+                        "::kvcache::MemorySpace":$space,
+                        "::kvcache::Access":$access);
   let extraClassDeclaration = [{
     /// The alignment of the base that a type has when it does not say one.
     static constexpr int64_t kDefaultAlign = 16;

@@ -93,6 +93,7 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
       * `storage_c2` the result has one dimension per axis, each axis named once
       * `storage_c3` extents agree
       * `storage_c4` each stride that the result says is known by the layout
+      * `storage_c5` the cache may be written, as the memref may be
 
     Examples:
 
@@ -184,6 +185,7 @@ def KVCache_CastOp : KVCache_Op<"cast", [
     Constraints:
       * `cast_c1` axes, order, element type and space agree
       * `cast_c2` what both types know agrees
+      * `cast_c3` the result of casting a read-only cache is read only
 
     Example:
 
