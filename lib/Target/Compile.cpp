@@ -34,6 +34,8 @@
 #include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
 
+#include <tuple>
+
 using namespace mlir;
 using namespace kvcache;
 
@@ -255,7 +257,7 @@ struct TemporaryFile {
   SmallString<128> path;
   ~TemporaryFile() {
     if (!path.empty())
-      llvm::sys::fs::remove(path);
+      std::ignore = llvm::sys::fs::remove(path); // it may be gone already
   }
 };
 } // namespace

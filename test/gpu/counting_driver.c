@@ -9,18 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The second list is what a launch must not use; the run time asks for none of
+ * it. */
+/* clang-format off */
 #define FUNCTIONS(X)                                                           \
-  X(cuInit)                                                                    \
-  X(cuGetErrorString)                                                          \
-  X(cuDriverGetVersion) X(cuCtxGetCurrent) X(cuCtxGetDevice)                   \
-      X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2) X(cuDevicePrimaryCtxRetain) \
-          X(cuThreadExchangeStreamCaptureMode) X(cuLibraryLoadData)            \
-              X(cuLibraryGetKernel) X(cuKernelGetFunction)                     \
-                  X(cuLaunchKernel) /* What a launch must not use; the run     \
-                                       time asks for none of them. */          \
-      X(cuMemAlloc_v2) X(cuMemAllocAsync) X(cuMemFree_v2) X(cuCtxSynchronize)  \
-          X(cuStreamSynchronize) X(cuStreamCreate) X(cuModuleLoadData)         \
-              X(cuModuleGetFunction) X(cuEventSynchronize)
+  X(cuInit) X(cuGetErrorString) X(cuDriverGetVersion) X(cuCtxGetCurrent)       \
+  X(cuCtxGetDevice) X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2)               \
+  X(cuDevicePrimaryCtxRetain) X(cuThreadExchangeStreamCaptureMode)             \
+  X(cuLibraryLoadData) X(cuLibraryGetKernel) X(cuKernelGetFunction)            \
+  X(cuLaunchKernel)                                                            \
+  X(cuMemAlloc_v2) X(cuMemAllocAsync) X(cuMemFree_v2) X(cuCtxSynchronize)      \
+  X(cuStreamSynchronize) X(cuStreamCreate) X(cuModuleLoadData)                 \
+  X(cuModuleGetFunction) X(cuEventSynchronize)
+/* clang-format on */
 
 typedef long word;
 typedef int function(word, word, word, word, word, word, word, word, word, word,
