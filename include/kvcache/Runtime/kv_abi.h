@@ -10,10 +10,10 @@
  *
  * with one DLTensor per tensor argument, an int64_t or double per scalar. The
  * caller owns everything. Nothing is written unless all checks of the arguments
- * pass; a view of bytes checks its bounds when it is made, and the driver
- * reports errors of a launch, which may be after an earlier operation ran. The
- * stream is a cudaStream_t for an artefact that runs on a GPU, and is not used
- * otherwise. The message of the last error in a thread is given by
+ * pass; a view of bytes or of a layer is checked when it is made, and the
+ * driver reports errors of a launch, which may be after an earlier operation
+ * ran. The stream is a cudaStream_t for an artefact that runs on a GPU, and is
+ * not used otherwise. The message of the last error in a thread is given by
  * kv1_LIBRARY_last_error(). docs/abi.md has the rules in full.
  */
 
@@ -71,7 +71,7 @@ enum {
   KV_ERROR_ALIGNMENT = 5, /* address */
   KV_ERROR_DEVICE = 6,    /* device of a tensor */
   KV_ERROR_WORKSPACE = 7, /* workspace missing or too small */
-  KV_ERROR_BOUNDS = 8,    /* a view leaves its buffer */
+  KV_ERROR_BOUNDS = 8,    /* a view leaves its buffer, a layer its cache */
   KV_ERROR_CPU = 9,       /* compiled for another CPU */
   KV_ERROR_CUDA = 10,     /* no driver, no device, or an error of the driver */
   KV_ERROR_ARGUMENTS = 11 /* number or kind of arguments (TVM-FFI) */
