@@ -2,6 +2,7 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "mlir/Bytecode/BytecodeImplementation.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Builders.h"
@@ -35,6 +36,14 @@ struct KVCacheAsm : OpAsmDialectInterface {
       os << "kv_slots";
       return AliasResult::OverridableAlias;
     }
+    if (isa<BlockTableType>(type)) {
+      os << "kv_table";
+      return AliasResult::OverridableAlias;
+    }
+    if (isa<BatchType>(type)) {
+      os << "kv_batch";
+      return AliasResult::OverridableAlias;
+    }
     auto cache = dyn_cast<CacheType>(type);
     if (!cache)
       return AliasResult::NoAlias;
@@ -56,6 +65,36 @@ struct KVCacheAsm : OpAsmDialectInterface {
     return AliasResult::OverridableAlias;
   }
 };
+
+/// The version of the dialect in bytecode. It is raised where a type or an
+/// operation changes its meaning or its form; `upgradeFromVersion` then turns
+/// what an older one wrote into what this one reads.
+struct KVCacheVersion : DialectVersion {
+  static constexpr uint64_t kCurrent = 1;
+  explicit KVCacheVersion(uint64_t number) : number(number) {}
+  uint64_t number;
+};
+
+struct KVCacheBytecode : BytecodeDialectInterface {
+  KVCacheBytecode(Dialect *dialect) : BytecodeDialectInterface(dialect) {}
+  void writeVersion(DialectBytecodeWriter &writer) const final {
+    writer.writeVarInt(KVCacheVersion::kCurrent);
+  }
+  std::unique_ptr<DialectVersion>
+  readVersion(DialectBytecodeReader &reader) const final {
+    uint64_t number;
+    if (failed(reader.readVarInt(number)))
+      return nullptr;
+    if (number > KVCacheVersion::kCurrent) {
+      reader.emitError() << "bytecode of dialect 'kvcache' is expected to be "
+                            "of version "
+                         << KVCacheVersion::kCurrent << " at most, got "
+                         << number;
+      return nullptr;
+    }
+    return std::make_unique<KVCacheVersion>(number);
+  }
+};
 } // namespace
 
 void KVCacheDialect::initialize() {
@@ -64,7 +103,7 @@ void KVCacheDialect::initialize() {
 #define GET_OP_LIST
 #include "kvcache/IR/KVCacheOps.cpp.inc"
       >();
-  addInterfaces<KVCacheAsm, KVCacheInliner>();
+  addInterfaces<KVCacheAsm, KVCacheBytecode, KVCacheInliner>();
 }
 
 Operation *KVCacheDialect::materializeConstant(OpBuilder &builder,
@@ -120,7 +159,15 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
              << ", got " << attr.getValue();
     return success();
   }
+  if (attr.getName() == kNoAliasAttr) {
+    if (!isa<UnitAttr>(attr.getValue()))
+      return op->emitError()
+             << "'kvcache.noalias' of argument #" << index
+             << " is expected to have no value, got " << attr.getValue();
+    return success();
+  }
   return op->emitError() << "attribute '" << attr.getName().strref()
                          << "' is not known for an argument; expected '"
-                         << kNameAttr << "' or '" << kAlignAttr << "'";
+                         << kNameAttr << "', '" << kAlignAttr << "' or '"
+                         << kNoAliasAttr << "'";
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "TypeSyntax.h"
+
 #include "kvcache/IR/KVCache.h"
 
 #include "kvcache/Layout/Orders.h"
@@ -55,12 +57,12 @@ CopyScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 //===----------------------------------------------------------------------===//
-// Parsing of extents and letters
+// Extents and letters
 //===----------------------------------------------------------------------===//
 
 /// A decimal number. The lexer takes `0x16N` for the hexadecimal number 0x16,
 /// which is never what was meant, so hexadecimal numbers are refused.
-static ParseResult parseDecimal(AsmParser &parser, int64_t &value) {
+ParseResult kvcache::parseDecimal(AsmParser &parser, int64_t &value) {
   SMLoc loc = parser.getCurrentLocation();
   const char *text = loc.getPointer();
   if (text && text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
@@ -72,8 +74,8 @@ static ParseResult parseDecimal(AsmParser &parser, int64_t &value) {
 
 /// `?` or a decimal number. Negative numbers are refused here, as -1 is how a
 /// run-time value is stored.
-static ParseResult parseExtent(AsmParser &parser, int64_t &extent,
-                               int64_t least) {
+ParseResult kvcache::parseExtent(AsmParser &parser, int64_t &extent,
+                                 int64_t least) {
   extent = kRunTime;
   if (succeeded(parser.parseOptionalQuestion()))
     return success();
@@ -84,6 +86,13 @@ static ParseResult parseExtent(AsmParser &parser, int64_t &extent,
     return parser.emitError(loc) << "expected a number of at least " << least
                                  << " or '?', got " << extent;
   return success();
+}
+
+void kvcache::printExtent(AsmPrinter &printer, int64_t extent) {
+  if (extent == kRunTime)
+    printer << "?";
+  else
+    printer << extent;
 }
 
 static ParseResult parseAxis(AsmParser &parser, Axis &axis) {
@@ -261,13 +270,6 @@ Type CacheType::parse(AsmParser &parser) {
                                access);
 }
 
-static void printExtent(AsmPrinter &printer, int64_t extent) {
-  if (extent == kRunTime)
-    printer << "?";
-  else
-    printer << extent;
-}
-
 void CacheType::print(AsmPrinter &printer) const {
   const Layout &layout = getLayout();
   printer << "<";
@@ -309,35 +311,50 @@ void CacheType::print(AsmPrinter &printer) const {
   printer << ">";
 }
 
+/// What a type asks of its layout and element type.
+static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
+                                     std::string &why) {
+  llvm::raw_string_ostream os(why);
+  if (!elementType.isF16() && !elementType.isBF16() && !elementType.isF32()) {
+    os << "cache_c1: the element type is expected to be f16, bf16 or f32, got '"
+       << elementType << "'";
+    return failure();
+  }
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    AxisKind kind = dim.axis.kind;
+    bool mayBeRunTime = kind == AxisKind::Block || kind == AxisKind::Layer;
+    if (dim.extent == kRunTime && !mayBeRunTime) {
+      os << "cache_c2: the extent of " << dim.axis.str()
+         << " is expected to be a constant, got '?'";
+      return failure();
+    }
+    bool maySplit = kind == AxisKind::Head || kind == AxisKind::Channel;
+    if (dim.axis.part != AxisPart::Whole && !maySplit) {
+      os << "cache_c4: only H and D are expected to be split, got "
+         << dim.axis.str();
+      return failure();
+    }
+    if (kind == AxisKind::Side && dim.extent > 2) {
+      os << "cache_c2: S is expected to be 1 or 2, got " << dim.extent;
+      return failure();
+    }
+  }
+  int64_t bytes = elementType.getIntOrFloatBitWidth() / 8;
+  if (layout.align() < bytes) {
+    os << "cache_c3: the alignment is expected to be at least " << bytes
+       << ", the size of an element, got " << layout.align();
+    return failure();
+  }
+  return success();
+}
+
 LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
                                 Layout layout, Type elementType, MemorySpace,
                                 Access) {
-  if (!elementType.isF16() && !elementType.isBF16() && !elementType.isF32())
-    return emitError() << "cache_c1: the element type is expected to be f16, "
-                          "bf16 or f32, got "
-                       << elementType;
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    const LayoutDim &dim = layout.dim(i);
-    bool mayBeRunTime =
-        dim.axis.kind == AxisKind::Block || dim.axis.kind == AxisKind::Layer;
-    if (dim.extent == kRunTime && !mayBeRunTime)
-      return emitError() << "cache_c2: the extent of " << dim.axis.str()
-                         << " is expected to be a constant, got '?'";
-    bool maySplit =
-        dim.axis.kind == AxisKind::Head || dim.axis.kind == AxisKind::Channel;
-    if (dim.axis.part != AxisPart::Whole && !maySplit)
-      return emitError() << "cache_c4: only H and D are expected to be split, "
-                            "got "
-                         << dim.axis.str();
-    if (dim.axis.kind == AxisKind::Side && dim.extent > 2)
-      return emitError() << "cache_c2: S is expected to be 1 or 2, got "
-                         << dim.extent;
-  }
-  int64_t bytes = elementType.getIntOrFloatBitWidth() / 8;
-  if (layout.align() < bytes)
-    return emitError() << "cache_c3: the alignment is expected to be at least "
-                       << bytes << ", the size of an element, got "
-                       << layout.align();
+  std::string why;
+  if (failed(verifyCacheType(layout, elementType, why)))
+    return emitError() << why;
   return success();
 }
 
@@ -370,72 +387,47 @@ MemRefType CacheType::getMemRefType() const {
   return MemRefType::get(shape, getElementType(), strided);
 }
 
-//===----------------------------------------------------------------------===//
-// SlotsType
-//===----------------------------------------------------------------------===//
-
-Type SlotsType::parse(AsmParser &parser) {
-  SMLoc loc = parser.getCurrentLocation();
-  int64_t count = 0, rowsPerBlock = 0;
-  Type type;
-  StringRef padName;
-  SMLoc padLoc;
-  if (parser.parseLess() || parseExtent(parser, count, 0) ||
-      parser.parseKeyword("T", " after the number of tokens") ||
-      parser.parseKeyword("x") || parser.parseType(type) ||
-      parser.parseComma() || parser.parseKeyword("rows_per_block") ||
-      parser.parseEqual() || parseDecimal(parser, rowsPerBlock) ||
-      parser.parseComma() || parser.parseKeyword("pad") ||
-      parser.parseEqual() || parser.getCurrentLocation(&padLoc) ||
-      parser.parseKeyword(&padName) || parser.parseGreater())
-    return {};
-  std::optional<Padding> pad = symbolizePadding(padName);
-  if (!pad) {
-    parser.emitError(padLoc)
-        << "expected pad 'skip_negative', 'skip_out_of_range' or 'none', got '"
-        << padName << "'";
+CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {
+  llvm::raw_string_ostream os(why);
+  if (auto cache = dyn_cast<CacheType>(type)) {
+    if (!axes)
+      return cache;
+    os << "no names of dimensions are expected for a reference, whose type has "
+          "them, got "
+       << axes;
     return {};
   }
-  auto elementType = dyn_cast<IntegerType>(type);
-  if (!elementType) {
-    parser.emitError(loc) << "slots_c1: the element type is expected to be i32 "
-                             "or i64, got "
-                          << type;
+  auto tensor = cast<RankedTensorType>(type);
+  int64_t rank = tensor.getRank();
+  if (!axes || static_cast<int64_t>(axes.size()) != rank) {
+    os << "names for the " << rank << " dimensions of " << tensor
+       << " are expected, got " << (axes ? axes.size() : 0);
     return {};
   }
-  return SlotsType::getChecked([&] { return parser.emitError(loc); },
-                               parser.getContext(), count, elementType,
-                               rowsPerBlock, *pad);
-}
-
-void SlotsType::print(AsmPrinter &printer) const {
-  printer << "<";
-  printExtent(printer, getCount());
-  printer << "T x " << getElementType()
-          << ", rows_per_block = " << getRowsPerBlock()
-          << ", pad = " << stringifyPadding(getPad()) << ">";
-}
-
-LogicalResult SlotsType::verify(function_ref<InFlightDiagnostic()> emitError,
-                                int64_t count, IntegerType elementType,
-                                int64_t rowsPerBlock, Padding) {
-  if (!elementType.isSignlessInteger(32) && !elementType.isSignlessInteger(64))
-    return emitError()
-           << "slots_c1: the element type is expected to be i32 or i64, got "
-           << elementType;
-  if (count != kRunTime && (count < 0 || count > kMaxExtent))
-    return emitError() << "slots_c2: the number of tokens is expected between "
-                          "0 and 2^40, got "
-                       << count;
-  if (rowsPerBlock < 1 || rowsPerBlock > kMaxExtent)
-    return emitError() << "slots_c3: rows_per_block is expected between 1 and "
-                          "2^40, got "
-                       << rowsPerBlock;
-  return success();
-}
-
-MemRefType SlotsType::getMemRefType() const {
-  int64_t count = getCount();
-  return MemRefType::get({count == kRunTime ? ShapedType::kDynamic : count},
-                         getElementType());
+  std::vector<LayoutDim> dims;
+  std::vector<Axis> order;
+  for (auto [name, extent] :
+       llvm::zip(axes.getAsRange<StringAttr>(), tensor.getShape())) {
+    std::optional<Axis> axis = Axis::parse(std::string_view(name.getValue()));
+    if (!axis) {
+      os << "an axis L, S, B, N, H or D is expected, got " << name;
+      return {};
+    }
+    order.push_back(*axis);
+    dims.push_back({*axis, ShapedType::isDynamic(extent) ? kRunTime : extent});
+  }
+  llvm::stable_sort(dims, [](const LayoutDim &a, const LayoutDim &b) {
+    return a.axis < b.axis;
+  });
+  std::string error;
+  std::optional<Layout> layout = Layout::get(dims, order, kDefaultAlign, error);
+  if (!layout) {
+    os << error;
+    return {};
+  }
+  LogicalResult valid = verifyCacheType(*layout, tensor.getElementType(), why);
+  if (failed(valid))
+    return {};
+  return CacheType::get(type.getContext(), *layout, tensor.getElementType(),
+                        MemorySpace::device, Access::write);
 }

@@ -1,75 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Views of memory as a cache, views of caches, and their facts.
+// Views of memory as a cache and of a cache as memory, and facts.
 //
 //===----------------------------------------------------------------------===//
 
-#include "kvcache/IR/KVCache.h"
+#include "Axes.h"
 
 #include "kvcache/Layout/Facts.h"
-#include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
 using namespace kvcache;
-
-/// `[L, S, B]` of those axes of a layout that fulfil a condition.
-template <typename Condition>
-static std::string axesWhere(const Layout &layout, Condition condition) {
-  std::string text = "[";
-  for (unsigned i = 0; i < layout.rank(); ++i)
-    if (condition(i))
-      text += (text.size() > 1 ? ", " : "") + layout.dim(i).axis.str();
-  return text + "]";
-}
-
-static std::string namesStr(ArrayAttr names) {
-  std::string text = "[";
-  for (StringAttr name : names.getAsRange<StringAttr>())
-    text += (text.size() > 1 ? ", " : "") + name.str();
-  return text + "]";
-}
-
-static std::string extentStr(int64_t extent) {
-  return extent == kRunTime ? "?" : std::to_string(extent);
-}
-
-/// The dimension of a memref that holds the axis listed at `i`, where the
-/// dimensions may be named.
-static unsigned dimOfAxis(std::optional<ArrayAttr> names, const Layout &layout,
-                          unsigned i) {
-  if (!names)
-    return i;
-  std::string axis = layout.dim(i).axis.str();
-  for (auto [index, name] : llvm::enumerate(names->getAsRange<StringAttr>()))
-    if (name.getValue() == axis)
-      return index;
-  llvm_unreachable("the verifier checks that each axis is named");
-}
-
-/// That the names, if there are any, are the axes in some sequence.
-static LogicalResult verifyAxisNames(Operation *op,
-                                     std::optional<ArrayAttr> names,
-                                     const Layout &layout, StringRef label) {
-  if (!names)
-    return success();
-  std::vector<Axis> named, expected;
-  for (unsigned i = 0; i < layout.rank(); ++i)
-    expected.push_back(layout.dim(i).axis);
-  for (StringAttr name : names->getAsRange<StringAttr>())
-    if (auto axis = Axis::parse(std::string_view(name.getValue())))
-      named.push_back(*axis);
-  llvm::sort(named);
-  if (named == expected && names->size() == named.size())
-    return success();
-  return op->emitOpError() << label
-                           << ": the dimensions are expected to be named by "
-                           << axesWhere(layout, [](unsigned) { return true; })
-                           << " in some sequence, got " << namesStr(*names);
-}
 
 //===----------------------------------------------------------------------===//
 // ViewOp
@@ -131,8 +77,7 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   if (source.getRank() != layout.rank())
     return op.emitOpError()
            << "view_c2: the source is expected to have " << layout.rank()
-           << " dimensions " << axesWhere(layout, [](unsigned) { return true; })
-           << ", got " << source;
+           << " dimensions " << axesStr(layout) << ", got " << source;
   SmallVector<int64_t> strides;
   int64_t offset;
   if (failed(source.getStridesAndOffset(strides, offset)))
@@ -168,6 +113,26 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   return success();
 }
 
+/// Whether a cache, or a view of it, leaves its function.
+static bool isReturned(Value cache) {
+  SmallVector<Value> worklist = {cache};
+  llvm::SmallPtrSet<Value, 8> seen;
+  while (!worklist.empty()) {
+    Value value = worklist.pop_back_val();
+    if (!seen.insert(value).second)
+      continue;
+    for (Operation *user : value.getUsers()) {
+      if (user->hasTrait<OpTrait::ReturnLike>() &&
+          isa_and_present<FunctionOpInterface>(user->getParentOp()))
+        return true;
+      auto view = dyn_cast<ViewLikeOpInterface>(user);
+      if (view && view.getViewSource() == value)
+        llvm::append_range(worklist, user->getResults());
+    }
+  }
+  return false;
+}
+
 LogicalResult ViewOp::verify() {
   auto source = cast<MemRefType>(getSource().getType());
   CacheType cache = getResult().getType();
@@ -175,6 +140,15 @@ LogicalResult ViewOp::verify() {
     return emitOpError() << "view_c8: the source is expected to be in the "
                             "default memory space, got "
                          << source;
+  Value base = getSource();
+  while (auto view = base.getDefiningOp<ViewLikeOpInterface>())
+    base = view.getViewSource();
+  if (isa_and_present<memref::AllocOp, memref::AllocaOp>(
+          base.getDefiningOp()) &&
+      isReturned(getResult()))
+    return emitOpError() << "view_c9: memory that outlives the function is "
+                            "expected for a cache that is returned, got a "
+                            "local allocation";
   if (isByteView())
     return verifyByteView(*this, cache.getLayout());
   if (source.getElementType() != cache.getElementType())
@@ -182,6 +156,15 @@ LogicalResult ViewOp::verify() {
                          << cache.getElementType() << " or i8, got "
                          << source.getElementType();
   return verifyElementView(*this, cache.getLayout());
+}
+
+OpFoldResult ViewOp::fold(FoldAdaptor) {
+  // The memref of a cache, seen in the same way, is the cache.
+  auto storage = getSource().getDefiningOp<StorageOp>();
+  if (storage && storage.getCache().getType() == getResult().getType() &&
+      storage.getAxesAttr() == getAxesAttr())
+    return storage.getCache();
+  return {};
 }
 
 //===----------------------------------------------------------------------===//
@@ -207,8 +190,7 @@ LogicalResult StorageOp::verify() {
     return failure();
   if (result.getRank() != layout.rank())
     return emitOpError() << "storage_c2: the result is expected to have "
-                         << layout.rank() << " dimensions "
-                         << axesWhere(layout, [](unsigned) { return true; })
+                         << layout.rank() << " dimensions " << axesStr(layout)
                          << ", got " << result;
   SmallVector<int64_t> strides;
   int64_t offset;
@@ -251,77 +233,12 @@ LogicalResult StorageOp::verify() {
   return success();
 }
 
-//===----------------------------------------------------------------------===//
-// LayerOp and SideOp
-//===----------------------------------------------------------------------===//
-
-/// The type of a cache with one axis fixed.
-static FailureOr<CacheType> sliceType(CacheType cache, AxisKind kind,
-                                      std::optional<int64_t> index,
-                                      std::string &why) {
-  if (!cache.getLayout().find(kind)) {
-    why = "an axis " + Axis{kind}.str() + " is expected, got axes " +
-          axesWhere(cache.getLayout(), [](unsigned) { return true; });
-    return failure();
-  }
-  std::optional<Slice> slice = sliceAxis(cache.getLayout(), Axis{kind}, index,
-                                         cache.getElementBytes(), why);
-  if (!slice)
-    return failure();
-  return CacheType::get(cache.getContext(), slice->layout,
-                        cache.getElementType(), cache.getSpace(),
-                        cache.getAccess());
-}
-
-Value LayerOp::getViewSource() { return getCache(); }
-
-LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
-                                        std::optional<Location> loc,
-                                        Adaptor adaptor,
-                                        SmallVectorImpl<Type> &types) {
-  // The index is not looked at even where it is a constant: the type must not
-  // change when an operand is folded.
-  std::string why;
-  auto cache = cast<CacheType>(adaptor.getCache().getType());
-  FailureOr<CacheType> type =
-      sliceType(cache, AxisKind::Layer, std::nullopt, why);
-  if (failed(type))
-    return emitOptionalError(loc, "'kvcache.layer' op layer_c1: ", why);
-  types.push_back(*type);
-  return success();
-}
-
-LogicalResult LayerOp::verify() {
-  const Layout &layout = getCache().getType().getLayout();
-  int64_t layers = layout.extent(AxisKind::Layer);
-  std::optional<int64_t> index = getConstantIntValue(getIndex());
-  if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))
-    return emitOpError() << "layer_c2: an index from 0 to "
-                         << extentStr(layers == kRunTime ? layers : layers - 1)
-                         << " is expected, got " << *index;
-  bool isChecked = index && layers != kRunTime;
-  if (!isChecked && layout.extent(AxisKind::Block) != kRunTime)
-    return emitOpError() << "layer_c3: with an index that is checked at run "
-                            "time, the number of blocks is expected to be "
-                            "'?', got "
-                         << layout.extent(AxisKind::Block);
-  return success();
-}
-
-Value SideOp::getViewSource() { return getCache(); }
-
-LogicalResult SideOp::inferReturnTypes(MLIRContext *,
-                                       std::optional<Location> loc,
-                                       Adaptor adaptor,
-                                       SmallVectorImpl<Type> &types) {
-  std::string why;
-  auto cache = cast<CacheType>(adaptor.getCache().getType());
-  FailureOr<CacheType> type = sliceType(
-      cache, AxisKind::Side, static_cast<int64_t>(adaptor.getSide()), why);
-  if (failed(type))
-    return emitOptionalError(loc, "'kvcache.side' op side_c1: ", why);
-  types.push_back(*type);
-  return success();
+OpFoldResult StorageOp::fold(FoldAdaptor) {
+  auto view = getCache().getDefiningOp<ViewOp>();
+  if (view && view.getSource().getType() == getResult().getType() &&
+      view.getAxesAttr() == getAxesAttr())
+    return view.getSource();
+  return {};
 }
 
 //===----------------------------------------------------------------------===//
@@ -384,6 +301,9 @@ LogicalResult CastOp::verify() {
 OpFoldResult CastOp::fold(FoldAdaptor) {
   if (getCache().getType() == getResult().getType())
     return getCache();
+  auto inner = getCache().getDefiningOp<CastOp>();
+  if (inner && inner.getCache().getType() == getResult().getType())
+    return inner.getCache();
   return {};
 }
 
@@ -417,21 +337,41 @@ static LogicalResult verifyAxis(Operation *op, CacheType type, StringRef name,
   if (findAxis(type, name))
     return success();
   return op->emitOpError() << label << "_c1: an axis of "
-                           << axesWhere(type.getLayout(),
-                                        [](unsigned) { return true; })
-                           << " is expected, got '" << name << "'";
+                           << axesStr(type.getLayout()) << " is expected, got '"
+                           << name << "'";
 }
 
 LogicalResult DimOp::verify() {
   return verifyAxis(*this, getCache().getType(), getAxis(), "dim");
 }
 
+/// The cache whose axis has the same extent, further up; null if there is none.
+static Value sameExtentSource(Value cache, Axis axis) {
+  Operation *def = cache.getDefiningOp();
+  // A layer whose index is checked at run time may lose its blocks.
+  auto layer = dyn_cast_or_null<LayerOp>(def);
+  bool mayLoseBlocks = layer && !layer.hasConstantIndex();
+  bool isNarrowed =
+      (axis.kind == AxisKind::Block &&
+       (mayLoseBlocks || isa_and_present<SubpoolOp>(def))) ||
+      (axis.kind == AxisKind::Head && isa_and_present<HeadsOp>(def));
+  if (!isNarrowed &&
+      isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def))
+    return def->getOperand(0);
+  return {};
+}
+
 OpFoldResult DimOp::fold(FoldAdaptor) {
   CacheType type = getCache().getType();
   int64_t extent = type.getLayout().dim(*findAxis(type, getAxis())).extent;
-  if (extent == kRunTime)
+  if (extent != kRunTime)
+    return IntegerAttr::get(IndexType::get(getContext()), extent);
+  Value source =
+      sameExtentSource(getCache(), *Axis::parse(std::string_view(getAxis())));
+  if (!source)
     return {};
-  return IntegerAttr::get(IndexType::get(getContext()), extent);
+  getCacheMutable().assign(source);
+  return getResult();
 }
 
 LogicalResult StrideOp::verify() {
@@ -443,5 +383,10 @@ OpFoldResult StrideOp::fold(FoldAdaptor) {
   if (std::optional<int64_t> stride =
           type.getLayout().stride(*findAxis(type, getAxis())))
     return IntegerAttr::get(IndexType::get(getContext()), *stride);
-  return {};
+  // Slices keep strides.
+  Operation *def = getCache().getDefiningOp();
+  if (!isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def))
+    return {};
+  getCacheMutable().assign(def->getOperand(0));
+  return getResult();
 }

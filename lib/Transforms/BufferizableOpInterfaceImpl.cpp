@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Bufferization of the operands that may be tensors. The operations stay what
-// they are; only the operands become memrefs.
+// they are; tensors become memrefs, and a pool that is a tensor becomes a view
+// of its buffer.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,8 +12,12 @@
 
 #include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Bufferization/IR/DstBufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Utils/StructuredOpsUtils.h"
 #include "mlir/IR/Dialect.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::bufferization;
@@ -20,12 +25,29 @@ using namespace kvcache;
 
 namespace {
 
-/// An index value (slots) is not a tensor, so the analysis cannot see that it
-/// lives on in the buffer of its source. Reporting the source as written is
-/// what keeps the entries as they were: a later update of the tensor then
-/// conflicts and gets its own buffer.
-struct MakeSlotsModel
-    : BufferizableOpInterface::ExternalModel<MakeSlotsModel, MakeSlotsOp> {
+/// The operands of an operation with buffers instead of tensors.
+FailureOr<SmallVector<Value>> getBuffers(Operation *op, RewriterBase &rewriter,
+                                         const BufferizationOptions &options,
+                                         BufferizationState &state) {
+  SmallVector<Value> operands;
+  for (Value operand : op->getOperands()) {
+    if (isa<TensorType>(operand.getType())) {
+      FailureOr<Value> buffer = getBuffer(rewriter, operand, options, state);
+      if (failed(buffer))
+        return failure();
+      operand = *buffer;
+    }
+    operands.push_back(operand);
+  }
+  return operands;
+}
+
+/// An index value (slots, a table, a batch) is not a tensor, so the analysis
+/// cannot see that it lives on in the buffers of its sources. Reporting a
+/// source as written is what keeps its entries as they were: a later update of
+/// the tensor then conflicts and gets its own buffer.
+template <typename Op>
+struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
   bool bufferizesToMemoryRead(Operation *, OpOperand &,
                               const AnalysisState &) const {
     return true;
@@ -41,29 +63,28 @@ struct MakeSlotsModel
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {
-    auto make = cast<MakeSlotsOp>(op);
-    FailureOr<Value> buffer =
-        getBuffer(rewriter, make.getSource(), options, state);
-    if (failed(buffer))
+    FailureOr<SmallVector<Value>> operands =
+        getBuffers(op, rewriter, options, state);
+    if (failed(operands))
       return failure();
-    // Slots are read entry by entry without a stride.
-    Value source = *buffer;
-    MemRefType contiguous = make.getResult().getType().getMemRefType();
-    if (!cast<MemRefType>(source.getType()).getLayout().isIdentity())
-      return op->emitOpError() << "the buffer of the source is expected to be "
-                                  "contiguous, got "
-                               << source.getType();
-    if (source.getType() != contiguous)
-      source =
-          memref::CastOp::create(rewriter, op->getLoc(), contiguous, source);
-    replaceOpWithNewBufferizedOp<MakeSlotsOp>(
-        rewriter, op, make.getResult().getType(), source);
+    // Lists are read entry by entry without a stride.
+    for (Value operand : *operands) {
+      auto type = dyn_cast<MemRefType>(operand.getType());
+      if (type && !type.getLayout().isIdentity())
+        return op->emitOpError() << "the buffer of the source is expected to "
+                                    "be contiguous, got "
+                                 << type;
+    }
+    Operation *made =
+        mlir::clone(rewriter, op, op->getResultTypes(), *operands);
+    rewriter.replaceOp(op, made->getResults());
     return success();
   }
 };
 
-struct IndexCopyModel
-    : BufferizableOpInterface::ExternalModel<IndexCopyModel, IndexCopyOp> {
+/// Operations that only read their tensors.
+template <typename Op>
+struct ReadModel : BufferizableOpInterface::ExternalModel<ReadModel<Op>, Op> {
   bool bufferizesToMemoryRead(Operation *, OpOperand &,
                               const AnalysisState &) const {
     return true;
@@ -79,29 +100,117 @@ struct IndexCopyModel
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
                           BufferizationState &state) const {
-    auto copy = cast<IndexCopyOp>(op);
-    SmallVector<Value> rows;
-    for (Value row : copy.getRows()) {
-      FailureOr<Value> buffer = getBuffer(rewriter, row, options, state);
-      if (failed(buffer))
-        return failure();
-      rows.push_back(*buffer);
-    }
-    replaceOpWithNewBufferizedOp<IndexCopyOp>(rewriter, op, rows,
-                                              copy.getCache(), copy.getSlots(),
-                                              copy.getScheduleAttr());
+    FailureOr<SmallVector<Value>> operands =
+        getBuffers(op, rewriter, options, state);
+    if (failed(operands))
+      return failure();
+    mlir::clone(rewriter, op, TypeRange(), *operands);
+    rewriter.eraseOp(op);
     return success();
   }
 };
+
+/// A view of the buffer of a pool.
+Value viewOf(RewriterBase &rewriter, Location loc, Value buffer, CacheType type,
+             ArrayAttr axes) {
+  if (!isa<MemRefType>(buffer.getType()))
+    return buffer;
+  return ViewOp::create(rewriter, loc, type, buffer, /*offset=*/Value(),
+                        /*extents=*/ValueRange(), /*strides=*/ValueRange(),
+                        axes, rewriter.getArrayAttr({}),
+                        rewriter.getArrayAttr({}));
+}
+
+/// Turns the pools among the new operands into views, and says that the names
+/// of the dimensions belong to these now.
+void viewPools(Operation *op, RewriterBase &rewriter,
+               MutableArrayRef<Value> operands) {
+  Location loc = op->getLoc();
+  auto view = [&](OpOperand &operand, CacheType type, ArrayAttr axes) {
+    Value &value = operands[operand.getOperandNumber()];
+    value = viewOf(rewriter, loc, value, type, axes);
+  };
+  llvm::TypeSwitch<Operation *>(op)
+      .Case<IndexCopyOp, ScatterOp, GatherOp>([&](auto o) {
+        view(o.getCacheMutable(), o.getCacheType(), o.getAxesAttr());
+      })
+      .Case([&](RelayoutOp o) {
+        view(o.getSourceMutable(), o.getSourceType(), o.getSourceAxesAttr());
+        view(o.getDestMutable(), o.getDestType(), o.getDestAxesAttr());
+      })
+      .Case([&](AttentionOp o) {
+        for (auto [i, cache] : llvm::enumerate(o.getCachesMutable())) {
+          bool isTensor = isa<TensorType>(cache.get().getType());
+          if (isTensor)
+            view(cache, o.getCacheType(i),
+                 cast<ArrayAttr>(o.getCacheAxes()[i]));
+        }
+      });
+}
+
+void dropNames(Operation *op) {
+  llvm::TypeSwitch<Operation *>(op)
+      .Case<IndexCopyOp, ScatterOp, GatherOp>(
+          [](auto o) { o.removeAxesAttr(); })
+      .Case([](RelayoutOp o) {
+        o.removeSourceAxesAttr();
+        o.removeDestAxesAttr();
+      })
+      .Case([](AttentionOp o) {
+        o.setCacheAxesAttr(ArrayAttr::get(o.getContext(), {}));
+      });
+}
+
+/// Operations in destination style.
+template <typename Op>
+struct IntoModel : DstBufferizableOpInterfaceExternalModel<IntoModel<Op>, Op> {
+  bool bufferizesToMemoryRead(Operation *op, OpOperand &operand,
+                              const AnalysisState &) const {
+    bool isDestination =
+        cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
+    // What is not written stays: slots that no row goes to, rows of padding.
+    auto gather = dyn_cast<GatherOp>(op);
+    bool keeps = isa<IndexCopyOp, ScatterOp, RelayoutOp>(op) ||
+                 (gather && !gather.getZero());
+    return !isDestination || keeps;
+  }
+  LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
+                          const BufferizationOptions &options,
+                          BufferizationState &state) const {
+    FailureOr<SmallVector<Value>> operands =
+        getBuffers(op, rewriter, options, state);
+    if (failed(operands))
+      return failure();
+    SmallVector<Value> results;
+    for (OpOperand &init :
+         cast<DestinationStyleOpInterface>(op).getDpsInitsMutable())
+      if (isa<TensorType>(init.get().getType()))
+        results.push_back((*operands)[init.getOperandNumber()]);
+    viewPools(op, rewriter, *operands);
+    dropNames(mlir::clone(rewriter, op, TypeRange(), *operands));
+    replaceOpWithBufferizedValues(rewriter, op, results);
+    return success();
+  }
+};
+
+template <template <typename> class Model, typename... Ops>
+void attach(MLIRContext *context) {
+  (Ops::template attachInterface<Model<Ops>>(*context), ...);
+}
 
 } // namespace
 
 void kvcache::registerBufferizableOpInterfaceExternalModels(
     DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, KVCacheDialect *) {
-    MakeSlotsOp::attachInterface<MakeSlotsModel>(*context);
-    IndexCopyOp::attachInterface<IndexCopyModel>(*context);
-    // The rewrites create these.
-    context->loadDialect<BufferizationDialect, memref::MemRefDialect>();
+    attach<MakeModel, MakeSlotsOp, MakeBlockTableOp, MakeBatchOp, WithRowsOp>(
+        context);
+    attach<ReadModel, CopyBlocksOp, TransferOp>(context);
+    attach<IntoModel, AttentionOp, BlockSlotsOp, GatherOp, IndexCopyOp,
+           MapBlocksOp, MergeStatesOp, RelayoutOp, ScatterOp, SelectRowsOp,
+           SlotMappingOp>(context);
+    // The rewrites create these; shapes of results are asked of the tensors.
+    context->loadDialect<BufferizationDialect, memref::MemRefDialect,
+                         tensor::TensorDialect>();
   });
 }

@@ -271,7 +271,7 @@ func.func @view_syntax_of_extents(%bytes: memref<?xi8>, %n: index) {
 // make_slots
 
 func.func @make_slots_element_type(%t: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the length and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'tensor<?xi32>'}}
+  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the extents and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'tensor<?xi32>'}}
   %0 = kvcache.make_slots %t : tensor<?xi32> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
   return
 }
@@ -279,7 +279,7 @@ func.func @make_slots_element_type(%t: tensor<?xi32>) {
 // -----
 
 func.func @make_slots_length(%t: memref<8xi64>) {
-  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the length and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'memref<8xi64>'}}
+  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the extents and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'memref<8xi64>'}}
   %0 = kvcache.make_slots %t : memref<8xi64> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
   return
 }
@@ -287,7 +287,7 @@ func.func @make_slots_length(%t: memref<8xi64>) {
 // -----
 
 func.func @make_slots_rank(%t: tensor<?x1xi64>) {
-  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the length and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'tensor<?x1xi64>'}}
+  // expected-error@+1 {{'kvcache.make_slots' op make_slots_c1: the source is expected to be 1-D with the extents and element type of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>', got 'tensor<?x1xi64>'}}
   %0 = kvcache.make_slots %t : tensor<?x1xi64> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
   return
 }
@@ -453,7 +453,7 @@ func.func @index_copy_run_time_layers(%rows: memref<?x64xf32>, %cache: !kv, %slo
 !kv = !kvcache.cache<2S x ?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @index_copy_mixed(%k: memref<?x64xf32>, %v: tensor<?x64xf32>, %cache: !kv, %slots: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c6: rows are expected to be all tensors or all memrefs, got 'memref<?x64xf32>' and 'tensor<?x64xf32>'}}
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c6: buffers are expected to be all tensors or all memrefs, got 'tensor<?x64xf32>' and 'memref<?x64xf32>'}}
   kvcache.index_copy %k, %v into %cache at %slots : memref<?x64xf32>, tensor<?x64xf32> into !kv at !slots
   return
 }
@@ -517,7 +517,7 @@ func.func private @align_of_half_an_element(memref<?xi64> {kvcache.align = 4})
 
 // -----
 
-// expected-error@+1 {{attribute 'kvcache.alignment' is not known for an argument; expected 'kvcache.name' or 'kvcache.align'}}
+// expected-error@+1 {{attribute 'kvcache.alignment' is not known for an argument; expected 'kvcache.name', 'kvcache.align' or 'kvcache.noalias'}}
 func.func private @unknown_argument_attribute(memref<?xf32> {kvcache.alignment = 16})
 
 // -----

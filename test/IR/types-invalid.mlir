@@ -354,7 +354,7 @@ func.func private @slots_with_unknown_key(!kvcache.slots<?T x i64, rows_per_bloc
 
 // -----
 
-// expected-error@+1 {{expected pad 'skip_negative', 'skip_out_of_range' or 'none', got 'skip'}}
+// expected-error@+1 {{expected pad 'skip_negative', 'skip_out_of_range', 'sink(...)' or 'none', got 'skip'}}
 func.func private @unknown_padding(!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip>)
 
 // -----

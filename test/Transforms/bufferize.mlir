@@ -24,7 +24,7 @@ func.func @no_copy(%cache: !kv, %rows: tensor<?x64xf32>, %t: tensor<?xi64>) {
 // before their use goes to another buffer.
 
 // CHECK-LABEL: func.func @slots_before_update(
-// CHECK-SAME: %[[CACHE:[^ ]*]]: !kv_nd, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %[[T:[^ ]*]]: memref<?xi64>, %[[I:[^ ]*]]: index, %[[X:[^ ]*]]: i64, %[[OUT:[^ ]*]]: memref<?xi64>)
+// CHECK-SAME: %[[CACHE:[^ ]*]]: !kv_nd, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %[[T:[^ ]*]]: memref<?xi64>, %[[I:[^ ]*]]: index, %[[X:[^ ]*]]: i64)
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
 // CHECK: %[[N:.*]] = memref.dim %[[T]], %[[C0]]
 // CHECK: %[[COPY:.*]] = memref.alloc(%[[N]]) {{.*}}: memref<?xi64>

@@ -10,6 +10,9 @@
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
+include "mlir/Interfaces/DestinationStyleOpInterface.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
 
 def KVCache_Dialect : Dialect {
   let name = "kvcache";
@@ -57,6 +60,9 @@ def KVCache_Dialect : Dialect {
     /// Argument attribute: the alignment in bytes that the base of a tensor or
     /// memref argument, and each of its rows, is promised to have.
     static constexpr ::llvm::StringLiteral kAlignAttr = "kvcache.align";
+    /// Argument attribute (unit): the memory of the argument is that of no other
+    /// argument. Without it arguments may alias.
+    static constexpr ::llvm::StringLiteral kNoAliasAttr = "kvcache.noalias";
   }];
 }
 
@@ -64,5 +70,48 @@ def KVCache_Dialect : Dialect {
 /// made; operands that are written come after `into`, index values after `at`.
 class KVCache_Op<string mnemonic, list<Trait> traits = []>
     : Op<KVCache_Dialect, mnemonic, traits>;
+
+/// An operation in destination style: what it writes is its operand `dest`,
+/// after `into`. A buffer is a tensor or a memref, all of one operation the
+/// same. Each destination that is a tensor has a result of its type, which is
+/// not written out.
+class KVCache_IntoOp<string mnemonic, string dest, list<Trait> traits = []>
+    : KVCache_Op<mnemonic, !listconcat([
+          DestinationStyleOpInterface,
+          InferTypeOpAdaptor,
+          DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface,
+              ["reifyResultShapes"]>,
+          DeclareOpInterfaceMethods<MemoryEffectsOpInterface>], traits)> {
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let hasVerifier = 1;
+  code intoDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable();
+  }];
+  let extraClassDeclaration = intoDeclaration;
+  let extraClassDefinition = [{
+    ::mlir::MutableOperandRange $cppClass::getDpsInitsMutable() {
+      auto [first, count] = getODSOperandIndexAndLength(odsIndex_}] # dest # [{);
+      return ::kvcache::destinations(*this, first, count);
+    }
+    ::llvm::LogicalResult $cppClass::inferReturnTypes(
+        ::mlir::MLIRContext *, ::std::optional<::mlir::Location>,
+        Adaptor adaptor, ::llvm::SmallVectorImpl<::mlir::Type> &types) {
+      ::kvcache::inferFromDestinations(
+          adaptor.getODSOperands(odsIndex_}] # dest # [{), types);
+      return ::mlir::success();
+    }
+    ::llvm::LogicalResult $cppClass::reifyResultShapes(
+        ::mlir::OpBuilder &builder,
+        ::mlir::ReifiedRankedShapedTypeDims &shapes) {
+      return ::kvcache::reifyFromDestinations(*this, builder, shapes);
+    }
+    void $cppClass::getEffects(
+        ::llvm::SmallVectorImpl<::mlir::SideEffects::EffectInstance<
+            ::mlir::MemoryEffects::Effect>> &effects) {
+      auto [first, count] = getODSOperandIndexAndLength(odsIndex_}] # dest # [{);
+      ::kvcache::addBufferEffects(*this, first, count, effects);
+    }
+  }];
+}
 
 #endif // KVCACHE_IR_BASE_TD

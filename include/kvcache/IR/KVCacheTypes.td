@@ -20,9 +20,13 @@ def KVCache_Access : I32Enum<"Access", "what a reference to a cache may do", [
 def KVCache_Padding : I32Enum<"Padding", "what the padding of a slot list is", [
     I32EnumCase<"none", 0>,
     I32EnumCase<"skip_negative", 1>,
-    I32EnumCase<"skip_out_of_range", 2>]> {
+    I32EnumCase<"skip_out_of_range", 2>,
+    I32EnumCase<"sink", 3>]> {
   let cppNamespace = "::kvcache";
 }
+
+def KVCache_PaddingAttr
+    : EnumAttr<KVCache_Dialect, KVCache_Padding, "padding">;
 
 def KVCache_CopyScheduleAttr : AttrDef<KVCache_Dialect, "CopySchedule"> {
   let mnemonic = "copy_schedule";
@@ -134,6 +138,11 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     /// The alignment of the base that a type has when it does not say one.
     static constexpr int64_t kDefaultAlign = 16;
 
+    /// The type of a cache operand: its own, or that of a tensor whose packed
+    /// dimensions are the named axes. Null if it is none, and `why` says why.
+    static CacheType of(::mlir::Type type, ::mlir::ArrayAttr axes,
+                        std::string &why);
+
     int64_t getElementBytes() const;
     /// The number of row tensors that a write of one token takes: one per
     /// side, or one if the cache has no side axis.
@@ -150,38 +159,134 @@ def KVCache_SlotsType : KVCache_Type<"Slots", "slots"> {
   let summary = "the rows of a cache that a list of tokens goes to";
   let description = [{
     ```
-    slots ::= `!kvcache.slots` `<` (integer | `?`) `T` `x` (`i32` | `i64`) `,`
-              `rows_per_block` `=` integer `,` `pad` `=` padding `>`
+    slots   ::= `!kvcache.slots` `<` (integer | `?`) `T` `x` (`i32` | `i64`) `,`
+                `rows_per_block` `=` integer `,` `pad` `=` padding `>`
+    padding ::= `none` | `skip_negative` | `skip_out_of_range`
+                | `sink` `(` (integer | `?`) `)`
     ```
 
     Slot `s` is token `s % rows_per_block` of block `s / rows_per_block`. The
-    number is signed. What padding entries look like, and what a write does with
-    them, belongs to the type:
+    number is signed. What padding entries look like, and what an operation does
+    with them, belongs to the type:
 
-    | `pad`               | negative slots | slots past the last block |
-    |---------------------|----------------|---------------------------|
-    | `skip_negative`     | skipped        | not allowed               |
-    | `skip_out_of_range` | skipped        | skipped                   |
-    | `none`              | not allowed    | not allowed               |
+    | `pad`               | padding entries                | they are             |
+    |---------------------|--------------------------------|----------------------|
+    | `skip_negative`     | negative                       | skipped              |
+    | `skip_out_of_range` | negative, or past the last block | skipped            |
+    | `sink(b)`           | in block `b`, which holds no live token | written like any other |
+    | `none`              | there are none                 |                      |
 
-    An entry that is not allowed is an error of the caller. It never writes
-    outside of the cache: such rows are dropped.
+    The number of the sink is a constant or known at run time only. An engine
+    that reserves slot 0 of a cache with one token in a block has `sink(0)`.
+
+    An entry that is neither padding nor in the cache is an error of the caller.
+    It never reaches memory outside of the cache: it is skipped.
 
     Constraints:
       * `slots_c1` the element type is i32 or i64
       * `slots_c2` the number of tokens is a run-time value or not negative
       * `slots_c3` `rows_per_block` is between 1 and 2^40
+      * `slots_c4` the number of the sink is `?` or from 0 to 2^40
+
+    Examples:
+
+    ```mlir
+    !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+    !kvcache.slots<?T x i32, rows_per_block = 128, pad = sink(0)>
+    ```
+  }];
+  let parameters = (ins "int64_t":$count, "::mlir::IntegerType":$elementType,
+                        "int64_t":$rowsPerBlock, "::kvcache::Padding":$pad,
+                        "int64_t":$sink);
+  let extraClassDeclaration = [{
+    ::mlir::MemRefType getMemRefType() const;
+  }];
+}
+
+def KVCache_BlockTableType : KVCache_Type<"BlockTable", "block_table"> {
+  let summary = "the blocks that hold the tokens of each request";
+  let description = [{
+    ```
+    block_table ::= `!kvcache.block_table` `<` (integer | `?`) `R` `x`
+                    (integer | `?`) `M` `x` (`i32` | `i64`) `,`
+                    `tokens` `=` integer `>`
+    ```
+
+    One row for each of R requests: entry `[r, j]` is the number of the block
+    that holds the tokens `j * tokens` to `(j + 1) * tokens - 1` of request `r`.
+    Entries behind the last token of a request are padding of any value and are
+    never used. A used entry that names no block of the cache is an error of the
+    caller; its tokens are then not there: nothing is read or written for them.
+
+    Constraints:
+      * `block_table_c1` the element type is i32 or i64
+      * `block_table_c2` the counts are run-time values or from 0 to 2^40
+      * `block_table_c3` `tokens` is from 1 to 2^40
 
     Example:
 
     ```mlir
-    !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+    !kvcache.block_table<?R x ?M x i32, tokens = 16>
     ```
   }];
-  let parameters = (ins "int64_t":$count, "::mlir::IntegerType":$elementType,
-                        "int64_t":$rowsPerBlock, "::kvcache::Padding":$pad);
+  let parameters = (ins "int64_t":$numRequests, "int64_t":$maxBlocks,
+                        "::mlir::IntegerType":$elementType, "int64_t":$tokens);
   let extraClassDeclaration = [{
     ::mlir::MemRefType getMemRefType() const;
+  }];
+}
+
+def KVCache_BatchType : KVCache_Type<"Batch", "batch"> {
+  let summary = "requests of different lengths, their query rows and blocks";
+  let description = [{
+    ```
+    batch ::= `!kvcache.batch` `<` (integer | `?`) `R` `x`
+              (integer | `?`) `M` `x` (`i32` | `i64`) `,`
+              `tokens` `=` integer
+              (`,` `positions` `=` (`i32` | `i64`))? `>`
+    ```
+
+    A ragged batch of R requests:
+
+      * `starts[0 .. R]`: the query rows of request `r` are the rows
+        `starts[r]` to `starts[r + 1] - 1` of an activation
+      * `lengths[r]`: how many tokens of request `r` the cache holds, those of
+        its query rows included
+      * `table[r, j]`: its blocks, as in `block_table`
+      * `positions[t]`: where in its request the token of query row `t` is
+
+    Without `positions` the query rows are the last tokens of their request: row
+    `t` of request `r` is token `lengths[r] - (starts[r + 1] - t)`. Rows of
+    which this is not known carry positions.
+
+    Numbers are not trusted: a length is taken as at most `M * tokens`, starts
+    are taken as at least the start before and at most the number of rows, and
+    what is negative as 0. Rows in no request are padding.
+
+    Constraints:
+      * `batch_c1` the element types are i32 or i64
+      * `batch_c2` the counts are run-time values or from 0 to 2^40
+      * `batch_c3` `tokens` is from 1 to 2^40
+
+    Examples:
+
+    ```mlir
+    !kvcache.batch<?R x ?M x i32, tokens = 16>
+    !kvcache.batch<?R x ?M x i32, tokens = 16, positions = i64>
+    ```
+  }];
+  let parameters = (ins "int64_t":$numRequests, "int64_t":$maxBlocks,
+                        "::mlir::IntegerType":$elementType, "int64_t":$tokens,
+                        "::mlir::IntegerType":$positionType);
+  let extraClassDeclaration = [{
+    bool hasPositions() const { return static_cast<bool>(getPositionType()); }
+    /// The type of the table of the batch.
+    ::kvcache::BlockTableType getTableType() const;
+    /// The memrefs that stand for the batch once it is lowered: starts,
+    /// lengths, table, and positions if it has them.
+    ::llvm::SmallVector<::mlir::MemRefType> getMemRefTypes() const;
+    /// Their names, as in the description.
+    ::llvm::ArrayRef<::llvm::StringRef> getMemberNames() const;
   }];
 }
 
@@ -193,5 +298,16 @@ def KVCache_AnyCache
 def KVCache_AnySlots
     : Type<CPred<"::llvm::isa<::kvcache::SlotsType>($_self)">, "slots",
            "::kvcache::SlotsType">;
+def KVCache_AnyBlockTable
+    : Type<CPred<"::llvm::isa<::kvcache::BlockTableType>($_self)">,
+           "block table", "::kvcache::BlockTableType">;
+def KVCache_AnyBatch
+    : Type<CPred<"::llvm::isa<::kvcache::BatchType>($_self)">, "batch",
+           "::kvcache::BatchType">;
+
+/// A tensor, or a memref once the program is bufferized.
+def KVCache_Buffer : AnyTypeOf<[AnyRankedTensor, AnyMemRef]>;
+/// A reference to a cache, or for functional hosts the pool as a tensor.
+def KVCache_CacheOrTensor : AnyTypeOf<[KVCache_AnyCache, AnyRankedTensor]>;
 
 #endif // KVCACHE_IR_TYPES_TD

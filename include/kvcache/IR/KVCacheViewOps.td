@@ -11,8 +11,6 @@
 #define KVCACHE_IR_VIEWOPS_TD
 
 include "kvcache/IR/KVCacheTypes.td"
-include "mlir/Interfaces/InferTypeOpInterface.td"
-include "mlir/Interfaces/SideEffectInterfaces.td"
 include "mlir/Interfaces/ViewLikeInterface.td"
 
 //===----------------------------------------------------------------------===//
@@ -50,6 +48,8 @@ def KVCache_ViewOp : KVCache_Op<"view", [
         run time
       * `view_c7` the number of blocks of a view of bytes is a run-time value
       * `view_c8` the source is in the default memory space
+      * `view_c9` a function does not return the cache, or a view of it, if it
+        allocates the source itself: nobody would own the memory
 
     Examples:
 
@@ -72,6 +72,7 @@ def KVCache_ViewOp : KVCache_Op<"view", [
     attr-dict `:` type($source) `to` type($result)
   }];
   let hasVerifier = 1;
+  let hasFolder = 1;
   let extraClassDeclaration = [{
     /// A view of raw bytes.
     bool isByteView();
@@ -111,6 +112,7 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
     `:` type($cache) `to` type($result)
   }];
   let hasVerifier = 1;
+  let hasFolder = 1;
   let extraClassDeclaration = [{
     /// The dimension of the result that holds the axis listed at `i`.
     unsigned resultDim(unsigned i);
@@ -145,6 +147,10 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
   let results = (outs KVCache_AnyCache:$result);
   let assemblyFormat = "$cache `[` $index `]` attr-dict `:` type($cache)";
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The index is known to be in range: nothing is checked at run time.
+    bool hasConstantIndex();
+  }];
 }
 
 def KVCache_SideOp : KVCache_Op<"side", [
@@ -168,6 +174,121 @@ def KVCache_SideOp : KVCache_Op<"side", [
   let arguments = (ins KVCache_AnyCache:$cache, I64Attr:$side);
   let results = (outs KVCache_AnyCache:$result);
   let assemblyFormat = "$cache `[` $side `]` attr-dict `:` type($cache)";
+}
+
+def KVCache_SubpoolOp : KVCache_Op<"subpool", [
+    Pure, InferTypeOpAdaptor,
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+  let summary = "some consecutive blocks of a cache";
+  let description = [{
+    The blocks `first` to `first + count - 1`, which are then numbered from 0.
+    The strides stay what they are in the parent. The range is checked: one that
+    leaves the parent makes the call fail, and the result has no blocks.
+
+    Example:
+
+    ```mlir
+    %p = kvcache.subpool %cache[%first, %count] : !kv
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache, Index:$first, Index:$count);
+  let results = (outs KVCache_AnyCache:$result);
+  let assemblyFormat = [{
+    $cache `[` $first `,` $count `]` attr-dict `:` type($cache)
+  }];
+}
+
+def KVCache_HeadsOp : KVCache_Op<"heads", [
+    Pure, InferTypeOpAdaptor,
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+  let summary = "some consecutive heads of a cache";
+  let description = [{
+    The heads `first` to `first + count - 1`, as one rank of a model that is
+    split by heads sees them. The strides stay what they are in the parent.
+
+    Constraints:
+      * `heads_c1` the cache has a head axis with all of the heads, and there is
+        at least one
+
+    Example:
+
+    ```mlir
+    %second = kvcache.heads %cache[4, 4] : !kv  // 4 heads, the first is 4
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache, I64Attr:$first, I64Attr:$count);
+  let results = (outs KVCache_AnyCache:$result);
+  let assemblyFormat = [{
+    $cache `[` $first `,` $count `]` attr-dict `:` type($cache)
+  }];
+}
+
+def KVCache_ReshapeOp : KVCache_Op<"reshape", [
+    Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+  let summary = "see a cache with other extents";
+  let description = [{
+    The row-major numbering of the elements of a cache, its axes as listed or as
+    named in brackets, is cut into other extents. No data moves: a reshape that
+    would have to copy is an error, which names the axes that prevent it.
+
+    *To a memref*, whose type may say less of the strides than is known.
+
+    *To a cache* with another block size, or with heads or channels split
+    otherwise. The tokens of the pool keep their sequence, so slot numbers stay
+    what they are.
+
+    At most one extent of the result is known at run time only.
+
+    Constraints:
+      * `reshape_c1` the element types agree; a cache stays in its space and
+        keeps its access
+      * `reshape_c2` brackets name each axis once, and belong to a memref result
+      * `reshape_c3` the reshape is a view
+      * `reshape_c4` each stride that the result says is known
+      * `reshape_c5` a cache keeps layers, sides, heads and channels, and the
+        number of tokens
+      * `reshape_c6` a cache that is seen as a memref may be written
+
+    Examples:
+
+    ```mlir
+    %rows = kvcache.reshape %k[B, N, H, D]
+      : !k to memref<?x1024xbf16, strided<[1024, 1], offset: ?>>
+    %fine = kvcache.reshape %cache : !kv_64 to !kv_16
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache, OptionalAttr<StrArrayAttr>:$axes);
+  let results = (outs AnyTypeOf<[AnyMemRef, KVCache_AnyCache]>:$result);
+  let assemblyFormat = [{
+    $cache (`` custom<AxisList>($axes)^)? attr-dict
+    `:` type($cache) `to` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_FlattenOp : KVCache_Op<"flatten", [
+    Pure, InferTypeOpAdaptor,
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+  let summary = "the rows of one side of a cache by slot number";
+  let description = [{
+    A memref `[slots, H, D]`, or `[slots, D]` if the cache has no head axis,
+    whose row `b * N + n` is token `n` of block `b`. That takes
+    `stride(B) = N * stride(N)`, a fact of the type.
+
+    Constraints:
+      * `flatten_c1` the cache has neither layers nor sides
+      * `flatten_c2` blocks and tokens are numbered together by one stride
+      * `flatten_c3` the cache may be written, as the memref may be
+
+    Example:
+
+    ```mlir
+    %rows = kvcache.flatten %k : !k
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache);
+  let results = (outs AnyMemRef:$result);
+  let assemblyFormat = "$cache attr-dict `:` type($cache)";
 }
 
 //===----------------------------------------------------------------------===//

@@ -5,6 +5,34 @@
 
 include "mlir/Pass/PassBase.td"
 
+def DropDonatedResults
+    : Pass<"kvcache-drop-donated-results", "mlir::ModuleOp"> {
+  let summary = "Drop results that are arguments of their function";
+  let description = [{
+    A functional host updates a pool that it donates: it passes the pool as an
+    argument and takes the updated one as a result. Bufferized in place, both
+    are one buffer, and giving it back would copy the whole pool to an
+    out-parameter. Such results are dropped, also from public functions, and
+    callers use the argument.
+
+    Contract in: bufferized functions. Contract out: no result of a function
+    with a body is one of its arguments each time. A function that is used by
+    anything but calls stays what it is.
+
+    Before:
+
+    ```mlir
+    func.func @update(%pool: memref<?x2x16x8x128xbf16>) -> memref<?x2x16x8x128xbf16> {
+      ...
+      return %pool : memref<?x2x16x8x128xbf16>
+    ```
+
+    After: `func.func @update(%pool: memref<?x2x16x8x128xbf16>)`.
+  }];
+  let dependentDialects = ["mlir::func::FuncDialect",
+                           "mlir::memref::MemRefDialect"];
+}
+
 def OutlineWorkspaceSize
     : Pass<"kvcache-outline-workspace-size", "mlir::ModuleOp"> {
   let summary = "Add a function that says how much workspace a call needs";

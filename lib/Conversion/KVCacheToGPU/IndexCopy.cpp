@@ -52,7 +52,7 @@ struct BlockShape {
 /// What is known of an op before a kernel is built.
 struct CopyFacts {
   CopyFacts(IndexCopyOp op, ValueRange rows)
-      : type(op.getCache().getType()), slotsType(op.getSlots().getType()),
+      : type(op.getCacheType()), slotsType(op.getSlots().getType()),
         layout(type.getLayout()), plan(type),
         elementBytes(type.getElementBytes()) {
     width = layout.accessBytes(plan.run, elementBytes);

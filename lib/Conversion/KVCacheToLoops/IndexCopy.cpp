@@ -84,7 +84,7 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     if (!llvm::all_of(adaptor.getRows().getTypes(), llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "the rows are still tensors");
     Emitter emit{rewriter, op.getLoc()};
-    CacheType type = op.getCache().getType();
+    CacheType type = op.getCacheType();
     CacheParts cache(rewriter, emit.loc, type, adaptor.getCache());
     RowPlan plan(type);
     Value pool = flatten(emit, cache.buffer, type.getElementType());

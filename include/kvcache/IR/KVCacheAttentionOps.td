@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_IR_ATTENTIONOPS_TD
+#define KVCACHE_IR_ATTENTIONOPS_TD
+
+include "kvcache/IR/KVCacheTypes.td"
+
+def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
+    AttrSizedOperandSegments]> {
+  let summary = "attention of query rows to the tokens in a paged cache";
+  let description = [{
+    For each row `t` of a request `r` of the batch, at position `p`, and each
+    query head `h`, over the keys `j` in `0 .. lengths[r] - 1` that the row
+    sees:
+
+    ```
+    g    = h / (Hq / H)
+    x[j] = scale * sum over d of query[t, h, d] * K[r, j, g, d]
+    x[j] = softcap * tanh(x[j] / softcap)                  with softcap
+    x[j] = x[j] + alibi[h] * (j - p)                       with alibi
+    m    = max over j of x[j], and sinks[h]                with sinks
+    l    = sum over j of exp(x[j] - m), + exp(sinks[h] - m)
+    out[t, h, d] = sum over j of exp(x[j] - m) * V[r, j, g, d] / l
+    lse[t, h]    = m + log(l)                              if it is asked for
+    ```
+
+    `K[r, j]` is token `j % N` of block `table[r, j / N]`, of layer and side of
+    the cache. A key is seen if its block is in the cache, and
+
+      * with `causal`, if `j <= p`
+      * with `window` w, if `j > p - w`
+
+    `scale` is `1 / sqrt(D)` if it is left out. A row that sees no key, also one
+    that is in no request, gives 0, and an lse of minus infinity (of `sinks[h]`
+    with sinks). Contents of the cache that no row sees never reach the result,
+    whatever they are: not as NaN and not as infinity.
+
+    The cache is one with both sides, or one of keys and one of values, which
+    may have different layouts and different D. Sums are kept in f32, and their
+    order depends on extents and lengths only, never on the layout.
+
+    Constraints:
+      * `attention_c1` one cache with two sides, or two caches without sides
+      * `attention_c2` caches are one layer, and have the same heads and the
+        same block size
+      * `attention_c3` the query is `[T, Hq, D]` with D of the keys
+      * `attention_c4` Hq is a multiple of the heads of the cache
+      * `attention_c5` the first destination is `[T, Hq, D]` with D of the
+        values, the second, if there is one, `[T, Hq]` of f32
+      * `attention_c6` query and output are of f16, bf16 or f32
+      * `attention_c7` the block size of the batch is that of the caches
+      * `attention_c8` alibi slopes and sinks are `[Hq]` of f32
+      * `attention_c9` the window is at least 1, softcap is positive, and scale
+        and softcap are finite
+      * `attention_c10` inner dimensions of memrefs are contiguous, and they are
+        in the default memory space
+      * `attention_c11` buffers are all tensors or all memrefs, tensors if a
+        cache is a tensor
+      * `attention_c12` where a cache is a tensor, and only there, its dimensions
+        are named, and they are those of a cache
+
+    Examples:
+
+    ```mlir
+    kvcache.attention %q over %cache in %batch into %out causal
+      : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+    %o, %l = kvcache.attention %q over %k, %v in %batch into %o0, %l0
+      causal window 4096 softcap 3.0e+01 scale 1.25e-01
+      : tensor<?x32x128xbf16> over !k, !v in !batch
+      into tensor<?x32x128xbf16>, tensor<?x32xf32>
+    ```
+  }];
+  let arguments = (ins
+      KVCache_Buffer:$query, Variadic<KVCache_CacheOrTensor>:$caches,
+      KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
+      Optional<KVCache_Buffer>:$sinks, Variadic<KVCache_Buffer>:$outs,
+      DefaultValuedOptionalAttr<ArrayAttr, "{}">:$cacheAxes,
+      UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
+      OptionalAttr<F32Attr>:$softcap, OptionalAttr<F32Attr>:$scale);
+  let assemblyFormat = [{
+    $query `over` custom<CacheList>($caches, $cacheAxes) `in` $batch
+    (`alibi` `(` $alibi^ `:` type($alibi) `)`)?
+    (`sinks` `(` $sinks^ `:` type($sinks) `)`)?
+    `into` $outs (`causal` $causal^)? (`window` $window^)?
+    (`softcap` $softcap^)? (`scale` $scale^)? attr-dict
+    `:` type($query) `over` type($caches) `in` type($batch) `into` type($outs)
+  }];
+  let extraClassDeclaration = intoDeclaration # [{
+    /// The type of a cache operand, also where it is a tensor.
+    ::kvcache::CacheType getCacheType(unsigned i);
+    /// The type of the cache that keys and values are read from.
+    ::kvcache::CacheType getKeyType() { return getCacheType(0); }
+    ::kvcache::CacheType getValueType() {
+      return getCacheType(getCaches().size() - 1);
+    }
+    /// The scale, also where it is left out.
+    double getScaleValue();
+    ::mlir::Value getOut() { return getOuts().front(); }
+    /// Null if it is not asked for.
+    ::mlir::Value getLse() {
+      return getOuts().size() > 1 ? getOuts()[1] : ::mlir::Value();
+    }
+  }];
+}
+
+def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs"> {
+  let summary = "put together two attentions over parts of the keys";
+  let description = [{
+    Given the results of attention over two disjoint sets of keys, gives that
+    over both. With `m = max(lse_a, lse_b)`:
+
+    ```
+    w_a = exp(lse_a[t, h] - m), w_b = exp(lse_b[t, h] - m)
+    out[t, h, d] = (w_a * a[t, h, d] + w_b * b[t, h, d]) / (w_a + w_b)
+    lse[t, h]    = m + log(w_a + w_b)                      if it is asked for
+    ```
+
+    Where an lse is minus infinity, that part is not looked at; where both are,
+    the result is 0 and its lse minus infinity. With sinks, only one of the two
+    parts has them.
+
+    Constraints:
+      * `merge_states_c1` both parts and the first destination are `[T, H, D]`
+        of the same type, of f16, bf16 or f32; their lse and the second
+        destination are `[T, H]` of f32
+      * `merge_states_c2` inner dimensions of memrefs are contiguous, and they
+        are in the default memory space
+      * `merge_states_c3` the buffers are all tensors or all memrefs
+
+    Example:
+
+    ```mlir
+    kvcache.merge_states %a, %lse_a with %b, %lse_b into %out, %lse
+      : memref<?x32x128xbf16>, memref<?x32xf32>
+      with memref<?x32x128xbf16>, memref<?x32xf32>
+      into memref<?x32x128xbf16>, memref<?x32xf32>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$a, KVCache_Buffer:$lseA,
+                       KVCache_Buffer:$b, KVCache_Buffer:$lseB,
+                       Variadic<KVCache_Buffer>:$outs);
+  let assemblyFormat = [{
+    $a `,` $lseA `with` $b `,` $lseB `into` $outs attr-dict
+    `:` type($a) `,` type($lseA) `with` type($b) `,` type($lseB)
+    `into` type($outs)
+  }];
+}
+
+#endif // KVCACHE_IR_ATTENTIONOPS_TD

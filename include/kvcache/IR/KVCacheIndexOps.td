@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Index values: slots, block tables, batches, and what computes them. The
+// entries of index values are data; none of them is trusted beyond its type.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_IR_INDEXOPS_TD
+#define KVCACHE_IR_INDEXOPS_TD
+
+include "kvcache/IR/KVCacheTypes.td"
+
+//===----------------------------------------------------------------------===//
+// Index values of buffers
+//===----------------------------------------------------------------------===//
+
+def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [Pure]> {
+  let summary = "use a list of numbers as slots";
+  let description = [{
+    Gives the slots that a 1-D tensor or memref of integers names. The entries
+    of a tensor are those at the point of this operation: a later update does
+    not change them. A memref is referred to, and is read when the slots are
+    used: its entries may change between two runs of a captured graph.
+
+    Constraints:
+      * `make_slots_c1` the source is 1-D, and its element type and length are
+        those of the slots
+      * `make_slots_c2` a memref source is contiguous
+      * `make_slots_c3` a memref source is in the default memory space
+
+    Example:
+
+    ```mlir
+    %s = kvcache.make_slots %t : tensor<?xi64>
+      to !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$source);
+  let results = (outs KVCache_AnySlots:$result);
+  let assemblyFormat = [{
+    $source attr-dict `:` type($source) `to` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [Pure]> {
+  let summary = "use a matrix of numbers as a block table";
+  let description = [{
+    Gives the block table whose entries a 2-D tensor or memref of integers has.
+    Tensors and memrefs are treated as by `make_slots`. The distance between the
+    rows of a memref is free.
+
+    Constraints:
+      * `make_block_table_c1` the source is 2-D, and its element type and
+        extents are those of the table
+      * `make_block_table_c2` the entries of a row of a memref source are
+        contiguous
+      * `make_block_table_c3` a memref source is in the default memory space
+
+    Example:
+
+    ```mlir
+    %blocks = kvcache.make_block_table %t : tensor<?x?xi32>
+      to !kvcache.block_table<?R x ?M x i32, tokens = 16>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$source);
+  let results = (outs KVCache_AnyBlockTable:$result);
+  let assemblyFormat = [{
+    $source attr-dict `:` type($source) `to` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_MakeBatchOp : KVCache_Op<"make_batch", [
+    Pure, InferTypeOpAdaptor]> {
+  let summary = "a ragged batch of its query starts, lengths and blocks";
+  let description = [{
+    Gives the batch that has these members; the type of the result follows from
+    theirs. Tensors and memrefs are treated as by `make_slots`.
+
+    Constraints:
+      * `make_batch_c1` starts and lengths are 1-D and have the element type of
+        the table, and where the number of requests R is known, R + 1 and R
+        entries
+      * `make_batch_c2` positions are 1-D, of i32 or i64
+      * `make_batch_c3` memrefs are contiguous
+      * `make_batch_c4` memrefs are in the default memory space
+
+    Examples:
+
+    ```mlir
+    %decode = kvcache.make_batch %starts, %lengths, %blocks
+      : tensor<?xi32>, tensor<?xi32>, !table
+    %some_rows = kvcache.make_batch %starts, %lengths, %blocks
+      positions(%p : tensor<?xi64>) : tensor<?xi32>, tensor<?xi32>, !table
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$starts, KVCache_Buffer:$lengths,
+                       KVCache_AnyBlockTable:$table,
+                       Optional<KVCache_Buffer>:$positions);
+  let results = (outs KVCache_AnyBatch:$result);
+  let assemblyFormat = [{
+    $starts `,` $lengths `,` $table
+    (`positions` `(` $positions^ `:` type($positions) `)`)? attr-dict
+    `:` type($starts) `,` type($lengths) `,` type($table)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_WithRowsOp : KVCache_Op<"with_rows", [Pure, InferTypeOpAdaptor]> {
+  let summary = "the same requests with other query rows";
+  let description = [{
+    The batch that has the lengths and the blocks of `batch`, and other query
+    rows with their positions, such as `select_rows` gives. Tensors and memrefs
+    are treated as by `make_slots`.
+
+    A batch whose query rows need not be the last tokens of their request always
+    has positions; so `positions` is no optional operand.
+
+    Constraints:
+      * `with_rows_c1` starts are 1-D and have the element type of the batch,
+        and R + 1 entries where R is known
+      * `with_rows_c2` positions are 1-D, of i32 or i64
+      * `with_rows_c3` memrefs are contiguous
+      * `with_rows_c4` memrefs are in the default memory space
+
+    Example:
+
+    ```mlir
+    %sampled = kvcache.with_rows %batch, %starts, %positions
+      : !batch, tensor<?xi32>, tensor<?xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_AnyBatch:$batch, KVCache_Buffer:$starts,
+                       KVCache_Buffer:$positions);
+  let results = (outs KVCache_AnyBatch:$result);
+  let assemblyFormat = [{
+    $batch `,` $starts `,` $positions attr-dict
+    `:` type($batch) `,` type($starts) `,` type($positions)
+  }];
+  let hasVerifier = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// What computes indices
+//===----------------------------------------------------------------------===//
+
+def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out"> {
+  let summary = "the slots of the query rows of a batch";
+  let description = [{
+    Writes the slot of each query row, N being the block size of the batch:
+
+    ```
+    for t in 0 .. T-1:
+      if row t is of request r, at position p with 0 <= p < lengths[r],
+          and table[r, p / N] >= 0:
+        out[t] = table[r, p / N] * N + p % N
+      else:
+        out[t] = -1, or sink * N + t % N if there is a sink
+    ```
+
+    Constraints:
+      * `slot_mapping_c1` the destination is 1-D, of i32 or i64
+      * `slot_mapping_c2` a memref is contiguous and in the default memory space
+
+    Examples:
+
+    ```mlir
+    %s = kvcache.slot_mapping %batch into %out : !batch into tensor<?xi64>
+    %t = kvcache.slot_mapping %batch sink(%b) into %out : !batch into tensor<?xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_AnyBatch:$batch, Optional<Index>:$sink,
+                       KVCache_Buffer:$out);
+  let assemblyFormat = [{
+    $batch (`sink` `(` $sink^ `)`)? `into` $out attr-dict
+    `:` type($batch) `into` type($out)
+  }];
+}
+
+def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
+  let summary = "the blocks of a kernel for the blocks of a block manager";
+  let description = [{
+    A block manager may hand out blocks of `ratio` times as many tokens as the
+    blocks that a kernel reads. For a list, or for each row of a matrix:
+
+    ```
+    for j in 0 .. M-1, i in 0 .. ratio-1:
+      out[j * ratio + i] = blocks[j] < 0 ? -1 : blocks[j] * ratio + i
+    ```
+
+    Constraints:
+      * `map_blocks_c1` the source is a list or a matrix of i32 or i64, and the
+        destination has its element type and rank, the same number of rows, and
+        `ratio` times its columns
+      * `map_blocks_c2` the ratio is from 1 to 2^20
+      * `map_blocks_c3` memrefs have contiguous rows and are in the default
+        memory space
+      * `map_blocks_c4` the buffers are all tensors or all memrefs
+
+    Example:
+
+    ```mlir
+    %t = kvcache.map_blocks %blocks by 4 into %out
+      : tensor<?x?xi32> into tensor<?x?xi32>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$blocks, I64Attr:$ratio,
+                       KVCache_Buffer:$out);
+  let assemblyFormat = [{
+    $blocks `by` $ratio `into` $out attr-dict
+    `:` type($blocks) `into` type($out)
+  }];
+}
+
+def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
+  let summary = "all slots of some blocks";
+  let description = [{
+    Writes the slots of the tokens of each block of a list, for blocks of N =
+    `tokens` tokens:
+
+    ```
+    for k in 0 .. K-1, n in 0 .. N-1:
+      out[k * N + n] = blocks[k] < 0 ? -1 : blocks[k] * N + n
+    ```
+
+    Constraints:
+      * `block_slots_c1` blocks are a list of i32 or i64, slots one of i32 or
+        i64 with `tokens` entries per block
+      * `block_slots_c2` `tokens` is from 1 to 2^40
+      * `block_slots_c3` memrefs are contiguous and in the default memory space
+      * `block_slots_c4` the buffers are all tensors or all memrefs
+
+    Example:
+
+    ```mlir
+    %s = kvcache.block_slots %blocks of 16 into %out
+      : tensor<?xi32> into tensor<?xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$blocks, I64Attr:$tokens,
+                       KVCache_Buffer:$out);
+  let assemblyFormat = [{
+    $blocks `of` $tokens `into` $out attr-dict
+    `:` type($blocks) `into` type($out)
+  }];
+}
+
+def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
+    AttrSizedOperandSegments]> {
+  let summary = "some query rows of a batch, with their positions";
+  let description = [{
+    Gathers rows of activations, and what `with_rows` needs to make a batch of
+    them. The first `n = valid[0]` entries of `indices` count, limited to the
+    number S of entries; what is behind them is padding.
+
+    ```
+    for i in 0 .. n-1:
+      out[k][i]     = rows[k][indices[i]]                   for each k
+      positions[i]  = the position of row indices[i] of the batch
+    for i in n .. S-1:
+      out[k][i]     = 0
+      positions[i]  = -1
+    starts[0] = 0, and starts[r + 1] - starts[r] =
+      the number of i in 0 .. n-1 for which row indices[i] is of request r
+    ```
+
+    The valid indices do not decrease and name rows of requests. The call fails
+    where they do not, and then all of `starts` are 0.
+
+    Constraints:
+      * `select_rows_c1` indices are 1-D, of i32 or i64; `valid` has one entry
+        of that type
+      * `select_rows_c2` after the destinations of the rows come the starts, 1-D
+        of the element type of the batch, and the positions, 1-D of i32 or i64
+      * `select_rows_c3` each destination of rows has the element type and the
+        inner extents of its rows, and the leading extent of the indices where
+        both are known
+      * `select_rows_c4` inner dimensions of memrefs are contiguous, and they
+        are in the default memory space
+      * `select_rows_c5` the buffers are all tensors or all memrefs
+
+    Example:
+
+    ```mlir
+    %y, %starts, %positions = kvcache.select_rows %x of %batch at %indices, %n
+      into %y0, %starts0, %positions0
+      : tensor<?x64xf32> of !batch at tensor<?xi32>, tensor<1xi32>
+      into tensor<?x64xf32>, tensor<?xi32>, tensor<?xi64>
+    ```
+  }];
+  let arguments = (ins Variadic<KVCache_Buffer>:$rows,
+                       KVCache_AnyBatch:$batch, KVCache_Buffer:$indices,
+                       KVCache_Buffer:$valid, Variadic<KVCache_Buffer>:$outs);
+  let assemblyFormat = [{
+    $rows `of` $batch `at` $indices `,` $valid `into` $outs attr-dict
+    `:` type($rows) `of` type($batch) `at` type($indices) `,` type($valid)
+    `into` type($outs)
+  }];
+  let extraClassDeclaration = intoDeclaration # [{
+    ::mlir::Value getStartsOut() { return getOuts()[getOuts().size() - 2]; }
+    ::mlir::Value getPositionsOut() { return getOuts().back(); }
+    ::mlir::OperandRange getRowOuts() { return getOuts().drop_back(2); }
+  }];
+}
+
+#endif // KVCACHE_IR_INDEXOPS_TD

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Operations that move the elements of caches: rows in and out, blocks from
+// here to there. Nothing else in the dialect moves data.
+//
+// Where the cache is a tensor, the operation gives the updated tensor. Its
+// dimensions are the axes of the cache, which are named in brackets, and its
+// elements are packed in this sequence. Bufferization turns that into a `view`
+// of the buffer and the operation on a reference.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_IR_MOVEOPS_TD
+#define KVCACHE_IR_MOVEOPS_TD
+
+include "kvcache/IR/KVCacheTypes.td"
+
+/// An operation with one cache that may be a tensor.
+class KVCache_CacheIntoOp<string mnemonic, string dest, list<Trait> traits = []>
+    : KVCache_IntoOp<mnemonic, dest, traits> {
+  let extraClassDeclaration = intoDeclaration # [{
+    /// The type of the cache, also where the cache is a tensor.
+    ::kvcache::CacheType getCacheType();
+  }];
+}
+
+//===----------------------------------------------------------------------===//
+// Rows
+//===----------------------------------------------------------------------===//
+
+def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
+  let summary = "write rows to the slots of a cache";
+  let description = [{
+    Writes one row per token, for each side of the cache:
+
+    ```
+    for t in 0 .. T-1, s in sides, h in heads, d in channels:
+      if slots[t] is not skipped:
+        cache[S = s, B = slots[t] / N, N = slots[t] % N, H = h, D = d]
+          = rows[s][t, h, d]
+    ```
+
+    There is one operand of rows per side, key before value, each a tensor or
+    memref `[T, H, D]` (`[T, D]` if the cache has no head axis) whose inner
+    dimensions are contiguous; the distance between rows is free. Of several
+    rows for one slot, the last one stays on a CPU, and on a GPU each element
+    comes from one of them. Rows that are skipped are not written anywhere. The
+    rows must not lie in the part of the cache that is written. `schedule`
+    overrides how a GPU kernel spreads the work; it never changes the result.
+
+    Constraints:
+      * `index_copy_c1` one operand of rows per side of the cache
+      * `index_copy_c2` rows have the shape and element type of the cache, and
+        one length
+      * `index_copy_c3` the block size of the slots is that of the cache
+      * `index_copy_c4` the inner dimensions of a row are contiguous
+      * `index_copy_c5` the cache is one layer
+      * `index_copy_c6` rows are all tensors or all memrefs, tensors if the
+        cache is a tensor
+      * `index_copy_c7` rows in memory are in the default memory space
+      * `index_copy_c8` the cache may be written
+      * `index_copy_c9` where the cache is a tensor, and only there, its
+        dimensions are named, and they are those of a cache
+
+    Examples:
+
+    ```mlir
+    kvcache.index_copy %key, %value into %cache at %slots
+      : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !kv at !slots
+    %next = kvcache.index_copy %key, %value into %pool[B, S, N, H, D] at %slots
+      : tensor<?x8x128xbf16>, tensor<?x8x128xbf16>
+      into tensor<?x2x16x8x128xbf16> at !slots
+    ```
+  }];
+  let arguments = (ins
+      Variadic<KVCache_Buffer>:$rows, KVCache_CacheOrTensor:$cache,
+      KVCache_AnySlots:$slots, OptionalAttr<StrArrayAttr>:$axes,
+      OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
+  let assemblyFormat = [{
+    $rows `into` $cache (`` custom<AxisList>($axes)^)? `at` $slots
+    (`schedule` $schedule^)? attr-dict
+    `:` type($rows) `into` type($cache) `at` type($slots)
+  }];
+}
+
+def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
+  let summary = "write rows to blocks and offsets of a cache";
+  let description = [{
+    As `index_copy`, with two numbers for each row instead of a slot:
+
+    ```
+    for t in 0 .. T-1, s in sides, h in heads, d in channels:
+      if (blocks[t], offsets[t]) is not skipped:
+        cache[S = s, B = blocks[t], N = offsets[t], H = h, D = d]
+          = rows[s][t, h, d]
+    ```
+
+    `pad` says what padding entries are and what is done with them, in the words
+    of `!kvcache.slots`: with `skip_negative` those whose block or offset is
+    negative; with `skip_out_of_range` also those past the last block or past
+    the end of the block; with `none` there are none. An entry that is not
+    allowed is an error of the caller; it is skipped.
+
+    Constraints:
+      * `scatter_c1` one operand of rows per side of the cache
+      * `scatter_c2` rows have the shape and element type of the cache, and one
+        length
+      * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with the length
+        of the rows
+      * `scatter_c4` the inner dimensions of a row are contiguous, and memrefs
+        are in the default memory space
+      * `scatter_c5` the cache is one layer
+      * `scatter_c6` buffers are all tensors or all memrefs, tensors if the
+        cache is a tensor
+      * `scatter_c7` the cache may be written
+      * `scatter_c8` `pad` is not `sink`
+      * `scatter_c9` where the cache is a tensor, and only there, its dimensions
+        are named, and they are those of a cache
+
+    Example:
+
+    ```mlir
+    kvcache.scatter %key, %value into %cache at %blocks, %offsets
+      pad = skip_negative
+      : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !kv
+      at memref<?xi64>, memref<?xi64>
+    ```
+  }];
+  let arguments = (ins
+      Variadic<KVCache_Buffer>:$rows, KVCache_CacheOrTensor:$cache,
+      KVCache_Buffer:$blocks, KVCache_Buffer:$offsets,
+      OptionalAttr<StrArrayAttr>:$axes, KVCache_PaddingAttr:$pad,
+      OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
+  let assemblyFormat = [{
+    $rows `into` $cache (`` custom<AxisList>($axes)^)? `at` $blocks `,` $offsets
+    `pad` `=` `` $pad (`schedule` $schedule^)? attr-dict
+    `:` type($rows) `into` type($cache) `at` type($blocks) `,` type($offsets)
+  }];
+}
+
+def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
+  let summary = "read rows from the slots of a cache";
+  let description = [{
+    The way back from `index_copy`:
+
+    ```
+    for t in 0 .. T-1, s in sides, h in heads, d in channels:
+      if slots[t] is in the cache:
+        outs[s][t, h, d]
+          = cache[S = s, B = slots[t] / N, N = slots[t] % N, H = h, D = d]
+      else:
+        outs[s][t] stays what it is, or is 0 with `zero`
+    ```
+
+    Constraints:
+      * `gather_c1` one destination per side of the cache
+      * `gather_c2` destinations have the shape and element type of the rows of
+        the cache, and one length
+      * `gather_c3` the block size of the slots is that of the cache
+      * `gather_c4` the inner dimensions of a destination are contiguous, and
+        memrefs are in the default memory space
+      * `gather_c5` the cache is one layer
+      * `gather_c6` destinations are all tensors or all memrefs, tensors if the
+        cache is a tensor
+      * `gather_c7` where the cache is a tensor, and only there, its dimensions are
+        named, and they are those of a cache
+
+    Example:
+
+    ```mlir
+    kvcache.gather %cache at %slots zero into %key, %value
+      : !kv at !slots into memref<?x8x128xbf16>, memref<?x8x128xbf16>
+    ```
+  }];
+  let arguments = (ins
+      KVCache_CacheOrTensor:$cache, KVCache_AnySlots:$slots,
+      Variadic<KVCache_Buffer>:$outs, OptionalAttr<StrArrayAttr>:$axes,
+      UnitAttr:$zero, OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
+  let assemblyFormat = [{
+    $cache (`` custom<AxisList>($axes)^)? `at` $slots (`zero` $zero^)?
+    `into` $outs (`schedule` $schedule^)? attr-dict
+    `:` type($cache) `at` type($slots) `into` type($outs)
+  }];
+}
+
+//===----------------------------------------------------------------------===//
+// Blocks
+//===----------------------------------------------------------------------===//
+
+def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest"> {
+  let summary = "copy a cache to one with another layout";
+  let description = [{
+    Copies every element to the place of the same indices, converted to the
+    element type of the destination (to the nearest, ties to even). Orders,
+    strides and splits of axes are free. Where one of the two has fewer blocks,
+    the blocks that both have are copied; others stay what they are.
+
+    The two must not overlap.
+
+    Constraints:
+      * `relayout_c1` both have the same axes, with equal extents where both
+        are known
+      * `relayout_c2` the destination may be written
+      * `relayout_c3` where caches are tensors, and only there, their dimensions
+        are named, and they are those of a cache
+      * `relayout_c4` the two are both tensors or both references
+
+    Examples:
+
+    ```mlir
+    kvcache.relayout %nhd into %hnd : !kv_nhd into !kv_hnd
+    %r = kvcache.relayout %a[S, B, N, H, D] into %b[S, B, H, N, D]
+      : tensor<2x?x16x8x128xf32> into tensor<2x?x8x16x128xbf16>
+    ```
+  }];
+  let arguments = (ins
+      KVCache_CacheOrTensor:$source, KVCache_CacheOrTensor:$dest,
+      OptionalAttr<StrArrayAttr>:$sourceAxes,
+      OptionalAttr<StrArrayAttr>:$destAxes);
+  let assemblyFormat = [{
+    $source (`` custom<AxisList>($sourceAxes)^)?
+    `into` $dest (`` custom<AxisList>($destAxes)^)? attr-dict
+    `:` type($source) `into` type($dest)
+  }];
+  let extraClassDeclaration = intoDeclaration # [{
+    /// The types of the caches, also where they are tensors.
+    ::kvcache::CacheType getSourceType();
+    ::kvcache::CacheType getDestType();
+  }];
+}
+
+def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
+    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "copy blocks to other blocks of the same cache";
+  let description = [{
+    For each pair, copies all layers and sides of a block to another:
+
+    ```
+    for p in 0 .. P-1:
+      if 0 <= pairs[p, 0] < B and 0 <= pairs[p, 1] < B:
+        cache[B = pairs[p, 1]] = cache[B = pairs[p, 0]]
+    ```
+
+    Other pairs are padding and skipped. On a CPU, pairs are copied one after
+    the other. On a GPU they are copied at once: a block should be the
+    destination of one pair only, and not also the source of another; else each
+    of its elements is one of those that the sequences of pairs could give.
+
+    Constraints:
+      * `copy_blocks_c1` pairs are a matrix of two columns of i32 or i64
+      * `copy_blocks_c2` the cache may be written
+      * `copy_blocks_c3` a memref is contiguous and in the default memory space
+
+    Example:
+
+    ```mlir
+    kvcache.copy_blocks %cache at %pairs : !kv at memref<?x2xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache, KVCache_Buffer:$pairs);
+  let assemblyFormat = [{
+    $cache `at` $pairs attr-dict `:` type($cache) `at` type($pairs)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_TransferOp : KVCache_Op<"transfer", [
+    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "move chunks of tokens from one pool to another";
+  let description = [{
+    Copies chunks of tokens, all layers, sides, heads and channels of them. A
+    chunk has as many tokens as the smaller of the two block sizes, n; chunk `c`
+    of a pool of blocks of N tokens is in block `c / (N / n)`.
+
+    ```
+    for p in 0 .. P-1:
+      (from, to) = pairs[p, 0 .. 1], (first, count) = pairs[p, 2 .. 3] or (0, n)
+      if both chunks exist:
+        for i in 0 .. n-1:
+          if first <= i < first + count:
+            dest[token i of chunk to] = source[token i of chunk from]
+          else if `zero`:
+            dest[token i of chunk to] = 0
+    ```
+
+    Other pairs are padding and skipped. So blocks of different sizes, a partial
+    first or last chunk and a zeroed tail are entries of the table; a part of
+    the heads is a view (`heads`) of either pool. The pools may be in different
+    memories and have different orders. They must not overlap; a chunk of the
+    destination should be named once.
+
+    Constraints:
+      * `transfer_c1` both have the same axes, with equal extents but for blocks
+        and tokens
+      * `transfer_c2` one block size is a multiple of the other
+      * `transfer_c3` the element types agree
+      * `transfer_c4` the destination may be written
+      * `transfer_c5` pairs are a matrix of two or four columns of i32 or i64
+      * `transfer_c6` a memref is contiguous and in the default memory space
+
+    Example:
+
+    ```mlir
+    kvcache.transfer %pool to %staging at %pairs zero
+      : !kv to !kv_host at memref<?x4xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$source, KVCache_AnyCache:$dest,
+                       KVCache_Buffer:$pairs, UnitAttr:$zero);
+  let assemblyFormat = [{
+    $source `to` $dest `at` $pairs (`zero` $zero^)? attr-dict
+    `:` type($source) `to` type($dest) `at` type($pairs)
+  }];
+  let hasVerifier = 1;
+}
+
+#endif // KVCACHE_IR_MOVEOPS_TD

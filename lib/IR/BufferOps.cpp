@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "BufferOps.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/DestinationStyleOpInterface.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+/// `[?, 8, 128]` of bf16, as it would be written.
+static std::string shapeStr(ArrayRef<int64_t> shape, Type elementType) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  for (int64_t extent : shape) {
+    if (ShapedType::isDynamic(extent))
+      os << "?x";
+    else
+      os << extent << "x";
+  }
+  if (elementType)
+    os << elementType;
+  else
+    os << "(a number)";
+  return text;
+}
+
+LogicalResult kvcache::verifyShape(Operation *op, StringRef label,
+                                   const Twine &what, Type buffer,
+                                   ArrayRef<int64_t> shape, Type elementType,
+                                   unsigned leading) {
+  auto type = cast<ShapedType>(buffer);
+  bool agrees = type.getRank() == static_cast<int64_t>(shape.size()) &&
+                (!elementType || type.getElementType() == elementType);
+  for (unsigned i = 0; agrees && i < shape.size(); ++i) {
+    int64_t extent = type.getDimSize(i);
+    if (ShapedType::isDynamic(shape[i]))
+      continue;
+    agrees =
+        extent == shape[i] || (i < leading && ShapedType::isDynamic(extent));
+  }
+  if (agrees)
+    return success();
+  return op->emitOpError() << label << ": " << what << " expected to be "
+                           << shapeStr(shape, elementType) << ", got "
+                           << buffer;
+}
+
+LogicalResult kvcache::verifyIndices(Operation *op, StringRef label,
+                                     const Twine &what, Type buffer,
+                                     unsigned rank) {
+  auto type = cast<ShapedType>(buffer);
+  Type element = type.getElementType();
+  if (type.getRank() == static_cast<int64_t>(rank) &&
+      (element.isSignlessInteger(32) || element.isSignlessInteger(64)))
+    return success();
+  return op->emitOpError() << label << ": " << what << " expected to be "
+                           << rank << "-D, of i32 or i64, got " << buffer;
+}
+
+bool kvcache::isContiguous(Type buffer, Contiguity contiguity) {
+  auto memref = dyn_cast<MemRefType>(buffer);
+  if (!memref)
+    return true;
+  if (contiguity == Contiguity::All)
+    return memref.getLayout().isIdentity();
+  SmallVector<int64_t> strides;
+  int64_t offset, inner = 1;
+  if (failed(memref.getStridesAndOffset(strides, offset)))
+    return false;
+  for (unsigned d = memref.getRank(); d-- > 1;) {
+    int64_t extent = memref.getDimSize(d);
+    if (extent != 1 && (strides[d] != inner || ShapedType::isDynamic(inner)))
+      return false;
+    // The outermost of the inner dimensions may have a run-time extent.
+    inner = ShapedType::isDynamic(extent) ? extent : inner * extent;
+  }
+  return memref.getRank() != 1 || strides[0] == 1 || memref.getDimSize(0) == 1;
+}
+
+LogicalResult kvcache::verifyMemory(Operation *op, StringRef label,
+                                    ValueRange buffers, Contiguity contiguity) {
+  for (Value buffer : buffers) {
+    if (!isContiguous(buffer.getType(), contiguity))
+      return op->emitOpError()
+             << label << ": "
+             << (contiguity == Contiguity::All ? "a contiguous memref is"
+                                               : "contiguous inner dimensions "
+                                                 "are")
+             << " expected, got " << buffer.getType();
+    auto memref = dyn_cast<MemRefType>(buffer.getType());
+    if (memref && memref.getMemorySpace())
+      return op->emitOpError()
+             << label << ": a memref in the default memory space is expected, "
+             << "got " << memref;
+  }
+  return success();
+}
+
+LogicalResult kvcache::verifyOneForm(Operation *op, StringRef label,
+                                     ValueRange buffers, ValueRange caches) {
+  Type tensor, memref;
+  for (Value buffer : buffers)
+    (isa<MemRefType>(buffer.getType()) ? memref : tensor) = buffer.getType();
+  for (Value cache : caches)
+    if (!isa<CacheType>(cache.getType()))
+      tensor = cache.getType();
+  if (tensor && memref)
+    return op->emitOpError()
+           << label << ": buffers are expected to be all "
+           << "tensors or all memrefs, got " << tensor << " and " << memref;
+  return success();
+}
+
+void kvcache::inferFromDestinations(ValueRange destinations,
+                                    SmallVectorImpl<Type> &types) {
+  for (Value destination : destinations)
+    if (isa<RankedTensorType>(destination.getType()))
+      types.push_back(destination.getType());
+}
+
+void kvcache::addBufferEffects(
+    Operation *op, unsigned first, unsigned count,
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  for (OpOperand &operand : op->getOpOperands()) {
+    if (!isa<MemRefType, CacheType, SlotsType, BlockTableType, BatchType>(
+            operand.get().getType()))
+      continue;
+    unsigned number = operand.getOperandNumber();
+    if (number >= first && number < first + count)
+      effects.emplace_back(MemoryEffects::Write::get(), &operand);
+    else
+      effects.emplace_back(MemoryEffects::Read::get(), &operand);
+  }
+}
+
+MutableOperandRange kvcache::destinations(Operation *op, unsigned first,
+                                          unsigned count) {
+  if (count && isa<CacheType>(op->getOperand(first).getType()))
+    count = 0;
+  return MutableOperandRange(op, first, count);
+}
+
+LogicalResult
+kvcache::reifyFromDestinations(Operation *op, OpBuilder &builder,
+                               ReifiedRankedShapedTypeDims &shapes) {
+  auto into = cast<DestinationStyleOpInterface>(op);
+  for (OpOperand &init : into.getDpsInitsMutable())
+    if (isa<RankedTensorType>(init.get().getType()))
+      shapes.push_back(
+          tensor::getMixedSizes(builder, op->getLoc(), init.get()));
+  return success();
+}
+
+FailureOr<CacheType> kvcache::verifyCache(Operation *op, StringRef label,
+                                          Type type,
+                                          std::optional<ArrayAttr> axes) {
+  std::string why;
+  CacheType cache = CacheType::of(type, axes ? *axes : ArrayAttr(), why);
+  if (cache)
+    return cache;
+  return op->emitOpError() << label << ": " << why;
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the operations on buffers (tensors or memrefs) have in common: checks of
+// shapes, memory effects, results that follow from destinations.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_IR_BUFFEROPS_H
+#define KVCACHE_LIB_IR_BUFFEROPS_H
+
+#include "kvcache/IR/KVCache.h"
+
+namespace kvcache {
+
+/// An extent of the dialect as one of a shape.
+inline int64_t toShape(int64_t extent) {
+  return extent == kRunTime ? mlir::ShapedType::kDynamic : extent;
+}
+
+/// How strides of a memref are looked at.
+enum class Contiguity { All, Inner };
+
+/// That a buffer has a shape and an element type, null for any. A run-time
+/// extent that is expected agrees with all, a constant one with itself only;
+/// `leading` says how many of the first extents also agree if the buffer does
+/// not know them.
+mlir::LogicalResult verifyShape(mlir::Operation *op, llvm::StringRef label,
+                                const llvm::Twine &what, mlir::Type buffer,
+                                llvm::ArrayRef<int64_t> shape,
+                                mlir::Type elementType, unsigned leading = 1);
+
+/// That an integer buffer has a rank, and i32 or i64 elements.
+mlir::LogicalResult verifyIndices(mlir::Operation *op, llvm::StringRef label,
+                                  const llvm::Twine &what, mlir::Type buffer,
+                                  unsigned rank);
+
+/// That a memref is contiguous, or its inner dimensions are; true of tensors.
+bool isContiguous(mlir::Type buffer, Contiguity contiguity);
+
+/// That memrefs are contiguous and in the default memory space.
+mlir::LogicalResult verifyMemory(mlir::Operation *op, llvm::StringRef label,
+                                 mlir::ValueRange buffers,
+                                 Contiguity contiguity);
+
+/// That buffers are all tensors or all memrefs, and tensors if a cache is one.
+mlir::LogicalResult verifyOneForm(mlir::Operation *op, llvm::StringRef label,
+                                  mlir::ValueRange buffers,
+                                  mlir::ValueRange caches = {});
+
+/// The results of an operation in destination style.
+void inferFromDestinations(mlir::ValueRange destinations,
+                           llvm::SmallVectorImpl<mlir::Type> &types);
+
+/// Writes of the `count` operands from number `first` on, reads of all other
+/// operands that are, or refer to, memory.
+void addBufferEffects(mlir::Operation *op, unsigned first, unsigned count,
+                      llvm::SmallVectorImpl<mlir::SideEffects::EffectInstance<
+                          mlir::MemoryEffects::Effect>> &effects);
+
+/// Destinations out of `count` operands from number `first` on. A cache that
+/// is a reference is none.
+mlir::MutableOperandRange destinations(mlir::Operation *op, unsigned first,
+                                       unsigned count);
+
+mlir::LogicalResult
+reifyFromDestinations(mlir::Operation *op, mlir::OpBuilder &builder,
+                      mlir::ReifiedRankedShapedTypeDims &shapes);
+
+/// The cache type of an operand that may be a tensor, or an error with a label.
+mlir::FailureOr<CacheType> verifyCache(mlir::Operation *op,
+                                       llvm::StringRef label, mlir::Type type,
+                                       std::optional<mlir::ArrayAttr> axes);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_IR_BUFFEROPS_H

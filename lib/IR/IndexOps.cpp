@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Slots, block tables, batches, and what computes them.
+//
+//===----------------------------------------------------------------------===//
+
+#include "BufferOps.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+//===----------------------------------------------------------------------===//
+// MakeSlotsOp and MakeBlockTableOp
+//===----------------------------------------------------------------------===//
+
+/// What index values ask of their source. Labels end in `_c1`, `_c2`, `_c3`.
+static LogicalResult verifySource(Operation *op, Value source,
+                                  MemRefType expected, Contiguity contiguity,
+                                  Type result) {
+  auto type = cast<ShapedType>(source.getType());
+  StringRef name = op->getName().stripDialect();
+  if (type.getShape() != expected.getShape() ||
+      type.getElementType() != expected.getElementType())
+    return op->emitOpError()
+           << name << "_c1: the source is expected to be " << expected.getRank()
+           << "-D with the extents and element type of " << result << ", got "
+           << type;
+  if (!isContiguous(type, contiguity))
+    return op->emitOpError() << name << "_c2: the source is expected to be "
+                             << "contiguous, got " << type;
+  auto memref = dyn_cast<MemRefType>(type);
+  if (memref && memref.getMemorySpace())
+    return op->emitOpError() << name << "_c3: the source is expected to be in "
+                             << "the default memory space, got " << memref;
+  return success();
+}
+
+LogicalResult MakeSlotsOp::verify() {
+  SlotsType slots = getResult().getType();
+  return verifySource(*this, getSource(), slots.getMemRefType(),
+                      Contiguity::All, slots);
+}
+
+LogicalResult MakeBlockTableOp::verify() {
+  BlockTableType table = getResult().getType();
+  return verifySource(*this, getSource(), table.getMemRefType(),
+                      Contiguity::Inner, table);
+}
+
+//===----------------------------------------------------------------------===//
+// MakeBatchOp and WithRowsOp
+//===----------------------------------------------------------------------===//
+
+/// The element type of positions, or nothing if they are no positions.
+static FailureOr<IntegerType> positionType(Type positions) {
+  auto element =
+      dyn_cast<IntegerType>(cast<ShapedType>(positions).getElementType());
+  if (!element ||
+      (!element.isSignlessInteger(32) && !element.isSignlessInteger(64)))
+    return failure();
+  return element;
+}
+
+LogicalResult MakeBatchOp::inferReturnTypes(MLIRContext *context,
+                                            std::optional<Location> loc,
+                                            Adaptor adaptor,
+                                            SmallVectorImpl<Type> &types) {
+  auto table = cast<BlockTableType>(adaptor.getTable().getType());
+  IntegerType positions;
+  if (adaptor.getPositions()) {
+    FailureOr<IntegerType> type =
+        positionType(adaptor.getPositions().getType());
+    if (failed(type))
+      return emitOptionalError(
+          loc,
+          "'kvcache.make_batch' op make_batch_c2: positions "
+          "are expected to be 1-D, of i32 or i64, got ",
+          adaptor.getPositions().getType());
+    positions = *type;
+  }
+  types.push_back(BatchType::get(context, table.getNumRequests(),
+                                 table.getMaxBlocks(), table.getElementType(),
+                                 table.getTokens(), positions));
+  return success();
+}
+
+/// R + 1 entries.
+static int64_t startsExtent(int64_t numRequests) {
+  return numRequests == kRunTime ? ShapedType::kDynamic : numRequests + 1;
+}
+
+LogicalResult MakeBatchOp::verify() {
+  BlockTableType table = getTable().getType();
+  int64_t requests = table.getNumRequests();
+  if (failed(verifyShape(*this, "make_batch_c1", "starts are",
+                         getStarts().getType(), {startsExtent(requests)},
+                         table.getElementType())) ||
+      failed(verifyShape(*this, "make_batch_c1", "lengths are",
+                         getLengths().getType(), {toShape(requests)},
+                         table.getElementType())))
+    return failure();
+  SmallVector<Value> sources = {getStarts(), getLengths()};
+  if (getPositions()) {
+    if (failed(verifyIndices(*this, "make_batch_c2", "positions are",
+                             getPositions().getType(), 1)))
+      return failure();
+    sources.push_back(getPositions());
+  }
+  for (Value source : sources)
+    if (!isContiguous(source.getType(), Contiguity::All))
+      return emitOpError() << "make_batch_c3: contiguous memrefs are expected, "
+                              "got "
+                           << source.getType();
+  return verifyMemory(*this, "make_batch_c4", sources, Contiguity::All);
+}
+
+LogicalResult WithRowsOp::inferReturnTypes(MLIRContext *context,
+                                           std::optional<Location> loc,
+                                           Adaptor adaptor,
+                                           SmallVectorImpl<Type> &types) {
+  auto batch = cast<BatchType>(adaptor.getBatch().getType());
+  FailureOr<IntegerType> positions =
+      positionType(adaptor.getPositions().getType());
+  if (failed(positions))
+    return emitOptionalError(loc,
+                             "'kvcache.with_rows' op with_rows_c2: positions "
+                             "are expected to be 1-D, of i32 or i64, got ",
+                             adaptor.getPositions().getType());
+  types.push_back(BatchType::get(context, batch.getNumRequests(),
+                                 batch.getMaxBlocks(), batch.getElementType(),
+                                 batch.getTokens(), *positions));
+  return success();
+}
+
+LogicalResult WithRowsOp::verify() {
+  BatchType batch = getBatch().getType();
+  if (failed(verifyShape(
+          *this, "with_rows_c1", "starts are", getStarts().getType(),
+          {startsExtent(batch.getNumRequests())}, batch.getElementType())) ||
+      failed(verifyIndices(*this, "with_rows_c2", "positions are",
+                           getPositions().getType(), 1)))
+    return failure();
+  for (Value source : {getStarts(), getPositions()})
+    if (!isContiguous(source.getType(), Contiguity::All))
+      return emitOpError() << "with_rows_c3: contiguous memrefs are expected, "
+                              "got "
+                           << source.getType();
+  return verifyMemory(*this, "with_rows_c4", {getStarts(), getPositions()},
+                      Contiguity::All);
+}
+
+//===----------------------------------------------------------------------===//
+// SlotMappingOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult SlotMappingOp::verify() {
+  if (failed(verifyIndices(*this, "slot_mapping_c1", "the destination is",
+                           getOut().getType(), 1)))
+    return failure();
+  return verifyMemory(*this, "slot_mapping_c2", getOut(), Contiguity::All);
+}
+
+//===----------------------------------------------------------------------===//
+// MapBlocksOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult MapBlocksOp::verify() {
+  auto source = cast<ShapedType>(getBlocks().getType());
+  unsigned rank = source.getRank() == 1 ? 1 : 2;
+  int64_t ratio = getRatio();
+  if (ratio < 1 || ratio > (1 << 20))
+    return emitOpError() << "map_blocks_c2: the ratio is expected from 1 to "
+                            "2^20, got "
+                         << ratio;
+  if (failed(
+          verifyIndices(*this, "map_blocks_c1", "the source is", source, rank)))
+    return failure();
+  SmallVector<int64_t> shape(source.getShape());
+  if (ShapedType::isStatic(shape.back()) && shape.back() > kMaxExtent / ratio)
+    return emitOpError() << "map_blocks_c1: at most 2^40 columns are expected, "
+                            "got "
+                         << shape.back() << " times " << ratio;
+  if (ShapedType::isStatic(shape.back()))
+    shape.back() *= ratio;
+  if (failed(verifyShape(*this, "map_blocks_c1", "the destination is",
+                         getOut().getType(), shape, source.getElementType(),
+                         rank)) ||
+      failed(verifyMemory(*this, "map_blocks_c3", {getBlocks(), getOut()},
+                          Contiguity::Inner)))
+    return failure();
+  return verifyOneForm(*this, "map_blocks_c4", {getBlocks(), getOut()});
+}
+
+//===----------------------------------------------------------------------===//
+// BlockSlotsOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult BlockSlotsOp::verify() {
+  int64_t tokens = getTokens();
+  if (tokens < 1 || tokens > kMaxExtent)
+    return emitOpError() << "block_slots_c2: 'tokens' is expected from 1 to "
+                            "2^40, got "
+                         << tokens;
+  if (failed(verifyIndices(*this, "block_slots_c1", "blocks are",
+                           getBlocks().getType(), 1)) ||
+      failed(verifyIndices(*this, "block_slots_c1", "slots are",
+                           getOut().getType(), 1)))
+    return failure();
+  int64_t count = cast<ShapedType>(getBlocks().getType()).getDimSize(0);
+  if (ShapedType::isStatic(count)) {
+    if (count > kMaxExtent / tokens)
+      return emitOpError() << "block_slots_c1: at most 2^40 slots are "
+                              "expected, got "
+                           << count << " times " << tokens;
+    count *= tokens;
+  }
+  if (failed(verifyShape(*this, "block_slots_c1", "slots are",
+                         getOut().getType(), {count}, Type())) ||
+      failed(verifyMemory(*this, "block_slots_c3", {getBlocks(), getOut()},
+                          Contiguity::All)))
+    return failure();
+  return verifyOneForm(*this, "block_slots_c4", {getBlocks(), getOut()});
+}
+
+//===----------------------------------------------------------------------===//
+// SelectRowsOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult SelectRowsOp::verify() {
+  BatchType batch = getBatch().getType();
+  auto indices = cast<ShapedType>(getIndices().getType());
+  if (failed(
+          verifyIndices(*this, "select_rows_c1", "indices are", indices, 1)) ||
+      failed(verifyShape(*this, "select_rows_c1", "'valid' is",
+                         getValid().getType(), {1}, indices.getElementType(),
+                         0)))
+    return failure();
+  if (getOuts().size() != getRows().size() + 2)
+    return emitOpError() << "select_rows_c2: " << getRows().size() + 2
+                         << " destinations are expected, of the rows, the "
+                            "starts and the positions, got "
+                         << getOuts().size();
+  if (failed(verifyShape(
+          *this, "select_rows_c2", "starts are", getStartsOut().getType(),
+          {startsExtent(batch.getNumRequests())}, batch.getElementType())) ||
+      failed(verifyIndices(*this, "select_rows_c2", "positions are",
+                           getPositionsOut().getType(), 1)) ||
+      failed(verifyShape(*this, "select_rows_c2", "positions are",
+                         getPositionsOut().getType(), indices.getShape(),
+                         Type())))
+    return failure();
+  for (auto [index, pair] :
+       llvm::enumerate(llvm::zip(getRows(), getRowOuts()))) {
+    auto from = cast<ShapedType>(std::get<0>(pair).getType());
+    if (from.getRank() < 1)
+      return emitOpError() << "select_rows_c3: rows #" << index
+                           << " are expected to have a dimension, got " << from;
+    SmallVector<int64_t> shape(from.getShape());
+    shape[0] = indices.getDimSize(0);
+    for (int64_t extent : llvm::drop_begin(shape))
+      if (ShapedType::isDynamic(extent))
+        return emitOpError()
+               << "select_rows_c3: rows #" << index
+               << " are expected to have constant inner extents, got " << from;
+    if (failed(verifyShape(
+            *this, "select_rows_c3", "destination #" + Twine(index) + " is",
+            std::get<1>(pair).getType(), shape, from.getElementType())))
+      return failure();
+  }
+  SmallVector<Value> buffers(getRows());
+  llvm::append_range(buffers, getRowOuts());
+  SmallVector<Value> lists = {getIndices(), getValid(), getStartsOut(),
+                              getPositionsOut()};
+  if (failed(
+          verifyMemory(*this, "select_rows_c4", buffers, Contiguity::Inner)) ||
+      failed(verifyMemory(*this, "select_rows_c4", lists, Contiguity::All)))
+    return failure();
+  llvm::append_range(buffers, lists);
+  return verifyOneForm(*this, "select_rows_c5", buffers);
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Rows in and out of caches, and blocks from here to there.
+//
+//===----------------------------------------------------------------------===//
+
+#include "BufferOps.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+//===----------------------------------------------------------------------===//
+// What operations on rows have in common
+//===----------------------------------------------------------------------===//
+
+/// An operand is known to be a cache where the verifier has passed.
+static CacheType cacheTypeOf(Value value, std::optional<ArrayAttr> axes) {
+  std::string why;
+  return CacheType::of(value.getType(), axes ? *axes : ArrayAttr(), why);
+}
+
+CacheType IndexCopyOp::getCacheType() {
+  return cacheTypeOf(getCache(), getAxes());
+}
+CacheType ScatterOp::getCacheType() {
+  return cacheTypeOf(getCache(), getAxes());
+}
+CacheType GatherOp::getCacheType() {
+  return cacheTypeOf(getCache(), getAxes());
+}
+CacheType RelayoutOp::getSourceType() {
+  return cacheTypeOf(getSource(), getSourceAxes());
+}
+CacheType RelayoutOp::getDestType() {
+  return cacheTypeOf(getDest(), getDestAxes());
+}
+
+/// The labels of what is asked of rows.
+struct RowLabels {
+  StringRef count, shape, contiguous, layer, form, memory;
+};
+
+static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
+                                OperandRange rows, Value cacheValue,
+                                CacheType cache, int64_t count) {
+  const Layout &layout = cache.getLayout();
+  int64_t sides = cache.getNumSides();
+  if (static_cast<int64_t>(rows.size()) != sides)
+    return op->emitOpError() << labels.count << ": " << sides
+                             << " operands of rows are expected, one per side "
+                                "of the cache, got "
+                             << rows.size();
+  if (layout.extent(AxisKind::Layer) != 1)
+    return op->emitOpError()
+           << labels.layer << ": the cache is expected to be one layer, got "
+           << cache;
+  for (auto [index, row] : llvm::enumerate(rows)) {
+    auto type = cast<ShapedType>(row.getType());
+    SmallVector<int64_t> shape = {count};
+    llvm::append_range(shape, cache.getRowShape());
+    auto expected = RankedTensorType::get(shape, cache.getElementType());
+    if (type.getShape() != expected.getShape() ||
+        type.getElementType() != expected.getElementType())
+      return op->emitOpError() << labels.shape << ": rows #" << index
+                               << " are expected to have the shape and element "
+                                  "type of "
+                               << expected << ", got " << type;
+  }
+  if (failed(verifyOneForm(op, labels.form, rows, cacheValue)))
+    return failure();
+  for (auto [index, row] : llvm::enumerate(rows)) {
+    auto memref = dyn_cast<MemRefType>(row.getType());
+    if (memref && memref.getMemorySpace())
+      return op->emitOpError() << labels.memory << ": rows #" << index
+                               << " are expected to be in the default memory "
+                                  "space, got "
+                               << memref;
+    if (!isContiguous(row.getType(), Contiguity::Inner))
+      return op->emitOpError()
+             << labels.contiguous << ": the inner dimensions of rows #" << index
+             << " are expected to be contiguous, got " << row.getType();
+  }
+  return success();
+}
+
+static LogicalResult verifyMayWrite(Operation *op, StringRef label,
+                                    CacheType cache) {
+  if (cache.getAccess() == Access::read)
+    return op->emitOpError() << label << ": a cache that may be written is "
+                             << "expected, got " << cache;
+  return success();
+}
+
+static LogicalResult verifyBlockSize(Operation *op, StringRef label,
+                                     CacheType cache, SlotsType slots) {
+  int64_t tokens = cache.getLayout().extent(AxisKind::Token);
+  if (slots.getRowsPerBlock() != tokens)
+    return op->emitOpError() << label << ": slots of " << tokens
+                             << " rows per block are expected, as in the "
+                                "cache, got "
+                             << slots.getRowsPerBlock();
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// IndexCopyOp, ScatterOp and GatherOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult IndexCopyOp::verify() {
+  FailureOr<CacheType> cache =
+      verifyCache(*this, "index_copy_c9", getCache().getType(), getAxes());
+  if (failed(cache) || failed(verifyMayWrite(*this, "index_copy_c8", *cache)) ||
+      failed(verifyBlockSize(*this, "index_copy_c3", *cache,
+                             getSlots().getType())))
+    return failure();
+  RowLabels labels = {"index_copy_c1", "index_copy_c2", "index_copy_c4",
+                      "index_copy_c5", "index_copy_c6", "index_copy_c7"};
+  return verifyRows(*this, labels, getRows(), getCache(), *cache,
+                    toShape(getSlots().getType().getCount()));
+}
+
+LogicalResult ScatterOp::verify() {
+  FailureOr<CacheType> cache =
+      verifyCache(*this, "scatter_c9", getCache().getType(), getAxes());
+  if (failed(cache) || failed(verifyMayWrite(*this, "scatter_c7", *cache)))
+    return failure();
+  if (getPad() == Padding::sink)
+    return emitOpError() << "scatter_c8: 'none', 'skip_negative' or "
+                            "'skip_out_of_range' is expected, got 'sink'";
+  auto blocks = cast<ShapedType>(getBlocks().getType());
+  if (failed(verifyIndices(*this, "scatter_c3", "blocks are", blocks, 1)) ||
+      failed(verifyIndices(*this, "scatter_c3", "offsets are",
+                           getOffsets().getType(), 1)))
+    return failure();
+  if (cast<ShapedType>(getOffsets().getType()).getShape() != blocks.getShape())
+    return emitOpError() << "scatter_c3: as many offsets as blocks are "
+                            "expected, got "
+                         << getOffsets().getType() << " and " << blocks;
+  RowLabels labels = {"scatter_c1", "scatter_c2", "scatter_c4",
+                      "scatter_c5", "scatter_c6", "scatter_c4"};
+  if (failed(verifyRows(*this, labels, getRows(), getCache(), *cache,
+                        blocks.getDimSize(0))) ||
+      failed(verifyMemory(*this, "scatter_c4", {getBlocks(), getOffsets()},
+                          Contiguity::All)))
+    return failure();
+  return verifyOneForm(*this, "scatter_c6",
+                       {getRows()[0], getBlocks(), getOffsets()}, getCache());
+}
+
+LogicalResult GatherOp::verify() {
+  FailureOr<CacheType> cache =
+      verifyCache(*this, "gather_c7", getCache().getType(), getAxes());
+  if (failed(cache) ||
+      failed(verifyBlockSize(*this, "gather_c3", *cache, getSlots().getType())))
+    return failure();
+  RowLabels labels = {"gather_c1", "gather_c2", "gather_c4",
+                      "gather_c5", "gather_c6", "gather_c4"};
+  return verifyRows(*this, labels, getOuts(), getCache(), *cache,
+                    toShape(getSlots().getType().getCount()));
+}
+
+//===----------------------------------------------------------------------===//
+// RelayoutOp
+//===----------------------------------------------------------------------===//
+
+/// That two caches have the same axes, and equal extents of those that `same`
+/// names.
+static LogicalResult verifySameAxes(Operation *op, StringRef label,
+                                    CacheType source, CacheType dest,
+                                    ArrayRef<AxisKind> same) {
+  const Layout &from = source.getLayout(), &to = dest.getLayout();
+  for (AxisKind kind : {AxisKind::Layer, AxisKind::Side, AxisKind::Block,
+                        AxisKind::Token, AxisKind::Head, AxisKind::Channel}) {
+    std::string axis = Axis{kind}.str();
+    if (from.has(kind) != to.has(kind))
+      return op->emitOpError()
+             << label << ": the same axes are expected, got " << axis
+             << " in one of " << source << " and " << dest << " only";
+    int64_t a = from.extent(kind), b = to.extent(kind);
+    if (llvm::is_contained(same, kind) && a != b && a != kRunTime &&
+        b != kRunTime)
+      return op->emitOpError() << label << ": the extent of " << axis
+                               << " is expected to be " << a << ", got " << b;
+  }
+  return success();
+}
+
+LogicalResult RelayoutOp::verify() {
+  FailureOr<CacheType> source =
+      verifyCache(*this, "relayout_c3", getSource().getType(), getSourceAxes());
+  FailureOr<CacheType> dest =
+      verifyCache(*this, "relayout_c3", getDest().getType(), getDestAxes());
+  if (failed(source) || failed(dest))
+    return failure();
+  if (isa<CacheType>(getSource().getType()) !=
+      isa<CacheType>(getDest().getType()))
+    return emitOpError() << "relayout_c4: two tensors or two references are "
+                            "expected, got "
+                         << getSource().getType() << " and "
+                         << getDest().getType();
+  if (failed(
+          verifySameAxes(*this, "relayout_c1", *source, *dest,
+                         {AxisKind::Layer, AxisKind::Side, AxisKind::Block,
+                          AxisKind::Token, AxisKind::Head, AxisKind::Channel})))
+    return failure();
+  return verifyMayWrite(*this, "relayout_c2", *dest);
+}
+
+//===----------------------------------------------------------------------===//
+// CopyBlocksOp
+//===----------------------------------------------------------------------===//
+
+static LogicalResult verifyPairs(Operation *op, StringRef shapeLabel,
+                                 StringRef memoryLabel, Value pairs,
+                                 ArrayRef<int64_t> columns) {
+  auto type = cast<ShapedType>(pairs.getType());
+  Type element = type.getElementType();
+  bool isIndex = element.isSignlessInteger(32) || element.isSignlessInteger(64);
+  if (type.getRank() != 2 || !isIndex ||
+      !llvm::is_contained(columns, type.getDimSize(1))) {
+    InFlightDiagnostic error = op->emitOpError();
+    error << shapeLabel << ": pairs are expected to be a matrix of ";
+    llvm::interleave(columns, error, " or ");
+    return error << " columns of i32 or i64, got " << type;
+  }
+  return verifyMemory(op, memoryLabel, pairs, Contiguity::All);
+}
+
+LogicalResult CopyBlocksOp::verify() {
+  if (failed(verifyPairs(*this, "copy_blocks_c1", "copy_blocks_c3", getPairs(),
+                         {2})))
+    return failure();
+  return verifyMayWrite(*this, "copy_blocks_c2", getCache().getType());
+}
+
+void CopyBlocksOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  addBufferEffects(*this, 0, 1, effects);
+  effects.emplace_back(MemoryEffects::Read::get(), &getCacheMutable());
+}
+
+//===----------------------------------------------------------------------===//
+// TransferOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult TransferOp::verify() {
+  CacheType source = getSource().getType(), dest = getDest().getType();
+  if (failed(verifySameAxes(*this, "transfer_c1", source, dest,
+                            {AxisKind::Layer, AxisKind::Side, AxisKind::Head,
+                             AxisKind::Channel})))
+    return failure();
+  int64_t a = source.getLayout().extent(AxisKind::Token);
+  int64_t b = dest.getLayout().extent(AxisKind::Token);
+  if (a % b && b % a)
+    return emitOpError() << "transfer_c2: one block size is expected to be a "
+                            "multiple of the other, got "
+                         << a << " and " << b;
+  if (source.getElementType() != dest.getElementType())
+    return emitOpError() << "transfer_c3: the element type is expected to be "
+                         << source.getElementType() << ", got "
+                         << dest.getElementType()
+                         << "; 'relayout' converts elements";
+  if (failed(verifyMayWrite(*this, "transfer_c4", dest)))
+    return failure();
+  return verifyPairs(*this, "transfer_c5", "transfer_c6", getPairs(), {2, 4});
+}
+
+void TransferOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  addBufferEffects(*this, 1, 1, effects);
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The elements of a cache under other extents.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Axes.h"
+
+#include "kvcache/Layout/Views.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+//===----------------------------------------------------------------------===//
+// ReshapeOp
+//===----------------------------------------------------------------------===//
+
+Value ReshapeOp::getViewSource() { return getCache(); }
+
+/// The axes of a cache in the sequence in which they are numbered.
+static std::vector<Axis> numbering(ReshapeOp op) {
+  const Layout &layout = op.getCache().getType().getLayout();
+  std::vector<Axis> axes(layout.rank());
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    axes[dimOfAxis(op.getAxes(), layout, i)] = layout.dim(i).axis;
+  return axes;
+}
+
+/// That a stride which a result claims is known to be so.
+static bool isKnown(const StridedDim &dim, int64_t claimed) {
+  return dim.extent == 1 || (dim.stride.kind == StrideFact::Kind::Constant &&
+                             dim.stride.value == claimed);
+}
+
+static std::string factStr(const StrideFact &fact) {
+  if (fact.kind == StrideFact::Kind::Constant)
+    return std::to_string(fact.value);
+  return fact.value > 1 ? "? mult " + std::to_string(fact.value) : "?";
+}
+
+static InFlightDiagnostic refuseCopy(ReshapeOp op, StringRef why) {
+  return op.emitOpError() << "reshape_c3: a reshape that is a view is "
+                             "expected, but "
+                          << why << "; 'kvcache.relayout' makes a copy";
+}
+
+static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
+  CacheType cache = op.getCache().getType();
+  if (result.getElementType() != cache.getElementType())
+    return op.emitOpError()
+           << "reshape_c1: the element type is expected to be "
+           << cache.getElementType() << ", got " << result.getElementType();
+  if (cache.getAccess() == Access::read)
+    return op.emitOpError() << "reshape_c6: a cache that may be written is "
+                               "expected, as anybody can write to a memref, "
+                               "got "
+                            << cache;
+  if (failed(
+          verifyAxisNames(op, op.getAxes(), cache.getLayout(), "reshape_c2")))
+    return failure();
+  std::vector<int64_t> shape;
+  for (int64_t extent : result.getShape())
+    shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
+  std::string why;
+  std::optional<std::vector<StridedDim>> dims =
+      reshape(cache.getLayout(), numbering(op), shape, why);
+  if (!dims)
+    return refuseCopy(op, why);
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(result.getStridesAndOffset(strides, offset)) ||
+      ShapedType::isStatic(offset))
+    return op.emitOpError() << "reshape_c4: strides and 'offset: ?' are "
+                               "expected in the result, got "
+                            << result;
+  for (auto [d, dim] : llvm::enumerate(*dims))
+    if (ShapedType::isStatic(strides[d]) && !isKnown(dim, strides[d]))
+      return op.emitOpError() << "reshape_c4: the stride of dimension " << d
+                              << " is expected to be " << factStr(dim.stride)
+                              << ", got " << strides[d];
+  return success();
+}
+
+/// Blocks and tokens are numbered together; other axes keep their extents.
+static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
+  CacheType cache = op.getCache().getType();
+  const Layout &from = cache.getLayout(), &to = result.getLayout();
+  if (op.getAxes())
+    return op.emitOpError() << "reshape_c2: brackets belong to a memref "
+                               "result, got "
+                            << namesStr(*op.getAxes());
+  if (result.getElementType() != cache.getElementType() ||
+      result.getSpace() != cache.getSpace() ||
+      result.getAccess() != cache.getAccess())
+    return op.emitOpError() << "reshape_c1: element type, space and access are "
+                               "expected to be those of "
+                            << cache << ", got " << result;
+  for (AxisKind kind :
+       {AxisKind::Layer, AxisKind::Side, AxisKind::Head, AxisKind::Channel})
+    if (from.extent(kind) != to.extent(kind))
+      return op.emitOpError()
+             << "reshape_c5: the extent of " << Axis{kind}.str()
+             << " is expected to be " << extentStr(from.extent(kind))
+             << ", got " << extentStr(to.extent(kind));
+  int64_t fromBlocks = from.extent(AxisKind::Block);
+  int64_t toBlocks = to.extent(AxisKind::Block);
+  if ((fromBlocks == kRunTime) != (toBlocks == kRunTime))
+    return op.emitOpError() << "reshape_c5: the number of blocks is expected "
+                               "to be '?' in both or in none, got "
+                            << extentStr(toBlocks);
+  if (to.align() > from.align())
+    return op.emitOpError() << "reshape_c4: the alignment is expected to be at "
+                               "most "
+                            << from.align() << ", got " << to.align();
+  return success();
+}
+
+static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
+  if (failed(verifyKeptAxes(op, result)))
+    return failure();
+  const Layout &from = op.getCache().getType().getLayout();
+  const Layout &to = result.getLayout();
+  std::vector<Axis> sequence;
+  std::vector<int64_t> shape;
+  for (unsigned i = 0; i < from.rank(); ++i)
+    sequence.push_back(from.dim(i).axis);
+  for (unsigned i = 0; i < to.rank(); ++i)
+    shape.push_back(to.dim(i).extent);
+  std::string why;
+  std::optional<std::vector<StridedDim>> dims =
+      reshape(from, sequence, shape, why);
+  if (!dims)
+    return refuseCopy(op, why);
+  for (unsigned i = 0; i < to.rank(); ++i) {
+    const StridedDim &dim = (*dims)[i];
+    std::optional<int64_t> claimed = to.stride(i);
+    bool known = dim.extent == 1;
+    if (claimed)
+      known |= isKnown(dim, *claimed);
+    else
+      known |= dim.stride.value % to.strideMultiple(i) == 0;
+    if (!known)
+      return op.emitOpError()
+             << "reshape_c4: the stride of " << to.dim(i).axis.str()
+             << " is expected to be " << factStr(dim.stride) << ", got "
+             << (claimed
+                     ? std::to_string(*claimed)
+                     : "a multiple of " + std::to_string(to.strideMultiple(i)));
+  }
+  return success();
+}
+
+LogicalResult ReshapeOp::verify() {
+  if (auto memref = dyn_cast<MemRefType>(getResult().getType()))
+    return verifyMemRefReshape(*this, memref);
+  if (auto cache = dyn_cast<CacheType>(getResult().getType()))
+    return verifyCacheReshape(*this, cache);
+  return emitOpError() << "reshape_c1: a ranked memref or a cache is expected, "
+                          "got "
+                       << getResult().getType();
+}
+
+//===----------------------------------------------------------------------===//
+// FlattenOp
+//===----------------------------------------------------------------------===//
+
+Value FlattenOp::getViewSource() { return getCache(); }
+
+LogicalResult FlattenOp::inferReturnTypes(MLIRContext *,
+                                          std::optional<Location> loc,
+                                          Adaptor adaptor,
+                                          SmallVectorImpl<Type> &types) {
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  const Layout &layout = cache.getLayout();
+  auto fail = [&](const Twine &why) {
+    return emitOptionalError(loc, "'kvcache.flatten' op ", why);
+  };
+  if (layout.has(AxisKind::Layer) || layout.has(AxisKind::Side))
+    return fail("flatten_c1: a cache without layers and sides is expected, got "
+                "axes " +
+                axesStr(layout) + "; 'layer' and 'side' give a part of it");
+  if (cache.getAccess() == Access::read)
+    return fail("flatten_c3: a cache that may be written is expected, as "
+                "anybody can write to a memref");
+  std::vector<Axis> sequence;
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    sequence.push_back(layout.dim(i).axis);
+  int64_t blocks = layout.extent(AxisKind::Block);
+  int64_t tokens = layout.extent(AxisKind::Token);
+  if (blocks != kRunTime && blocks > kMaxExtent / tokens)
+    return fail("flatten_c2: at most 2^40 slots are expected, got " +
+                Twine(blocks) + " times " + Twine(tokens));
+  std::vector<int64_t> shape = {blocks == kRunTime ? kRunTime
+                                                   : blocks * tokens};
+  for (int64_t extent : cache.getRowShape())
+    shape.push_back(extent);
+  std::string why;
+  std::optional<std::vector<StridedDim>> dims =
+      reshape(layout, sequence, shape, why);
+  if (!dims)
+    return fail("flatten_c2: stride(B) = N * stride(N) is expected, but " +
+                Twine(why) +
+                "; 'kvcache.relayout' makes a copy, and 'index_copy' writes "
+                "rows by slot number whatever the strides are");
+  SmallVector<int64_t> extents, strides;
+  for (auto [d, dim] : llvm::enumerate(*dims)) {
+    bool known = dim.stride.kind == StrideFact::Kind::Constant;
+    extents.push_back(shape[d] == kRunTime ? ShapedType::kDynamic : shape[d]);
+    strides.push_back(known ? dim.stride.value : ShapedType::kDynamic);
+  }
+  types.push_back(
+      MemRefType::get(extents, cache.getElementType(),
+                      StridedLayoutAttr::get(cache.getContext(),
+                                             ShapedType::kDynamic, strides)));
+  return success();
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Parts of a cache: a layer, a side, some blocks, some heads.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Axes.h"
+
+#include "kvcache/Layout/Views.h"
+
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+//===----------------------------------------------------------------------===//
+// LayerOp and SideOp
+//===----------------------------------------------------------------------===//
+
+/// The type of a cache with one axis fixed.
+static FailureOr<CacheType> sliceType(CacheType cache, AxisKind kind,
+                                      std::optional<int64_t> index,
+                                      std::string &why) {
+  if (!cache.getLayout().find(kind)) {
+    why = "an axis " + Axis{kind}.str() + " is expected, got axes " +
+          axesStr(cache.getLayout());
+    return failure();
+  }
+  std::optional<Slice> slice = sliceAxis(cache.getLayout(), Axis{kind}, index,
+                                         cache.getElementBytes(), why);
+  if (!slice)
+    return failure();
+  return CacheType::get(cache.getContext(), slice->layout,
+                        cache.getElementType(), cache.getSpace(),
+                        cache.getAccess());
+}
+
+Value LayerOp::getViewSource() { return getCache(); }
+
+LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
+                                        std::optional<Location> loc,
+                                        Adaptor adaptor,
+                                        SmallVectorImpl<Type> &types) {
+  // The index is not looked at even where it is a constant: the type must not
+  // change when an operand is folded.
+  std::string why;
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  FailureOr<CacheType> type =
+      sliceType(cache, AxisKind::Layer, std::nullopt, why);
+  if (failed(type))
+    return emitOptionalError(loc, "'kvcache.layer' op layer_c1: ", why);
+  types.push_back(*type);
+  return success();
+}
+
+LogicalResult LayerOp::verify() {
+  const Layout &layout = getCache().getType().getLayout();
+  int64_t layers = layout.extent(AxisKind::Layer);
+  std::optional<int64_t> index = getConstantIntValue(getIndex());
+  if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))
+    return emitOpError() << "layer_c2: an index from 0 to "
+                         << extentStr(layers == kRunTime ? layers : layers - 1)
+                         << " is expected, got " << *index;
+  if (!hasConstantIndex() && layout.extent(AxisKind::Block) != kRunTime)
+    return emitOpError() << "layer_c3: with an index that is checked at run "
+                            "time, the number of blocks is expected to be "
+                            "'?', got "
+                         << layout.extent(AxisKind::Block);
+  return success();
+}
+
+bool LayerOp::hasConstantIndex() {
+  const Layout &layout = getCache().getType().getLayout();
+  return getConstantIntValue(getIndex()) &&
+         layout.extent(AxisKind::Layer) != kRunTime;
+}
+
+Value SideOp::getViewSource() { return getCache(); }
+
+LogicalResult SideOp::inferReturnTypes(MLIRContext *,
+                                       std::optional<Location> loc,
+                                       Adaptor adaptor,
+                                       SmallVectorImpl<Type> &types) {
+  std::string why;
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  FailureOr<CacheType> type = sliceType(
+      cache, AxisKind::Side, static_cast<int64_t>(adaptor.getSide()), why);
+  if (failed(type))
+    return emitOptionalError(loc, "'kvcache.side' op side_c1: ", why);
+  types.push_back(*type);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// SubpoolOp and HeadsOp
+//===----------------------------------------------------------------------===//
+
+/// The type of a cache with fewer indices of one axis.
+static FailureOr<CacheType> narrowType(CacheType cache, AxisKind kind,
+                                       std::optional<int64_t> first,
+                                       int64_t count, std::string &why) {
+  std::optional<Slice> slice = narrowAxis(cache.getLayout(), Axis{kind}, first,
+                                          count, cache.getElementBytes(), why);
+  if (!slice)
+    return failure();
+  return CacheType::get(cache.getContext(), slice->layout,
+                        cache.getElementType(), cache.getSpace(),
+                        cache.getAccess());
+}
+
+Value SubpoolOp::getViewSource() { return getCache(); }
+
+LogicalResult SubpoolOp::inferReturnTypes(MLIRContext *,
+                                          std::optional<Location> loc,
+                                          Adaptor adaptor,
+                                          SmallVectorImpl<Type> &types) {
+  std::string why;
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  FailureOr<CacheType> type =
+      narrowType(cache, AxisKind::Block, std::nullopt, kRunTime, why);
+  if (failed(type))
+    return emitOptionalError(loc, "'kvcache.subpool' op ", why);
+  types.push_back(*type);
+  return success();
+}
+
+Value HeadsOp::getViewSource() { return getCache(); }
+
+LogicalResult HeadsOp::inferReturnTypes(MLIRContext *,
+                                        std::optional<Location> loc,
+                                        Adaptor adaptor,
+                                        SmallVectorImpl<Type> &types) {
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  const Layout &layout = cache.getLayout();
+  auto fail = [&](const Twine &why) {
+    return emitOptionalError(loc, "'kvcache.heads' op heads_c1: ", why);
+  };
+  if (!layout.find(AxisKind::Head))
+    return fail("an axis H is expected, got axes " + axesStr(layout));
+  auto first = static_cast<int64_t>(adaptor.getFirst());
+  auto count = static_cast<int64_t>(adaptor.getCount());
+  int64_t heads = layout.extent(AxisKind::Head);
+  if (first < 0 || count < 1 || first >= heads || count > heads - first)
+    return fail("some of the heads 0 to " + Twine(heads - 1) +
+                " are expected, got " + Twine(count) + " from " + Twine(first) +
+                " on");
+  std::string why;
+  FailureOr<CacheType> type =
+      narrowType(cache, AxisKind::Head, first, count, why);
+  if (failed(type))
+    return fail(why);
+  types.push_back(*type);
+  return success();
+}

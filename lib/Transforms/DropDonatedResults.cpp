@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "kvcache/Transforms/Passes.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/BitVector.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_DROPDONATEDRESULTS
+#include "kvcache/Transforms/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+
+namespace {
+
+/// The number of the argument that a value is.
+std::optional<unsigned> argumentOf(Value value, func::FuncOp function) {
+  while (auto cast = value.getDefiningOp<memref::CastOp>())
+    value = cast.getSource();
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument || argument.getOwner() != &function.getBody().front() ||
+      !isa<MemRefType>(argument.getType()))
+    return std::nullopt;
+  return argument.getArgNumber();
+}
+
+struct DropDonatedResults
+    : kvcache::impl::DropDonatedResultsBase<DropDonatedResults> {
+  void runOnOperation() override {
+    // A call may give its caller a result that is an argument there.
+    bool changed = true;
+    while (changed) {
+      changed = false;
+      for (auto function : getOperation().getOps<func::FuncOp>())
+        if (!function.isExternal())
+          changed |= drop(function);
+    }
+  }
+
+  bool drop(func::FuncOp function) {
+    SmallVector<func::ReturnOp> returns;
+    function.walk([&](func::ReturnOp op) { returns.push_back(op); });
+    if (returns.empty())
+      return false;
+    llvm::BitVector dropped(function.getNumResults());
+    SmallVector<unsigned> arguments(function.getNumResults());
+    for (unsigned i = 0; i < function.getNumResults(); ++i) {
+      std::optional<unsigned> argument =
+          argumentOf(returns[0].getOperand(i), function);
+      bool always = argument && llvm::all_of(returns, [&](func::ReturnOp op) {
+                      return argumentOf(op.getOperand(i), function) == argument;
+                    });
+      if (!always)
+        continue;
+      dropped.set(i);
+      arguments[i] = *argument;
+    }
+    if (dropped.none())
+      return false;
+    auto uses = function.getSymbolUses(getOperation());
+    SmallVector<func::CallOp> calls;
+    if (!uses)
+      return false;
+    for (SymbolTable::SymbolUse use : *uses) {
+      auto call = dyn_cast<func::CallOp>(use.getUser());
+      if (!call)
+        return false;
+      calls.push_back(call);
+    }
+    for (func::CallOp call : calls)
+      rewriteCall(call, dropped, arguments);
+    for (func::ReturnOp op : returns)
+      op->eraseOperands(dropped);
+    (void)function.eraseResults(dropped);
+    return true;
+  }
+
+  static void rewriteCall(func::CallOp call, const llvm::BitVector &dropped,
+                          ArrayRef<unsigned> arguments) {
+    OpBuilder builder(call);
+    SmallVector<Type> types;
+    for (unsigned i = 0; i < call.getNumResults(); ++i)
+      if (!dropped.test(i))
+        types.push_back(call.getResult(i).getType());
+    auto shorter = func::CallOp::create(builder, call.getLoc(),
+                                        call.getCallee(), types,
+                                        call.getOperands());
+    unsigned kept = 0;
+    for (unsigned i = 0; i < call.getNumResults(); ++i) {
+      Value value = dropped.test(i) ? call.getOperand(arguments[i])
+                                    : shorter.getResult(kept++);
+      if (value.getType() != call.getResult(i).getType())
+        value = memref::CastOp::create(builder, call.getLoc(),
+                                       call.getResult(i).getType(), value);
+      call.getResult(i).replaceAllUsesWith(value);
+    }
+    call.erase();
+  }
+};
+
+} // namespace
