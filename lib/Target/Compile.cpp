@@ -88,7 +88,7 @@ LogicalResult Compilation::bufferize() {
     return failure();
   signatures = std::move(*described);
   for (const FunctionSignature &signature : signatures)
-    for (StringRef own : {"_last_error", "_manifest"})
+    for (StringRef own : {"_last_error", "_manifest", "_set_parallel_for"})
       if (signature.name == info.name + own.str())
         return emitError("function '" + signature.name +
                          "' has the name of a function of library '" +

@@ -75,7 +75,8 @@ def check(name, target, program, functions, *flags):
             continue
         (needed if index == "UND" else shown).add(symbol)
     assert needed <= NEEDED, f"{name}: {needed - NEEDED}"
-    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest"}
+    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest",
+                f"kv1_{name}_set_parallel_for"}
     for function in functions:
         expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
                      f"__tvm_ffi_{function}"}
