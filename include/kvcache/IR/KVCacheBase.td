@@ -57,6 +57,10 @@ def KVCache_Dialect : Dialect {
     /// Argument attribute: the alignment in bytes that the base of a tensor or
     /// memref argument, and each of its rows, is promised to have.
     static constexpr ::llvm::StringLiteral kAlignAttr = "kvcache.align";
+    /// Attribute of a function without a body that calls the named one once for
+    /// each iteration of a parallel loop.
+    static constexpr ::llvm::StringLiteral kParallelBodyAttr =
+        "kvcache.parallel_body";
   }];
 }
 
