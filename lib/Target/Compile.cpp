@@ -296,6 +296,9 @@ LogicalResult Compilation::linkLibrary(StringRef path) {
   SmallVector<StringRef> command = {
       *linker, "-shared",    "-Bsymbolic", "--gc-sections", "-z", "relro", "-z",
       "now",   "--build-id", program.path, runtime.path,    "-o", output};
+  // The threads of its run time would be left without code.
+  if (llvmIR->getFunction("kvrt_parallel_for"))
+    command.append({"-z", "nodelete"});
   std::string message;
   if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0,
                                 &message))
