@@ -7,6 +7,8 @@
 import ctypes
 import os
 import shutil
+import subprocess
+import tempfile
 
 import lit.formats
 
@@ -48,6 +50,24 @@ def has_gpu():
     )
 
 
+def find_thread_sanitizer():
+    """A C compiler whose programs run with ThreadSanitizer: its run time is a
+    package of its own, and some kernels place memory where it cannot work."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = os.path.join(folder, "empty")
+        for compiler in (config.c_compiler, "gcc"):
+            try:
+                subprocess.run(
+                    [compiler, "-fsanitize=thread", "-xc", "-", "-o", program],
+                    input=b"int main(void) { return 0; }",
+                    capture_output=True, check=True)
+                subprocess.run([program], capture_output=True, check=True)
+            except (OSError, subprocess.CalledProcessError):
+                continue
+            return compiler
+    return None
+
+
 # Ours first: `mlir-opt` and the like on the caller's PATH may be another LLVM.
 path = [os.path.join(build, "bin"), config.llvm_tools_dir]
 
@@ -57,6 +77,9 @@ if ptxas:
     path.append(os.path.dirname(ptxas))
 if has_gpu():
     config.available_features.add("gpu")
+thread_sanitizer = find_thread_sanitizer()
+if thread_sanitizer:
+    config.available_features.add("tsan")
 
 path.append(os.environ["PATH"])
 config.environment["PATH"] = os.pathsep.join(path)
@@ -80,5 +103,6 @@ config.substitutions += [
     ("%python", os.path.join(build, "venv", "bin", "python")),
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
+    ("%tsan_cc", thread_sanitizer or "tsan-is-missing"),
     ("%kvcache_src", source),
 ]

@@ -114,8 +114,18 @@ Operation *KVCacheDialect::materializeConstant(OpBuilder &builder,
 
 LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
                                                        NamedAttribute attr) {
-  return op->emitError() << "attribute '" << attr.getName().strref()
-                         << "' is not known for an operation";
+  if (attr.getName() != kParallelBodyAttr)
+    return op->emitError() << "attribute '" << attr.getName().strref()
+                           << "' is not known for an operation";
+  auto function = dyn_cast<FunctionOpInterface>(op);
+  if (!function || !function.isExternal() ||
+      !isa<FlatSymbolRefAttr>(attr.getValue()))
+    return op->emitError()
+           << "'" << kParallelBodyAttr
+           << "' is expected to be the name of a function, on a function "
+              "without a body, got "
+           << attr.getValue() << " on '" << op->getName() << "'";
+  return success();
 }
 
 LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,

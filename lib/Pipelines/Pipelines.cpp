@@ -52,6 +52,8 @@ static void addHostLowering(OpPassManager &pm) {
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
   pm.addPass(createLoopInvariantCodeMotionPass());
+  // After the pass before, which moves work from each iteration to the caller.
+  pm.addPass(createOutlineParallel());
   pm.addPass(createSCFToControlFlowPass());
   // Buffers come from the caller's workspace: the run time defines the generic
   // functions.
@@ -60,6 +62,7 @@ static void addHostLowering(OpPassManager &pm) {
   pm.addPass(createFinalizeMemRefToLLVMConversionPass(memref));
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createConvertParallelToRuntime());
   pm.addPass(createCSEPass());
 }
 

@@ -11,7 +11,7 @@
 /* Frames live on the stack; kv-compile refuses functions with more. */
 enum { MAX_FRAME_WORDS = 2048, MAX_SYMBOLS = 256, WORKSPACE_ALIGN = 256 };
 
-static _Thread_local char message[512];
+static _Thread_local char message[KVRT_MESSAGE_BYTES];
 static _Thread_local kvrt_context context;
 
 kvrt_context *kvrt_current(void) { return &context; }
@@ -22,17 +22,33 @@ int32_t kvrt_fail(int32_t code, const char *format, ...) {
   if (context.status)
     return code;
   context.status = code;
+  char *text = message;
+  if (context.loop) {
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong(&context.loop->status, &none, code))
+      return code;
+    text = context.loop->message;
+  }
   size_t used = 0;
   if (context.function)
-    used = (size_t)snprintf(message, sizeof message,
+    used = (size_t)snprintf(text, KVRT_MESSAGE_BYTES,
                             "%s: ", context.function->name);
-  if (used >= sizeof message)
+  if (used >= KVRT_MESSAGE_BYTES)
     used = 0;
   va_list values;
   va_start(values, format);
-  vsnprintf(message + used, sizeof message - used, format, values);
+  vsnprintf(text + used, KVRT_MESSAGE_BYTES - used, format, values);
   va_end(values);
   return code;
+}
+
+void kvrt_end_loop(const kvrt_loop *loop) {
+  context.loop = NULL;
+  context.status = atomic_load_explicit(&loop->status, memory_order_relaxed);
+  if (context.status)
+    memcpy(message, loop->message, sizeof message);
+  else
+    message[0] = 0; /* the host's threads may have run another call meanwhile */
 }
 
 /* ---- CPU ----------------------------------------------------------------- */

@@ -68,6 +68,8 @@ int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args);
 int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *args,
                           int32_t num_args, void *result);
 const char *kvrt_last_error(void);
+/* Parallel loops run on threads of the host; null: on those of the artefact. */
+void kvrt_set_parallel_for(kv_parallel_for *run, void *user);
 
 /* ---- Called by compiled host code --------------------------------------- */
 
@@ -77,6 +79,12 @@ void _mlir_memref_to_llvm_free(void *pointer);
 void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
 void kvrt_report_layer(int64_t index, int64_t layers);
+
+/* Runs body(argument, 0) to body(argument, count - 1), on several threads if it
+ * can, and returns when all are done. */
+void kvrt_parallel_for(int64_t count,
+                       void (*body)(void *argument, int64_t index),
+                       void *argument);
 
 typedef struct {
   const void *bytes;
@@ -95,8 +103,13 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
 
 /* ---- Between the files of the run time ---------------------------------- */
 
+struct kvrt_loop;
+
+/* The call in flight. A thread that works for the call of another has a copy
+ * for that time. */
 typedef struct {
   const kvrt_function *function;
+  struct kvrt_loop *loop; /* that the call is in */
   char *workspace;
   int64_t workspace_bytes;
   int64_t workspace_used;
@@ -105,7 +118,24 @@ typedef struct {
   int32_t status; /* the first error of the call */
 } kvrt_context;
 
+enum { KVRT_MESSAGE_BYTES = 512 };
+
+/* A parallel loop at work; lives on the stack of the call. */
+typedef struct kvrt_loop {
+  void (*body)(void *argument, int64_t index);
+  void *argument;
+  uint64_t count, piece;
+  kvrt_context start; /* what the threads that take part begin with */
+  /* Of the first index that failed, on whichever thread. */
+  _Atomic(int32_t) status;
+  char message[KVRT_MESSAGE_BYTES];
+  _Alignas(64) _Atomic(uint64_t) next;
+} kvrt_loop;
+
 kvrt_context *kvrt_current(void);
+/* What failed in a loop fails the call that is current; it is in no loop then.
+ */
+void kvrt_end_loop(const kvrt_loop *loop);
 /* Keeps the first message of a call. */
 int32_t kvrt_fail(int32_t code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -88,7 +88,7 @@ LogicalResult Compilation::bufferize() {
     return failure();
   signatures = std::move(*described);
   for (const FunctionSignature &signature : signatures)
-    for (StringRef own : {"_last_error", "_manifest"})
+    for (StringRef own : {"_last_error", "_manifest", "_set_parallel_for"})
       if (signature.name == info.name + own.str())
         return emitError("function '" + signature.name +
                          "' has the name of a function of library '" +
@@ -296,6 +296,9 @@ LogicalResult Compilation::linkLibrary(StringRef path) {
   SmallVector<StringRef> command = {
       *linker, "-shared",    "-Bsymbolic", "--gc-sections", "-z", "relro", "-z",
       "now",   "--build-id", program.path, runtime.path,    "-o", output};
+  // The threads of its run time would be left without code.
+  if (llvmIR->getFunction("kvrt_parallel_for"))
+    command.append({"-z", "nodelete"});
   std::string message;
   if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0,
                                 &message))

@@ -95,7 +95,12 @@ std::string kvcache::writeHeader(const LibraryInfo &library,
      << "/* The message of the last error in this thread. */\n"
      << formatv("const char *kv1_{0}_last_error(void);\n", library.name)
      << "/* What the library takes, as JSON. */\n"
-     << formatv("const char *kv1_{0}_manifest(void);\n", library.name);
+     << formatv("const char *kv1_{0}_manifest(void);\n", library.name)
+     << "/* Parallel loops run on threads of the host; null: on those of the\n"
+        " * library. Not while a call runs. */\n"
+     << formatv("void kv1_{0}_set_parallel_for(kv_parallel_for *run, "
+                "void *user);\n",
+                library.name);
   for (const FunctionSignature &signature : signatures) {
     os << "\n/*\n";
     for (const ArgumentSignature &arg : signature.arguments) {

@@ -59,6 +59,15 @@ public:
         "kvrt_last_error", FunctionType::get(pointer, false));
     builder.CreateRet(builder.CreateCall(get));
   }
+  void addSetParallelFor(const Twine &name) {
+    auto *type =
+        FunctionType::get(builder.getVoidTy(), {pointer, pointer}, false);
+    Function *function = beginFunction(name, type);
+    FunctionCallee set =
+        module.getOrInsertFunction("kvrt_set_parallel_for", type);
+    builder.CreateCall(set, {function->getArg(0), function->getArg(1)});
+    builder.CreateRetVoid();
+  }
   Constant *string(StringRef text) {
     return constant(ConstantDataArray::getString(context, text));
   }
@@ -242,6 +251,7 @@ void kvcache::addEntryPoints(Module &module, const LibraryInfo &library,
   for (const FunctionSignature &signature : signatures)
     writer.addFunction(signature, library.cpuLevel);
   writer.addLastError("kv1_" + library.name + "_last_error");
+  writer.addSetParallelFor("kv1_" + library.name + "_set_parallel_for");
   writer.addStringGetter("kv1_" + library.name + "_manifest",
                          writer.string(writeManifest(library, signatures)));
 }

@@ -372,8 +372,11 @@ kvcache::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
       return failure();
     signatures.push_back(std::move(*signature));
   }
-  if (signatures.empty())
-    return module.emitError()
+  if (signatures.empty()) {
+    // A module that is not written out has no place of its own.
+    Block &body = *module.getBody();
+    return emitError(body.empty() ? module.getLoc() : body.front().getLoc())
            << "the module is expected to have a public function";
+  }
   return signatures;
 }

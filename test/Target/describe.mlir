@@ -18,6 +18,7 @@
 // H:      #define KV_ABI_VERSION 1
 // H:      const char *kv1_paged_last_error(void);
 // H:      const char *kv1_paged_manifest(void);
+// H:      void kv1_paged_set_parallel_for(kv_parallel_for *run, void *user);
 
 // FILE-H: int32_t kv1_insert(
 // FILE-M: "abi_version": 1,

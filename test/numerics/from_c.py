@@ -92,6 +92,8 @@ int main(void) {
   if (KV_ABI_VERSION != 1 || kv1_no_arguments(NULL, 0, NULL) != KV_OK ||
       kv1_no_arguments_workspace_size() != 0)
     return 8;
+  kv_parallel_for *none = NULL;
+  kv1_from_c_set_parallel_for(none, NULL);
   puts("called");
   return 0;
 }

@@ -51,10 +51,26 @@ func.func @late(%pool: {CACHE}, {ARGUMENTS}, %i: index) {{
 }}
 """
 
+PARALLEL_PROGRAM = """
+func.func @fill(%x: memref<?xf32>, %value: f32) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %n = memref.dim %x, %c0 : memref<?xf32>
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %value, %x[%i] : memref<?xf32>
+  }
+  return
+}
+"""
+
 # Everything comes from the C library. Longer is worse: think twice.
 NEEDED = {"__tls_get_addr", "dlopen", "dlsym", "memcpy", "memset",
           "pthread_mutex_lock", "pthread_mutex_unlock", "snprintf",
           "vsnprintf"}
+# The pool of threads comes with parallel loops only.
+NEEDED_BY_LOOPS = {"__register_atfork", "getenv", "pthread_create",
+                   "pthread_detach", "pthread_sigmask", "sched_getaffinity",
+                   "syscall"}
 
 
 def run(*command):
@@ -62,7 +78,7 @@ def run(*command):
                           check=True).stdout
 
 
-def check(name, target, program, functions, *flags):
+def check(name, target, program, functions, *flags, allowed=NEEDED):
     library = compile_library(program, name, target, *flags)
     path = str(library.path)
     needed, shown = set(), set()
@@ -74,8 +90,9 @@ def check(name, target, program, functions, *flags):
         if binding == "LOCAL":
             continue
         (needed if index == "UND" else shown).add(symbol)
-    assert needed <= NEEDED, f"{name}: {needed - NEEDED}"
-    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest"}
+    assert needed <= allowed, f"{name}: {needed - allowed}"
+    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest",
+                f"kv1_{name}_set_parallel_for"}
     for function in functions:
         expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
                      f"__tvm_ffi_{function}"}
@@ -90,6 +107,7 @@ def check(name, target, program, functions, *flags):
     for tag in ("(INIT)", "(INIT_ARRAY)", "(PREINIT_ARRAY)", "(TEXTREL)",
                 "(NEEDED)"):
         assert tag not in dynamic, tag
+    assert ("NODELETE" in dynamic) == ("pthread_create" in needed), dynamic
 
     # Entry functions run before the CPU is checked: any x86-64 runs them.
     entries = [s for s in shown if not s.endswith("workspace_size")]
@@ -118,4 +136,7 @@ needed |= check("wide", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late"],
 needed |= check("gpu", "sm_90a", PROGRAM, ["insert", "from_bytes"],
                 "--gpu-image=ptx")
 assert needed == NEEDED, f"the list is too long: {NEEDED - needed}"
+loops = check("loops", "cpu", PARALLEL_PROGRAM, ["fill"],
+              allowed=NEEDED | NEEDED_BY_LOOPS)
+assert loops >= NEEDED_BY_LOOPS, f"too long: {NEEDED_BY_LOOPS - loops}"
 print("symbols are as listed")

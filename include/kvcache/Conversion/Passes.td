@@ -66,4 +66,119 @@ def ConvertLaunchToRuntime
   let dependentDialects = ["mlir::LLVM::LLVMDialect"];
 }
 
+def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
+  let summary = "Make functions of the bodies of parallel loops";
+  let description = [{
+    Contract in: bufferized host code; `affine.parallel` is lowered.
+    Contract out: no `scf.parallel` is left in a function. The body of an
+    outermost loop is a private function `@NAME_parallel_K` of the number of an
+    iteration and of the values that the body uses. The loop is a call of
+    `@NAME_parallel_K.all`, with the number of iterations in the first place:
+    a function without a body whose attribute `kvcache.parallel_body` names the
+    function that it is to call with each number. `kvcache-parallel-to-runtime`
+    defines it.
+
+    - Loops of several dimensions get one number, the last dimension fastest.
+      It costs one division for each dimension but the first; none for those
+      that have one iteration.
+    - Constants are made again in the body. `memref.alloca` stays in the body,
+      one of constant size outside of its loops.
+    - A parallel loop in the body of another one becomes sequential. So does a
+      loop with reductions, whose order is then the same in every run, and a
+      loop that launches kernels; what is in it is looked at again.
+    - The body is called by its address for each number: a loop over elements
+      is better left sequential, where it becomes vectors.
+    - `memref.alloc` in a parallel loop is an error: the workspace belongs to
+      the thread of the call.
+
+    Before:
+
+    ```mlir
+    func.func @f(%x: memref<?x8xf32>, %n: index) {
+      %c0 = arith.constant 0 : index
+      %c1 = arith.constant 1 : index
+      %c8 = arith.constant 8 : index
+      %zero = arith.constant 0.0 : f32
+      scf.parallel (%i, %j) = (%c0, %c0) to (%n, %c8) step (%c1, %c1) {
+        memref.store %zero, %x[%i, %j] : memref<?x8xf32>
+      }
+      return
+    }
+    ```
+
+    After:
+
+    ```mlir
+    func.func @f(%x: memref<?x8xf32>, %n: index) {
+      %c0 = arith.constant 0 : index
+      %c8 = arith.constant 8 : index
+      %0 = arith.maxsi %n, %c0 : index
+      %1 = arith.muli %0, %c8 : index
+      call @f_parallel_0.all(%1, %x) : (index, memref<?x8xf32>) -> ()
+      return
+    }
+    func.func private @f_parallel_0(%number: index, %x: memref<?x8xf32>) {
+      %c8 = arith.constant 8 : index
+      %zero = arith.constant 0.0 : f32
+      %i = arith.divui %number, %c8 : index
+      %0 = arith.muli %i, %c8 : index
+      %j = arith.subi %number, %0 : index
+      memref.store %zero, %x[%i, %j] : memref<?x8xf32>
+      return
+    }
+    func.func private @f_parallel_0.all(index, memref<?x8xf32>)
+      attributes {kvcache.parallel_body = @f_parallel_0}
+    ```
+  }];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::func::FuncDialect", "mlir::scf::SCFDialect",
+                           "kvcache::KVCacheDialect"];
+}
+
+def ConvertParallelToRuntime
+    : Pass<"kvcache-parallel-to-runtime", "mlir::ModuleOp"> {
+  let summary = "Turn outlined parallel loops into calls of the run time";
+  let description = [{
+    Contract in: host code in the LLVM dialect, with the functions that
+    `kvcache-outline-parallel` made.
+    Contract out: no attribute `kvcache.parallel_body` is left. Each function
+    that had it puts its arguments in a struct on the stack, and calls
+    `kvrt_parallel_for` with it and with a function that takes them out again.
+
+    An attribute that names no function of the same type is an error.
+
+    Before:
+
+    ```mlir
+    llvm.func @f_parallel_0(%number: i64, %x: !llvm.ptr) { ... }
+    llvm.func @f_parallel_0.all(i64, !llvm.ptr)
+      attributes {kvcache.parallel_body = @f_parallel_0}
+    ```
+
+    After, in addition to the body:
+
+    ```mlir
+    llvm.func internal @f_parallel_0.thunk(%context: !llvm.ptr, %number: i64) {
+      %0 = llvm.getelementptr %context[0, 0]
+        : (!llvm.ptr) -> !llvm.ptr, !llvm.struct<(ptr)>
+      %x = llvm.load %0 : !llvm.ptr -> !llvm.ptr
+      llvm.call @f_parallel_0(%number, %x) : (i64, !llvm.ptr) -> ()
+      llvm.return
+    }
+    llvm.func internal @f_parallel_0.all(%count: i64, %x: !llvm.ptr) {
+      %one = llvm.mlir.constant(1 : i64) : i64
+      %context = llvm.alloca %one x !llvm.struct<(ptr)> : (i64) -> !llvm.ptr
+      %0 = llvm.getelementptr %context[0, 0]
+        : (!llvm.ptr) -> !llvm.ptr, !llvm.struct<(ptr)>
+      llvm.store %x, %0 : !llvm.ptr, !llvm.ptr
+      %thunk = llvm.mlir.addressof @f_parallel_0.thunk : !llvm.ptr
+      llvm.call @kvrt_parallel_for(%count, %thunk, %context)
+        : (i64, !llvm.ptr, !llvm.ptr) -> ()
+      llvm.return
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect"];
+}
+
 #endif // KVCACHE_CONVERSION_PASSES_TD

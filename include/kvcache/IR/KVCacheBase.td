@@ -63,6 +63,10 @@ def KVCache_Dialect : Dialect {
     /// Argument attribute (unit): the memory of the argument is that of no other
     /// argument. Without it arguments may alias.
     static constexpr ::llvm::StringLiteral kNoAliasAttr = "kvcache.noalias";
+    /// Attribute of a function without a body that calls the named one once for
+    /// each iteration of a parallel loop.
+    static constexpr ::llvm::StringLiteral kParallelBodyAttr =
+        "kvcache.parallel_body";
   }];
 }
 

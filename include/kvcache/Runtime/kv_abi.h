@@ -61,6 +61,12 @@ enum {
 };
 #endif
 
+/* Calls body(context, 0) to body(context, count - 1), in any order and on any
+ * threads, and returns when all have returned. */
+typedef void kv_parallel_for(void *user, int64_t count,
+                             void (*body)(void *context, int64_t index),
+                             void *context);
+
 /* What a call returns. New codes are added at the end. */
 enum {
   KV_OK = 0,

@@ -24,7 +24,8 @@ struct LibraryInfo {
 ///
 ///   kv1_NAME, kv1_NAME_workspace_size      the C ABI (kv_abi.h)
 ///   __tvm_ffi_NAME                         the convention of TVM-FFI
-///   kv1_LIBRARY_last_error, kv1_LIBRARY_manifest
+///   kv1_LIBRARY_last_error, kv1_LIBRARY_manifest,
+///   kv1_LIBRARY_set_parallel_for
 ///
 /// and hides everything else.
 void addEntryPoints(llvm::Module &module, const LibraryInfo &library,
