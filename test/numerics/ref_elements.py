@@ -59,9 +59,10 @@ def round_to(numbers, element_type):
 def encode(numbers, element_type):
     """Raw storage of the nearest numbers of a type."""
     exact = round_to(numbers, element_type)
-    if element_type != "bf16":
-        return exact.astype(STORAGE[element_type])
-    wide = exact.astype(np.float32).view(np.uint32)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        if element_type != "bf16":
+            return exact.astype(STORAGE[element_type])
+        wide = exact.astype(np.float32).view(np.uint32)
     return (wide >> np.uint32(16)).astype(np.uint16)
 
 
