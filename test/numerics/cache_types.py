@@ -108,6 +108,29 @@ class CacheType:
                 result.facts[current] = "mult", divisor
         return result
 
+    def holds(self, cache):
+        """`has_facts`: whether a cache is what the type says."""
+        if cache.axes != tuple(self.axes):
+            return False
+        extents = dict(zip(cache.axes, cache.array.shape))
+        given = dict(zip(cache.axes, cache.strides))
+        step = 1
+        for axis in reversed(self.order):
+            extent, fact = extents[axis], self.facts.get(axis)
+            if self.axes[axis] not in (None, extent):
+                return False
+            if extent != 1:
+                stride = given[axis]
+                if isinstance(fact, tuple):
+                    if stride % fact[1]:
+                        return False
+                elif stride != (step if fact is None else fact):
+                    return False
+                step = stride
+            step *= extent
+        address = cache.array.__array_interface__["data"][0]
+        return address % self.align == 0
+
     def layer(self):
         return self._view("L", 0, self.strides()["L"][1])
 

@@ -23,8 +23,8 @@ BATCHES = ["decode", "prefill", "chunked", "mixed"]
 def poison(rng, shape, element_type):
     """NaN, infinity, and numbers that are infinite in products."""
     largest = 6e4 if element_type == "f16" else 3e38
-    return encode(rng.choice([np.nan, np.inf, -np.inf, largest, -largest], shape),
-                  element_type)
+    numbers = [np.nan, np.inf, -np.inf, largest, -largest]
+    return encode(rng.choice(numbers, shape), element_type)
 
 
 def random_elements(rng, shape, element_type):
@@ -73,6 +73,15 @@ class Buffer:
         strides = [s // self.array.itemsize for s in self.array.strides]
         return Array(self.storage, self.element_type, list(self.array.shape),
                      strides, 0)
+
+    @property
+    def align(self):
+        """The alignment of each row in bytes, where it is less than the one
+        that a row has without gaps."""
+        row = int(np.prod(self.array.shape[1:], dtype=np.int64))
+        promised, true = (min(16, low_bit(n * self.array.itemsize))
+                          for n in (row, row + self.gap))
+        return true if true < promised else None
 
     def type(self):
         """A memref. Integers have run-time extents, other numbers only the
@@ -256,7 +265,8 @@ def random_cache(rng, element_type="f32", *, blocks=6, tokens=16, heads=2,
     run_time = ["B"]
     if layers and rng.random() < 0.5:
         run_time.append("L")
-    case = make_cache(rng, extents, element_type, order, style, offset, run_time)
+    case = make_cache(rng, extents, element_type, order, style, offset,
+                      run_time)
     if layers:
         case = case.then("layer", int(rng.integers(0, layers)),
                          bool(rng.random() < 0.5))

@@ -31,10 +31,12 @@ class Program:
         return [tensor(*a) if isinstance(a, Array) else a
                 for a in self._arguments]
 
-    def _argument(self, name, type_text, value):
+    def _argument(self, name, type_text, value, align=None):
         # SSA names do not survive every front end; the attribute does.
-        self._signature.append(
-            f'%{name}: {type_text} {{kvcache.name = "{name}"}}')
+        attributes = f'kvcache.name = "{name}"'
+        if align:
+            attributes += f", kvcache.align = {align}"
+        self._signature.append(f"%{name}: {type_text} {{{attributes}}}")
         self._arguments.append(value)
         return f"%{name}"
 
@@ -72,8 +74,8 @@ class Program:
         return value, str(type_)
 
     def buffer(self, name, buffer):
-        return (self._argument(name, buffer.type(), buffer.argument()),
-                buffer.type())
+        return (self._argument(name, buffer.type(), buffer.argument(),
+                               buffer.align), buffer.type())
 
     def buffers(self, names, buffers):
         pairs = [self.buffer(n, b) for n, b in zip(names, buffers)]

@@ -45,12 +45,13 @@ def one_of_each(rng, case):
     view, index = case.view, str(rng.choice(["i32", "i64"]))
     tokens, sides = view.extent("N"), view.extent("S")
     element_type = view.element_type
-    rows = [cases.random_rows(rng, 5, view.row_shape, element_type,
-                              gap=int(rng.choice([0, 8]))) for _ in range(sides)]
+    gap = int(rng.choice([0, 8]))
+    rows = [cases.random_rows(rng, 5, view.row_shape, element_type, gap)
+            for _ in range(sides)]
     slots = cases.random_slots(rng, 5, view.extent("B") * tokens, index=index)
     numbers = cases.integers(np.arange(5), index)
-    pairs = cases.random_pairs(rng, 3, view.extent("B"), view.extent("B"), index,
-                               tokens=tokens)
+    pairs = cases.random_pairs(rng, 3, view.extent("B"), view.extent("B"),
+                               index, tokens=tokens)
     yield ops.index_copy("", case, rows, slots)
     yield ops.scatter("", case, rows, numbers, numbers, "skip_out_of_range")
     yield ops.gather("", case, slots, rows, zero=True)

@@ -170,16 +170,18 @@ def merge_states(a, lse_a, b, lse_b):
     out = sums / safe[..., None]
     with np.errstate(divide="ignore"):
         lse = np.where(empty, -np.inf, base + np.log(safe))
-    reach = sum(np.where(np.isneginf(x), 0.0, np.abs(x)) for x in (lse_a, lse_b))
+    reach = sum(np.where(np.isneginf(x), 0.0, np.abs(x))
+                for x in (lse_a, lse_b))
     error = U * (32 + 8 * reach)
     return Attention(
-        out, lse, error[..., None] * (magnitude / safe[..., None] + np.abs(out)),
+        out, lse,
+        error[..., None] * (magnitude / safe[..., None] + np.abs(out)),
         error + 4 * U * np.where(empty, 0.0, np.abs(lse)),
         empty.all(axis=1) if empty.size else np.zeros(len(empty), bool))
 
 
 def check_attention(want, out, lse, element_type, what=""):
-    """Compare numbers [T, H, D] and an lse [T, H], or None, with a reference."""
+    """Compare numbers [T, H, D] and an lse [T, H], or None, with a result."""
     out = np.asarray(out, np.float64)
     assert out.shape == want.out.shape, f"{what}: {out.shape}"
     assert not out[want.empty].any(), f"{what}: a row without a key is not 0"

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """A paged cache over a flat NumPy array, and its views.
 
-A `Cache` has its axes in the sequence in which the type lists them (L S B N H D,
-where H and D may be split as `D.o`, `D.i`), and `array`, a strided view that has
-one dimension for each. A *logical* array has one dimension per letter, so that
-split axes do not show.
+A `Cache` has its axes in the sequence in which the type lists them (L S B N H
+D, where H and D may be split as `D.o`, `D.i`), and `array`, a strided view that
+has one dimension for each. A *logical* array has one dimension per letter, so
+that split axes do not show.
 """
 
 from collections import namedtuple
@@ -103,7 +103,9 @@ class Cache:
         """See an array as a cache; `axes` are its dimensions, in any sequence:
         a list, or a string of letters."""
         axes = list(axes)
-        listed = sorted(axes, key=lambda a: (LETTERS.index(a[0]), a[1:] == ".i"))
+        # Of a split axis, `.i` comes first in the alphabet.
+        listed = sorted(sorted(axes, reverse=True),
+                        key=lambda a: LETTERS.index(a[0]))
         return cls(listed, array.transpose([axes.index(a) for a in listed]))
 
     @classmethod
@@ -128,6 +130,29 @@ class Cache:
             storage[offset:], [extents[a] for a in axes],
             [steps[a] * storage.itemsize for a in axes])
         return cls(axes, array, storage)
+
+    @classmethod
+    def of_bytes(cls, raw, extents, element_type, order=None, strides=(),
+                 offset=0, align=16):
+        """A view of an array of bytes; `offset` counts bytes."""
+        dtype = np.dtype(STORAGE[element_type])
+        axes = tuple(extents)
+        steps = compact(extents, order_of(order, axes), strides)
+        last, room = 0, 1
+        for axis in reversed(order_of(order, axes)):
+            if extents[axis] != 1:
+                if steps[axis] < room:
+                    raise CallFails(f"{axis} overlaps the faster axes")
+                last += (extents[axis] - 1) * steps[axis]
+                room = extents[axis] * steps[axis]
+        size = (last + 1) * dtype.itemsize if all(extents.values()) else 0
+        if offset < 0 or offset + size > raw.size:
+            raise CallFails("the view leaves its bytes")
+        if (raw.__array_interface__["data"][0] + offset) % align:
+            raise CallFails("the view is not aligned")
+        whole = (raw.size - offset) // dtype.itemsize * dtype.itemsize
+        storage = raw[offset : offset + whole].view(dtype)
+        return cls.make(extents, element_type, order, strides, 0, storage)
 
     # --- What it is -----------------------------------------------------------
 

@@ -2,9 +2,9 @@
 """Element types in NumPy: raw storage, exact numbers, and rounding.
 
 bf16 is kept as uint16. A conversion rounds to the nearest, ties to even, keeps
-subnormal numbers and the sign of zero, and gives infinity for what is too large.
-A NaN stays a NaN, with bits that are not specified; within one type, bits are
-copied as they are. `same_elements` compares by these rules.
+subnormal numbers and the sign of zero, and gives infinity for what is too
+large. A NaN stays a NaN, with bits that are not specified; within one type,
+bits are copied as they are. `same_elements` compares by these rules.
 """
 
 import numpy as np
