@@ -85,6 +85,10 @@ def test_offsets():
                       order="x_packed_key")
     assert keys.strides == [128, 8, 64, 32, 1], keys.strides
 
+    # The stride of an axis of extent 1 is the compact one, whatever is given.
+    one = Cache.make(dict(S=1, B=3, N=1, D=8), strides=dict(S=999, N=77))
+    assert one.strides == [24, 8, 8, 1], one.strides
+
     rng = np.random.default_rng(2)
     for case in random_caches(rng, 200):
         cache = case.cache
@@ -315,8 +319,10 @@ def test_blocks():
     expected[16] = 0
     expected[17] = source[1]  # the second token of chunk 0 to chunk 8
     expected[0:2] = 0  # a count that is negative
+    expected[10] = source[4]  # one token of chunk 2 to chunk 5
+    expected[11] = 0
     ref.transfer(wide, fine, [[5, 3, 0, 2], [0, 8, 1, 2**62], [8, 1, 0, 2],
-                              [-1, 1, 0, 2], [0, 9, 0, 2], [1, 0, 0, -5]], True)
+                              [2, 5, 0, 1], [-1, 1, 0, 2], [0, 9, 0, 2], [1, 0, 0, -5]], True)
     assert np.array_equal(tokens(fine), expected)
     ref.transfer(fine, wide, [[3, 5], [3, 0]])
     expected_wide = source.copy()
