@@ -322,7 +322,8 @@ def test_blocks():
     expected[10] = source[4]  # one token of chunk 2 to chunk 5
     expected[11] = 0
     ref.transfer(wide, fine, [[5, 3, 0, 2], [0, 8, 1, 2**62], [8, 1, 0, 2],
-                              [2, 5, 0, 1], [-1, 1, 0, 2], [0, 9, 0, 2], [1, 0, 0, -5]], True)
+                              [2, 5, 0, 1], [-1, 1, 0, 2], [0, 9, 0, 2],
+                              [1, 0, 0, -5]], True)
     assert np.array_equal(tokens(fine), expected)
     ref.transfer(fine, wide, [[3, 5], [3, 0]])
     expected_wide = source.copy()
