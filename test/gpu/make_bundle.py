@@ -57,7 +57,8 @@ def main():
 
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              ROOT / "test/numerics/kvtest.py",
-             ROOT / "test/numerics/reference.py", ROOT / "test/gpu/run"]
+             ROOT / "test/numerics/reference.py",
+             *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
         if file.is_file():
             shutil.copy(file, bundle / file.name)

@@ -12,7 +12,7 @@ import cudadrv
 import kvtest
 import numpy as np
 from programs import CORRECTNESS, LAYOUTS, TOKENS
-from reference import index_copy
+from reference import Cache, index_copy
 
 HERE = Path(__file__).resolve().parent
 GUARD = 4096  # bytes on both sides of a buffer
@@ -82,7 +82,7 @@ def run_case(library, case, count, rng, stream):
     row_strides = [step, case.channels, 1]
     expected = kvtest.Tensor(host.copy(), case.element_type, shape, strides,
                              offset=case.layer_offset(layer))
-    index_copy(expected.view(), "SBNHD",
+    index_copy(Cache.of(expected.view(), "SBNHD"),
                [kvtest.Tensor(r.host, case.element_type, row_shape,
                               row_strides).view() for r in rows],
                slots[:count], case.pad)
@@ -139,7 +139,7 @@ def test_graph(library, stream):
         changed = rng.permutation(8 * TOKENS)[:64]
         changed[rng.random(64) < 0.2] = -3
         slots.buffer.write(changed, GUARD)
-        index_copy(expected.view(), "SBNHD",
+        index_copy(Cache.of(expected.view(), "SBNHD"),
                    [r.host.reshape(64, 8, 128) for r in rows], changed,
                    case.pad)
         graph.launch(stream)

@@ -8,7 +8,7 @@ bit.
 
 import numpy as np
 from kvtest import Guarded, Tensor, aligned, compile_library, random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 LAYERS, BLOCKS, TOKENS, HEADS, CHANNELS = 3, 7, 4, 2, 8
 SIZES = dict(L=LAYERS, S=2, B=BLOCKS, N=TOKENS, H=HEADS, D=CHANNELS)
@@ -132,8 +132,8 @@ def main(element_type):
                                Tensor(packed.inside, element_type, shape),
                                slots, *rows)
             expected = start.copy().reshape(shape)
-            index_copy(expected, "SBNHD", [r.view() for r in rows], slot_values,
-                       "skip_negative")
+            index_copy(Cache.of(expected, "SBNHD"), [r.view() for r in rows],
+                       slot_values, "skip_negative")
             got = logical(pool.inside, order)
             assert np.array_equal(packed.inside, expected.ravel()), what
             assert np.array_equal(got[layer], expected), what
@@ -145,8 +145,8 @@ def main(element_type):
     values = before[: int(np.prod(shape))]
     pool = Guarded(values)
     expected = values.copy().reshape(shape)
-    index_copy(expected, "BSNHD", [r.view() for r in rows], slot_values,
-               "skip_negative")
+    index_copy(Cache.of(expected, "BSNHD"), [r.view() for r in rows],
+               slot_values, "skip_negative")
     library.check_call("bracketed", Tensor(pool.inside, element_type, shape),
                        slots, *rows)
     assert np.array_equal(pool.inside, expected.ravel()), "bracketed"

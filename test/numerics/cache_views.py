@@ -4,7 +4,7 @@
 
 import numpy as np
 from kvtest import BOUNDS, Guarded, Tensor, compile_library, random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 LAYERS, BLOCKS, TOKENS, HEADS, CHANNELS, COUNT = 5, 6, 16, 3, 40, 33
 BODY = f"{TOKENS}N x {HEADS}H x {CHANNELS}D x f32"
@@ -60,7 +60,7 @@ def test_layers():
             slots[::7] = -1
             rows = [Tensor(random_storage(rng, COUNT * HEADS * CHANNELS, "f32"),
                            "f32", [COUNT, HEADS, CHANNELS]) for _ in range(2)]
-            index_copy(expected.view()[layer], "SBNHD",
+            index_copy(Cache.of(expected.view()[layer], "SBNHD"),
                        [r.view() for r in rows], slots, "skip_negative")
             args = [Tensor(slots, "i64", [COUNT]), *rows]
             cache = Tensor(pool.inside, "f32", shape, strides)

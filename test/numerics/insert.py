@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from kvtest import Guarded, Tensor, aligned, compact_strides, compile_library
 from kvtest import random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 BLOCKS, TOKENS = 6, 16
 
@@ -101,7 +101,8 @@ def run_case(library, case, element_type, heads, channels, slot_type, pad, rng,
                            [row * row_factor, channels, 1]))
     slot_storage = aligned(max(1, count), dict(i32=np.int32, i64=np.int64)[slot_type])
     slot_storage[:count] = slots
-    index_copy(expected.view(), "SBNHD", [r.view() for r in rows], slots, pad)
+    index_copy(Cache.of(expected.view(), "SBNHD"),
+               [r.view() for r in rows], slots, pad)
     library.check_call(
         case.name, Tensor(pool.inside, element_type, shape, strides),
         Tensor(slot_storage, slot_type, [count]), *rows)

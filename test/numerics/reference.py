@@ -1,35 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """The semantics of the dialect in NumPy, written from the specification.
 
-It imports nothing of the project. A cache is an array with one dimension per
-axis, in the sequence in which its type lists them.
+Nothing here imports anything of the project. Raw arrays hold elements as they
+are stored, bf16 as uint16; what computes takes and gives numbers in float64.
+
+  ref_elements   element types: decode, encode, convert
+  ref_cache      Cache, named orders, views
+  ref_moves      index_copy, scatter, gather, relayout, copy_blocks, transfer
+  ref_batch      Batch, with_rows, slot_mapping, map_blocks, block_slots,
+                 select_rows
+  ref_attention  attention, merge_states, and tolerances for their results
 """
 
-import numpy as np
-
-
-def index_copy(cache, axes, rows, slots, pad):
-    """Write rows[side][t] to slot t of `cache`, in place.
-
-    cache: array over `axes`, a string such as "SBNHD"
-    rows:  one array [T, H, D] or [T, D] per side
-    slots: T integers
-    """
-    tokens = cache.shape[axes.index("N")]
-    blocks = cache.shape[axes.index("B")]
-    for t, slot in enumerate(slots):
-        slot = int(slot)
-        inside = 0 <= slot < blocks * tokens
-        if not inside:
-            if slot < 0:
-                allowed = pad in ("skip_negative", "skip_out_of_range")
-            else:
-                allowed = pad == "skip_out_of_range"
-            assert allowed, f"slot {slot} is not allowed for pad = {pad}"
-            continue
-        for side, values in enumerate(rows):
-            index = []
-            for axis in axes:
-                index.append({"S": side, "B": slot // tokens,
-                              "N": slot % tokens}.get(axis, slice(None)))
-            cache[tuple(index)] = values[t]
+from ref_attention import (  # noqa: F401
+    Attention, attention, check_attention, merge_states, seen_slots, visible)
+from ref_batch import (  # noqa: F401
+    Batch, Selection, block_slots, map_blocks, select_rows, slot_mapping,
+    with_rows)
+from ref_cache import (  # noqa: F401
+    LETTERS, ORDERS, Array, Cache, CallFails, NotAView, compact, order_of)
+from ref_elements import (  # noqa: F401
+    STORAGE, bits, convert, decode, encode, half_ulp, round_to, same_elements,
+    smallest_normal, type_of)
+from ref_moves import (  # noqa: F401
+    allowed, copy_blocks, gather, index_copy, relayout, scatter, transfer)

@@ -10,7 +10,7 @@ library asks for is enough.
 import numpy as np
 from kvtest import WORKSPACE, Guarded, Tensor, aligned, compile_library
 from kvtest import random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 TOKENS, HEADS, CHANNELS = 4, 2, 4
 CACHE = "!kvcache.cache<2S x ?B x 4N x 2H x 4D x f32>"
@@ -73,8 +73,8 @@ def run(name, count, lists, index, new, used):
         storage[:] = values
         slots.append(Tensor(storage, "i64", [count]))
     for values in used:
-        index_copy(expected.view(), "SBNHD", [r.view() for r in rows], values,
-                   "skip_negative")
+        index_copy(Cache.of(expected.view(), "SBNHD"),
+                   [r.view() for r in rows], values, "skip_negative")
     args = [Tensor(pool.inside, "f32", shape), *slots, *rows, index, new]
 
     size = library.workspace_size(name, *args)

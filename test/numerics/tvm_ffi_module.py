@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 from kvtest import Guarded, Tensor, aligned, compile_library, random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 SLOTS = "!kvcache.slots<?T x i64, rows_per_block = 4, pad = skip_negative>"
 
@@ -126,7 +126,8 @@ def test_f32():
     pool, key, value = array(SHAPE), array((COUNT, 2, 8)), array((COUNT, 2, 8))
     slots = slot_array()
     expected = pool.copy()
-    index_copy(expected, "SBNHD", [key, value], slots, "skip_negative")
+    index_copy(Cache.of(expected, "SBNHD"), [key, value], slots,
+               "skip_negative")
     result = module.insert(ffi(pool), ffi(slots), ffi(key), ffi(value))
     assert result is None, result
     assert np.array_equal(pool, expected)
@@ -142,7 +143,8 @@ def test_bf16():
                         (SHAPE, (COUNT, 2, 8), (COUNT, 2, 8)))
     slots = slot_array()
     expected = pool.copy()
-    index_copy(expected, "SBNHD", [key, value], slots, "skip_negative")
+    index_copy(Cache.of(expected, "SBNHD"), [key, value], slots,
+               "skip_negative")
 
     def hand_over(a):
         return ffi(Capsule(Tensor(a.ravel(), "bf16", a.shape)))
@@ -201,7 +203,8 @@ def test_workspace():
     pool, key, value = array(SHAPE), array((COUNT, 2, 8)), array((COUNT, 2, 8))
     slots = slot_array()
     expected = pool.copy()
-    index_copy(expected, "SBNHD", [key, value], slots, "skip_negative")
+    index_copy(Cache.of(expected, "SBNHD"), [key, value], slots,
+               "skip_negative")
     args = [ffi(pool), ffi(slots), ffi(key), ffi(value)]
     size = library.workspace_size(
         "late", *(Tensor(a.ravel(), t, a.shape) for a, t in

@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 from kvtest import OK, SHAPE, TYPE, Guarded, Library, Tensor, aligned
 from kvtest import compile_library, random_storage
-from reference import index_copy
+from reference import Cache, index_copy
 
 SLOTS = "!kvcache.slots<?T x i64, rows_per_block = 4, pad = skip_negative>"
 
@@ -54,8 +54,8 @@ for library, strides, others in ((first, NHD, HND), (second, HND, NHD)):
     pool = Guarded(random_storage(rng, 2 * BLOCKS * 64, "f32"))
     expected = Tensor(pool.inside.copy(), "f32", SHAPE5, strides)
     args = arguments(pool.inside, strides)
-    index_copy(expected.view(), "SBNHD", [a.view() for a in args[2:]], slots,
-               "skip_negative")
+    index_copy(Cache.of(expected.view(), "SBNHD"),
+               [a.view() for a in args[2:]], slots, "skip_negative")
     library.check_call("insert", *args)
     assert np.array_equal(pool.inside, expected.storage), library.name
     pool.check(library.name)

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Random caches, batches and buffers for tests of any operation.
+
+Every buffer lies between canaries (`guard.check`). What nothing may look at
+holds NaN and infinity: unused tokens, gaps between strides, other layers, rows
+of padding, entries of a table behind the last token.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
+
+import numpy as np
+from cache_types import CacheType, low_bit
+from kvtest import TYPES, Guarded
+from ref_batch import Batch
+from ref_cache import ORDERS, Array, Cache, compact, order_of
+from ref_elements import STORAGE, decode, encode
+
+STYLES = ["compact", "constant", "multiple", "run_time", "all_strides"]
+BATCHES = ["decode", "prefill", "chunked", "mixed"]
+
+
+def poison(rng, shape, element_type):
+    """NaN, infinity, and numbers that are infinite in products."""
+    largest = 6e4 if element_type == "f16" else 3e38
+    numbers = [np.nan, np.inf, -np.inf, largest, -largest]
+    return encode(rng.choice(numbers, shape), element_type)
+
+
+def random_elements(rng, shape, element_type):
+    return encode(rng.standard_normal(shape), element_type)
+
+
+# --- Buffers ------------------------------------------------------------------
+
+
+class Buffer:
+    """An array [n, ...] whose inner dimensions are contiguous."""
+
+    def __init__(self, values, element_type, gap=0, fill=None, fixed=()):
+        """gap:   elements between rows; the stride of rows is then not known
+           fill:  what the storage holds elsewhere
+           fixed: dimensions whose extent the type says, besides inner ones"""
+        values = np.asarray(values, TYPES[element_type][2])
+        self.element_type = element_type
+        self.gap, self.fixed = gap, fixed
+        inner = int(np.prod(values.shape[1:], dtype=np.int64))
+        shape = max(1, len(values)), inner + gap
+        raw = np.zeros(shape, values.dtype)
+        if fill is not None:
+            raw[...] = fill
+        self.guard = Guarded(raw.ravel())
+        self.storage = self.guard.inside
+        self.array = np.lib.stride_tricks.as_strided(
+            self.storage, values.shape,
+            [shape[1] * raw.itemsize, *self._inner(values)])
+        self.array[...] = values
+
+    @staticmethod
+    def _inner(values):
+        strides, step = [], values.itemsize
+        for extent in reversed(values.shape[1:]):
+            strides.insert(0, step)
+            step *= extent
+        return strides
+
+    def numbers(self):
+        if self.element_type in STORAGE:
+            return decode(np.array(self.array), self.element_type)
+        return np.array(self.array)
+
+    def argument(self):
+        strides = [s // self.array.itemsize for s in self.array.strides]
+        return Array(self.storage, self.element_type, list(self.array.shape),
+                     strides, 0)
+
+    @property
+    def align(self):
+        """The alignment of each row in bytes, where it is less than the one
+        that a row has without gaps."""
+        row = int(np.prod(self.array.shape[1:], dtype=np.int64))
+        promised, true = (min(16, low_bit(n * self.array.itemsize))
+                          for n in (row, row + self.gap))
+        return true if true < promised else None
+
+    def type(self):
+        """A memref. Integers have run-time extents, other numbers only the
+        first one."""
+        shape = self.array.shape
+        inner = self.element_type in STORAGE
+        dims = [str(n) if i in self.fixed or i and inner else "?"
+                for i, n in enumerate(shape)]
+        text = "x".join([*dims, self.element_type])
+        if self.gap:
+            strides = ["?"] + [str(s // self.array.itemsize) if dims[i] != "?"
+                               else "?" for i, s in
+                               enumerate(self.array.strides[1:], 1)]
+            # The fastest one is always contiguous.
+            strides[-1] = "1" if len(strides) > 1 else strides[-1]
+            text += f", strided<[{', '.join(strides)}], offset: ?>"
+        return f"memref<{text}>"
+
+
+def random_rows(rng, count, row_shape, element_type, gap=0, padding=()):
+    """Rows of numbers; those in `padding` and the gaps are poison."""
+    values = random_elements(rng, (count, *row_shape), element_type)
+    for t in padding:
+        values[t] = poison(rng, row_shape, element_type)
+    return Buffer(values, element_type, gap, encode(np.nan, element_type))
+
+
+def result_rows(count, row_shape, element_type, gap=0):
+    """A destination, full of NaN."""
+    nan = encode(np.full((count, *row_shape), np.nan), element_type)
+    return Buffer(nan, element_type, gap, encode(np.nan, element_type))
+
+
+def integers(values, element_type="i64", gap=0, fixed=()):
+    info = np.iinfo(TYPES[element_type][2])
+    return Buffer(np.asarray(values, np.int64), element_type, gap, info.min,
+                  fixed)
+
+
+def per_head(values):
+    """Slopes of alibi, or sinks: [Hq] of f32, whose extent is known."""
+    return Buffer(np.float32(values), "f32", fixed=(0,))
+
+
+# --- Caches -------------------------------------------------------------------
+
+
+@dataclass
+class CacheCase:
+    """A cache and its type, and the steps to the view that is used:
+    ("layer", index, constant?), ("side", index), ("heads", first, count),
+    ("subpool", first, count)."""
+
+    cache: Cache
+    type: CacheType
+    steps: list = field(default_factory=list)
+    guard: Any = None
+
+    @property
+    def view(self):
+        return view_of(self.cache, self.steps)
+
+    def expected(self):
+        """The same in another storage: the cache, and its view."""
+        cache = self.cache.clone()
+        return cache, view_of(cache, self.steps)
+
+    def then(self, *step):
+        return replace(self, steps=[*self.steps, step])
+
+    def check(self, expected, what=""):
+        """Every bit of the storage is as in another cache, no canary is hit."""
+        got = self.cache.storage.view(np.uint8)
+        want = expected.storage.view(np.uint8)
+        assert np.array_equal(got, want), (
+            f"{what} {self.type}: {np.count_nonzero(got != want)} bytes differ")
+        self.guard.check(what)
+
+
+def view_of(cache, steps):
+    for kind, *operands in steps:
+        if kind == "layer":
+            operands = operands[:1]
+        cache = getattr(cache, kind)(*operands)
+    return cache
+
+
+def orders_for(axes):
+    """The named orders that have these axes, or more than these."""
+    plain = set(axes)
+    return [name for name, order in ORDERS.items()
+            if plain <= set(order.split())
+            and ("D.o" in plain) == ("D.o" in order)]
+
+
+def random_order(rng, axes):
+    """A name half of the time, else any permutation."""
+    named = orders_for(axes)
+    if named and rng.random() < 0.5:
+        return str(rng.choice(named))
+    return tuple(rng.permutation(list(axes)).tolist())
+
+
+def make_cache(rng, extents, element_type, order=None, style="compact",
+               offset=0, run_time=("B",), align=None):
+    """A cache full of poison, its strides inflated in a style.
+
+    run_time: axes whose extent the type does not say, of L and B
+    offset:   of the first element in the storage, in elements
+    align:    what the type says; what is true if it is left out, up to 16
+    """
+    axes = tuple(extents)
+    order = order_of(order, axes)
+    itemsize = np.dtype(STORAGE[element_type]).itemsize
+    sixteen = 16 // itemsize
+    larger = [a for a in order[:-1] if extents[a] != 1]
+    if style == "compact":
+        larger = []
+    elif style != "all_strides":
+        # Mostly blocks, as in engines; any other axis now and then.
+        larger = (["B"] if "B" in larger and rng.random() < 0.7
+                  else larger and [str(rng.choice(larger))])
+    strides, facts = {}, {}
+    for axis in reversed(order):
+        if axis not in larger:
+            continue
+        step = compact(extents, order, strides)[axis]
+        extra = int(rng.integers(1, 4))
+        if style == "constant":
+            strides[axis] = step * (extra + 1)
+            facts[axis] = strides[axis]
+        elif style == "multiple":
+            strides[axis] = (step // sixteen + 1 + extra) * sixteen
+            facts[axis] = "mult", sixteen
+        else:
+            strides[axis] = step + extra
+            facts[axis] = "mult", 1
+        faster = order[order.index(axis) + 1 :]
+        if style == "constant" and any(a in run_time for a in faster):
+            facts[axis] = "mult", 1
+    layout = Cache.make(extents, element_type, order, strides, offset,
+                        slack=int(rng.integers(0, 9)))
+    storage = poison(rng, layout.storage.size, element_type)
+    guard = Guarded(storage)
+    if align is None:
+        align = min(16, low_bit(offset * itemsize)) if offset else 16
+    sizes = {a: None if a in run_time else n for a, n in extents.items()}
+    return CacheCase(layout.on(guard.inside),
+                     CacheType(sizes, element_type, order, facts, align),
+                     [], guard)
+
+
+def random_cache(rng, element_type="f32", *, blocks=6, tokens=16, heads=2,
+                 channels=8, sides=2, layers=None, order=None, style=None,
+                 offset=None, split=None):
+    """A cache of one layer: itself, or a layer of one of `layers` layers.
+
+    sides: 2, or None for a cache without sides
+    heads: None for a cache without heads
+    split: None to leave it to chance, else the extent of D.i, or 0
+    """
+    extents = {}
+    if layers:
+        extents["L"] = layers
+    if sides:
+        extents["S"] = sides
+    extents |= {"B": blocks, "N": tokens}
+    if heads:
+        extents["H"] = heads
+    if split is None:
+        split = (8 if order == "x_packed_key" or order is None
+                 and channels % 8 == 0 and rng.random() < 0.2 else 0)
+    if split:
+        extents |= {"D.o": channels // split, "D.i": split}
+    else:
+        extents["D"] = channels
+    order = order or random_order(rng, extents)
+    style = style or str(rng.choice(STYLES))
+    if offset is None:
+        offset = int(rng.choice([0, 0, 1, 8, 64]))
+    run_time = ["B"]
+    if layers and rng.random() < 0.5:
+        run_time.append("L")
+    case = make_cache(rng, extents, element_type, order, style, offset,
+                      run_time)
+    if layers:
+        case = case.then("layer", int(rng.integers(0, layers)),
+                         bool(rng.random() < 0.5))
+    return case
+
+
+def fill(rng, cache, used=None):
+    """Random numbers in the tokens that `used` [B, N] names, or in all of
+    them. The others keep their poison."""
+    values = random_elements(rng, cache.logical_shape, cache.element_type)
+    if used is not None:
+        b = cache.letters.index("B")
+        mask = used.reshape([1] * b + list(used.shape)
+                            + [1] * (values.ndim - b - 2))
+        values = np.where(mask, values, cache.get())
+    cache.put(values)
+
+
+# --- Slots, pairs -------------------------------------------------------------
+
+
+def random_slots(rng, count, capacity, pad="skip_negative", index="i64",
+                 duplicates=False, hostile=False):
+    """Slots that `pad` allows. With `hostile`, any entry may be anything."""
+    slots = np.full(count, -1, np.int64)
+    live = rng.permutation(count)[: min(count, capacity)]
+    slots[live] = rng.permutation(capacity)[: len(live)]
+    if duplicates and len(live) > 1:
+        slots[rng.choice(live, len(live) // 2)] = slots[live[0]]
+    info = np.iinfo(TYPES[index][2])
+    far = [capacity, capacity + 1, info.max, info.max - 1]
+    below = [-1, -2, -capacity - 1, info.min]
+    for entries, fits in (below, pad.startswith("skip")), (
+            far, pad == "skip_out_of_range"):
+        if fits or hostile:
+            padding = rng.random(count) < 0.2
+            slots[padding] = rng.choice(entries, padding.sum())
+    assert hostile or pad.startswith("skip") or len(live) == count
+    return integers(slots, index)
+
+
+def random_pairs(rng, count, sources, dests, index="i64", same=False,
+                 tokens=None, hostile=True):
+    """Pairs of a source and a destination, no destination named twice; if both
+    are of one cache (`same`), none that is also a source. With `tokens`, each
+    has a first token and a count too."""
+    count = min(count, dests // 2 if same else dests)
+    to = rng.permutation(dests)[:count]
+    rest = np.setdiff1d(np.arange(sources), to) if same else np.arange(sources)
+    pairs = np.stack([rng.choice(rest, count), to], axis=1).astype(np.int64)
+    info = np.iinfo(TYPES[index][2])
+    if tokens:
+        first = rng.integers(0, tokens + 1, count)
+        length = rng.integers(0, tokens + 1, count)
+        if hostile:
+            first[rng.random(count) < 0.1] = -1
+            length[rng.random(count) < 0.1] = info.max
+            length[rng.random(count) < 0.1] = -3
+        pairs = np.concatenate([pairs, np.stack([first, length], 1)], axis=1)
+    if hostile:
+        for column, size in (0, sources), (1, dests):
+            wrong = rng.random(count) < 0.15
+            pairs[wrong, column] = rng.choice([-1, size, info.max, info.min],
+                                              wrong.sum())
+    return integers(pairs, index, fixed=(1,))
+
+
+# --- Batches ------------------------------------------------------------------
+
+
+@dataclass
+class BatchCase:
+    starts: Buffer
+    lengths: Buffer
+    table: Buffer
+    tokens: int
+    rows: int  # of activations, padding included
+    positions: Optional[Buffer] = None
+
+    def batch(self):
+        return Batch(
+            self.starts.array, self.lengths.array, self.table.array,
+            self.tokens,
+            None if self.positions is None else self.positions.array)
+
+    @property
+    def padding(self):
+        return [t for t, r in enumerate(self.batch().rows(self.rows)) if not r]
+
+
+def _query_rows(rng, kind, length):
+    if kind == "mixed":
+        kind = str(rng.choice(BATCHES[:3]))
+    if length == 0:
+        return 0
+    return {"decode": 1, "prefill": length}.get(
+        kind, int(rng.integers(1, length + 1)))
+
+
+def random_batch(rng, *, requests=4, blocks=12, tokens=16, longest=50,
+                 kind="mixed", index="i32", positions=None, padding=True,
+                 extra=2, gap=0, shared=False):
+    """A batch whose blocks are spread over a pool of `blocks` blocks.
+
+    positions: None, or i32 or i64 for rows that have any positions
+    extra:     columns of the table that no request needs
+    gap:       numbers between the rows of the table
+    shared:    all requests begin with the same blocks
+    """
+    free = rng.permutation(blocks).tolist()
+    prefix = [free.pop() for _ in range(min(2, blocks // 4))] if shared else []
+    lengths, used, counts = [], [], []
+    for r in range(requests):
+        length = int(rng.integers(0, longest + 1))
+        if rng.random() < 0.15:
+            length = 0
+        length = min(length, (len(free) + len(prefix)) * tokens)
+        needed = -(-length // tokens)
+        own = prefix[:needed]
+        own = own + [free.pop() for _ in range(needed - len(own))]
+        lengths.append(length)
+        used.append(own)
+        counts.append(_query_rows(rng, kind, length))
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    rows = int(starts[-1]) + (int(rng.integers(0, 4)) if padding else 0)
+    width = max([len(b) for b in used], default=0) + extra
+    info = np.iinfo(TYPES[index][2])
+    table = rng.choice([-1, blocks, info.max, info.min, 0],
+                       (requests, width)).astype(np.int64)
+    for r, own in enumerate(used):
+        table[r, : len(own)] = own
+    where = None
+    if positions:
+        where = rng.integers(-2, longest + 9, rows)
+        for r, length in enumerate(lengths):
+            here = slice(starts[r], starts[r + 1])
+            where[here] = np.sort(rng.integers(0, max(1, length), counts[r]))
+        where = integers(where, positions)
+    return BatchCase(integers(starts, index), integers(lengths, index),
+                     integers(table, index, gap), tokens, rows, where)
+
+
+def hostile_batch(rng, case, blocks, slots=False):
+    """The same batch with numbers that nobody should trust, in place. With
+    `slots`, each token of a block has a slot number that its type can hold."""
+    info = np.iinfo(TYPES[case.table.element_type][2])
+    largest = info.max // case.tokens - 1 if slots else info.max
+
+    def spoil(array, entries, share):
+        wrong = rng.random(array.shape) < share
+        array[wrong] = rng.choice(entries, wrong.sum())
+
+    capacity = case.table.array.shape[1] * case.tokens
+    spoil(case.lengths.array, [-1, capacity + 5, info.max, info.min], 0.4)
+    spoil(case.starts.array, [-7, case.rows + 3, 0, info.max, info.min], 0.3)
+    spoil(case.table.array, [-1, blocks, largest, info.min], 0.3)
+    if case.positions is not None:
+        limits = np.iinfo(case.positions.array.dtype)
+        spoil(case.positions.array, [-1, 10**6, limits.min, limits.max], 0.2)
+    return case

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Programs of one operation, made from the caches and buffers of a case.
+
+A `Program` has a text, and the arguments of its function. The text depends on
+types only, so that one compiled function serves many cases:
+
+    p = op_programs.index_copy("insert", cache, [key, value], slots)
+    library = compile_library(p.text())
+    library.check_call(p.name, *p.arguments(Tensor))
+
+Caches are a `CacheCase`, the rest are `Buffer`s of `cases`. Arguments come in
+the sequence in which an operation is written, each cache followed by the
+run-time operands of its views.
+"""
+
+from ref_cache import Array
+
+
+class Program:
+    def __init__(self, name):
+        self.name = name
+        self._signature, self._body, self._arguments = [], [], []
+
+    def text(self):
+        return (f"func.func @{self.name}({', '.join(self._signature)}) {{\n  "
+                + "\n  ".join([*self._body, "return"]) + "\n}\n")
+
+    def arguments(self, tensor):
+        """For a call; `tensor` makes one of a storage, an element type, a
+        shape, strides and an offset, as kvtest.Tensor does."""
+        return [tensor(*a) if isinstance(a, Array) else a
+                for a in self._arguments]
+
+    def _argument(self, name, type_text, value, align=None):
+        # SSA names do not survive every front end; the attribute does.
+        attributes = f'kvcache.name = "{name}"'
+        if align:
+            attributes += f", kvcache.align = {align}"
+        self._signature.append(f"%{name}: {type_text} {{{attributes}}}")
+        self._arguments.append(value)
+        return f"%{name}"
+
+    def op(self, text, result=None):
+        self._body.append(f"%{result} = {text}" if result else text)
+        return f"%{result}"
+
+    def index(self, name, value):
+        return self._argument(name, "index", int(value))
+
+    def cache(self, name, case):
+        """The value and the type of the view of a case."""
+        value = self._argument(name, str(case.type), case.cache.argument())
+        type_ = case.type
+        for number, (kind, *operands) in enumerate(case.steps):
+            step = f"{name}_{kind}{number}"
+            if kind == "layer":
+                index, constant = operands
+                value_index = (
+                    self.op(f"arith.constant {index} : index", f"{step}_index")
+                    if constant else self.index(f"{step}_index", index))
+                inside, after = value_index, type_.layer()
+            elif kind == "side":
+                inside, after = operands[0], type_.side(operands[0])
+            elif kind == "heads":
+                inside = ", ".join(map(str, operands))
+                after = type_.heads(*operands)
+            else:
+                inside = ", ".join(
+                    self.index(f"{step}_{what}", operand)
+                    for what, operand in zip(("first", "count"), operands))
+                after = type_.subpool()
+            value = self.op(f"kvcache.{kind} {value}[{inside}] : {type_}", step)
+            type_ = after
+        return value, str(type_)
+
+    def buffer(self, name, buffer):
+        return (self._argument(name, buffer.type(), buffer.argument(),
+                               buffer.align), buffer.type())
+
+    def buffers(self, names, buffers):
+        pairs = [self.buffer(n, b) for n, b in zip(names, buffers)]
+        return (", ".join(v for v, _ in pairs), ", ".join(t for _, t in pairs))
+
+    def slots(self, buffer, tokens, pad):
+        value, source = self.buffer("slots", buffer)
+        type_ = (f"!kvcache.slots<?T x {buffer.element_type}, "
+                 f"rows_per_block = {tokens}, pad = {pad}>")
+        return self.op(f"kvcache.make_slots {value} : {source} to {type_}",
+                       "where"), type_
+
+    def batch(self, case):
+        starts, starts_type = self.buffer("starts", case.starts)
+        lengths, lengths_type = self.buffer("lengths", case.lengths)
+        table, table_source = self.buffer("table", case.table)
+        shape = f"?R x ?M x {case.table.element_type}, tokens = {case.tokens}"
+        table_type = f"!kvcache.block_table<{shape}>"
+        self.op(f"kvcache.make_block_table {table} : {table_source} "
+                f"to {table_type}", "blocks")
+        positions = ""
+        if case.positions is not None:
+            value, source = self.buffer("positions", case.positions)
+            positions = f" positions({value} : {source})"
+            shape += f", positions = {case.positions.element_type}"
+        self.op(f"kvcache.make_batch {starts}, {lengths}, %blocks{positions} "
+                f": {starts_type}, {lengths_type}, {table_type}", "batch")
+        return "%batch", f"!kvcache.batch<{shape}>"
+
+
+def _sides(prefix, buffers):
+    names = ["rows"] if len(buffers) == 1 else ["key", "value"]
+    return [prefix + n for n in names]
+
+
+def index_copy(name, cache, rows, slots, pad="skip_negative"):
+    p = Program(name)
+    values, types = p.buffers(_sides("", rows), rows)
+    dest, cache_type = p.cache("cache", cache)
+    where, slots_type = p.slots(slots, cache.view.extent("N"), pad)
+    p.op(f"kvcache.index_copy {values} into {dest} at {where} : {types} "
+         f"into {cache_type} at {slots_type}")
+    return p
+
+
+def scatter(name, cache, rows, blocks, offsets, pad="skip_negative"):
+    p = Program(name)
+    values, types = p.buffers(_sides("", rows), rows)
+    dest, cache_type = p.cache("cache", cache)
+    at, at_types = p.buffers(["blocks", "offsets"], [blocks, offsets])
+    p.op(f"kvcache.scatter {values} into {dest} at {at} pad = {pad} : {types} "
+         f"into {cache_type} at {at_types}")
+    return p
+
+
+def gather(name, cache, slots, outs, zero=False, pad="skip_negative"):
+    p = Program(name)
+    source, cache_type = p.cache("cache", cache)
+    where, slots_type = p.slots(slots, cache.view.extent("N"), pad)
+    values, types = p.buffers(_sides("out_", outs), outs)
+    p.op(f"kvcache.gather {source} at {where}{' zero' if zero else ''} "
+         f"into {values} : {cache_type} at {slots_type} into {types}")
+    return p
+
+
+def relayout(name, source, dest):
+    p = Program(name)
+    a, a_type = p.cache("source", source)
+    b, b_type = p.cache("dest", dest)
+    p.op(f"kvcache.relayout {a} into {b} : {a_type} into {b_type}")
+    return p
+
+
+def copy_blocks(name, cache, pairs):
+    p = Program(name)
+    value, cache_type = p.cache("cache", cache)
+    at, at_type = p.buffer("pairs", pairs)
+    p.op(f"kvcache.copy_blocks {value} at {at} : {cache_type} at {at_type}")
+    return p
+
+
+def transfer(name, source, dest, pairs, zero=False):
+    p = Program(name)
+    a, a_type = p.cache("source", source)
+    b, b_type = p.cache("dest", dest)
+    at, at_type = p.buffer("pairs", pairs)
+    p.op(f"kvcache.transfer {a} to {b} at {at}{' zero' if zero else ''} "
+         f": {a_type} to {b_type} at {at_type}")
+    return p
+
+
+def slot_mapping(name, batch, out, sink=None):
+    p = Program(name)
+    value, batch_type = p.batch(batch)
+    block = "" if sink is None else f" sink({p.index('sink', sink)})"
+    dest, dest_type = p.buffer("out", out)
+    p.op(f"kvcache.slot_mapping {value}{block} into {dest} : {batch_type} "
+         f"into {dest_type}")
+    return p
+
+
+def _expand(name, op, word, blocks, factor, out):
+    p = Program(name)
+    a, a_type = p.buffer("blocks", blocks)
+    b, b_type = p.buffer("out", out)
+    p.op(f"kvcache.{op} {a} {word} {factor} into {b} : {a_type} into {b_type}")
+    return p
+
+
+def map_blocks(name, blocks, ratio, out):
+    return _expand(name, "map_blocks", "by", blocks, ratio, out)
+
+
+def block_slots(name, blocks, tokens, out):
+    return _expand(name, "block_slots", "of", blocks, tokens, out)
+
+
+def select_rows(name, rows, batch, indices, valid, outs, starts, positions):
+    p = Program(name)
+    numbers = range(len(rows))
+    values, types = p.buffers([f"rows{i}" for i in numbers], rows)
+    from_, batch_type = p.batch(batch)
+    at, at_types = p.buffers(["indices", "valid"], [indices, valid])
+    dests, dest_types = p.buffers(
+        [*(f"out{i}" for i in numbers), "out_starts", "out_positions"],
+        [*outs, starts, positions])
+    p.op(f"kvcache.select_rows {values} of {from_} at {at} into {dests} "
+         f": {types} of {batch_type} at {at_types} into {dest_types}")
+    return p
+
+
+def _number(value):
+    """An f32 attribute."""
+    return f"{value:.9e}"
+
+
+def attention(name, query, caches, batch, outs, *, causal=False, window=None,
+              softcap=None, scale=None, alibi=None, sinks=None, rows=None):
+    """`outs` is [out] or [out, lse]. With `rows`, a pair of buffers of starts
+    and positions, the batch is that of `with_rows`."""
+    p = Program(name)
+    q, q_type = p.buffer("query", query)
+    names = ["cache"] if len(caches) == 1 else ["keys", "values"]
+    pairs = [p.cache(n, c) for n, c in zip(names, caches)]
+    over, over_types = (", ".join(x) for x in zip(*pairs))
+    in_, batch_type = p.batch(batch)
+    if rows is not None:
+        values, types = p.buffers(["row_starts", "row_positions"], rows)
+        in_ = p.op(f"kvcache.with_rows {in_}, {values} : {batch_type}, {types}",
+                   "rows")
+        batch_type = (batch_type.split(", positions")[0].rstrip(">")
+                      + f", positions = {rows[1].element_type}>")
+    options = ""
+    for word, given in ("alibi", alibi), ("sinks", sinks):
+        if given is not None:
+            value, type_ = p.buffer(word, given)
+            options += f" {word}({value} : {type_})"
+    dests, dest_types = p.buffers(["out", "lse"], outs)
+    options += f" into {dests}"
+    options += " causal" if causal else ""
+    options += f" window {window}" if window is not None else ""
+    options += f" softcap {_number(softcap)}" if softcap is not None else ""
+    options += f" scale {_number(scale)}" if scale is not None else ""
+    p.op(f"kvcache.attention {q} over {over} in {in_}{options} : {q_type} "
+         f"over {over_types} in {batch_type} into {dest_types}")
+    return p
+
+
+def merge_states(name, a, lse_a, b, lse_b, outs):
+    p = Program(name)
+    first, first_types = p.buffers(["a", "lse_a"], [a, lse_a])
+    second, second_types = p.buffers(["b", "lse_b"], [b, lse_b])
+    dests, dest_types = p.buffers(["out", "lse"], outs)
+    p.op(f"kvcache.merge_states {first} with {second} into {dests} "
+         f": {first_types} with {second_types} into {dest_types}")
+    return p
