@@ -17,12 +17,11 @@ using namespace kvcache;
 
 Value ReshapeOp::getViewSource() { return getCache(); }
 
-/// The axes of a cache in the sequence in which they are numbered.
-static std::vector<Axis> numbering(ReshapeOp op) {
-  const Layout &layout = op.getCache().getType().getLayout();
+std::vector<Axis> ReshapeOp::getNumbering() {
+  const Layout &layout = getCache().getType().getLayout();
   std::vector<Axis> axes(layout.rank());
   for (unsigned i = 0; i < layout.rank(); ++i)
-    axes[dimOfAxis(op.getAxes(), layout, i)] = layout.dim(i).axis;
+    axes[dimOfAxis(getAxes(), layout, i)] = layout.dim(i).axis;
   return axes;
 }
 
@@ -63,7 +62,7 @@ static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
     shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
   std::string why;
   std::optional<std::vector<StridedDim>> dims =
-      reshape(cache.getLayout(), numbering(op), shape, why);
+      reshape(cache.getLayout(), op.getNumbering(), shape, why);
   if (!dims)
     return refuseCopy(op, why);
   SmallVector<int64_t> strides;

@@ -282,6 +282,40 @@ reshape(const Layout &layout, const std::vector<Axis> &sequence,
   return Reshaper(layout, shape, why).run(sequence);
 }
 
+/// How many elements one step skips in the row-major numbering: a constant,
+/// and whether run-time extents come on top.
+struct Skipped {
+  int64_t constant = 1;
+  bool runTime = false;
+  void operator*=(int64_t extent) {
+    if (extent == kRunTime)
+      runTime = true;
+    else
+      constant *= extent;
+  }
+};
+
+StrideSource strideSource(const Layout &layout,
+                          const std::vector<Axis> &sequence,
+                          const std::vector<int64_t> &shape, size_t d) {
+  Skipped step;
+  for (size_t i = d + 1; i < shape.size(); ++i)
+    step *= shape[i];
+  Skipped inner;
+  StrideSource source;
+  for (size_t k = sequence.size(); k-- > 0;) {
+    unsigned axis = *layout.find(sequence[k]);
+    int64_t extent = layout.dim(axis).extent;
+    // The slowest axis that one step of the dimension does not leave.
+    if (extent != 1 && inner.runTime == step.runTime &&
+        inner.constant <= step.constant &&
+        (extent == kRunTime || step.constant < inner.constant * extent))
+      source = {axis, step.constant / inner.constant};
+    inner *= extent;
+  }
+  return source;
+}
+
 //===----------------------------------------------------------------------===//
 // Rows of one number
 //===----------------------------------------------------------------------===//

@@ -42,7 +42,6 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm) {
   pm.addPass(bufferization::createBufferResultsToOutParamsPass(results));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());
-  pm.addPass(createOutlineWorkspaceSize());
 }
 
 /// Host code, whatever it was made from, to the LLVM dialect.
@@ -68,11 +67,13 @@ static void addHostLowering(OpPassManager &pm) {
 
 void kvcache::buildCpuPipeline(OpPassManager &pm) {
   pm.addPass(createConvertKVCacheToLoops());
+  pm.addPass(createOutlineWorkspaceSize());
   addHostLowering(pm);
 }
 
 void kvcache::buildKernelsPipeline(OpPassManager &pm, const GpuOptions &) {
   pm.addPass(createConvertKVCacheToGPU());
+  pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createCSEPass());
 }
 

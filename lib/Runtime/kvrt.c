@@ -459,6 +459,22 @@ void kvrt_report_layer(int64_t index, int64_t layers) {
             (long long)layers, (long long)index);
 }
 
+void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks) {
+  kvrt_fail(KV_ERROR_BOUNDS,
+            "expected a part of the %lld blocks of a pool, got %lld from %lld "
+            "on",
+            (long long)blocks, (long long)count, (long long)first);
+}
+
+void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
+                           int64_t rows) {
+  kvrt_fail(KV_ERROR_BOUNDS,
+            "expected entry %lld of the selected rows to be from %lld to %lld, "
+            "a row of a request and not below the entry before it, got %lld",
+            (long long)entry, (long long)previous, (long long)rows - 1,
+            (long long)row);
+}
+
 /* ---- TVM-FFI ------------------------------------------------------------- */
 
 /* The binary layout of that convention. Its library is not linked: the two

@@ -79,6 +79,9 @@ void _mlir_memref_to_llvm_free(void *pointer);
 void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
 void kvrt_report_layer(int64_t index, int64_t layers);
+void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
+void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
+                           int64_t rows);
 
 /* Runs body(argument, 0) to body(argument, count - 1), on several threads if it
  * can, and returns when all are done. */

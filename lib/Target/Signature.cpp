@@ -23,6 +23,7 @@ namespace {
 constexpr unsigned kMaxArguments = 128;
 constexpr unsigned kMaxFrameWords = 2048;
 constexpr unsigned kMaxSymbols = 256;
+constexpr int64_t kWorkspaceAlign = 256;
 
 using Dim = std::pair<unsigned, unsigned>; ///< argument, dimension
 
@@ -61,16 +62,17 @@ private:
     auto name =
         function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr);
     arg.name = name ? name.str() : "arg" + std::to_string(i);
-    if (!names.insert(arg.name).second)
-      return function.emitError()
-             << "function '" << function.getName()
-             << "' has two arguments named '" << arg.name << "'";
     Type type = function.getArgumentTypes()[i];
+    firstOf.push_back(signature.arguments.size());
+    if (auto batch = dyn_cast<BatchType>(type))
+      return describeBatch(arg.name, batch, i);
+    if (failed(claimName(arg.name)))
+      return failure();
     llvm::raw_string_ostream(arg.type) << type;
     LogicalResult described =
         llvm::TypeSwitch<Type, LogicalResult>(type)
             .Case([&](CacheType t) { return describeCache(arg, t); })
-            .Case([&](SlotsType t) {
+            .Case<SlotsType, BlockTableType>([&](auto t) {
               return describeMemRef(arg, t.getMemRefType(), i);
             })
             .Case([&](MemRefType t) { return describeMemRef(arg, t, i); })
@@ -87,11 +89,39 @@ private:
       return function.emitError()
              << "argument '" << arg.name << "' of function '"
              << function.getName() << "' cannot be passed from outside: "
-             << "expected a cache, slots, a ranked strided memref or tensor of "
-                "numbers, an integer, f32 or f64, got "
+             << "expected a cache, slots, a block table, a batch, a ranked "
+                "strided memref or tensor of numbers, an integer, f32 or f64, "
+                "got "
              << type;
     signature.arguments.push_back(std::move(arg));
     return success();
+  }
+
+  LogicalResult claimName(StringRef name) {
+    if (names.insert(name).second)
+      return success();
+    return function.emitError()
+           << "function '" << function.getName()
+           << "' has two arguments named '" << name << "'";
+  }
+
+  /// One argument for each member, named after the batch and the member.
+  LogicalResult describeBatch(StringRef name, BatchType batch, unsigned i) {
+    for (auto [member, type] :
+         llvm::zip(batch.getMemberNames(), batch.getMemRefTypes())) {
+      ArgumentSignature arg;
+      arg.name = (name + "." + member).str();
+      llvm::raw_string_ostream(arg.type) << batch;
+      if (failed(claimName(arg.name)) || failed(describeMemRef(arg, type, i)))
+        return failure();
+      signature.arguments.push_back(std::move(arg));
+    }
+    return success();
+  }
+
+  /// The signature of an argument of the function that is no batch.
+  ArgumentSignature &argumentAt(unsigned i) {
+    return signature.arguments[firstOf[i]];
   }
 
   static LogicalResult describeScalar(ArgumentSignature &arg, bool isInt) {
@@ -199,11 +229,7 @@ private:
       if (auto view = dyn_cast<ViewOp>(op))
         if (failed(requireView(view)))
           return WalkResult::interrupt();
-      if (auto copy = dyn_cast<IndexCopyOp>(op)) {
-        SmallVector<Value> sameLength(copy.getRows());
-        sameLength.push_back(copy.getSlots());
-        unify(sameLength);
-      }
+      unifyRows(op);
       if (auto effects = dyn_cast<MemoryEffectOpInterface>(op)) {
         SmallVector<MemoryEffects::EffectInstance> list;
         effects.getEffects(list);
@@ -211,11 +237,41 @@ private:
           if (isa<MemoryEffects::Write>(effect.getEffect()) &&
               effect.getValue())
             if (std::optional<unsigned> arg = argumentOf(effect.getValue()))
-              signature.arguments[*arg].isWritten = true;
+              argumentAt(*arg).isWritten = true;
       }
       return WalkResult::advance();
     });
     return failure(walk.wasInterrupted());
+  }
+
+  /// Operands that have one entry or row per token.
+  void unifyRows(Operation *op) {
+    SmallVector<Value> same;
+    llvm::TypeSwitch<Operation *>(op)
+        .Case([&](IndexCopyOp o) {
+          llvm::append_range(same, o.getRows());
+          same.push_back(o.getSlots());
+        })
+        .Case([&](ScatterOp o) {
+          llvm::append_range(same, o.getRows());
+          llvm::append_range(same, ValueRange{o.getBlocks(), o.getOffsets()});
+        })
+        .Case([&](GatherOp o) {
+          llvm::append_range(same, o.getOuts());
+          same.push_back(o.getSlots());
+        })
+        .Case([&](AttentionOp o) {
+          llvm::append_range(same, o.getOuts());
+          same.push_back(o.getQuery());
+        })
+        .Case([&](MergeStatesOp o) { llvm::append_range(same, o.getOperands()); })
+        .Case([&](SelectRowsOp o) {
+          llvm::append_range(same, o.getRowOuts());
+          llvm::append_range(same,
+                             ValueRange{o.getIndices(), o.getPositionsOut()});
+          unify(SmallVector<Value>(o.getRows()));
+        });
+    unify(same);
   }
 
   /// What the type of a view says beyond the type of its source becomes a
@@ -228,7 +284,7 @@ private:
     if (view.isByteView()) {
       // The view checks its offset, which says nothing without the base.
       if (isArgument) {
-        int64_t &align = signature.arguments[argument.getArgNumber()].align;
+        int64_t &align = argumentAt(argument.getArgNumber()).align;
         align = std::max(align, layout.align());
         return success();
       }
@@ -240,13 +296,22 @@ private:
                << function.getName() << "' or a buffer that it allocates";
       return success();
     }
+    // A buffer of ours is packed in the sequence of its dimensions, and the
+    // verifier has compared the strides.
+    auto alloc = view.getSource().getDefiningOp<memref::AllocOp>();
+    bool isOurs = alloc && alloc.getType().getLayout().isIdentity() &&
+                  layout.isCompact() && layout.align() <= kWorkspaceAlign;
+    for (unsigned k = 0; isOurs && k < layout.rank(); ++k)
+      isOurs = view.sourceDim(layout.orderAt(k)) == k;
+    if (isOurs)
+      return success();
     if (!isArgument)
       return view.emitOpError()
              << "the layout is expected to be checked by the entry function, "
                 "so the source is expected to be an argument of the public "
                 "function '"
              << function.getName() << "'";
-    ArgumentSignature &arg = signature.arguments[argument.getArgNumber()];
+    ArgumentSignature &arg = argumentAt(argument.getArgNumber());
     arg.align = std::max(arg.align, layout.align());
     for (unsigned i = 0; i < layout.rank(); ++i) {
       unsigned d = view.sourceDim(i);
@@ -265,13 +330,14 @@ private:
     while (Operation *def = value.getDefiningOp()) {
       if (auto view = dyn_cast<ViewLikeOpInterface>(def))
         value = view.getViewSource();
-      else if (auto make = dyn_cast<MakeSlotsOp>(def))
-        value = make.getSource();
+      else if (isa<MakeSlotsOp, MakeBlockTableOp>(def))
+        value = def->getOperand(0);
       else
         return std::nullopt;
     }
     auto argument = cast<BlockArgument>(value);
-    if (argument.getOwner() != &function.getBody().front())
+    if (argument.getOwner() != &function.getBody().front() ||
+        isa<BatchType>(argument.getType()))
       return std::nullopt;
     return argument.getArgNumber();
   }
@@ -297,7 +363,7 @@ private:
     auto argument = cast<BlockArgument>(value);
     if (argument.getOwner() != &function.getBody().front())
       return std::nullopt;
-    return Dim(argument.getArgNumber(), 0);
+    return Dim(firstOf[argument.getArgNumber()], 0);
   }
 
   void unify(ArrayRef<Value> values) {
@@ -343,6 +409,8 @@ private:
   ArgumentSignature::Device device;
   FunctionSignature signature;
   llvm::StringSet<> names;
+  /// Where the arguments of the function begin in the signature.
+  SmallVector<unsigned> firstOf;
   llvm::EquivalenceClasses<Dim> equalDims;
 };
 

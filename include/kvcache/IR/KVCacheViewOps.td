@@ -264,6 +264,10 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
     `:` type($cache) `to` type($result)
   }];
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The axes in the sequence in which elements are numbered.
+    std::vector<::kvcache::Axis> getNumbering();
+  }];
 }
 
 def KVCache_FlattenOp : KVCache_Op<"flatten", [

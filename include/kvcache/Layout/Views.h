@@ -77,6 +77,19 @@ std::optional<std::vector<StridedDim>>
 reshape(const Layout &layout, const std::vector<Axis> &sequence,
         const std::vector<int64_t> &shape, std::string &why);
 
+/// Where the stride of a dimension of a reshape comes from.
+struct StrideSource {
+  unsigned axis = 0; ///< position in the listing
+  int64_t factor = 1; ///< the stride is that of the axis, times this
+};
+
+/// The source of the stride of dimension `d`, for what is known at run time
+/// only. Precondition: `reshape` has given something, and the dimension does
+/// not have extent 1.
+StrideSource strideSource(const Layout &layout,
+                          const std::vector<Axis> &sequence,
+                          const std::vector<int64_t> &shape, size_t d);
+
 /// Row numbers of the scaled form: token n of block b is row b * scale + n, and
 /// rows are stride(N) apart. Flat layouts have the scale N.
 struct FlatScale {

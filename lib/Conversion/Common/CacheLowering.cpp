@@ -2,7 +2,10 @@
 
 #include "CacheLowering.h"
 
+#include "Emitter.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 
@@ -21,14 +24,32 @@ CacheTypeConverter::CacheTypeConverter() {
   addConversion([](Type type) { return type; });
   addConversion([](CacheType type) { return type.getMemRefType(); });
   addConversion([](SlotsType type) { return type.getMemRefType(); });
+  addConversion([](BlockTableType type) { return type.getMemRefType(); });
+  addConversion([](BatchType type, SmallVectorImpl<Type> &members) {
+    llvm::append_range(members, type.getMemRefTypes());
+    return success();
+  });
 }
 
 void kvcache::dropArgumentAttributes(ModuleOp module) {
   for (auto function : module.getOps<FunctionOpInterface>())
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
       for (StringRef name :
-           {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr})
+           {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr,
+            KVCacheDialect::kNoAliasAttr})
         function.removeArgAttr(i, name);
+}
+
+void kvcache::emitReport(OpBuilder &builder, Location loc, Operation *op,
+                         StringRef name, ValueRange operands) {
+  auto module = op->getParentOfType<ModuleOp>();
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto type = builder.getFunctionType(operands.getTypes(), {});
+    func::FuncOp::create(builder, loc, name, type).setPrivate();
+  }
+  func::CallOp::create(builder, loc, name, TypeRange(), operands);
 }
 
 //===----------------------------------------------------------------------===//
@@ -66,16 +87,38 @@ Value CacheParts::numSlots(OpBuilder &builder, Location loc) const {
 }
 
 //===----------------------------------------------------------------------===//
+// BatchParts
+//===----------------------------------------------------------------------===//
+
+BatchParts::BatchParts(BatchType type, ValueRange members)
+    : type(type), starts(members[0]), lengths(members[1]), table(members[2]),
+      positions(members.size() > 3 ? members[3] : Value()) {}
+
+Value BatchParts::numRequests(OpBuilder &builder, Location loc) const {
+  Emitter emit{builder, loc};
+  Value starts = emit.sub(emit.dim(this->starts, 0), emit.constant(1));
+  Value rows = emit.min(emit.dim(lengths, 0), emit.dim(table, 0));
+  return emit.max(emit.min(starts, rows), emit.constant(0));
+}
+
+Value BatchParts::length(OpBuilder &builder, Location loc,
+                         Value request) const {
+  Emitter emit{builder, loc};
+  Value room = emit.mul(emit.dim(table, 1), type.getTokens());
+  return emit.clamp(emit.loadIndex(lengths, request), room);
+}
+
+//===----------------------------------------------------------------------===//
 // RowPlan and row operands
 //===----------------------------------------------------------------------===//
 
-RowPlan::RowPlan(CacheType type) {
+RowPlan::RowPlan(CacheType type, ArrayRef<AxisKind> kinds) {
   const Layout &layout = type.getLayout();
   // The listing is canonical, so heads and channels stand there as in a row.
   std::vector<Axis> packed;
   for (unsigned i = 0; i < layout.rank(); ++i) {
     AxisKind kind = layout.dim(i).axis.kind;
-    if (kind == AxisKind::Head || kind == AxisKind::Channel)
+    if (llvm::is_contained(kinds, kind))
       packed.push_back(layout.dim(i).axis);
   }
   run = layout.commonRun(packed);

@@ -18,14 +18,15 @@
 
 namespace kvcache {
 
-/// Caches and slots become memrefs, everything else stays.
+/// Caches, slots and tables become a memref, batches their members; everything
+/// else stays.
 class CacheTypeConverter : public mlir::TypeConverter {
 public:
   CacheTypeConverter();
 };
 
-/// `view`, `make_slots`, and the boundaries of functions and regions: the same
-/// on every target.
+/// Views, facts, index values, and the boundaries of functions and regions: the
+/// same on every target.
 void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
@@ -52,6 +53,21 @@ struct CacheParts {
   mlir::Value numSlots(mlir::OpBuilder &builder, mlir::Location loc) const;
 };
 
+/// The members of a lowered batch. What they hold is not trusted.
+struct BatchParts {
+  BatchParts(BatchType type, mlir::ValueRange members);
+
+  BatchType type;
+  mlir::Value starts, lengths, table;
+  mlir::Value positions; ///< null if the rows are suffixes
+
+  /// How many requests all members have room for.
+  mlir::Value numRequests(mlir::OpBuilder &builder, mlir::Location loc) const;
+  /// lengths[r], at most what the table has room for.
+  mlir::Value length(mlir::OpBuilder &builder, mlir::Location loc,
+                     mlir::Value request) const;
+};
+
 /// How a write of rows is cut: a row is `pieces` runs of `run` elements; piece
 /// p is decomposed over `axes`, slowest first.
 struct RowPlan {
@@ -60,7 +76,10 @@ struct RowPlan {
     int64_t extent;
     int64_t rowStride; ///< in a packed row
   };
-  explicit RowPlan(CacheType type);
+  explicit RowPlan(CacheType type)
+      : RowPlan(type, {AxisKind::Head, AxisKind::Channel}) {}
+  /// Of a row that has some axes only.
+  RowPlan(CacheType type, llvm::ArrayRef<AxisKind> kinds);
 
   Run run;
   int64_t pieces = 1;
@@ -81,6 +100,12 @@ int64_t argumentAlignment(mlir::FunctionOpInterface function, unsigned index,
 /// slots; if another operand is shorter, nothing past it is touched.
 mlir::Value emitRowCount(mlir::OpBuilder &builder, mlir::Location loc,
                          mlir::ValueRange rows, mlir::Value slots);
+
+/// Calls a function of the run time that makes the call of the entry function
+/// fail.
+void emitReport(mlir::OpBuilder &builder, mlir::Location loc,
+                mlir::Operation *op, llvm::StringRef name,
+                mlir::ValueRange operands);
 
 mlir::Value indexConstant(mlir::OpBuilder &builder, mlir::Location loc,
                           int64_t value);

@@ -6,6 +6,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "CacheLowering.h"
+#include "Emitter.h"
+
+#include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -32,17 +35,10 @@ namespace {
 void reportUnless(OpBuilder &builder, Operation *op, Value holds,
                   StringRef name, ValueRange operands) {
   Location loc = op->getLoc();
-  auto module = op->getParentOfType<ModuleOp>();
-  if (!module.lookupSymbol(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    auto type = builder.getFunctionType(operands.getTypes(), {});
-    func::FuncOp::create(builder, loc, name, type).setPrivate();
-  }
   Value truth = arith::ConstantIntOp::create(builder, loc, 1, 1);
   Value fails = arith::XOrIOp::create(builder, loc, holds, truth);
   scf::IfOp::create(builder, loc, fails, [&](OpBuilder &b, Location l) {
-    func::CallOp::create(b, l, name, TypeRange(), operands);
+    emitReport(b, l, op, name, operands);
     scf::YieldOp::create(b, l);
   });
 }
@@ -97,8 +93,16 @@ private:
     bool isOfFunction =
         argument && argument.getOwner()->isEntryBlock() &&
         isa<FunctionOpInterface>(argument.getOwner()->getParentOp());
-    return indexConstant(builder, op.getLoc(),
-                         isOfFunction ? argument.getArgNumber() : -1);
+    if (!isOfFunction)
+      return indexConstant(builder, op.getLoc(), -1);
+    // A caller passes a batch as its members.
+    int64_t number = 0;
+    for (BlockArgument before : argument.getOwner()->getArguments().take_front(
+             argument.getArgNumber())) {
+      auto batch = dyn_cast<BatchType>(before.getType());
+      number += batch ? batch.getMemRefTypes().size() : 1;
+    }
+    return indexConstant(builder, op.getLoc(), number);
   }
 
   /// Extents and strides come from the operands, the other strides follow from
@@ -292,8 +296,7 @@ struct LayerOpLowering : OpConversionPattern<LayerOp> {
     Location loc = op.getLoc();
     CacheType type = op.getCache().getType();
     Value index = adaptor.getIndex(), isInside;
-    int64_t layers = type.getLayout().extent(AxisKind::Layer);
-    if (!getConstantIntValue(index) || layers == kRunTime) {
+    if (!op.hasConstantIndex()) {
       CacheParts parts(rewriter, loc, type, adaptor.getCache());
       Value count = parts.extent(AxisKind::Layer);
       isInside = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ult,
@@ -428,15 +431,214 @@ private:
   }
 };
 
-struct MakeSlotsOpLowering : OpConversionPattern<MakeSlotsOp> {
+/// Blocks `first` to `first + count - 1`, or none if they are not all there.
+struct SubpoolOpLowering : OpConversionPattern<SubpoolOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
-  matchAndRewrite(MakeSlotsOp op, OpAdaptor adaptor,
+  matchAndRewrite(SubpoolOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    if (!isa<MemRefType>(adaptor.getSource().getType()))
-      return rewriter.notifyMatchFailure(op, "the source is still a tensor");
-    rewriter.replaceOp(op, adaptor.getSource());
+    Emitter emit{rewriter, op.getLoc()};
+    CacheType type = op.getCache().getType();
+    CacheType result = op.getResult().getType();
+    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
+    Value first = adaptor.getFirst(), count = adaptor.getCount();
+    Value blocks = parts.extent(AxisKind::Block), zero = emit.constant(0);
+    Value starts = emit.compare(Emitter::Predicate::ule, first, blocks);
+    Value ends =
+        emit.compare(Emitter::Predicate::ule, count, emit.sub(blocks, first));
+    Value isInside = emit.both(starts, ends);
+    reportUnless(rewriter, op, isInside, "kvrt_report_blocks",
+                 {first, count, blocks});
+    first = emit.select(isInside, first, zero);
+    count = emit.select(isInside, count, zero);
+    unsigned block = *type.getLayout().find(AxisKind::Block);
+    rewriter.replaceOp(op,
+                       emitNarrowed(emit, parts, result, block, first, count));
     return success();
+  }
+
+  /// Fewer indices of one axis; the other axes stay.
+  static Value emitNarrowed(const Emitter &emit, const CacheParts &parts,
+                            CacheType to, unsigned axis, Value first,
+                            Value count) {
+    const Layout &layout = to.getLayout();
+    Value offset = emit.addMul(parts.offset, first, parts.strides[axis]);
+    SmallVector<OpFoldResult> extents, strides;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      extents.push_back(
+          getAsOpFoldResult(i == axis ? count : parts.extents[i]));
+      std::optional<int64_t> stride = layout.stride(i);
+      strides.push_back(stride
+                            ? OpFoldResult(emit.builder.getIndexAttr(*stride))
+                            : OpFoldResult(parts.strides[i]));
+    }
+    return emitCacheMemRef(emit.builder, emit.loc, to, parts.buffer, offset,
+                           extents, strides);
+  }
+};
+
+struct HeadsOpLowering : OpConversionPattern<HeadsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(HeadsOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter emit{rewriter, op.getLoc()};
+    CacheType type = op.getCache().getType();
+    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
+    rewriter.replaceOp(op, SubpoolOpLowering::emitNarrowed(
+                               emit, parts, op.getResult().getType(),
+                               *type.getLayout().find(AxisKind::Head),
+                               emit.constant(op.getFirst()),
+                               emit.constant(op.getCount())));
+    return success();
+  }
+};
+
+/// The memref of a view with other extents: what `Layout` says of its strides
+/// where they are constants, else the stride of the axis that has them.
+Value emitReshaped(const Emitter &emit, const CacheParts &parts,
+                   const std::vector<Axis> &sequence,
+                   const std::vector<int64_t> &shape) {
+  std::string why;
+  const Layout &layout = parts.type.getLayout();
+  std::optional<std::vector<StridedDim>> dims =
+      reshape(layout, sequence, shape, why);
+  assert(dims && "checked by the verifier");
+  Value elements = emit.constant(1);
+  for (Value extent : parts.extents)
+    elements = emit.mul(elements, extent);
+  int64_t known = 1;
+  for (int64_t extent : shape)
+    known *= extent == kRunTime ? 1 : extent;
+  SmallVector<int64_t> staticShape, staticStrides;
+  SmallVector<OpFoldResult> extents, strides;
+  for (auto [d, dim] : llvm::enumerate(*dims)) {
+    bool isRunTime = shape[d] == kRunTime;
+    staticShape.push_back(isRunTime ? ShapedType::kDynamic : shape[d]);
+    extents.push_back(isRunTime
+                          ? OpFoldResult(emit.div(elements, known))
+                          : OpFoldResult(emit.builder.getIndexAttr(shape[d])));
+    if (dim.stride.kind == StrideFact::Kind::Constant) {
+      staticStrides.push_back(dim.stride.value);
+      strides.push_back(emit.builder.getIndexAttr(dim.stride.value));
+      continue;
+    }
+    staticStrides.push_back(ShapedType::kDynamic);
+    StrideSource source = strideSource(layout, sequence, shape, d);
+    strides.push_back(emit.mul(parts.strides[source.axis], source.factor));
+  }
+  auto type = MemRefType::get(staticShape, parts.type.getElementType(),
+                              StridedLayoutAttr::get(emit.builder.getContext(),
+                                                     ShapedType::kDynamic,
+                                                     staticStrides));
+  return memref::ReinterpretCastOp::create(emit.builder, emit.loc, type,
+                                           parts.buffer, parts.offset, extents,
+                                           strides);
+}
+
+struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ReshapeOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter emit{rewriter, op.getLoc()};
+    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
+                     adaptor.getCache());
+    Type result = getTypeConverter()->convertType(op.getResult().getType());
+    std::vector<int64_t> shape;
+    if (auto cache = dyn_cast<CacheType>(op.getResult().getType()))
+      for (const LayoutDim &dim : cache.getLayout().listing())
+        shape.push_back(dim.extent);
+    else
+      for (int64_t extent : cast<MemRefType>(result).getShape())
+        shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
+    Value memref = emitReshaped(emit, parts, op.getNumbering(), shape);
+    if (memref.getType() != result)
+      memref = memref::CastOp::create(rewriter, emit.loc, result, memref);
+    rewriter.replaceOp(op, memref);
+    return success();
+  }
+};
+
+struct FlattenOpLowering : OpConversionPattern<FlattenOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(FlattenOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Emitter emit{rewriter, op.getLoc()};
+    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
+                     adaptor.getCache());
+    auto result = cast<MemRefType>(op.getResult().getType());
+    std::vector<int64_t> shape;
+    for (int64_t extent : result.getShape())
+      shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
+    std::vector<Axis> sequence;
+    for (const LayoutDim &dim : parts.type.getLayout().listing())
+      sequence.push_back(dim.axis);
+    Value memref = emitReshaped(emit, parts, sequence, shape);
+    if (memref.getType() != result)
+      memref = memref::CastOp::create(rewriter, emit.loc, result, memref);
+    rewriter.replaceOp(op, memref);
+    return success();
+  }
+};
+
+/// Lists and tables are the memrefs that they were made of.
+template <typename Op> struct MakeOpLowering : OpConversionPattern<Op> {
+  using OpConversionPattern<Op>::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(Op op, typename Op::Adaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value source = adaptor.getSource();
+    if (!isa<MemRefType>(source.getType()))
+      return rewriter.notifyMatchFailure(op, "the source is still a tensor");
+    MemRefType result = op.getResult().getType().getMemRefType();
+    if (source.getType() != result)
+      source = memref::CastOp::create(rewriter, op.getLoc(), result, source);
+    rewriter.replaceOp(op, source);
+    return success();
+  }
+};
+
+/// A batch is its members.
+LogicalResult replaceByMembers(Operation *op, BatchType type,
+                               ArrayRef<Value> members,
+                               ConversionPatternRewriter &rewriter) {
+  SmallVector<Value> lowered;
+  for (auto [member, expected] : llvm::zip(members, type.getMemRefTypes())) {
+    if (!isa<MemRefType>(member.getType()))
+      return rewriter.notifyMatchFailure(op, "a source is still a tensor");
+    lowered.push_back(
+        member.getType() == expected
+            ? member
+            : memref::CastOp::create(rewriter, op->getLoc(), expected, member));
+  }
+  rewriter.replaceOpWithMultiple(op, {lowered});
+  return success();
+}
+
+struct MakeBatchOpLowering : OpConversionPattern<MakeBatchOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(MakeBatchOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    SmallVector<Value> members = {adaptor.getStarts(), adaptor.getLengths(),
+                                  adaptor.getTable()};
+    if (adaptor.getPositions())
+      members.push_back(adaptor.getPositions());
+    return replaceByMembers(op, op.getResult().getType(), members, rewriter);
+  }
+};
+
+struct WithRowsOpLowering : OpConversionPattern<WithRowsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(WithRowsOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    ValueRange batch = adaptor.getBatch();
+    SmallVector<Value> members = {adaptor.getStarts().front(), batch[1],
+                                  batch[2], adaptor.getPositions().front()};
+    return replaceByMembers(op, op.getResult().getType(), members, rewriter);
   }
 };
 
@@ -445,10 +647,13 @@ struct MakeSlotsOpLowering : OpConversionPattern<MakeSlotsOp> {
 void kvcache::populateCommonPatterns(TypeConverter &converter,
                                      RewritePatternSet &patterns,
                                      ConversionTarget &target) {
-  patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
-               LayerOpLowering, MakeSlotsOpLowering, SideOpLowering,
-               StorageOpLowering, StrideOpLowering, ViewOpLowering>(
-      converter, patterns.getContext());
+  patterns.add<CastOpLowering, DimOpLowering, FlattenOpLowering,
+               HasFactsOpLowering, HeadsOpLowering, LayerOpLowering,
+               MakeBatchOpLowering, MakeOpLowering<MakeBlockTableOp>,
+               MakeOpLowering<MakeSlotsOp>, ReshapeOpLowering, SideOpLowering,
+               StorageOpLowering, StrideOpLowering, SubpoolOpLowering,
+               ViewOpLowering, WithRowsOpLowering>(converter,
+                                                   patterns.getContext());
   populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
                                                                  converter);
   populateCallOpTypeConversionPattern(patterns, converter);

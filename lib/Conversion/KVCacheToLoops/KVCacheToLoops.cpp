@@ -7,6 +7,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -22,12 +23,22 @@ using namespace kvcache;
 namespace {
 struct ConvertKVCacheToLoops
     : kvcache::impl::ConvertKVCacheToLoopsBase<ConvertKVCacheToLoops> {
+  using ConvertKVCacheToLoopsBase::ConvertKVCacheToLoopsBase;
   void runOnOperation() override {
+    if (vectorBits != 256 && vectorBits != 512) {
+      mlir::emitError(getOperation().getLoc())
+          << "'vector-bits' is expected to be 256 or 512, got " << vectorBits;
+      return signalPassFailure();
+    }
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateIndexCopyToLoops(converter, patterns);
+    populateAttentionToLoops(converter, patterns, vectorBits / 32);
+    populateBlockOpsToLoops(converter, patterns);
+    populateIndexOpsToLoops(converter, patterns);
+    populateMergeStatesToLoops(converter, patterns);
+    populateRowOpsToLoops(converter, patterns);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// attention: one pass over the keys, with the maximum and the sum of the
+// softmax carried along.
+//
+// The rows of a request are cut into tiles: some tokens, all query heads that
+// share a head of the cache, so that each key is loaded once for all of them. A
+// tile and a head of the cache make a task; tasks run on any thread. Keys come
+// in chunks, for which a list of offsets is made from the block table: one load
+// of the table per block, no division, and nothing behind the list knows how
+// the cache is laid out. The order of all sums follows from extents and
+// lengths, so every layout gives the same bits.
+//
+// Two ways to compute a tile, by its number of rows:
+//
+//   few rows (decode)   keys are read where they lie, and dotted with the
+//                       queries along the channels (AttentionFew.cpp)
+//   many rows           keys and values are converted into buffers, and both
+//                       products are blocked matrix products
+//                       (AttentionMany.cpp)
+//
+// A request of few rows may be split along its keys, where there are not enough
+// tasks for the threads; the parts are merged afterwards.
+//
+//===----------------------------------------------------------------------===//
+
+#include "AttentionTile.h"
+#include "Patterns.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+//===----------------------------------------------------------------------===//
+// What a tile is made of
+//===----------------------------------------------------------------------===//
+
+AttentionFacts::AttentionFacts(AttentionOp op, int64_t lanes)
+    : lanes(lanes), causal(op.getCausal()), scale(op.getScaleValue()) {
+  const Layout &keys = op.getKeyType().getLayout();
+  const Layout &values = op.getValueType().getLayout();
+  auto query = cast<ShapedType>(op.getQuery().getType());
+  heads = keys.extent(AxisKind::Head);
+  queryHeads = query.getDimSize(1);
+  group = queryHeads / heads;
+  keyChannels = keys.extent(AxisKind::Channel);
+  valueChannels = values.extent(AxisKind::Channel);
+  tokens = keys.extent(AxisKind::Token);
+  tileTokens = std::max<int64_t>(1, kTileRows / group);
+  int64_t unit = 2 * lanes;
+  maxRows = (tileTokens * group + unit - 1) / unit * unit;
+  if (op.getWindow())
+    window = static_cast<int64_t>(*op.getWindow());
+  if (op.getSoftcap())
+    softcap = op.getSoftcap()->convertToDouble();
+}
+
+/// The channels of one token and head, which are one run or several.
+static void copyChannels(const Emitter &emit, const CacheSide &side,
+                         const Place &from, const Place &to,
+                         ArrayRef<RowPlan::PieceAxis> axes) {
+  if (axes.empty())
+    return emitRunCopy(emit, from, to, side.plan.run.elements);
+  RowPlan::PieceAxis axis = axes.front();
+  emit.loop(emit.constant(axis.extent), [&](const Emitter &e, Value i) {
+    copyChannels(e, side,
+                 from.plus(e, e.mul(i, side.parts.strides[axis.index])),
+                 to.plus(e, e.mul(i, axis.rowStride)), axes.drop_front());
+  });
+}
+
+CacheSide::CacheSide(const Emitter &emit, CacheType type, Value memref,
+                     unsigned side)
+    : parts(emit.builder, emit.loc, type, memref),
+      plan(type, {AxisKind::Channel}), pool(flatten(emit, parts.buffer)),
+      channels(type.getLayout().extent(AxisKind::Channel)) {
+  base = parts.offset;
+  if (side)
+    base = emit.add(base, parts.stride(AxisKind::Side));
+}
+
+Value CacheSide::headOffset(const Emitter &emit, Value head) const {
+  const Layout &layout = parts.type.getLayout();
+  Value offset = emit.constant(0), rest = head;
+  // From the inner part of a split axis outwards.
+  for (unsigned i = layout.rank(); i-- > 0;) {
+    const LayoutDim &dim = layout.dim(i);
+    if (dim.axis.kind != AxisKind::Head)
+      continue;
+    bool isOuter = dim.axis.part != AxisPart::Inner;
+    Value index = isOuter ? rest : emit.rem(rest, dim.extent);
+    offset = emit.addMul(offset, index, parts.strides[i]);
+    if (!isOuter)
+      rest = emit.div(rest, dim.extent);
+  }
+  return offset;
+}
+
+void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
+  copyChannels(emit, *this, {pool, offset}, to, plan.axes);
+}
+
+//===----------------------------------------------------------------------===//
+// Chunks of keys
+//===----------------------------------------------------------------------===//
+
+KeyList::KeyList(const Emitter &emit, const AttentionFacts &facts,
+                 const Tile &tile, int64_t capacity)
+    : facts(facts), tile(tile), capacity(capacity) {
+  auto list = [&](Type type) -> Value {
+    return memref::AllocaOp::create(emit.builder, emit.loc,
+                                    MemRefType::get({capacity}, type));
+  };
+  keys = list(emit.builder.getIndexType());
+  values = list(emit.builder.getIndexType());
+  positions = list(emit.builder.getI32Type());
+}
+
+void KeyList::forChunks(const Emitter &emit, Value first, Value end,
+                        Body body) const {
+  const CacheSide &k = *tile.keys, &v = *tile.values;
+  Value keyHead = emit.add(k.base, k.headOffset(emit, tile.head));
+  Value valueHead = emit.add(v.base, v.headOffset(emit, tile.head));
+  Value blocks = emit.min(k.parts.extent(AxisKind::Block),
+                          v.parts.extent(AxisKind::Block));
+  Value perBlock = emit.constant(facts.tokens);
+  Value zero = emit.constant(0);
+  SmallVector<Type> state(3, emit.builder.getIndexType());
+
+  // The next key, its block in the table, and its place in the block.
+  Value block = emit.div(first, facts.tokens);
+  Value start = emit.rem(first, facts.tokens);
+  scf::WhileOp::create(
+      emit.builder, emit.loc, state, ValueRange{first, block, start},
+      [&](OpBuilder &b, Location l, ValueRange at) {
+        scf::ConditionOp::create(b, l, Emitter{b, l}.less(at[0], end), at);
+      },
+      [&](OpBuilder &b, Location l, ValueRange at) {
+        Emitter e{b, l};
+        SmallVector<Type> filling(4, b.getIndexType());
+        auto fill = scf::WhileOp::create(
+            b, l, filling, ValueRange{zero, at[0], at[1], at[2]},
+            [&](OpBuilder &b, Location l, ValueRange in) {
+              Emitter e{b, l};
+              Value room = e.less(in[0], e.constant(capacity));
+              Value more = e.less(in[1], end);
+              scf::ConditionOp::create(b, l, e.both(room, more), in);
+            },
+            [&](OpBuilder &b, Location l, ValueRange in) {
+              Emitter e{b, l};
+              Value count = in[0], key = in[1], block = in[2], start = in[3];
+              Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
+              take = e.min(take, e.sub(e.constant(capacity), count));
+              Value entry = e.loadIndex(tile.table, {tile.request, block});
+              Value isThere = e.isBelow(entry, blocks);
+              Value taken = e.select(isThere, take, zero);
+              Value keyAt =
+                  e.addMul(keyHead, entry, k.parts.stride(AxisKind::Block));
+              Value valueAt =
+                  e.addMul(valueHead, entry, v.parts.stride(AxisKind::Block));
+              e.loop(taken, [&](const Emitter &e, Value i) {
+                Value token = e.add(start, i), to = e.add(count, i);
+                e.store(e.addMul(keyAt, token, k.parts.stride(AxisKind::Token)),
+                        keys, to);
+                e.store(
+                    e.addMul(valueAt, token, v.parts.stride(AxisKind::Token)),
+                    values, to);
+                Value position =
+                    e.fromIndex(e.add(key, i), e.builder.getI32Type());
+                e.store(position, positions, to);
+              });
+              Value next = e.add(start, take);
+              Value isDone = e.equal(next, perBlock);
+              scf::YieldOp::create(
+                  b, l,
+                  ValueRange{e.add(count, taken), e.add(key, take),
+                             e.select(isDone, e.add(block, 1), block),
+                             e.select(isDone, zero, next)});
+            });
+        // Blocks that are not there leave holes: a chunk may be empty.
+        Value count = fill.getResult(0);
+        e.when(e.less(zero, count), [&](const Emitter &e) {
+          body(e, count, at[0], fill.getResult(1));
+        });
+        scf::YieldOp::create(b, l, fill.getResults().drop_front());
+      });
+}
+
+//===----------------------------------------------------------------------===//
+// Scores
+//===----------------------------------------------------------------------===//
+
+float AttentionFacts::queryFactor() const {
+  // Scores are logarithms to base 2, but for the soft cap.
+  return softcap ? scale : scale * M_LOG2E;
+}
+
+Value AttentionFacts::capped(const Emitter &emit, Value score) const {
+  if (!softcap)
+    return score;
+  int64_t lanes = cast<VectorType>(score.getType()).getNumElements();
+  Value inside = mulF(emit, score, splat(emit, float(1 / *softcap), lanes));
+  return mulF(emit, emitTanh(emit, inside),
+              splat(emit, float(*softcap * M_LOG2E), lanes));
+}
+
+//===----------------------------------------------------------------------===//
+// Results
+//===----------------------------------------------------------------------===//
+
+void RowResult::store(const Emitter &emit, const AttentionFacts &facts,
+                      const Outputs &outputs, Value row, Value head,
+                      const Place &sums) const {
+  Value maximum = this->maximum, sum = this->sum, weight = emit.f32(1);
+  if (outputs.sinks) {
+    Value sink = emit.load(outputs.sinks, head);
+    sink = mulF(emit, sink, emit.f32(M_LOG2E));
+    Value larger = maxF(emit, sink, maximum);
+    weight = emitExp2(emit, subF(emit, maximum, larger));
+    sum = addF(emit, mulF(emit, sum, weight),
+               emitExp2(emit, subF(emit, sink, larger)));
+    maximum = larger;
+  }
+  Value zero = emit.f32(0);
+  // Nothing was seen where the sum is zero; NaN is no zero.
+  Value isEmpty =
+      emit.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, this->sum, zero);
+  Value factor = divF(emit, weight, sum);
+  Value offset = emit.mul(head, facts.valueChannels);
+  Place out = outputs.out->at(emit, row).plus(emit, offset);
+  emit.when(
+      isEmpty,
+      [&](const Emitter &e) { emitRunClear(e, out, facts.valueChannels); },
+      [&](const Emitter &e) {
+        forLanes(facts.valueChannels, facts.lanes, [&](int64_t at, int64_t n) {
+          Value x = loadLanes(e, sums.plus(e, e.constant(at)), n);
+          storeLanes(e, mulF(e, x, splat(e, factor, n)),
+                     out.plus(e, e.constant(at)));
+        });
+      });
+  if (!outputs.lse)
+    return;
+  Value none = emit.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, sum, zero);
+  Value safe = emit.select(none, emit.f32(1), sum);
+  Value lse =
+      mulF(emit, addF(emit, maximum, emitLog2(emit, safe)), emit.f32(M_LN2));
+  lse = emit.select(none, emit.f32(-INFINITY), lse);
+  Place at = outputs.lse->at(emit, row).plus(emit, head);
+  emit.store(lse, at.memref, at.offset);
+}
+
+/// What a row that sees no key gets.
+static void storeEmptyRow(const Emitter &emit, const AttentionFacts &facts,
+                          const Outputs &outputs, Value row) {
+  emitRunClear(emit, outputs.out->at(emit, row),
+               facts.queryHeads * facts.valueChannels);
+  if (!outputs.lse)
+    return;
+  emit.loop(emit.constant(facts.queryHeads), [&](const Emitter &e, Value head) {
+    Value lse = e.f32(-INFINITY);
+    if (outputs.sinks)
+      lse = e.load(outputs.sinks, head);
+    Place at = outputs.lse->at(e, row).plus(e, head);
+    e.store(lse, at.memref, at.offset);
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// The lowering
+//===----------------------------------------------------------------------===//
+
+namespace {
+
+/// The least and the greatest position of the rows of a tile.
+std::pair<Value, Value>
+positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
+  auto at = [&](const Emitter &e, Value row) {
+    return requests.position(e, row, tile.end, tile.length);
+  };
+  Value first = at(emit, tile.firstRow);
+  if (!requests.batch.positions) {
+    Value steps = emit.sub(tile.tokens, emit.constant(1));
+    return {first, emit.add(first, steps)};
+  }
+  Values range = emit.fold(emit.constant(1), tile.tokens, 1, {first, first},
+                           [&](const Emitter &e, Value i, ValueRange range) {
+                             Value position = at(e, e.add(tile.firstRow, i));
+                             return Values{e.min(range[0], position),
+                                           e.max(range[1], position)};
+                           });
+  return {range[0], range[1]};
+}
+
+struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
+  AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
+                      int64_t lanes)
+      : OpConversionPattern(converter, context), lanes(lanes) {}
+
+  LogicalResult
+  matchAndRewrite(AttentionOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    for (ValueRange values : adaptor.getOperands())
+      for (Value value : values)
+        if (isa<TensorType>(value.getType()))
+          return rewriter.notifyMatchFailure(op, "an operand is a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    AttentionFacts facts(op, lanes);
+    unsigned numCaches = op.getCaches().size();
+    CacheSide keys(emit, op.getKeyType(), adaptor.getCaches()[0].front(), 0);
+    CacheSide values(emit, op.getValueType(),
+                     adaptor.getCaches().back().front(),
+                     numCaches == 1 ? 1 : 0);
+    Value query = adaptor.getQuery().front();
+    Value out = adaptor.getOuts().front().front();
+    Rows queries(emit, query), outRows(emit, out);
+    std::optional<Rows> lseRows;
+    Value numRows = emit.min(emit.dim(query, 0), emit.dim(out, 0));
+    if (op.getLse()) {
+      Value lse = adaptor.getOuts()[1].front();
+      lseRows.emplace(emit, lse);
+      numRows = emit.min(numRows, emit.dim(lse, 0));
+    }
+    auto optional = [](ValueRange value) {
+      return value.empty() ? Value() : value.front();
+    };
+    Outputs outputs = {&outRows, lseRows ? &*lseRows : nullptr,
+                       optional(adaptor.getSinks())};
+    BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
+    Requests requests(emit, batch, numRows);
+
+    requests.forRowsOutside(emit, [&](const Emitter &e, Value row) {
+      storeEmptyRow(e, facts, outputs, row);
+    });
+
+    // Tiles of request r are numbered from firstTile(r) on: that leaves gaps,
+    // but needs no table.
+    auto firstTile = [&](const Emitter &e, Value r) {
+      return e.add(e.div(requests.first(e, r), facts.tileTokens), r);
+    };
+    Value tiles = emit.add(emit.div(numRows, facts.tileTokens), requests.count);
+    Value hasRequests = emit.less(emit.constant(0), requests.count);
+    tiles = emit.select(hasRequests, tiles, emit.constant(0));
+
+    // A request of few rows is split along its keys if there is little else to
+    // do at the same time.
+    constexpr int64_t kEnoughTasks = 64, kLeastKeys = 1024;
+    Value perPart =
+        emit.max(emit.mul(requests.count, facts.heads), emit.constant(1));
+    Value wanted = emit.div(emit.add(perPart, kEnoughTasks - 1), perPart);
+    Value room = emit.mul(emit.dim(batch.table, 1), facts.tokens);
+    Value parts = emit.min(wanted, emit.div(room, kLeastKeys));
+    parts = emit.max(parts, emit.constant(1));
+    Value isSplit = emit.less(emit.constant(1), parts);
+    PartialRows partial(emit, facts, requests.count, parts, isSplit);
+
+    Value tasks = emit.mul(emit.mul(tiles, facts.heads), parts);
+    emit.parallel(tasks, [&](const Emitter &e, Value task) {
+      Tile tile;
+      tile.keys = &keys;
+      tile.values = &values;
+      tile.queries = &queries;
+      tile.alibi = optional(adaptor.getAlibi());
+      tile.table = batch.table;
+      Value part = e.rem(task, parts);
+      Value rest = e.div(task, parts);
+      tile.head = e.rem(rest, facts.heads);
+      Value number = e.div(rest, facts.heads);
+      tile.request = requests.lastAtMost(e, requests.count, number, firstTile);
+      Value inRequest = e.sub(number, firstTile(e, tile.request));
+      tile.end = requests.end(e, tile.request);
+      tile.firstRow = e.add(requests.first(e, tile.request),
+                            e.mul(inRequest, facts.tileTokens));
+      Value left = e.sub(tile.end, tile.firstRow);
+      e.when(e.less(e.constant(0), left), [&](const Emitter &e) {
+        tile.tokens = e.min(left, e.constant(facts.tileTokens));
+        tile.rows = e.mul(tile.tokens, facts.group);
+        tile.length = requests.length(e, tile.request);
+        auto [least, greatest] = positionRange(e, requests, tile);
+        tile.leastPosition = least;
+        tile.greatestPosition = greatest;
+        tile.position = [&](const Emitter &e, Value row) {
+          return requests.position(e, row, tile.end, tile.length);
+        };
+        Value first = e.constant(0), end = tile.length;
+        if (facts.window)
+          first = e.clamp(e.add(least, 1 - *facts.window), end);
+        if (facts.causal)
+          end = e.clamp(e.add(greatest, 1), end);
+        first = e.min(first, end);
+        Value isFew = e.less(tile.rows, e.constant(kFewRows));
+        e.when(
+            isFew,
+            [&](const Emitter &e) {
+              // The keys of this part.
+              Value each =
+                  e.div(e.add(e.add(e.sub(end, first), parts), -1), parts);
+              each = e.mul(e.ceilDiv(each, kChunkKeys), kChunkKeys);
+              Value from = e.min(e.addMul(first, part, each), end);
+              Value to = e.min(e.add(from, each), end);
+              emitFewRows(e, facts, tile, from, to, outputs, partial, part,
+                          isSplit);
+            },
+            [&](const Emitter &e) {
+              e.when(e.equal(part, e.constant(0)), [&](const Emitter &e) {
+                emitManyRows(e, facts, tile, first, end, outputs);
+              });
+            });
+      });
+    });
+    emit.when(isSplit,
+              [&](const Emitter &e) { partial.merge(e, requests, outputs); });
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+private:
+  int64_t lanes;
+};
+
+} // namespace
+
+void kvcache::populateAttentionToLoops(TypeConverter &converter,
+                                       RewritePatternSet &patterns,
+                                       int64_t lanes) {
+  patterns.add<AttentionOpLowering>(converter, patterns.getContext(), lanes);
+}

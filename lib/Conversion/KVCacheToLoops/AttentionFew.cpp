@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A tile of few rows: keys and values are read once, where they lie, at the
+// speed of memory.
+//
+// Rows are taken in sets of 1, 2 or 4. The products of `lanes` pairs of a key
+// and a row are added up in registers, lane by lane along the channels, and
+// summed across lanes all at once: a vector of scores holds some keys for all
+// rows of a set, [key][row]. Maxima and sums are kept in the same form.
+//
+//===----------------------------------------------------------------------===//
+
+#include "AttentionTile.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+class FewRows {
+public:
+  FewRows(const Emitter &emit, const AttentionFacts &facts, const Tile &tile)
+      : facts(facts), tile(tile), lanes(facts.lanes),
+        setRows(facts.group >= 3 ? 4 : facts.group),
+        keysAtOnce(lanes / setRows),
+        paddedChannels((facts.keyChannels + lanes - 1) / lanes * lanes),
+        maxSets((kFewRows + setRows - 1) / setRows) {
+    f32 = emit.builder.getF32Type();
+    int64_t room = maxSets * setRows;
+    queries = stack(emit, room * paddedChannels, f32);
+    scores = stack(emit, maxSets * kChunkKeys * setRows, f32);
+    sums = stack(emit, room * facts.valueChannels, f32);
+    maxima = stack(emit, maxSets * lanes, f32);
+    totals = stack(emit, maxSets * lanes, f32);
+    rescale = stack(emit, maxSets * lanes, f32);
+    slopes = stack(emit, maxSets * lanes, f32);
+    rowPositions = stack(emit, maxSets * lanes, emit.builder.getI32Type());
+    numSets = emit.ceilDiv(tile.rows, setRows);
+    keySide = *tile.keys;
+    valueSide = *tile.values;
+    if (!keySide->isRun())
+      keyBuffer =
+          stack(emit, kChunkKeys * facts.keyChannels, elementOf(*keySide));
+    if (!valueSide->isRun())
+      valueBuffer =
+          stack(emit, kChunkKeys * facts.valueChannels, elementOf(*valueSide));
+  }
+
+  void run(const Emitter &emit, Value first, Value end) {
+    begin(emit);
+    KeyList list(emit, facts, tile, kChunkKeys + lanes);
+    list.forChunks(emit, first, end,
+                   [&](const Emitter &e, Value count, Value from, Value to) {
+                     chunk(e, list, count, from, to);
+                   });
+  }
+
+  /// Maximum, sum and weighted values of a row.
+  RowResult result(const Emitter &emit, Value row) const {
+    Value set = emit.div(row, setRows), inSet = emit.rem(row, setRows);
+    Value at = emit.addMul(inSet, set, lanes);
+    Value total = emit.load(totals, at);
+    for (int64_t k = 1; k < keysAtOnce; ++k)
+      total = addF(emit, total, emit.load(totals, emit.add(at, k * setRows)));
+    return {emit.load(maxima, at), total};
+  }
+  Place sumsOf(const Emitter &emit, Value row) const {
+    return {sums, emit.mul(row, facts.valueChannels)};
+  }
+  Value rowIn(const Emitter &emit, Value row) const {
+    return emit.add(tile.firstRow, emit.div(row, facts.group));
+  }
+  Value headOf(const Emitter &emit, Value row) const {
+    return emit.add(emit.mul(tile.head, facts.group),
+                    emit.rem(row, facts.group));
+  }
+
+private:
+  static Type elementOf(const CacheSide &side) {
+    return side.parts.type.getElementType();
+  }
+
+  static Value stack(const Emitter &emit, int64_t count, Type type) {
+    auto buffer = memref::AllocaOp::create(emit.builder, emit.loc,
+                                           MemRefType::get({count}, type));
+    buffer.setAlignment(64);
+    return buffer;
+  }
+
+  /// Queries into the buffer, and what rows begin with.
+  void begin(const Emitter &emit) {
+    float factor = facts.queryFactor();
+    Value padded = emit.mul(numSets, setRows);
+    emit.loop(padded, [&](const Emitter &e, Value row) {
+      Place to = {queries, e.mul(row, paddedChannels)};
+      emitRunClear(e, to, paddedChannels);
+      e.when(e.less(row, tile.rows), [&](const Emitter &e) {
+        Place from = tile.queries->at(e, rowIn(e, row))
+                         .plus(e, e.mul(headOf(e, row), facts.keyChannels));
+        forLanes(facts.keyChannels, lanes, [&](int64_t at, int64_t n) {
+          Value x = loadLanes(e, from.plus(e, e.constant(at)), n);
+          storeLanes(e, mulF(e, x, splat(e, factor, n)),
+                     to.plus(e, e.constant(at)));
+        });
+      });
+      emitRunClear(e, sumsOf(e, row), facts.valueChannels);
+      // What is kept per row is repeated for each key of a vector.
+      Value set = e.div(row, setRows), inSet = e.rem(row, setRows);
+      Value at = e.addMul(inSet, set, lanes);
+      Value real = e.min(row, e.sub(tile.rows, e.constant(1)));
+      Value position = tile.position(e, rowIn(e, real));
+      position =
+          e.fromIndex(boundedPosition(e, position), e.builder.getI32Type());
+      Value slope = e.f32(0);
+      if (tile.alibi)
+        slope = mulF(e, e.load(tile.alibi, headOf(e, real)), e.f32(M_LOG2E));
+      for (int64_t k = 0; k < keysAtOnce; ++k) {
+        Value lane = e.add(at, k * setRows);
+        e.store(e.f32(kNoMaximum), maxima, lane);
+        e.store(e.f32(0), totals, lane);
+        e.store(slope, slopes, lane);
+        e.store(position, rowPositions, lane);
+      }
+    });
+  }
+
+  static Value boundedPosition(const Emitter &emit, Value position) {
+    constexpr int64_t kBound = 1 << 30;
+    return emit.min(emit.max(position, emit.constant(-kBound)),
+                    emit.constant(kBound));
+  }
+
+  void chunk(const Emitter &emit, const KeyList &list, Value count, Value from,
+             Value to) {
+    // The last keys are repeated up to a whole vector.
+    Value last = emit.sub(count, emit.constant(1));
+    Value padded = emit.mul(emit.ceilDiv(count, keysAtOnce), keysAtOnce);
+    emit.loop(count, padded, 1, [&](const Emitter &e, Value i) {
+      e.store(e.load(list.keys, last), list.keys, i);
+      e.store(e.load(list.positions, last), list.positions, i);
+    });
+    Value keyPool = keySide->pool, valuePool = valueSide->pool;
+    if (keyBuffer) {
+      pack(emit, *keySide, list.keys, count, padded, keyBuffer);
+      keyPool = keyBuffer;
+    }
+    if (valueBuffer) {
+      pack(emit, *valueSide, list.values, count, count, valueBuffer);
+      valuePool = valueBuffer;
+    }
+    emit.loop(numSets, [&](const Emitter &e, Value set) {
+      score(e, list, keyPool, set, padded);
+      Value mayDiffer = e.truth(false);
+      if (facts.hasMask())
+        mayDiffer = mask(e, list, set, padded, from, to);
+      forget(e, set, count, padded);
+      weigh(e, list, set, padded);
+      auto add = [&](const Emitter &e, bool guarded) {
+        addValues(e, list, valuePool, set, count, guarded);
+      };
+      if (!facts.hasMask())
+        return add(e, false);
+      e.when(
+          mayDiffer, [&](const Emitter &e) { add(e, true); },
+          [&](const Emitter &e) { add(e, false); });
+    });
+  }
+
+  /// Channels that are not one run, made one.
+  void pack(const Emitter &emit, const CacheSide &side, Value offsets,
+            Value count, Value padded, Value buffer) {
+    emit.loop(count, [&](const Emitter &e, Value i) {
+      Value to = e.mul(i, side.channels);
+      side.load(e, e.load(offsets, i), {buffer, to});
+      e.store(to, offsets, i);
+    });
+    Value last = emit.mul(emit.sub(count, emit.constant(1)), side.channels);
+    emit.loop(count, padded, 1,
+              [&](const Emitter &e, Value i) { e.store(last, offsets, i); });
+  }
+
+  Place scoresOf(const Emitter &emit, Value set, Value key) const {
+    Value at = emit.mul(set, kChunkKeys * setRows);
+    return {scores, emit.addMul(at, key, setRows)};
+  }
+  Place ofSet(const Emitter &emit, Value buffer, Value set) const {
+    return {buffer, emit.mul(set, lanes)};
+  }
+
+  /// Products of queries and keys.
+  void score(const Emitter &emit, const KeyList &list, Value pool, Value set,
+             Value padded) {
+    Value query = emit.mul(set, setRows * paddedChannels);
+    emit.loop(
+        emit.constant(0), padded, keysAtOnce, [&](const Emitter &e, Value key) {
+          Values places;
+          for (int64_t k = 0; k < keysAtOnce; ++k)
+            places.push_back(e.load(list.keys, e.add(key, k)));
+          int64_t whole = facts.keyChannels / lanes * lanes;
+          auto step = [&](const Emitter &e, Value channel, int64_t n,
+                          ValueRange acc) {
+            Values rows, next;
+            for (int64_t m = 0; m < setRows; ++m)
+              rows.push_back(loadLanes(
+                  e,
+                  {queries, e.add(e.add(query, m * paddedChannels), channel)},
+                  lanes));
+            for (int64_t k = 0; k < keysAtOnce; ++k) {
+              Value x = loadLanes(e, {pool, e.add(places[k], channel)}, n);
+              if (n < lanes)
+                x = vector::InsertStridedSliceOp::create(
+                    e.builder, e.loc, x, splat(e, 0.0f, lanes),
+                    ArrayRef<int64_t>{0}, ArrayRef<int64_t>{1});
+              for (int64_t m = 0; m < setRows; ++m)
+                next.push_back(fma(e, x, rows[m], acc[k * setRows + m]));
+            }
+            return next;
+          };
+          Values acc(lanes, splat(e, 0.0f, lanes));
+          if (whole)
+            acc = e.fold(e.constant(0), e.constant(whole), lanes, acc,
+                         [&](const Emitter &e, Value channel, ValueRange acc) {
+                           return step(e, channel, lanes, acc);
+                         });
+          if (int64_t n = facts.keyChannels - whole)
+            acc = step(e, e.constant(whole), n, acc);
+          Value x = facts.capped(e, emitLaneSums(e, acc));
+          if (tile.alibi) {
+            Value distance =
+                subI(e, keyPositions(e, list, key), positionsOf(e, set));
+            Value slope = loadLanes(e, ofSet(e, slopes, set), lanes);
+            x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance), slope,
+                    x);
+          }
+          storeLanes(e, x, scoresOf(e, set, key));
+        });
+  }
+
+  Value subI(const Emitter &emit, Value a, Value b) const {
+    return emit.make<arith::SubIOp>(a, b);
+  }
+
+  /// The positions of the rows of a set, one per lane.
+  Value positionsOf(const Emitter &emit, Value set) const {
+    auto type = VectorType::get({lanes}, emit.builder.getI32Type());
+    return vector::LoadOp::create(emit.builder, emit.loc, type, rowPositions,
+                                  emit.mul(set, lanes));
+  }
+
+  /// Those of some keys, each for all rows of a set.
+  Value keyPositions(const Emitter &emit, const KeyList &list,
+                     Value key) const {
+    Type i32 = emit.builder.getI32Type();
+    Value few = vector::LoadOp::create(emit.builder, emit.loc,
+                                       VectorType::get({keysAtOnce}, i32),
+                                       list.positions, key);
+    SmallVector<int64_t> lanesOf;
+    for (int64_t lane = 0; lane < lanes; ++lane)
+      lanesOf.push_back(lane / setRows);
+    return vector::ShuffleOp::create(emit.builder, emit.loc, few, few, lanesOf);
+  }
+
+  /// Where not every row sees every key of the chunk, scores of unseen keys
+  /// become minus infinity. Gives whether that is so.
+  Value mask(const Emitter &emit, const KeyList &list, Value set, Value padded,
+             Value from, Value to) {
+    Value differ = emit.truth(false);
+    bool causal = facts.causal;
+    if (causal)
+      differ = emit.compare(Emitter::Predicate::sgt,
+                            emit.sub(to, emit.constant(1)), tile.leastPosition);
+    if (facts.window) {
+      Value oldest =
+          emit.sub(tile.greatestPosition, emit.constant(*facts.window));
+      differ = emit.either(differ,
+                           emit.compare(Emitter::Predicate::sle, from, oldest));
+    }
+    emit.when(differ, [&](const Emitter &e) {
+      Value rows = positionsOf(e, set);
+      e.loop(e.constant(0), padded, keysAtOnce,
+             [&](const Emitter &e, Value key) {
+               Value keys = keyPositions(e, list, key);
+               Place at = scoresOf(e, set, key);
+               Value x = loadLanes(e, at, lanes);
+               Value unseen = splat(e, -INFINITY, lanes);
+               if (causal)
+                 x = e.select(e.compare(Emitter::Predicate::sle, keys, rows), x,
+                              unseen);
+               if (facts.window) {
+                 Value width =
+                     splat(e,
+                           arith::ConstantIntOp::create(
+                               e.builder, e.loc, e.builder.getI32Type(),
+                               std::min<int64_t>(*facts.window, 1 << 30)),
+                           lanes);
+                 Value oldest = subI(e, rows, width);
+                 x = e.select(e.compare(Emitter::Predicate::sgt, keys, oldest),
+                              x, unseen);
+               }
+               storeLanes(e, x, at);
+             });
+    });
+    return differ;
+  }
+
+  /// Keys that only fill up a vector count as unseen.
+  void forget(const Emitter &emit, Value set, Value count, Value padded) {
+    emit.loop(count, padded, 1, [&](const Emitter &e, Value key) {
+      Place at = scoresOf(e, set, key);
+      for (int64_t m = 0; m < setRows; ++m)
+        e.store(e.f32(-INFINITY), scores, e.add(at.offset, m));
+    });
+  }
+
+  /// Scores become weights; maximum and sum are brought up to date.
+  void weigh(const Emitter &emit, const KeyList &list, Value set,
+             Value padded) {
+    Place maximumAt = ofSet(emit, maxima, set);
+    Value before = loadLanes(emit, maximumAt, lanes);
+    Value maximum = emit.fold(emit.constant(0), padded, keysAtOnce, before,
+                              [&](const Emitter &e, Value key, ValueRange m) {
+                                Value x =
+                                    loadLanes(e, scoresOf(e, set, key), lanes);
+                                return Values{maxF(e, x, m[0])};
+                              })[0];
+    for (int64_t step = setRows; step < lanes; step *= 2)
+      maximum = maxF(emit, maximum, rotateLanes(emit, maximum, step));
+    storeLanes(emit, maximum, maximumAt);
+    Value factor = emitExp2(emit, subF(emit, before, maximum));
+    storeLanes(emit, factor, ofSet(emit, rescale, set));
+    Place totalAt = ofSet(emit, totals, set);
+    Value total = mulF(emit, loadLanes(emit, totalAt, lanes), factor);
+    total = emit.fold(emit.constant(0), padded, keysAtOnce, total,
+                      [&](const Emitter &e, Value key, ValueRange sum) {
+                        Place at = scoresOf(e, set, key);
+                        Value x = subF(e, loadLanes(e, at, lanes), maximum);
+                        Value weight = emitExp2(e, x);
+                        storeLanes(e, weight, at);
+                        return Values{addF(e, sum[0], weight)};
+                      })[0];
+    storeLanes(emit, total, totalAt);
+  }
+
+  void addValues(const Emitter &emit, const KeyList &list, Value pool,
+                 Value set, Value count, bool guarded) {
+    // Accumulators of a set stay in half of the registers.
+    int64_t columns = std::max<int64_t>(1, 8 / setRows);
+    int64_t channels = facts.valueChannels;
+    int64_t width = columns * lanes, whole = channels / width * width;
+    Place start = scoresOf(emit, set, emit.constant(0));
+    Value firstRow = emit.mul(set, setRows);
+    auto columnsAt = [&](const Emitter &e, Value channel, int64_t columns,
+                         int64_t n) {
+      RegisterBlock block{setRows, columns, n, guarded};
+      Values acc;
+      for (int64_t m = 0; m < setRows; ++m) {
+        Value factor =
+            splat(e, e.load(rescale, e.add(e.mul(set, lanes), m)), n);
+        for (int64_t v = 0; v < columns; ++v)
+          acc.push_back(
+              mulF(e, loadLanes(e, sumAt(e, firstRow, m, channel, v * n), n),
+                   factor));
+      }
+      acc = block.accumulate(
+          e, count, acc,
+          [&](const Emitter &e, Value key, int64_t m) {
+            Value at = e.addMul(start.offset, key, setRows);
+            return e.load(scores, e.add(at, m));
+          },
+          [&](const Emitter &e, Value key, int64_t v) {
+            Value at = e.add(e.load(list.values, key), channel);
+            return loadLanes(e, {pool, e.add(at, v * n)}, n);
+          });
+      for (int64_t m = 0; m < setRows; ++m)
+        for (int64_t v = 0; v < columns; ++v)
+          storeLanes(e, acc[m * columns + v],
+                     sumAt(e, firstRow, m, channel, v * n));
+    };
+    emit.loop(emit.constant(0), emit.constant(whole), width,
+              [&](const Emitter &e, Value channel) {
+                columnsAt(e, channel, columns, lanes);
+              });
+    forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
+      columnsAt(emit, emit.constant(whole + at), 1, n);
+    });
+  }
+
+  Place sumAt(const Emitter &emit, Value firstRow, int64_t m, Value channel,
+              int64_t more) const {
+    Value at = emit.mul(emit.add(firstRow, m), facts.valueChannels);
+    return {sums, emit.add(emit.add(at, channel), more)};
+  }
+
+  const AttentionFacts &facts;
+  const Tile &tile;
+  int64_t lanes, setRows, keysAtOnce, paddedChannels, maxSets;
+  std::optional<CacheSide> keySide, valueSide;
+  Type f32;
+  Value queries, scores, sums, maxima, totals, rescale, slopes, rowPositions;
+  Value keyBuffer, valueBuffer, numSets;
+};
+
+} // namespace
+
+void kvcache::emitFewRows(const Emitter &emit, const AttentionFacts &facts,
+                          const Tile &tile, Value first, Value end,
+                          const Outputs &outputs, const PartialRows &partial,
+                          Value part, Value isSplit) {
+  FewRows rows(emit, facts, tile);
+  rows.run(emit, first, end);
+  emit.loop(tile.rows, [&](const Emitter &e, Value row) {
+    RowResult result = rows.result(e, row);
+    e.when(
+        isSplit,
+        [&](const Emitter &e) {
+          Place to = partial.at(e, tile.request, tile.head, part, row);
+          e.store(result.maximum, to.memref, to.offset);
+          e.store(result.sum, to.memref, e.add(to.offset, 1));
+          emitRunCopy(e, rows.sumsOf(e, row), to.plus(e, e.constant(2)),
+                      facts.valueChannels);
+        },
+        [&](const Emitter &e) {
+          result.store(e, facts, outputs, rows.rowIn(e, row),
+                       rows.headOf(e, row), rows.sumsOf(e, row));
+        });
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Parts of the keys
+//===----------------------------------------------------------------------===//
+
+PartialRows::PartialRows(const Emitter &emit, const AttentionFacts &facts,
+                         Value requests, Value parts, Value isSplit)
+    : facts(facts), parts(parts) {
+  Value rows = emit.mul(emit.mul(requests, facts.heads), parts);
+  Value size = emit.mul(rows, kFewRows * stride());
+  size = emit.select(isSplit, size, emit.constant(0));
+  auto type =
+      MemRefType::get({ShapedType::kDynamic}, emit.builder.getF32Type());
+  buffer = memref::AllocOp::create(emit.builder, emit.loc, type, size);
+}
+
+Place PartialRows::at(const Emitter &emit, Value request, Value head,
+                      Value part, Value row) const {
+  Value number = emit.add(emit.mul(request, facts.heads), head);
+  number = emit.add(emit.mul(number, parts), part);
+  number = emit.add(emit.mul(number, kFewRows), row);
+  return {buffer, emit.mul(number, stride())};
+}
+
+void PartialRows::merge(const Emitter &emit, const Requests &requests,
+                        const Outputs &outputs) const {
+  emit.parallel(emit.mul(requests.count, facts.heads), [&](const Emitter &e,
+                                                           Value i) {
+    Value request = e.div(i, facts.heads), head = e.rem(i, facts.heads);
+    // The tile of few rows is the last one of its request.
+    Value first = requests.first(e, request);
+    Value tokens = e.sub(requests.end(e, request), first);
+    Value inTile = e.rem(tokens, facts.tileTokens);
+    Value isWhole = e.equal(inTile, e.constant(0));
+    inTile =
+        e.select(isWhole, e.min(tokens, e.constant(facts.tileTokens)), inTile);
+    Value rows = e.mul(inTile, facts.group);
+    Value firstRow = e.sub(requests.end(e, request), inTile);
+    Value few =
+        e.select(e.less(rows, e.constant(kFewRows)), rows, e.constant(0));
+    e.loop(few, [&](const Emitter &e, Value row) {
+      auto place = [&](const Emitter &e, Value part) {
+        return at(e, request, head, part, row);
+      };
+      Value maximum = e.fold(
+          e.constant(0), parts, 1, e.f32(kNoMaximum),
+          [&](const Emitter &e, Value part, ValueRange m) {
+            Place from = place(e, part);
+            return Values{maxF(e, e.load(from.memref, from.offset), m[0])};
+          })[0];
+      // The first part becomes the sum of all.
+      Place into = place(e, e.constant(0)).plus(e, e.constant(2));
+      Value sum = e.fold(
+          e.constant(0), parts, 1, e.f32(0),
+          [&](const Emitter &e, Value part, ValueRange sum) {
+            Place from = place(e, part);
+            Value weight =
+                emitExp2(e, subF(e, e.load(from.memref, from.offset), maximum));
+            Value isFirst = e.equal(part, e.constant(0));
+            Place values = from.plus(e, e.constant(2));
+            forLanes(facts.valueChannels, facts.lanes,
+                     [&](int64_t offset, int64_t n) {
+                       Value shift = e.constant(offset);
+                       Value x = mulF(e, loadLanes(e, values.plus(e, shift), n),
+                                      splat(e, weight, n));
+                       Value before = loadLanes(e, into.plus(e, shift), n);
+                       before = e.select(isFirst, splat(e, 0.0f, n), before);
+                       storeLanes(e, addF(e, before, x), into.plus(e, shift));
+                     });
+            Value total = e.load(from.memref, e.add(from.offset, 1));
+            return Values{fma(e, total, weight, sum[0])};
+          })[0];
+      Value queryHead =
+          e.add(e.mul(head, facts.group), e.rem(row, facts.group));
+      RowResult{maximum, sum}.store(e, facts, outputs,
+                                    e.add(firstRow, e.div(row, facts.group)),
+                                    queryHead, into);
+    });
+  });
+}

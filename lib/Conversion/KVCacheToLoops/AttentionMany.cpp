@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A tile of many rows: both products are blocked matrix products on buffers of
+// f32 that stay in the cache of a core.
+//
+//   scores[key][row]   = keys[key][channel] * queries[channel][row]
+//   sums[row][channel] = scores[key][row] * values[key][channel]
+//
+// Lanes of the softmax are rows, so that no sum goes across lanes.
+//
+//===----------------------------------------------------------------------===//
+
+#include "AttentionTile.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+class ManyRows {
+public:
+  ManyRows(const Emitter &emit, const AttentionFacts &facts, const Tile &tile)
+      : facts(facts), tile(tile), lanes(facts.lanes), maxRows(facts.maxRows) {
+    Type f32 = emit.builder.getF32Type();
+    queries = stack(emit, facts.keyChannels * maxRows, f32);
+    keys = stack(emit, kChunkKeys * facts.keyChannels, f32);
+    values = stack(emit, kChunkKeys * facts.valueChannels, f32);
+    scores = stack(emit, kChunkKeys * maxRows, f32);
+    sums = stack(emit, maxRows * facts.valueChannels, f32);
+    maxima = stack(emit, maxRows, f32);
+    totals = stack(emit, maxRows, f32);
+    rescale = stack(emit, maxRows, f32);
+    slopes = stack(emit, maxRows, f32);
+    rowPositions = stack(emit, maxRows, emit.builder.getI32Type());
+    int64_t unit = 2 * lanes;
+    rows = emit.mul(emit.ceilDiv(tile.rows, unit), unit);
+  }
+
+  void run(const Emitter &emit, Value first, Value end,
+           const Outputs &outputs) {
+    begin(emit);
+    KeyList list(emit, facts, tile, kChunkKeys);
+    list.forChunks(emit, first, end,
+                   [&](const Emitter &e, Value count, Value from, Value to) {
+                     chunk(e, list, count, from, to);
+                   });
+    emit.loop(tile.rows, [&](const Emitter &e, Value row) {
+      RowResult result = {e.load(maxima, row), e.load(totals, row)};
+      result.store(e, facts, outputs, rowIn(e, row), headOf(e, row),
+                   {sums, e.mul(row, facts.valueChannels)});
+    });
+  }
+
+private:
+  static Value stack(const Emitter &emit, int64_t count, Type type) {
+    auto buffer = memref::AllocaOp::create(emit.builder, emit.loc,
+                                           MemRefType::get({count}, type));
+    buffer.setAlignment(64);
+    return buffer;
+  }
+  Value rowIn(const Emitter &emit, Value row) const {
+    return emit.add(tile.firstRow, emit.div(row, facts.group));
+  }
+  Value headOf(const Emitter &emit, Value row) const {
+    return emit.add(emit.mul(tile.head, facts.group),
+                    emit.rem(row, facts.group));
+  }
+
+  void begin(const Emitter &emit) {
+    Value factor = emit.f32(facts.queryFactor());
+    emit.loop(rows, [&](const Emitter &e, Value row) {
+      // Rows that only fill up a vector are copies of the last one.
+      Value real = e.min(row, e.sub(tile.rows, e.constant(1)));
+      Place from = tile.queries->at(e, rowIn(e, real))
+                       .plus(e, e.mul(headOf(e, real), facts.keyChannels));
+      e.loop(e.constant(facts.keyChannels), [&](const Emitter &e, Value d) {
+        Value x = e.load(from.memref, e.add(from.offset, d));
+        x = emitConvert(e, x, e.builder.getF32Type());
+        e.store(mulF(e, x, factor), queries, e.addMul(row, d, maxRows));
+      });
+      emitRunClear(e, {sums, e.mul(row, facts.valueChannels)},
+                   facts.valueChannels);
+      e.store(e.f32(kNoMaximum), maxima, row);
+      e.store(e.f32(0), totals, row);
+      Value position = tile.position(e, rowIn(e, real));
+      constexpr int64_t kBound = 1 << 30;
+      position =
+          e.min(e.max(position, e.constant(-kBound)), e.constant(kBound));
+      e.store(e.fromIndex(position, e.builder.getI32Type()), rowPositions, row);
+      if (tile.alibi)
+        e.store(mulF(e, e.load(tile.alibi, headOf(e, real)), e.f32(M_LOG2E)),
+                slopes, row);
+    });
+  }
+
+  void chunk(const Emitter &emit, const KeyList &list, Value count, Value from,
+             Value to) {
+    emit.loop(count, [&](const Emitter &e, Value i) {
+      tile.keys->load(e, e.load(list.keys, i),
+                      {keys, e.mul(i, facts.keyChannels)});
+      tile.values->load(e, e.load(list.values, i),
+                        {values, e.mul(i, facts.valueChannels)});
+    });
+    score(emit, count);
+    Value differ = emit.truth(false);
+    bool causal = facts.causal;
+    if (causal)
+      differ = emit.compare(Emitter::Predicate::sgt,
+                            emit.sub(to, emit.constant(1)), tile.leastPosition);
+    if (facts.window) {
+      Value oldest =
+          emit.sub(tile.greatestPosition, emit.constant(*facts.window));
+      differ = emit.either(differ,
+                           emit.compare(Emitter::Predicate::sle, from, oldest));
+    }
+    auto rest = [&](const Emitter &e, bool masked) {
+      weigh(e, list, count, masked);
+      addValues(e, count, masked);
+    };
+    if (!facts.hasMask())
+      return rest(emit, false);
+    emit.when(
+        differ, [&](const Emitter &e) { rest(e, true); },
+        [&](const Emitter &e) { rest(e, false); });
+  }
+
+  Place scoreAt(const Emitter &emit, Value key, Value row) const {
+    return {scores, emit.addMul(row, key, maxRows)};
+  }
+
+  void score(const Emitter &emit, Value count) {
+    // Keys behind the last one are computed with whatever the buffer holds, and
+    // not looked at.
+    constexpr int64_t kKeys = 4;
+    RegisterBlock block{kKeys, 2, lanes};
+    emit.loop(
+        emit.constant(0), rows, 2 * lanes, [&](const Emitter &e, Value row) {
+          e.loop(e.constant(0), count, kKeys, [&](const Emitter &e, Value key) {
+            Value base = e.mul(key, facts.keyChannels);
+            Values acc = block.accumulate(
+                e, e.constant(facts.keyChannels), block.zeros(e),
+                [&](const Emitter &e, Value d, int64_t m) {
+                  return e.load(keys,
+                                e.add(e.add(base, m * facts.keyChannels), d));
+                },
+                [&](const Emitter &e, Value d, int64_t v) {
+                  Value at = e.addMul(row, d, maxRows);
+                  return loadLanes(e, {queries, e.add(at, v * lanes)}, lanes);
+                });
+            for (int64_t m = 0; m < kKeys; ++m)
+              for (int64_t v = 0; v < 2; ++v)
+                storeLanes(e, acc[m * 2 + v],
+                           scoreAt(e, e.add(key, m), e.add(row, v * lanes)));
+          });
+        });
+  }
+
+  /// Scores become weights, rows being lanes.
+  void weigh(const Emitter &emit, const KeyList &list, Value count,
+             bool masked) {
+    auto integers = VectorType::get({lanes}, emit.builder.getI32Type());
+    emit.loop(emit.constant(0), rows, lanes, [&](const Emitter &e, Value row) {
+      Value positions =
+          vector::LoadOp::create(e.builder, e.loc, integers, rowPositions, row);
+      Value slope = loadLanes(e, {slopes, row}, lanes);
+      Value before = loadLanes(e, {maxima, row}, lanes);
+      Value maximum =
+          e.fold(e.constant(0), count, 1, before,
+                 [&](const Emitter &e, Value key, ValueRange m) {
+                   Place at = scoreAt(e, key, row);
+                   Value x = facts.capped(e, loadLanes(e, at, lanes));
+                   Value keyAt = splat(e, e.load(list.positions, key), lanes);
+                   if (tile.alibi) {
+                     Value distance = e.make<arith::SubIOp>(keyAt, positions);
+                     x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance),
+                             slope, x);
+                   }
+                   if (masked)
+                     x = e.select(isSeen(e, keyAt, positions), x,
+                                  splat(e, -INFINITY, lanes));
+                   storeLanes(e, x, at);
+                   return Values{maxF(e, x, m[0])};
+                 })[0];
+      storeLanes(e, maximum, {maxima, row});
+      Value factor = emitExp2(e, subF(e, before, maximum));
+      storeLanes(e, factor, {rescale, row});
+      Value total = mulF(e, loadLanes(e, {totals, row}, lanes), factor);
+      total = e.fold(e.constant(0), count, 1, total,
+                     [&](const Emitter &e, Value key, ValueRange sum) {
+                       Place at = scoreAt(e, key, row);
+                       Value weight = emitExp2(
+                           e, subF(e, loadLanes(e, at, lanes), maximum));
+                       storeLanes(e, weight, at);
+                       return Values{addF(e, sum[0], weight)};
+                     })[0];
+      storeLanes(e, total, {totals, row});
+    });
+  }
+
+  Value isSeen(const Emitter &emit, Value key, Value position) const {
+    Value seen;
+    if (facts.causal)
+      seen = emit.compare(Emitter::Predicate::sle, key, position);
+    if (facts.window) {
+      Value width = arith::ConstantIntOp::create(
+          emit.builder, emit.loc, emit.builder.getI32Type(),
+          std::min<int64_t>(*facts.window, 1 << 30));
+      Value oldest =
+          emit.make<arith::SubIOp>(position, splat(emit, width, lanes));
+      Value isNew = emit.compare(Emitter::Predicate::sgt, key, oldest);
+      seen = seen ? emit.both(seen, isNew) : isNew;
+    }
+    return seen;
+  }
+
+  void addValues(const Emitter &emit, Value count, bool guarded) {
+    constexpr int64_t kRows = 4;
+    int64_t channels = facts.valueChannels,
+            whole = channels / (2 * lanes) * (2 * lanes);
+    auto block = [&](const Emitter &e, Value row, Value channel,
+                     int64_t columns, int64_t n) {
+      RegisterBlock block{kRows, columns, n, guarded};
+      auto sumAt = [&](int64_t m, int64_t v) -> Place {
+        Value at = e.addMul(channel, e.add(row, m), channels);
+        return {sums, e.add(at, v * n)};
+      };
+      Values acc;
+      for (int64_t m = 0; m < kRows; ++m) {
+        Value factor = splat(e, e.load(rescale, e.add(row, m)), n);
+        for (int64_t v = 0; v < columns; ++v)
+          acc.push_back(mulF(e, loadLanes(e, sumAt(m, v), n), factor));
+      }
+      acc = block.accumulate(
+          e, count, acc,
+          [&](const Emitter &e, Value key, int64_t m) {
+            Place at = scoreAt(e, key, row);
+            return e.load(scores, e.add(at.offset, m));
+          },
+          [&](const Emitter &e, Value key, int64_t v) {
+            Value at = e.addMul(channel, key, channels);
+            return loadLanes(e, {values, e.add(at, v * n)}, n);
+          });
+      for (int64_t m = 0; m < kRows; ++m)
+        for (int64_t v = 0; v < columns; ++v)
+          storeLanes(e, acc[m * columns + v], sumAt(m, v));
+    };
+    emit.loop(emit.constant(0), rows, kRows, [&](const Emitter &e, Value row) {
+      e.loop(e.constant(0), e.constant(whole), 2 * lanes,
+             [&](const Emitter &e, Value channel) {
+               block(e, row, channel, 2, lanes);
+             });
+      forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
+        block(e, row, e.constant(whole + at), 1, n);
+      });
+    });
+  }
+
+  const AttentionFacts &facts;
+  const Tile &tile;
+  int64_t lanes, maxRows;
+  Value queries, keys, values, scores, sums;
+  Value maxima, totals, rescale, slopes, rowPositions, rows;
+};
+
+} // namespace
+
+void kvcache::emitManyRows(const Emitter &emit, const AttentionFacts &facts,
+                           const Tile &tile, Value first, Value end,
+                           const Outputs &outputs) {
+  ManyRows(emit, facts, tile).run(emit, first, end, outputs);
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the ways to compute a tile of attention have in common.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H
+#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H
+
+#include "../Common/CacheLowering.h"
+#include "Lanes.h"
+#include "Requests.h"
+
+#include <functional>
+
+namespace kvcache {
+
+/// Rows of a tile, about: tokens times the query heads of a group.
+constexpr int64_t kTileRows = 64;
+/// From this many rows on, a tile is computed by matrix products.
+constexpr int64_t kFewRows = 16;
+/// Keys of a chunk.
+constexpr int64_t kChunkKeys = 64;
+/// Where the maximum of a row begins: below all scores, and finite.
+constexpr float kNoMaximum = -1e30f;
+
+/// What is known before there are any numbers.
+struct AttentionFacts {
+  AttentionFacts(AttentionOp op, int64_t lanes);
+
+  int64_t lanes; ///< of a vector register, in f32
+  int64_t heads, queryHeads, group;
+  int64_t keyChannels, valueChannels;
+  int64_t tokens; ///< in a block
+  int64_t tileTokens, maxRows;
+  bool causal;
+  std::optional<int64_t> window;
+  std::optional<double> softcap;
+  double scale;
+
+  /// What queries are multiplied with, so that products are scores.
+  float queryFactor() const;
+  /// A vector of products as scores to base 2.
+  mlir::Value capped(const Emitter &emit, mlir::Value score) const;
+  /// Rows of one tile may see different keys.
+  bool hasMask() const { return causal || window; }
+};
+
+/// The keys or the values of a cache.
+struct CacheSide {
+  CacheSide(const Emitter &emit, CacheType type, mlir::Value memref,
+            unsigned side);
+  mlir::Value headOffset(const Emitter &emit, mlir::Value head) const;
+  /// Whether the channels of a token and a head are one run.
+  bool isRun() const { return plan.run.elements == channels; }
+  /// Copies them to a packed place.
+  void load(const Emitter &emit, mlir::Value offset, const Place &to) const;
+
+  CacheParts parts;
+  RowPlan plan;
+  mlir::Value pool, base;
+  int64_t channels;
+};
+
+/// Some rows of a request, and a head of the cache.
+struct Tile {
+  const CacheSide *keys, *values;
+  const Rows *queries;
+  mlir::Value alibi; ///< null if there are no slopes
+  mlir::Value table, request, head;
+  mlir::Value firstRow, end; ///< in the activations
+  mlir::Value tokens, rows;  ///< how many
+  mlir::Value length;
+  mlir::Value leastPosition, greatestPosition;
+  std::function<mlir::Value(const Emitter &, mlir::Value)> position;
+};
+
+/// Offsets and positions of the keys of a chunk.
+class KeyList {
+public:
+  KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile,
+          int64_t capacity);
+
+  /// Calls `body` for chunks of the keys `first` to `end - 1` that are in the
+  /// cache, with their number, and a range that their positions are in.
+  using Body = llvm::function_ref<void(const Emitter &, mlir::Value count,
+                                       mlir::Value first, mlir::Value end)>;
+  void forChunks(const Emitter &emit, mlir::Value first, mlir::Value end,
+                 Body body) const;
+
+  mlir::Value keys, values, positions;
+
+private:
+  const AttentionFacts &facts;
+  const Tile &tile;
+  int64_t capacity;
+};
+
+struct Outputs {
+  const Rows *out, *lse; ///< lse is null if it is not asked for
+  mlir::Value sinks;     ///< null if there are none
+};
+
+/// Calls `body` with offset and number of lanes of the vectors that cover
+/// `elements`.
+template <typename Body>
+void forLanes(int64_t elements, int64_t lanes, Body body) {
+  for (int64_t at = 0; at < elements; at += lanes)
+    body(at, std::min(lanes, elements - at));
+}
+
+/// The softmax of one row and head so far, in logarithms to base 2.
+struct RowResult {
+  mlir::Value maximum, sum;
+  /// Writes the output and its lse; `sums` has the weighted values.
+  void store(const Emitter &emit, const AttentionFacts &facts,
+             const Outputs &outputs, mlir::Value row, mlir::Value head,
+             const Place &sums) const;
+};
+
+/// Results of parts of the keys, in the workspace.
+class PartialRows {
+public:
+  PartialRows(const Emitter &emit, const AttentionFacts &facts,
+              mlir::Value requests, mlir::Value parts, mlir::Value isSplit);
+  /// Where the row number `row` of a tile has its maximum, its sum, and its
+  /// weighted values.
+  Place at(const Emitter &emit, mlir::Value request, mlir::Value head,
+           mlir::Value part, mlir::Value row) const;
+  /// Puts the parts together and writes the results.
+  void merge(const Emitter &emit, const Requests &requests,
+             const Outputs &outputs) const;
+
+private:
+  int64_t stride() const { return facts.valueChannels + 2; }
+  const AttentionFacts &facts;
+  mlir::Value parts, buffer;
+};
+
+/// The rows of a tile over a range of keys: the result, or if the request is
+/// split a part of it.
+void emitFewRows(const Emitter &emit, const AttentionFacts &facts,
+                 const Tile &tile, mlir::Value first, mlir::Value end,
+                 const Outputs &outputs, const PartialRows &partial,
+                 mlir::Value part, mlir::Value isSplit);
+void emitManyRows(const Emitter &emit, const AttentionFacts &facts,
+                  const Tile &tile, mlir::Value first, mlir::Value end,
+                  const Outputs &outputs);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H

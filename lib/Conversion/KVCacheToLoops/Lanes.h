@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Arithmetic on vectors of f32 that attention is made of: loads that convert,
+// products with accumulators in registers, sums across lanes, exponentials.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H
+#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H
+
+#include "Runs.h"
+
+namespace kvcache {
+
+using Values = llvm::SmallVector<mlir::Value>;
+
+/// A place that can be loaded from and stored to in vectors of f32.
+mlir::Value loadLanes(const Emitter &emit, const Place &place, int64_t lanes);
+void storeLanes(const Emitter &emit, mlir::Value vector, const Place &place);
+/// One f32 in all lanes.
+mlir::Value splat(const Emitter &emit, mlir::Value scalar, int64_t lanes);
+mlir::Value splat(const Emitter &emit, float value, int64_t lanes);
+
+mlir::Value addF(const Emitter &emit, mlir::Value a, mlir::Value b);
+mlir::Value subF(const Emitter &emit, mlir::Value a, mlir::Value b);
+mlir::Value mulF(const Emitter &emit, mlir::Value a, mlir::Value b);
+mlir::Value divF(const Emitter &emit, mlir::Value a, mlir::Value b);
+mlir::Value maxF(const Emitter &emit, mlir::Value a, mlir::Value b);
+mlir::Value fma(const Emitter &emit, mlir::Value a, mlir::Value b,
+                mlir::Value c);
+
+/// Numbers and vectors alike. 2^x is 0 below 2^-126 and NaN of NaN; log2 is of
+/// positive normal numbers.
+mlir::Value emitExp2(const Emitter &emit, mlir::Value x);
+mlir::Value emitLog2(const Emitter &emit, mlir::Value x);
+mlir::Value emitTanh(const Emitter &emit, mlir::Value x);
+
+/// The sums over the lanes of as many vectors as there are lanes: lane i has
+/// the sum over vector i.
+mlir::Value emitLaneSums(const Emitter &emit, Values vectors);
+
+/// The lanes rotated by `distance`.
+mlir::Value rotateLanes(const Emitter &emit, mlir::Value vector,
+                        int64_t distance);
+
+/// acc[m][v] = acc[m][v] + sum over k in 0 .. count-1 of a(k, m) * b(k, v),
+/// for a block of `rows` numbers and `columns` vectors that stay in registers.
+/// Where `guarded`, a product with a number that is 0 is 0, whatever the other
+/// factor is.
+struct RegisterBlock {
+  using Number =
+      llvm::function_ref<mlir::Value(const Emitter &, mlir::Value k, int64_t)>;
+  int64_t rows, columns, lanes;
+  bool guarded = false;
+
+  Values accumulate(const Emitter &emit, mlir::Value count, Values start,
+                    Number a, Number b) const;
+  Values zeros(const Emitter &emit) const;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H

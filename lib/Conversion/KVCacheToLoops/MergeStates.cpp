@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "../Common/CacheLowering.h"
+#include "Lanes.h"
+#include "Patterns.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(MergeStatesOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    auto type = cast<MemRefType>(adaptor.getA().getType());
+    int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
+    Value count = emit.constant(Layout::kMaxSpan);
+    for (Value operand : adaptor.getOperands())
+      count = emit.min(count, emit.dim(operand, 0));
+    Rows a(emit, adaptor.getA()), b(emit, adaptor.getB());
+    Rows out(emit, adaptor.getOuts()[0]);
+    Value lse = adaptor.getOuts().size() > 1 ? adaptor.getOuts()[1] : Value();
+
+    emit.parallel(count, [&](const Emitter &e, Value row) {
+      e.loop(e.constant(heads), [&](const Emitter &e, Value head) {
+        Value left = e.load(adaptor.getLseA(), {row, head});
+        Value right = e.load(adaptor.getLseB(), {row, head});
+        Value none = e.f32(-INFINITY);
+        auto isNone = [&](Value x) {
+          return e.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
+        };
+        Value maximum = maxF(e, left, right);
+        Value isEmpty = isNone(maximum);
+        Value base = e.select(isEmpty, e.f32(0), maximum);
+        // A part without keys is not looked at.
+        auto weightOf = [&](Value x) {
+          Value weight = emitExp2(e, mulF(e, subF(e, x, base), e.f32(M_LOG2E)));
+          return e.select(isNone(x), e.f32(0), weight);
+        };
+        Value leftWeight = weightOf(left), rightWeight = weightOf(right);
+        Value sum = addF(e, leftWeight, rightWeight);
+        Value safe = e.select(isEmpty, e.f32(1), sum);
+        Value leftShare = divF(e, leftWeight, safe);
+        Value rightShare = divF(e, rightWeight, safe);
+        Value at = e.mul(head, channels);
+        auto part = [&](const Rows &rows, Value share, Value shift, int64_t n) {
+          Value x = loadLanes(e, rows.at(e, row).plus(e, e.add(at, shift)), n);
+          x = mulF(e, x, splat(e, share, n));
+          Value isUsed =
+              e.make<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
+          return e.select(isUsed, x, splat(e, 0.0f, n));
+        };
+        forVectors(channels, [&](int64_t offset, int64_t n) {
+          Value shift = e.constant(offset);
+          Value x = addF(e, part(a, leftShare, shift, n),
+                         part(b, rightShare, shift, n));
+          storeLanes(e, x, out.at(e, row).plus(e, e.add(at, shift)));
+        });
+        if (!lse)
+          return;
+        Value total = addF(e, base, mulF(e, emitLog2(e, safe), e.f32(M_LN2)));
+        e.store(e.select(isEmpty, none, total), lse, {row, head});
+      });
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+private:
+  template <typename Body> static void forVectors(int64_t elements, Body body) {
+    constexpr int64_t kLanes = 16;
+    for (int64_t at = 0; at < elements; at += kLanes)
+      body(at, std::min(kLanes, elements - at));
+  }
+};
+
+} // namespace
+
+void kvcache::populateMergeStatesToLoops(TypeConverter &converter,
+                                         RewritePatternSet &patterns) {
+  patterns.add<MergeStatesOpLowering>(converter, patterns.getContext());
+}

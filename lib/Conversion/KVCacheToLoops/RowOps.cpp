@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// index_copy, scatter and gather: rows in and out of a cache.
+//
+// Writes are split among threads by parts of a row, not by tokens: each thread
+// goes through all tokens in their sequence, so that of several rows for one
+// slot the last one stays. Reads are split by tokens.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "Patterns.h"
+#include "Runs.h"
+
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// A cache and rows of it, taken apart.
+struct RowMover {
+  RowMover(const Emitter &emit, CacheType type, Value cacheMemRef,
+           ValueRange rowMemRefs)
+      : cache(emit.builder, emit.loc, type, cacheMemRef), plan(type),
+        pool(flatten(emit, cache.buffer)) {
+    for (Value row : rowMemRefs)
+      rows.emplace_back(emit, row);
+  }
+
+  /// Where the row of a token of a block begins.
+  Value offsetOf(const Emitter &emit, Value block, Value token) const {
+    Value at = emit.addMul(cache.offset, block, cache.stride(AxisKind::Block));
+    return emit.addMul(at, token, cache.stride(AxisKind::Token));
+  }
+
+  /// The same for a slot; no division where rows have one number.
+  Value offsetOf(const Emitter &emit, Value slot) const {
+    if (cache.type.getLayout().isFlat())
+      return emit.addMul(cache.offset, slot, cache.stride(AxisKind::Token));
+    Value tokens = cache.extent(AxisKind::Token);
+    return offsetOf(emit, emit.div(slot, tokens), emit.rem(slot, tokens));
+  }
+
+  Value sideOffset(const Emitter &emit, Value at, unsigned side) const {
+    return side ? emit.add(at, cache.stride(AxisKind::Side)) : at;
+  }
+
+  /// One axis of the pieces, cut in parts; the axes behind it are loops.
+  template <typename Move>
+  void forPieces(const Emitter &emit, ArrayRef<RowPlan::PieceAxis> axes,
+                 const Place &inRow, const Place &inCache, Move move) const {
+    if (axes.empty())
+      return move(emit, inRow, inCache);
+    RowPlan::PieceAxis axis = axes.front();
+    emit.loop(emit.constant(axis.extent), [&](const Emitter &e, Value i) {
+      forPieces(e, axes.drop_front(), inRow.plus(e, e.mul(i, axis.rowStride)),
+                inCache.plus(e, e.mul(i, cache.strides[axis.index])), move);
+    });
+  }
+
+  int64_t rowBytes() const {
+    return plan.rowElements * cache.type.getElementBytes();
+  }
+
+  CacheParts cache;
+  RowPlan plan;
+  Value pool;
+  SmallVector<Rows> rows;
+};
+
+/// Where row t goes, and whether it goes anywhere.
+using Target =
+    llvm::function_ref<std::pair<Value, Value>(const Emitter &, Value)>;
+
+/// Writes rows of all sides, in parallel over sides and parts of a row.
+void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
+               Target target) {
+  // The slowest axis of the pieces is what threads share; else long runs are.
+  const RowPlan &plan = mover.plan;
+  constexpr int64_t kLeastPart = 256; // bytes
+  int64_t bytes = mover.cache.type.getElementBytes();
+  int64_t parts = 1, run = plan.run.elements;
+  ArrayRef<RowPlan::PieceAxis> axes = plan.axes;
+  bool byAxis = !axes.empty();
+  if (byAxis) {
+    parts = axes.front().extent;
+  } else {
+    while (run % 2 == 0 && run / 2 * bytes >= kLeastPart && parts < 16) {
+      run /= 2;
+      parts *= 2;
+    }
+  }
+  int64_t sides = mover.rows.size();
+  Value all = emit.constant(sides * parts);
+  Value tasks =
+      emitTaskCount(emit, emit.mul(count, mover.rowBytes() * sides), all);
+  Value perTask = emit.div(emit.add(emit.add(all, tasks), -1), tasks);
+
+  emit.parallel(tasks, [&](const Emitter &e, Value task) {
+    Value first = e.mul(task, perTask);
+    Value end = e.min(e.add(first, perTask), all);
+    for (int64_t side = 0; side < sides; ++side) {
+      // The parts of this side that are of this task.
+      Value from =
+          e.clamp(e.sub(first, e.constant(side * parts)), e.constant(parts));
+      Value to =
+          e.clamp(e.sub(end, e.constant(side * parts)), e.constant(parts));
+      Value none = e.compare(Emitter::Predicate::sge, from, to);
+      Value rows = e.select(none, e.constant(0), count);
+      Value whole = e.equal(e.sub(to, from), e.constant(parts));
+      auto writeAll = [&](const Emitter &e, bool wholeRow) {
+        e.loop(rows, [&](const Emitter &e, Value t) {
+          auto [live, at] = target(e, t);
+          e.when(live, [&, at = at](const Emitter &e) {
+            Place row = mover.rows[side].at(e, t);
+            Place slot = {mover.pool, mover.sideOffset(e, at, side)};
+            auto copy = [&](int64_t elements) {
+              return [elements](const Emitter &e, const Place &row,
+                                const Place &slot) {
+                emitRunCopy(e, row, slot, elements);
+              };
+            };
+            if (wholeRow)
+              return mover.forPieces(e, axes, row, slot,
+                                     copy(plan.run.elements));
+            e.loop(from, to, 1, [&](const Emitter &e, Value part) {
+              if (!byAxis) {
+                Value shift = e.mul(part, run);
+                return emitRunCopy(e, row.plus(e, shift), slot.plus(e, shift),
+                                   run);
+              }
+              RowPlan::PieceAxis axis = axes.front();
+              mover.forPieces(
+                  e, axes.drop_front(),
+                  row.plus(e, e.mul(part, axis.rowStride)),
+                  slot.plus(e, e.mul(part, mover.cache.strides[axis.index])),
+                  copy(plan.run.elements));
+            });
+          });
+        });
+      };
+      if (parts == 1)
+        writeAll(e, true);
+      else
+        e.when(
+            whole, [&](const Emitter &e) { writeAll(e, true); },
+            [&](const Emitter &e) { writeAll(e, false); });
+    }
+  });
+}
+
+struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(IndexCopyOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
+                   adaptor.getRows());
+    Value count =
+        emitRowCount(rewriter, emit.loc, adaptor.getRows(), adaptor.getSlots());
+    Value capacity = mover.cache.numSlots(rewriter, emit.loc);
+    emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
+      Value slot = e.loadIndex(adaptor.getSlots(), t);
+      return std::pair(e.isBelow(slot, capacity), mover.offsetOf(e, slot));
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ScatterOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
+                   adaptor.getRows());
+    Value count = emitRowCount(rewriter, emit.loc, adaptor.getRows(),
+                               adaptor.getBlocks());
+    count = emit.min(count, emit.dim(adaptor.getOffsets(), 0));
+    Value blocks = mover.cache.extent(AxisKind::Block);
+    Value tokens = mover.cache.extent(AxisKind::Token);
+    emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
+      Value block = e.loadIndex(adaptor.getBlocks(), t);
+      Value token = e.loadIndex(adaptor.getOffsets(), t);
+      Value live = e.both(e.isBelow(block, blocks), e.isBelow(token, tokens));
+      return std::pair(live, mover.offsetOf(e, block, token));
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct GatherOpLowering : OpConversionPattern<GatherOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(GatherOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
+                   adaptor.getOuts());
+    Value count =
+        emitRowCount(rewriter, emit.loc, adaptor.getOuts(), adaptor.getSlots());
+    Value capacity = mover.cache.numSlots(rewriter, emit.loc);
+    int64_t sides = mover.rows.size();
+    Value tasks =
+        emitTaskCount(emit, emit.mul(count, mover.rowBytes() * sides), count);
+    Value perTask = emit.div(emit.add(emit.add(count, tasks), -1), tasks);
+    emit.parallel(tasks, [&](const Emitter &e, Value task) {
+      Value first = e.mul(task, perTask);
+      e.loop(first, e.min(e.add(first, perTask), count), 1,
+             [&](const Emitter &e, Value t) {
+               Value slot = e.loadIndex(adaptor.getSlots(), t);
+               e.when(
+                   e.isBelow(slot, capacity),
+                   [&](const Emitter &e) { read(e, mover, slot, t); },
+                   [&](const Emitter &e) {
+                     if (!op.getZero())
+                       return;
+                     for (const Rows &out : mover.rows)
+                       emitRunClear(e, out.at(e, t), mover.plan.rowElements);
+                   });
+             });
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+private:
+  static void read(const Emitter &emit, const RowMover &mover, Value slot,
+                   Value t) {
+    Value at = mover.offsetOf(emit, slot);
+    for (auto [side, out] : llvm::enumerate(mover.rows)) {
+      Place from = {mover.pool, mover.sideOffset(emit, at, side)};
+      mover.forPieces(
+          emit, mover.plan.axes, out.at(emit, t), from,
+          [&](const Emitter &e, const Place &row, const Place &inCache) {
+            emitRunCopy(e, inCache, row, mover.plan.run.elements);
+          });
+    }
+  }
+};
+
+} // namespace
+
+void kvcache::populateRowOpsToLoops(TypeConverter &converter,
+                                    RewritePatternSet &patterns) {
+  patterns.add<GatherOpLowering, IndexCopyOpLowering, ScatterOpLowering>(
+      converter, patterns.getContext());
+}
