@@ -30,6 +30,34 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
     "mlir::vector::VectorDialect"];
 }
 
+def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
+  let summary = "Compute mathematical functions and bf16 without a library";
+  let description = [{
+    Contract in: anything; what is on tensors or inside linalg operations comes
+    out as it would be on their elements. Contract out: `exp`, `exp2`, `expm1`,
+    `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`, `cos`, `erf`, `rsqrt` of f32,
+    f16 and bf16, and the roundings of any float, are arithmetic on scalars or
+    vectors. Results are within 2 ulp of f32 over the whole range, infinities,
+    denormals and NaN included. Arithmetic on bf16 is done in f32, and conversion
+    between bf16 and wider floats in integers: to the nearest, ties to even.
+
+    Other functions are left: a CPU pipeline must not be given them, as LLVM would
+    call a mathematical library.
+
+    Before:
+
+    ```mlir
+    %y = arith.truncf %x : vector<16xf32> to vector<16xbf16>
+    ```
+
+    After: shifts, an addition of 0x7fff and the last bit that is kept, and a
+    selection for NaN.
+  }];
+  let dependentDialects = [
+    "mlir::arith::ArithDialect", "mlir::math::MathDialect",
+    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
+}
+
 def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
   let summary = "Lower kvcache operations to kernels and launches";
   let description = [{
