@@ -65,6 +65,8 @@ static void addHostLowering(OpPassManager &pm) {
 
 void kvcache::buildCpuPipeline(OpPassManager &pm) {
   pm.addPass(createConvertKVCacheToLoops());
+  pm.addPass(createLowerLinalg());
+  pm.addPass(createExpandMath());
   addHostLowering(pm);
 }
 

@@ -30,6 +30,45 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
     "mlir::vector::VectorDialect"];
 }
 
+def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
+  let summary = "Lower linalg operations to vectorized loops, for a CPU";
+  let description = [{
+    Contract in: linalg operations on memrefs, and copies between memrefs.
+    Contract out: no linalg operation on memrefs and no copy of a strided memref
+    is left. Operations that are the same but for their operands share a private
+    function. Loops that are worth several threads are one-dimensional
+    `scf.parallel`.
+
+    *Matrix products* (named or generic; batches; either operand transposed;
+    f32, f16 or bf16 into f32) are computed in tiles from copies of blocks that
+    fit the caches; a product with one row reads the other operand once, in
+    order. The order of summation depends on extents and on which dimension is
+    contiguous, and partial sums are f32.
+
+    *Other operations* run in vectors along one dimension: one along which every
+    result is contiguous, or one that is summed over, where the lanes of a
+    vector are partial results. So the order of such a reduction of f32, f64 or
+    integers is not that of a loop. A load in the body may gather.
+
+    What fits neither is lowered to scalar loops.
+
+    Before:
+
+    ```mlir
+    linalg.matmul ins(%x, %w : memref<?x64xf32>, memref<64x32xf32>)
+                  outs(%y : memref<?x32xf32>)
+    ```
+
+    After: `call @kvcache.linalg(%x, %w, %y)`, and a function that multiplies
+    row by row if there is one row and in tiles of six rows if there are more.
+  }];
+  let dependentDialects = [
+    "mlir::affine::AffineDialect", "mlir::arith::ArithDialect",
+    "mlir::func::FuncDialect", "mlir::linalg::LinalgDialect",
+    "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+    "mlir::vector::VectorDialect"];
+}
+
 def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
   let summary = "Compute mathematical functions and bf16 without a library";
   let description = [{
