@@ -68,6 +68,8 @@ static void addHostLowering(OpPassManager &pm) {
 void kvcache::buildCpuPipeline(OpPassManager &pm) {
   pm.addPass(createConvertKVCacheToLoops());
   pm.addPass(createOutlineWorkspaceSize());
+  pm.addPass(createLowerLinalg());
+  pm.addPass(createExpandMath());
   addHostLowering(pm);
 }
 

@@ -3,6 +3,7 @@
 #include "kvcache/Target/Compile.h"
 
 #include "EmbeddedFiles.h"
+#include "kvcache/Conversion/Passes.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Pipelines/Pipelines.h"
 
@@ -13,6 +14,8 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/Index/IR/IndexDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/UB/IR/UBOps.h"
@@ -104,16 +107,14 @@ static bool touchesData(Operation *op) {
                      effects.hasEffect<MemoryEffects::Write>());
 }
 
-/// What the pipeline to the CPU takes beside kvcache operations. A copy between
-/// memrefs with gaps would become a call of a library that is not there.
+/// What the pipeline to the CPU takes beside kvcache operations.
 static bool isLoweredOnCpu(Operation *op) {
-  if (auto copy = dyn_cast<memref::CopyOp>(op))
-    return cast<MemRefType>(copy.getSource().getType())
-               .getLayout()
-               .isIdentity() &&
-           cast<MemRefType>(copy.getTarget().getType())
-               .getLayout()
-               .isIdentity();
+  if (isa<linalg::LinalgOp>(op))
+    return cast<linalg::LinalgOp>(op).hasPureBufferSemantics();
+  if (isa<linalg::YieldOp, linalg::IndexOp>(op))
+    return true;
+  if (isa<math::MathDialect>(op->getDialect()))
+    return isExpandable(op);
   return isa<affine::AffineDialect, arith::ArithDialect, cf::ControlFlowDialect,
              func::FuncDialect, index::IndexDialect, memref::MemRefDialect,
              scf::SCFDialect, ub::UBDialect, vector::VectorDialect,
@@ -135,8 +136,8 @@ LogicalResult Compilation::refuseOtherCompute() {
     if (options.isGpu())
       error << "kvcache operations only; compile it beside this program";
     else
-      error << "kvcache operations, or loops, loads, stores, contiguous copies "
-               "and arithmetic";
+      error << "kvcache or linalg operations, or loops, loads, stores, copies, "
+               "arithmetic and elementary functions of f32";
     found = true;
     return WalkResult::skip(); // one message for an operation and its body
   });

@@ -162,6 +162,8 @@ KNOWN = re.compile(
     # tensor.from_elements makes a list of as many types as the tensor has
     # elements, before it looks at the operands.
     rb"|tensor\.from_elements.*\d{6}"
+    # linalg.generic takes each iterator type for a string.
+    rb'|iterator_types\s*=(?!\s*\[\s*(?:"\w*"(?:\s*,\s*"\w*")*)?\s*\])'
 )
 
 

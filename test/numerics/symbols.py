@@ -50,6 +50,30 @@ func.func @late(%pool: {CACHE}, {ARGUMENTS}, %i: index) {{
   return
 }}
 """
+# Products, functions and narrow floats: no mathematical library, no libgcc.
+CPU_PROGRAM += """
+func.func @compute(%x: memref<?x64xbf16>, %w: memref<64x48xbf16>,
+                   %y: memref<?x48xf32>, %z: memref<?x48xbf16>) {
+  linalg.matmul ins(%x, %w : memref<?x64xbf16>, memref<64x48xbf16>)
+                outs(%y : memref<?x48xf32>)
+  linalg.generic {indexing_maps = [affine_map<(t, d) -> (t, d)>,
+                                   affine_map<(t, d) -> (t, d)>],
+      iterator_types = ["parallel", "parallel"]}
+      ins(%y : memref<?x48xf32>) outs(%z : memref<?x48xbf16>) {
+    ^bb0(%a: f32, %o: bf16):
+      %b = math.exp %a : f32
+      %c = math.sin %b : f32
+      %d = math.log %c : f32
+      %e = math.tanh %d : f32
+      %f = math.erf %e : f32
+      %g = math.floor %f : f32
+      %h = math.rsqrt %g : f32
+      %r = arith.truncf %h : f32 to bf16
+      linalg.yield %r : bf16
+  }
+  return
+}
+"""
 
 PARALLEL_PROGRAM = """
 func.func @fill(%x: memref<?xf32>, %value: f32) {
@@ -130,9 +154,12 @@ def check(name, target, program, functions, *flags, allowed=NEEDED):
     return needed
 
 
-needed = check("cpu", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late"])
-needed |= check("wide", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late"],
+needed = check("cpu", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late", "compute"])
+needed |= check("wide", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late", "compute"],
                 "--cpu=x86-64-v4")
+# Without fused multiply-add and rounding instructions.
+needed |= check("base", "cpu", CPU_PROGRAM,
+                ["insert", "from_bytes", "late", "compute"], "--cpu=x86-64")
 needed |= check("gpu", "sm_90a", PROGRAM, ["insert", "from_bytes"],
                 "--gpu-image=ptx")
 assert needed == NEEDED, f"the list is too long: {NEEDED - needed}"

@@ -33,6 +33,73 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
     "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
 }
 
+def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
+  let summary = "Lower linalg operations to vectorized loops, for a CPU";
+  let description = [{
+    Contract in: linalg operations on memrefs, and copies between memrefs.
+    Contract out: no linalg operation on memrefs and no copy of a strided memref
+    is left. Operations that are the same but for their operands share a private
+    function. Loops that are worth several threads are one-dimensional
+    `scf.parallel`.
+
+    *Matrix products* (named or generic; batches; either operand transposed;
+    f32, f16 or bf16 into f32) are computed in tiles from copies of blocks that
+    fit the caches; a product with one row reads the other operand once, in
+    order. The order of summation depends on extents and on which dimension is
+    contiguous, and partial sums are f32.
+
+    *Other operations* run in vectors along one dimension: one along which every
+    result is contiguous, or one that is summed over, where the lanes of a
+    vector are partial results. So the order of such a reduction of f32, f64 or
+    integers is not that of a loop. A load in the body may gather.
+
+    What fits neither is lowered to scalar loops.
+
+    Before:
+
+    ```mlir
+    linalg.matmul ins(%x, %w : memref<?x64xf32>, memref<64x32xf32>)
+                  outs(%y : memref<?x32xf32>)
+    ```
+
+    After: `call @kvcache.linalg(%x, %w, %y)`, and a function that multiplies
+    row by row if there is one row and in tiles of six rows if there are more.
+  }];
+  let dependentDialects = [
+    "mlir::affine::AffineDialect", "mlir::arith::ArithDialect",
+    "mlir::func::FuncDialect", "mlir::linalg::LinalgDialect",
+    "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+    "mlir::vector::VectorDialect"];
+}
+
+def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
+  let summary = "Compute mathematical functions and bf16 without a library";
+  let description = [{
+    Contract in: anything; what is on tensors or inside linalg operations comes
+    out as it would be on their elements. Contract out: `exp`, `exp2`, `expm1`,
+    `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`, `cos`, `erf`, `rsqrt` of f32,
+    f16 and bf16, and the roundings of any float, are arithmetic on scalars or
+    vectors. Results are within 2 ulp of f32 over the whole range, infinities,
+    denormals and NaN included. Arithmetic on bf16 is done in f32, and conversion
+    between bf16 and wider floats in integers: to the nearest, ties to even.
+
+    Other functions are left: a CPU pipeline must not be given them, as LLVM would
+    call a mathematical library.
+
+    Before:
+
+    ```mlir
+    %y = arith.truncf %x : vector<16xf32> to vector<16xbf16>
+    ```
+
+    After: shifts, an addition of 0x7fff and the last bit that is kept, and a
+    selection for NaN.
+  }];
+  let dependentDialects = [
+    "mlir::arith::ArithDialect", "mlir::math::MathDialect",
+    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
+}
+
 def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
   let summary = "Lower kvcache operations to kernels and launches";
   let description = [{

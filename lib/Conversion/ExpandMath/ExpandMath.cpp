@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "MathBuilder.h"
+
+#include "kvcache/Conversion/Passes.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_EXPANDMATH
+#include "kvcache/Conversion/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+static bool isNarrow(Type type) {
+  Type element = getElementTypeOrSelf(type);
+  return element.isBF16() || element.isF16();
+}
+
+/// What CPUs do in one or a few instructions; LLVM calls no library for it.
+static bool isNative(Operation *op) {
+  return isa<math::AbsFOp, math::AbsIOp, math::CopySignOp, math::SqrtOp,
+             math::CountLeadingZerosOp, math::CountTrailingZerosOp,
+             math::CtPopOp>(op);
+}
+
+bool kvcache::isExpandable(Operation *op) {
+  if (isNative(op))
+    return true;
+  if (isa<math::RoundEvenOp, math::FloorOp, math::CeilOp, math::TruncOp,
+          math::RoundOp>(op))
+    return true;
+  if (!isa<math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log2Op,
+           math::Log10Op, math::Log1pOp, math::TanhOp, math::SinOp, math::CosOp,
+           math::ErfOp, math::RsqrtOp>(op))
+    return false;
+  Type type = op->getResult(0).getType();
+  return getElementTypeOrSelf(type).isF32() || isNarrow(type);
+}
+
+/// The result of an operation on f32 (for rounding, f64 as well), or null for
+/// one that stays.
+static Value expand(MathBuilder &b, Operation *op) {
+  if (isNative(op))
+    return nullptr;
+  Value x = op->getOperand(0);
+  auto one = [&](double value) {
+    return getElementTypeOrSelf(x).isF64() ? b.f64(x, value) : b.f32(x, value);
+  };
+  auto isLess = [&](Value value, double limit) {
+    return b.compare(arith::CmpFPredicate::OLT, b.magnitude(value),
+                     b.f64(value, limit));
+  };
+  if (isa<math::ExpOp>(op))
+    return b.exp(x);
+  if (isa<math::Exp2Op>(op))
+    return b.exp2(x);
+  if (isa<math::SinOp>(op))
+    return b.sinCos(x, false);
+  if (isa<math::CosOp>(op))
+    return b.sinCos(x, true);
+  if (isa<math::TanhOp>(op))
+    return b.toF32(b.tanhWide(b.toF64(x)));
+  if (isa<math::ErfOp>(op))
+    return b.toF32(b.erfWide(b.toF64(x)));
+  if (isa<math::RsqrtOp>(op)) {
+    Value root = math::SqrtOp::create(b, b.toF64(x));
+    return b.toF32(b.div(b.f64(x, 1.0), root));
+  }
+  if (isa<math::LogOp, math::Log2Op, math::Log10Op>(op)) {
+    Value y = b.logWide(b.toF64(x));
+    if (isa<math::Log2Op>(op))
+      y = b.mul(y, b.f64(x, 1.4426950408889634));
+    if (isa<math::Log10Op>(op))
+      y = b.mul(y, b.f64(x, 0.4342944819032518));
+    return b.toF32(y);
+  }
+  // Near zero, where 1 + x and e^x - 1 lose the bits of x, two terms are
+  // enough.
+  if (isa<math::Log1pOp>(op)) {
+    Value wide = b.toF64(x);
+    Value near = b.mul(wide, b.polynomial(wide, {1.0, -0.5, 1.0 / 3}));
+    Value y = b.logWide(b.add(wide, b.f64(x, 1.0)));
+    y = b.select(isLess(wide, 1e-4), near, y);
+    return b.select(b.compare(arith::CmpFPredicate::OEQ, x, b.f32(x, 0.0)), x,
+                    b.toF32(y));
+  }
+  if (isa<math::ExpM1Op>(op)) {
+    Value wide = b.toF64(x);
+    Value near = b.mul(wide, b.polynomial(wide, {1.0, 0.5, 1.0 / 6}));
+    Value y = b.sub(b.expWide(wide), b.f64(x, 1.0));
+    y = b.select(isLess(wide, 1e-4), near, y);
+    return b.select(b.compare(arith::CmpFPredicate::OEQ, x, b.f32(x, 0.0)), x,
+                    b.toF32(y));
+  }
+  if (isa<math::RoundEvenOp>(op))
+    return b.roundEven(x);
+  if (isa<math::FloorOp>(op))
+    return b.floor(x);
+  if (isa<math::CeilOp>(op)) {
+    Value y = b.floor(arith::NegFOp::create(b, x));
+    return arith::NegFOp::create(b, y);
+  }
+  if (isa<math::TruncOp>(op))
+    return b.withSign(b.floor(b.magnitude(x)), x);
+  if (isa<math::RoundOp>(op)) {
+    Value size = b.magnitude(x);
+    Value low = b.floor(size);
+    Value up = arith::AddFOp::create(b, low, one(1.0));
+    Value rest = arith::SubFOp::create(b, size, low);
+    Value half = b.compare(arith::CmpFPredicate::OGE, rest, one(0.5));
+    return b.withSign(b.select(half, up, low), x);
+  }
+  return nullptr;
+}
+
+/// The operation on f32 in place of one on a narrower float.
+static void widen(Operation *op) {
+  MathBuilder b(op->getLoc(), op);
+  IRMapping mapping;
+  for (Value operand : op->getOperands())
+    if (isNarrow(operand.getType()))
+      mapping.map(operand, arith::ExtFOp::create(
+                               b, MathBuilder::shaped(operand, b.getF32Type()),
+                               operand));
+  Operation *wide = b.clone(*op, mapping);
+  for (auto [old, result] :
+       llvm::zip_equal(op->getResults(), wide->getResults())) {
+    Value value = result;
+    if (isNarrow(old.getType())) {
+      result.setType(MathBuilder::shaped(old, b.getF32Type()));
+      value = arith::TruncFOp::create(b, old.getType(), result);
+    }
+    old.replaceAllUsesWith(value);
+  }
+  op->erase();
+}
+
+namespace {
+struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
+  void runOnOperation() override {
+    SmallVector<Operation *> narrow, functions, conversions;
+    getOperation().walk([&](Operation *op) {
+      bool isMath = isa<math::MathDialect>(op->getDialect());
+      if (!isMath && !isa<arith::ArithDialect>(op->getDialect()))
+        return;
+      if (isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp,
+              arith::ExtFOp, arith::TruncFOp>(op))
+        return;
+      // CPUs convert f16, but LLVM computes nothing in bf16 without a library.
+      auto needsMore = [&](Type type) {
+        return getElementTypeOrSelf(type).isBF16() ||
+               (isMath && isNarrow(type));
+      };
+      if (llvm::any_of(op->getOperandTypes(), needsMore) ||
+          llvm::any_of(op->getResultTypes(), needsMore))
+        narrow.push_back(op);
+    });
+    for (Operation *op : narrow)
+      widen(op);
+
+    getOperation().walk([&](Operation *op) {
+      if (isa<math::MathDialect>(op->getDialect()) && isExpandable(op))
+        functions.push_back(op);
+    });
+    for (Operation *op : functions) {
+      MathBuilder b(op->getLoc(), op);
+      Value value = expand(b, op);
+      if (!value)
+        continue;
+      op->getResult(0).replaceAllUsesWith(value);
+      op->erase();
+    }
+
+    getOperation().walk([&](Operation *op) {
+      if (isa<arith::ExtFOp>(op) &&
+          getElementTypeOrSelf(op->getOperand(0)).isBF16())
+        conversions.push_back(op);
+      if (isa<arith::TruncFOp>(op) &&
+          getElementTypeOrSelf(op->getResult(0)).isBF16())
+        conversions.push_back(op);
+    });
+    for (Operation *op : conversions) {
+      MathBuilder b(op->getLoc(), op);
+      Value from = op->getOperand(0);
+      Value value;
+      if (isa<arith::ExtFOp>(op)) {
+        value = b.fromBF16(from);
+        if (getElementTypeOrSelf(op->getResult(0)).isF64())
+          value = b.toF64(value);
+      } else {
+        if (getElementTypeOrSelf(from).isF16())
+          continue;
+        value = b.toBF16(from);
+      }
+      op->getResult(0).replaceAllUsesWith(value);
+      op->erase();
+    }
+  }
+};
+} // namespace
