@@ -106,11 +106,12 @@ void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
 //===----------------------------------------------------------------------===//
 
 KeyList::KeyList(const Emitter &emit, const AttentionFacts &facts,
-                 const Tile &tile, int64_t capacity)
-    : facts(facts), tile(tile), capacity(capacity) {
+                 const Tile &tile)
+    : facts(facts), tile(tile) {
   auto list = [&](Type type) -> Value {
-    return memref::AllocaOp::create(emit.builder, emit.loc,
-                                    MemRefType::get({capacity}, type));
+    return memref::AllocaOp::create(
+        emit.builder, emit.loc,
+        MemRefType::get({kChunkKeys + facts.lanes}, type));
   };
   keys = list(emit.builder.getIndexType());
   values = list(emit.builder.getIndexType());
@@ -143,7 +144,7 @@ void KeyList::forChunks(const Emitter &emit, Value first, Value end,
             b, l, filling, ValueRange{zero, at[0], at[1], at[2]},
             [&](OpBuilder &b, Location l, ValueRange in) {
               Emitter e{b, l};
-              Value room = e.less(in[0], e.constant(capacity));
+              Value room = e.less(in[0], e.constant(kChunkKeys));
               Value more = e.less(in[1], end);
               scf::ConditionOp::create(b, l, e.both(room, more), in);
             },
@@ -151,7 +152,7 @@ void KeyList::forChunks(const Emitter &emit, Value first, Value end,
               Emitter e{b, l};
               Value count = in[0], key = in[1], block = in[2], start = in[3];
               Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
-              take = e.min(take, e.sub(e.constant(capacity), count));
+              take = e.min(take, e.sub(e.constant(kChunkKeys), count));
               Value entry = e.loadIndex(tile.table, {tile.request, block});
               Value isThere = e.isBelow(entry, blocks);
               Value taken = e.select(isThere, take, zero);

@@ -52,7 +52,7 @@ public:
 
   void run(const Emitter &emit, Value first, Value end) {
     begin(emit);
-    KeyList list(emit, facts, tile, kChunkKeys + lanes);
+    KeyList list(emit, facts, tile);
     list.forChunks(emit, first, end,
                    [&](const Emitter &e, Value count, Value from, Value to) {
                      chunk(e, list, count, from, to);
@@ -212,9 +212,7 @@ private:
             for (int64_t k = 0; k < keysAtOnce; ++k) {
               Value x = loadLanes(e, {pool, e.add(places[k], channel)}, n);
               if (n < lanes)
-                x = vector::InsertStridedSliceOp::create(
-                    e.builder, e.loc, x, splat(e, 0.0f, lanes),
-                    ArrayRef<int64_t>{0}, ArrayRef<int64_t>{1});
+                x = widenLanes(e, x, lanes);
               for (int64_t m = 0; m < setRows; ++m)
                 next.push_back(fma(e, x, rows[m], acc[k * setRows + m]));
             }

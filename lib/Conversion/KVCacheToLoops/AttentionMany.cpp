@@ -43,7 +43,7 @@ public:
   void run(const Emitter &emit, Value first, Value end,
            const Outputs &outputs) {
     begin(emit);
-    KeyList list(emit, facts, tile, kChunkKeys);
+    KeyList list(emit, facts, tile);
     list.forChunks(emit, first, end,
                    [&](const Emitter &e, Value count, Value from, Value to) {
                      chunk(e, list, count, from, to);

@@ -78,8 +78,7 @@ struct Tile {
 /// Offsets and positions of the keys of a chunk.
 class KeyList {
 public:
-  KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile,
-          int64_t capacity);
+  KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile);
 
   /// Calls `body` for chunks of the keys `first` to `end - 1` that are in the
   /// cache, with their number, and a range that their positions are in.
@@ -88,12 +87,12 @@ public:
   void forChunks(const Emitter &emit, mlir::Value first, mlir::Value end,
                  Body body) const;
 
+  /// With room for the rest of a vector behind the last key.
   mlir::Value keys, values, positions;
 
 private:
   const AttentionFacts &facts;
   const Tile &tile;
-  int64_t capacity;
 };
 
 struct Outputs {

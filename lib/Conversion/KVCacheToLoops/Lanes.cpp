@@ -189,6 +189,14 @@ Value kvcache::emitLaneSums(const Emitter &emit, Values vectors) {
   return vectors[0];
 }
 
+Value kvcache::widenLanes(const Emitter &emit, Value vector, int64_t lanes) {
+  int64_t have = cast<VectorType>(vector.getType()).getNumElements();
+  SmallVector<int64_t> mask;
+  for (int64_t i = 0; i < lanes; ++i)
+    mask.push_back(std::min(i, have));
+  return shuffle(emit, vector, splat(emit, 0.0f, have), mask);
+}
+
 Values RegisterBlock::zeros(const Emitter &emit) const {
   return Values(rows * columns, splat(emit, 0.0f, lanes));
 }

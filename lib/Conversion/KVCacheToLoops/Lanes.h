@@ -39,6 +39,9 @@ mlir::Value emitTanh(const Emitter &emit, mlir::Value x);
 /// the sum over vector i.
 mlir::Value emitLaneSums(const Emitter &emit, Values vectors);
 
+/// The vector with more lanes, which are 0.
+mlir::Value widenLanes(const Emitter &emit, mlir::Value vector, int64_t lanes);
+
 /// The lanes rotated by `distance`.
 mlir::Value rotateLanes(const Emitter &emit, mlir::Value vector,
                         int64_t distance);
