@@ -55,6 +55,9 @@ LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
 
 LogicalResult LayerOp::verify() {
   const Layout &layout = getCache().getType().getLayout();
+  // What `layer_c1` says is told by the inference of the type, which follows.
+  if (!layout.has(AxisKind::Layer))
+    return success();
   int64_t layers = layout.extent(AxisKind::Layer);
   std::optional<int64_t> index = getConstantIntValue(getIndex());
   if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))

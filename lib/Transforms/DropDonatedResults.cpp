@@ -85,9 +85,8 @@ struct DropDonatedResults
     for (unsigned i = 0; i < call.getNumResults(); ++i)
       if (!dropped.test(i))
         types.push_back(call.getResult(i).getType());
-    auto shorter = func::CallOp::create(builder, call.getLoc(),
-                                        call.getCallee(), types,
-                                        call.getOperands());
+    auto shorter = func::CallOp::create(
+        builder, call.getLoc(), call.getCallee(), types, call.getOperands());
     unsigned kept = 0;
     for (unsigned i = 0; i < call.getNumResults(); ++i) {
       Value value = dropped.test(i) ? call.getOperand(arguments[i])
