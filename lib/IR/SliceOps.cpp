@@ -78,6 +78,11 @@ bool LayerOp::hasConstantIndex() {
          layout.extent(AxisKind::Layer) != kRunTime;
 }
 
+Speculation::Speculatability LayerOp::getSpeculatability() {
+  return hasConstantIndex() ? Speculation::Speculatable
+                            : Speculation::NotSpeculatable;
+}
+
 Value SideOp::getViewSource() { return getCache(); }
 
 LogicalResult SideOp::inferReturnTypes(MLIRContext *,
@@ -125,6 +130,10 @@ LogicalResult SubpoolOp::inferReturnTypes(MLIRContext *,
     return emitOptionalError(loc, "'kvcache.subpool' op ", why);
   types.push_back(*type);
   return success();
+}
+
+Speculation::Speculatability SubpoolOp::getSpeculatability() {
+  return Speculation::NotSpeculatable;
 }
 
 Value HeadsOp::getViewSource() { return getCache(); }

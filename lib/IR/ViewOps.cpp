@@ -28,6 +28,11 @@ bool ViewOp::isByteView() {
   return type.getElementType().isInteger(8);
 }
 
+Speculation::Speculatability ViewOp::getSpeculatability() {
+  return isByteView() ? Speculation::NotSpeculatable
+                      : Speculation::Speculatable;
+}
+
 unsigned ViewOp::sourceDim(unsigned i) {
   return dimOfAxis(getAxes(), getResult().getType().getLayout(), i);
 }
@@ -317,6 +322,9 @@ LogicalResult CastOp::verify() {
 }
 
 OpFoldResult CastOp::fold(FoldAdaptor) {
+  // Where code is not reachable an operation may be its own operand.
+  if (getCache() == getResult())
+    return {};
   if (getCache().getType() == getResult().getType())
     return getCache();
   auto inner = getCache().getDefiningOp<CastOp>();

@@ -17,8 +17,13 @@ include "mlir/Interfaces/ViewLikeInterface.td"
 // Views: no data moves
 //===----------------------------------------------------------------------===//
 
+// A view that is checked at run time can make the call fail, so it must not be
+// moved to where the program does not go. One that nothing uses may be dropped,
+// with its check.
+
 def KVCache_ViewOp : KVCache_Op<"view", [
-    Pure, AttrSizedOperandSegments,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "see a buffer as a cache";
   let description = [{
@@ -122,7 +127,8 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
 }
 
 def KVCache_LayerOp : KVCache_Op<"layer", [
-    Pure, InferTypeOpAdaptor,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    InferTypeOpAdaptor,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "one layer of a cache of several";
   let description = [{
@@ -179,7 +185,8 @@ def KVCache_SideOp : KVCache_Op<"side", [
 }
 
 def KVCache_SubpoolOp : KVCache_Op<"subpool", [
-    Pure, InferTypeOpAdaptor,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    InferTypeOpAdaptor,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "some consecutive blocks of a cache";
   let description = [{
