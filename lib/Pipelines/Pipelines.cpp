@@ -68,6 +68,7 @@ static void addHostLowering(OpPassManager &pm) {
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   ConvertKVCacheToLoopsOptions loops;
   loops.vectorBits = options.vectorBits;
+  loops.bf16Dots = options.bf16Dots;
   pm.addPass(createConvertKVCacheToLoops(loops));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());

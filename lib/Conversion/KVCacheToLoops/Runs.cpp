@@ -119,8 +119,8 @@ static int64_t lanesOf(Type element) {
 /// zero may be arithmetic, which for narrow floats calls a library.
 static Place asIntegers(const Emitter &emit, const Place &place) {
   auto type = cast<MemRefType>(place.memref.getType());
-  Type bits =
-      emit.builder.getIntegerType(type.getElementType().getIntOrFloatBitWidth());
+  Type bits = emit.builder.getIntegerType(
+      type.getElementType().getIntOrFloatBitWidth());
   return {emit.make<arith::BitcastOp>(type.clone(bits), place.memref),
           place.offset};
 }
