@@ -13,8 +13,8 @@ using namespace kvcache;
 
 static std::optional<ArrayAttr> axesOfCache(AttentionOp op, unsigned i) {
   ArrayAttr all = op.getCacheAxes();
-  auto axes = i < all.size() ? dyn_cast<ArrayAttr>(all[i]) : ArrayAttr();
-  if (!axes || axes.empty())
+  auto axes = all.empty() ? all : cast<ArrayAttr>(all[i]);
+  if (axes.empty())
     return std::nullopt;
   return axes;
 }
@@ -36,6 +36,21 @@ static bool isComputeType(Type type) {
   return type.isF16() || type.isBF16() || type.isF32();
 }
 
+/// Names of dimensions: none at all, or a list of strings for each cache.
+static LogicalResult verifyCacheAxes(AttentionOp op) {
+  ArrayAttr all = op.getCacheAxes();
+  auto isNames = [](Attribute attr) {
+    auto names = dyn_cast<ArrayAttr>(attr);
+    return names && llvm::all_of(names, llvm::IsaPred<StringAttr>);
+  };
+  if (all.empty() ||
+      (all.size() == op.getCaches().size() && llvm::all_of(all, isNames)))
+    return success();
+  return op.emitOpError() << "attention_c12: a list of names for each of the "
+                          << op.getCaches().size()
+                          << " caches is expected, got " << all;
+}
+
 /// The caches: one with both sides, or keys and values.
 static LogicalResult verifyCaches(AttentionOp op) {
   OperandRange caches = op.getCaches();
@@ -55,8 +70,10 @@ static LogicalResult verifyCaches(AttentionOp op) {
   if (!both && !each) {
     InFlightDiagnostic error = op.emitOpError()
                                << "attention_c1: one cache with two sides, or "
-                                  "two caches without sides are expected, got ";
-    llvm::interleaveComma(types, error);
+                                  "two caches without sides are expected, got "
+                               << types.size() << " caches";
+    for (CacheType type : types)
+      error << ", " << type;
     return error;
   }
   for (CacheType type : types)
@@ -95,7 +112,8 @@ static LogicalResult verifyNumbers(AttentionOp op) {
 }
 
 LogicalResult AttentionOp::verify() {
-  if (failed(verifyCaches(*this)) || failed(verifyNumbers(*this)))
+  if (failed(verifyCacheAxes(*this)) || failed(verifyCaches(*this)) ||
+      failed(verifyNumbers(*this)))
     return failure();
   const Layout &keys = getKeyType().getLayout();
   const Layout &values = getValueType().getLayout();

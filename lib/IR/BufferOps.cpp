@@ -20,10 +20,7 @@ static std::string shapeStr(ArrayRef<int64_t> shape, Type elementType) {
     else
       os << extent << "x";
   }
-  if (elementType)
-    os << elementType;
-  else
-    os << "(a number)";
+  os << elementType;
   return text;
 }
 
@@ -44,8 +41,10 @@ LogicalResult kvcache::verifyShape(Operation *op, StringRef label,
   if (agrees)
     return success();
   return op->emitOpError() << label << ": " << what << " expected to be "
-                           << shapeStr(shape, elementType) << ", got "
-                           << buffer;
+                           << shapeStr(shape, elementType
+                                                  ? elementType
+                                                  : type.getElementType())
+                           << ", got " << buffer;
 }
 
 LogicalResult kvcache::verifyIndices(Operation *op, StringRef label,

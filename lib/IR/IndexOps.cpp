@@ -53,8 +53,10 @@ LogicalResult MakeBlockTableOp::verify() {
 
 /// The element type of positions, or nothing if they are no positions.
 static FailureOr<IntegerType> positionType(Type positions) {
+  // A parser asks before operands are known to be buffers.
+  auto shaped = dyn_cast<ShapedType>(positions);
   auto element =
-      dyn_cast<IntegerType>(cast<ShapedType>(positions).getElementType());
+      shaped ? dyn_cast<IntegerType>(shaped.getElementType()) : IntegerType();
   if (!element ||
       (!element.isSignlessInteger(32) && !element.isSignlessInteger(64)))
     return failure();
@@ -166,12 +168,16 @@ LogicalResult SlotMappingOp::verify() {
 
 LogicalResult MapBlocksOp::verify() {
   auto source = cast<ShapedType>(getBlocks().getType());
-  unsigned rank = source.getRank() == 1 ? 1 : 2;
   int64_t ratio = getRatio();
   if (ratio < 1 || ratio > (1 << 20))
     return emitOpError() << "map_blocks_c2: the ratio is expected from 1 to "
                             "2^20, got "
                          << ratio;
+  if (source.getRank() != 1 && source.getRank() != 2)
+    return emitOpError() << "map_blocks_c1: the source is expected to be 1-D "
+                            "or 2-D, got "
+                         << source;
+  unsigned rank = source.getRank();
   if (failed(
           verifyIndices(*this, "map_blocks_c1", "the source is", source, rank)))
     return failure();
@@ -235,6 +241,9 @@ LogicalResult SelectRowsOp::verify() {
                          getValid().getType(), {1}, indices.getElementType(),
                          0)))
     return failure();
+  if (getRows().empty())
+    return emitOpError() << "select_rows_c2: one operand of rows or more is "
+                            "expected, got 0";
   if (getOuts().size() != getRows().size() + 2)
     return emitOpError() << "select_rows_c2: " << getRows().size() + 2
                          << " destinations are expected, of the rows, the "

@@ -85,8 +85,8 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   CacheType cache = op.getCache().getType();
   const Layout &from = cache.getLayout(), &to = result.getLayout();
   if (op.getAxes())
-    return op.emitOpError() << "reshape_c2: brackets belong to a memref "
-                               "result, got "
+    return op.emitOpError() << "reshape_c2: brackets are expected for a "
+                               "memref result only, got "
                             << namesStr(*op.getAxes());
   if (result.getElementType() != cache.getElementType() ||
       result.getSpace() != cache.getSpace() ||
@@ -107,6 +107,13 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
     return op.emitOpError() << "reshape_c5: the number of blocks is expected "
                                "to be '?' in both or in none, got "
                             << extentStr(toBlocks);
+  // A layout spans at most 2^52 elements: the products fit.
+  int64_t fromTokens = fromBlocks * from.extent(AxisKind::Token);
+  int64_t toTokens = toBlocks * to.extent(AxisKind::Token);
+  if (fromBlocks != kRunTime && fromTokens != toTokens)
+    return op.emitOpError() << "reshape_c5: the number of tokens is expected "
+                               "to be "
+                            << fromTokens << ", got " << toTokens;
   if (to.align() > from.align())
     return op.emitOpError() << "reshape_c4: the alignment is expected to be at "
                                "most "
@@ -180,7 +187,7 @@ LogicalResult FlattenOp::inferReturnTypes(MLIRContext *,
                 axesStr(layout) + "; 'layer' and 'side' give a part of it");
   if (cache.getAccess() == Access::read)
     return fail("flatten_c3: a cache that may be written is expected, as "
-                "anybody can write to a memref");
+                "anybody can write to a memref, got access = read");
   std::vector<Axis> sequence;
   for (unsigned i = 0; i < layout.rank(); ++i)
     sequence.push_back(layout.dim(i).axis);

@@ -55,6 +55,9 @@ LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
 
 LogicalResult LayerOp::verify() {
   const Layout &layout = getCache().getType().getLayout();
+  // What `layer_c1` says is told by the inference of the type, which follows.
+  if (!layout.has(AxisKind::Layer))
+    return success();
   int64_t layers = layout.extent(AxisKind::Layer);
   std::optional<int64_t> index = getConstantIntValue(getIndex());
   if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))
@@ -73,6 +76,11 @@ bool LayerOp::hasConstantIndex() {
   const Layout &layout = getCache().getType().getLayout();
   return getConstantIntValue(getIndex()) &&
          layout.extent(AxisKind::Layer) != kRunTime;
+}
+
+Speculation::Speculatability LayerOp::getSpeculatability() {
+  return hasConstantIndex() ? Speculation::Speculatable
+                            : Speculation::NotSpeculatable;
 }
 
 Value SideOp::getViewSource() { return getCache(); }
@@ -122,6 +130,10 @@ LogicalResult SubpoolOp::inferReturnTypes(MLIRContext *,
     return emitOptionalError(loc, "'kvcache.subpool' op ", why);
   types.push_back(*type);
   return success();
+}
+
+Speculation::Speculatability SubpoolOp::getSpeculatability() {
+  return Speculation::NotSpeculatable;
 }
 
 Value HeadsOp::getViewSource() { return getCache(); }

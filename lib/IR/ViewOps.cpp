@@ -28,6 +28,11 @@ bool ViewOp::isByteView() {
   return type.getElementType().isInteger(8);
 }
 
+Speculation::Speculatability ViewOp::getSpeculatability() {
+  return isByteView() ? Speculation::NotSpeculatable
+                      : Speculation::Speculatable;
+}
+
 unsigned ViewOp::sourceDim(unsigned i) {
   return dimOfAxis(getAxes(), getResult().getType().getLayout(), i);
 }
@@ -39,7 +44,9 @@ static LogicalResult verifyByteView(ViewOp op, const Layout &layout) {
                                "memref of rank 1, got "
                             << source;
   if (op.getAxes())
-    return op.emitOpError() << "view_c5: a view of bytes names no dimensions";
+    return op.emitOpError() << "view_c5: no names of dimensions are "
+                               "expected for a view of bytes, got "
+                            << namesStr(*op.getAxes());
   if (layout.extent(AxisKind::Block) != kRunTime)
     return op.emitOpError() << "view_c7: the number of blocks of a view of "
                                "bytes is expected to be '?', got "
@@ -70,7 +77,8 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   auto source = cast<MemRefType>(op.getSource().getType());
   if (op.getOffset() || !op.getExtents().empty() || !op.getStrides().empty())
     return op.emitOpError() << "view_c5: 'offset', 'extents' and 'strides' "
-                               "belong to a view of bytes, got a source of "
+                               "are expected for a view of bytes only, got a "
+                               "source of "
                             << source;
   if (failed(verifyAxisNames(op, op.getAxes(), layout, "view_c2")))
     return failure();
@@ -113,6 +121,20 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   return success();
 }
 
+/// The end of a chain of sources; where code is not reachable the chain may be
+/// a ring, and then there is no way up.
+static Value furthestSource(Value value,
+                            llvm::function_ref<Value(Value)> sourceOf) {
+  llvm::SmallPtrSet<Value, 8> seen;
+  for (Value end = value; seen.insert(end).second;) {
+    Value source = sourceOf(end);
+    if (!source)
+      return end;
+    end = source;
+  }
+  return value;
+}
+
 /// Whether a cache, or a view of it, leaves its function.
 static bool isReturned(Value cache) {
   SmallVector<Value> worklist = {cache};
@@ -140,9 +162,10 @@ LogicalResult ViewOp::verify() {
     return emitOpError() << "view_c8: the source is expected to be in the "
                             "default memory space, got "
                          << source;
-  Value base = getSource();
-  while (auto view = base.getDefiningOp<ViewLikeOpInterface>())
-    base = view.getViewSource();
+  Value base = furthestSource(getSource(), [](Value value) {
+    auto view = value.getDefiningOp<ViewLikeOpInterface>();
+    return view ? view.getViewSource() : Value();
+  });
   if (isa_and_present<memref::AllocOp, memref::AllocaOp>(
           base.getDefiningOp()) &&
       isReturned(getResult()))
@@ -299,6 +322,9 @@ LogicalResult CastOp::verify() {
 }
 
 OpFoldResult CastOp::fold(FoldAdaptor) {
+  // Where code is not reachable an operation may be its own operand.
+  if (getCache() == getResult())
+    return {};
   if (getCache().getType() == getResult().getType())
     return getCache();
   auto inner = getCache().getDefiningOp<CastOp>();
@@ -366,9 +392,10 @@ OpFoldResult DimOp::fold(FoldAdaptor) {
   int64_t extent = type.getLayout().dim(*findAxis(type, getAxis())).extent;
   if (extent != kRunTime)
     return IntegerAttr::get(IndexType::get(getContext()), extent);
-  Value source =
-      sameExtentSource(getCache(), *Axis::parse(std::string_view(getAxis())));
-  if (!source)
+  Axis axis = *Axis::parse(std::string_view(getAxis()));
+  Value source = furthestSource(
+      getCache(), [&](Value cache) { return sameExtentSource(cache, axis); });
+  if (source == getCache())
     return {};
   getCacheMutable().assign(source);
   return getResult();
@@ -384,9 +411,14 @@ OpFoldResult StrideOp::fold(FoldAdaptor) {
           type.getLayout().stride(*findAxis(type, getAxis())))
     return IntegerAttr::get(IndexType::get(getContext()), *stride);
   // Slices keep strides.
-  Operation *def = getCache().getDefiningOp();
-  if (!isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def))
+  Value source = furthestSource(getCache(), [](Value cache) {
+    Operation *def = cache.getDefiningOp();
+    bool isSlice =
+        isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def);
+    return isSlice ? def->getOperand(0) : Value();
+  });
+  if (source == getCache())
     return {};
-  getCacheMutable().assign(def->getOperand(0));
+  getCacheMutable().assign(source);
   return getResult();
 }

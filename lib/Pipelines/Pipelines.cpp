@@ -24,8 +24,7 @@ using namespace kvcache;
 
 void kvcache::buildBufferizePipeline(OpPassManager &pm) {
   pm.addPass(createInlinerPass());
-  // Two index values of one tensor count as two writes of it; merging them here
-  // spares a copy.
+  // Two index values of one tensor that is updated later would be two copies.
   pm.addPass(createCSEPass());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;

@@ -13,10 +13,13 @@
 #include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Bufferization/IR/DstBufferizableOpInterfaceImpl.h"
+#include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"
 #include "mlir/IR/Dialect.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -42,10 +45,36 @@ FailureOr<SmallVector<Value>> getBuffers(Operation *op, RewriterBase &rewriter,
   return operands;
 }
 
+/// Whether a write may come between the making of index values and a use of
+/// them, also a use of what is made of them.
+bool maySeeWrite(Operation *made, Operation *write) {
+  Block *block = made->getBlock();
+  Operation *writing = block->findAncestorOpInBlock(*write);
+  if (writing && writing->isBeforeInBlock(made))
+    writing = nullptr;
+  SmallVector<Operation *> worklist(made->getUsers());
+  llvm::SmallPtrSet<Operation *, 8> seen;
+  while (!worklist.empty()) {
+    Operation *user = worklist.pop_back_val();
+    if (!seen.insert(user).second)
+      continue;
+    bool isReturn = isa<FunctionOpInterface>(user->getParentOp());
+    Operation *reader = block->findAncestorOpInBlock(*user);
+    if (!reader || (user->hasTrait<OpTrait::IsTerminator>() && !isReturn))
+      return true;
+    if (writing && !reader->isBeforeInBlock(writing))
+      return true;
+    if (llvm::any_of(user->getResultTypes(),
+                     llvm::IsaPred<SlotsType, BlockTableType, BatchType>))
+      llvm::append_range(worklist, user->getUsers());
+  }
+  return false;
+}
+
 /// An index value (slots, a table, a batch) is not a tensor, so the analysis
-/// cannot see that it lives on in the buffers of its sources. Reporting a
-/// source as written is what keeps its entries as they were: a later update of
-/// the tensor then conflicts and gets its own buffer.
+/// cannot see that it lives on in the buffers of its sources. Where one of them
+/// is then written in place, the index value gets a copy of it, with the
+/// entries as they were.
 template <typename Op>
 struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
   bool bufferizesToMemoryRead(Operation *, OpOperand &,
@@ -54,7 +83,34 @@ struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
   }
   bool bufferizesToMemoryWrite(Operation *, OpOperand &,
                                const AnalysisState &) const {
-    return true;
+    return false;
+  }
+  LogicalResult resolveConflicts(Operation *op, RewriterBase &rewriter,
+                                 const AnalysisState &analysis,
+                                 const BufferizationState &state) const {
+    auto *oneShot = dyn_cast<OneShotAnalysisState>(&analysis);
+    if (!oneShot)
+      return success();
+    rewriter.setInsertionPoint(op);
+    for (OpOperand &operand : op->getOpOperands()) {
+      if (!isa<TensorType>(operand.get().getType()))
+        continue;
+      bool isWritten = false;
+      oneShot->applyOnAliases(operand.get(), [&](Value alias) {
+        for (OpOperand &use : alias.getUses())
+          isWritten |= oneShot->bufferizesToMemoryWrite(use) &&
+                       oneShot->isInPlace(use) &&
+                       maySeeWrite(op, use.getOwner());
+      });
+      if (!isWritten)
+        continue;
+      FailureOr<Value> copy = allocateTensorForShapedValue(
+          rewriter, op->getLoc(), operand.get(), analysis.getOptions(), state);
+      if (failed(copy))
+        return failure();
+      rewriter.modifyOpInPlace(op, [&] { operand.set(*copy); });
+    }
+    return success();
   }
   AliasingValueList getAliasingValues(Operation *, OpOperand &,
                                       const AnalysisState &) const {
@@ -67,10 +123,12 @@ struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
         getBuffers(op, rewriter, options, state);
     if (failed(operands))
       return failure();
-    // Lists are read entry by entry without a stride.
+    // Lists are read entry by entry without a stride; the rows of a table may
+    // be apart.
+    bool mayHaveGaps = isa<MakeBlockTableOp>(op);
     for (Value operand : *operands) {
       auto type = dyn_cast<MemRefType>(operand.getType());
-      if (type && !type.getLayout().isIdentity())
+      if (type && !mayHaveGaps && !type.getLayout().isIdentity())
         return op->emitOpError() << "the buffer of the source is expected to "
                                     "be contiguous, got "
                                  << type;

@@ -6,6 +6,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/BitVector.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_DROPDONATEDRESULTS
@@ -18,7 +19,11 @@ namespace {
 
 /// The number of the argument that a value is.
 std::optional<unsigned> argumentOf(Value value, func::FuncOp function) {
-  while (auto cast = value.getDefiningOp<memref::CastOp>())
+  // Where code is not reachable casts may form a ring.
+  llvm::SmallPtrSet<Value, 8> seen;
+  auto cast = value.getDefiningOp<memref::CastOp>();
+  for (; cast && seen.insert(value).second;
+       cast = value.getDefiningOp<memref::CastOp>())
     value = cast.getSource();
   auto argument = dyn_cast<BlockArgument>(value);
   if (!argument || argument.getOwner() != &function.getBody().front() ||
@@ -30,6 +35,8 @@ std::optional<unsigned> argumentOf(Value value, func::FuncOp function) {
 struct DropDonatedResults
     : kvcache::impl::DropDonatedResultsBase<DropDonatedResults> {
   void runOnOperation() override {
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      function.walk(copyRepeated);
     // A call may give its caller a result that is an argument there.
     bool changed = true;
     while (changed) {
@@ -37,6 +44,28 @@ struct DropDonatedResults
       for (auto function : getOperation().getOps<func::FuncOp>())
         if (!function.isExternal())
           changed |= drop(function);
+    }
+  }
+
+  /// A buffer that is returned twice becomes two arguments later, so it is two
+  /// buffers.
+  static void copyRepeated(func::ReturnOp op) {
+    OpBuilder builder(op);
+    llvm::SmallPtrSet<Value, 8> seen;
+    for (OpOperand &operand : op->getOpOperands()) {
+      Value value = operand.get();
+      auto type = dyn_cast<MemRefType>(value.getType());
+      if (!type || !value.getDefiningOp<memref::AllocOp>() ||
+          seen.insert(value).second)
+        continue;
+      Value copy = memref::AllocOp::create(
+          builder, op.getLoc(),
+          memref::getMixedSizes(builder, op.getLoc(), value),
+          type.getElementType(), type.getMemorySpace());
+      memref::CopyOp::create(builder, op.getLoc(), value, copy);
+      if (copy.getType() != type)
+        copy = memref::CastOp::create(builder, op.getLoc(), type, copy);
+      operand.set(copy);
     }
   }
 
@@ -85,9 +114,8 @@ struct DropDonatedResults
     for (unsigned i = 0; i < call.getNumResults(); ++i)
       if (!dropped.test(i))
         types.push_back(call.getResult(i).getType());
-    auto shorter = func::CallOp::create(builder, call.getLoc(),
-                                        call.getCallee(), types,
-                                        call.getOperands());
+    auto shorter = func::CallOp::create(
+        builder, call.getLoc(), call.getCallee(), types, call.getOperands());
     unsigned kept = 0;
     for (unsigned i = 0; i < call.getNumResults(); ++i) {
       Value value = dropped.test(i) ? call.getOperand(arguments[i])

@@ -141,7 +141,7 @@ func.func @view_no_strides(%pool: memref<?x16x64xf32, affine_map<(a, b, c) -> (a
 // -----
 
 func.func @view_of_elements_with_offset(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' belong to a view of bytes, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool offset(%n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -149,7 +149,7 @@ func.func @view_of_elements_with_offset(%pool: memref<?x16x64xf32>, %n: index) {
 // -----
 
 func.func @view_of_elements_with_extents(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' belong to a view of bytes, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool extents(B = %n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -157,7 +157,7 @@ func.func @view_of_elements_with_extents(%pool: memref<?x16x64xf32>, %n: index) 
 // -----
 
 func.func @view_of_elements_with_strides(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' belong to a view of bytes, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool strides(B = %n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -165,7 +165,7 @@ func.func @view_of_elements_with_strides(%pool: memref<?x16x64xf32>, %n: index) 
 // -----
 
 func.func @view_of_bytes_with_axes(%bytes: memref<?xi8>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: a view of bytes names no dimensions}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: no names of dimensions are expected for a view of bytes, got [B, N, D]}}
   %0 = kvcache.view %bytes[B, N, D] extents(B = %n) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }

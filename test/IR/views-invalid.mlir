@@ -105,7 +105,7 @@ func.func @storage_identity(%cache: !kv) {
 !a = !kvcache.cache<?B x 16N x 128D x bf16>
 !b = !kvcache.cache<?B x 16N x 128D x f16>
 func.func @cast_type(%cache: !a) {
-  // expected-error @+1 {{cast_c1: axes, order, element type and space are expected to be those of}}
+  // expected-error @+1 {{cast_c1: axes, order, element type and space are expected to be those of '!kvcache.cache<?B x 16N x 128D x bf16>', got '!kvcache.cache<?B x 16N x 128D x f16>'}}
   %c = kvcache.cast %cache : !a to !b
   return
 }

@@ -66,3 +66,8 @@ func.func @reader(%cache: !kv) -> !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf1
   %r = kvcache.cast %cache : !kv to !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
   return %r : !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
 }
+
+// Where code is not reachable, a value may be its own source.
+// CHECK: kvcache.view %{{.*}} : memref<2x?x16x8x128xbf16> to ![[KV]]
+%m = memref.cast %m : memref<2x?x16x8x128xbf16> to memref<2x?x16x8x128xbf16>
+%ring = kvcache.view %m : memref<2x?x16x8x128xbf16> to !kv

@@ -54,7 +54,7 @@ func.func @no_copy_of_updated_tensor(%cache: !kv, %rows: tensor<?x64xf32>, %t: t
   return
 }
 
-// Two slots of one tensor would be two writes of it to the analysis.
+// Two slots of one tensor are one.
 
 // CHECK-LABEL: func.func @no_copy_of_slots_made_twice(
 // CHECK-NOT: memref.alloc

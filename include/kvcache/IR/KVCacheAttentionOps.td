@@ -43,8 +43,9 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * `attention_c1` one cache with two sides, or two caches without sides
       * `attention_c2` caches are one layer, and have the same heads and the
         same block size
-      * `attention_c3` the query is `[T, Hq, D]` with D of the keys
-      * `attention_c4` Hq is a multiple of the heads of the cache
+      * `attention_c3` the query is `[T, Hq, D]` with a constant Hq and D of the
+        keys
+      * `attention_c4` Hq is a multiple of the heads of the cache, and not 0
       * `attention_c5` the first destination is `[T, Hq, D]` with D of the
         values, the second, if there is one, `[T, Hq]` of f32
       * `attention_c6` query and output are of f16, bf16 or f32
@@ -121,8 +122,8 @@ def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs"> {
 
     Constraints:
       * `merge_states_c1` both parts and the first destination are `[T, H, D]`
-        of the same type, of f16, bf16 or f32; their lse and the second
-        destination are `[T, H]` of f32
+        of the same type, of f16, bf16 or f32, with constant H and D; their lse
+        and the second destination, if there is one, are `[T, H]` of f32
       * `merge_states_c2` inner dimensions of memrefs are contiguous, and they
         are in the default memory space
       * `merge_states_c3` the buffers are all tensors or all memrefs

@@ -193,7 +193,7 @@ def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
     Constraints:
       * `map_blocks_c1` the source is a list or a matrix of i32 or i64, and the
         destination has its element type and rank, the same number of rows, and
-        `ratio` times its columns
+        `ratio` times its columns, at most 2^40
       * `map_blocks_c2` the ratio is from 1 to 2^20
       * `map_blocks_c3` memrefs have contiguous rows and are in the default
         memory space
@@ -227,7 +227,7 @@ def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
 
     Constraints:
       * `block_slots_c1` blocks are a list of i32 or i64, slots one of i32 or
-        i64 with `tokens` entries per block
+        i64 with `tokens` entries per block, at most 2^40
       * `block_slots_c2` `tokens` is from 1 to 2^40
       * `block_slots_c3` memrefs are contiguous and in the default memory space
       * `block_slots_c4` the buffers are all tensors or all memrefs
@@ -272,11 +272,13 @@ def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
     Constraints:
       * `select_rows_c1` indices are 1-D, of i32 or i64; `valid` has one entry
         of that type
-      * `select_rows_c2` after the destinations of the rows come the starts, 1-D
-        of the element type of the batch, and the positions, 1-D of i32 or i64
-      * `select_rows_c3` each destination of rows has the element type and the
-        inner extents of its rows, and the leading extent of the indices where
-        both are known
+      * `select_rows_c2` there is at least one operand of rows; after their
+        destinations come the starts, 1-D of the element type of the batch with
+        R + 1 entries where R is known, and the positions, 1-D of i32 or i64 and
+        as long as the indices
+      * `select_rows_c3` rows have constant inner extents; each destination of
+        rows has their element type and inner extents, and the leading extent of
+        the indices where both are known
       * `select_rows_c4` inner dimensions of memrefs are contiguous, and they
         are in the default memory space
       * `select_rows_c5` the buffers are all tensors or all memrefs

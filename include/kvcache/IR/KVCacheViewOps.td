@@ -17,8 +17,13 @@ include "mlir/Interfaces/ViewLikeInterface.td"
 // Views: no data moves
 //===----------------------------------------------------------------------===//
 
+// A view that is checked at run time can make the call fail, so it must not be
+// moved to where the program does not go. One that nothing uses may be dropped,
+// with its check.
+
 def KVCache_ViewOp : KVCache_Op<"view", [
-    Pure, AttrSizedOperandSegments,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "see a buffer as a cache";
   let description = [{
@@ -49,7 +54,8 @@ def KVCache_ViewOp : KVCache_Op<"view", [
       * `view_c7` the number of blocks of a view of bytes is a run-time value
       * `view_c8` the source is in the default memory space
       * `view_c9` a function does not return the cache, or a view of it, if it
-        allocates the source itself: nobody would own the memory
+        allocates the source itself: nobody would own the memory. Values that
+        pass through branches or regions are not followed
 
     Examples:
 
@@ -93,7 +99,8 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
       * `storage_c1` the element types agree
       * `storage_c2` the result has one dimension per axis, each axis named once
       * `storage_c3` extents agree
-      * `storage_c4` each stride that the result says is known by the layout
+      * `storage_c4` each stride that the result says is known by the layout; a
+        result without a layout says that its dimensions are packed
       * `storage_c5` the cache may be written, as the memref may be
 
     Examples:
@@ -120,7 +127,8 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
 }
 
 def KVCache_LayerOp : KVCache_Op<"layer", [
-    Pure, InferTypeOpAdaptor,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    InferTypeOpAdaptor,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "one layer of a cache of several";
   let description = [{
@@ -177,7 +185,8 @@ def KVCache_SideOp : KVCache_Op<"side", [
 }
 
 def KVCache_SubpoolOp : KVCache_Op<"subpool", [
-    Pure, InferTypeOpAdaptor,
+    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    InferTypeOpAdaptor,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "some consecutive blocks of a cache";
   let description = [{
@@ -244,9 +253,10 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
         keeps its access
       * `reshape_c2` brackets name each axis once, and belong to a memref result
       * `reshape_c3` the reshape is a view
-      * `reshape_c4` each stride that the result says is known
+      * `reshape_c4` each stride and the alignment that the result says are
+        known; the offset of a memref is not
       * `reshape_c5` a cache keeps layers, sides, heads and channels, and the
-        number of tokens
+        number of tokens; its number of blocks is a constant if it was one
       * `reshape_c6` a cache that is seen as a memref may be written
 
     Examples:

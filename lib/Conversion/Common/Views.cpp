@@ -90,8 +90,10 @@ private:
   /// The number of the argument that the bytes are, -1 if they are none.
   static Value argumentNumber(ViewOp op, OpBuilder &builder) {
     auto argument = dyn_cast<BlockArgument>(op.getSource());
+    // The block of an argument whose type was converted is in no region.
     bool isOfFunction =
-        argument && argument.getOwner()->isEntryBlock() &&
+        argument && argument.getOwner()->getParent() &&
+        argument.getOwner()->isEntryBlock() &&
         isa<FunctionOpInterface>(argument.getOwner()->getParentOp());
     if (!isOfFunction)
       return indexConstant(builder, op.getLoc(), -1);

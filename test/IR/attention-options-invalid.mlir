@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Rules of attention: options and forms.
+//
+// RUN: kv-opt %s --verify-diagnostics --split-input-file
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+func.func @batch_of_other_blocks(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !kvcache.batch<?R x ?M x i32, tokens = 32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c7: a batch with blocks of 16 tokens is expected, as in the cache, got 32}}
+  kvcache.attention %q over %c0 in %b into %o0
+    : memref<?x32x128xbf16> over !kv in !kvcache.batch<?R x ?M x i32, tokens = 32> into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @alibi_of_other_heads(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %a: memref<8xf32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c8: alibi slopes are expected to be 32xf32, got 'memref<8xf32>'}}
+  kvcache.attention %q over %c0 in %b alibi(%a : memref<8xf32>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @alibi_of_unknown_heads(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %a: memref<?xf32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c8: alibi slopes are expected to be 32xf32, got 'memref<?xf32>'}}
+  kvcache.attention %q over %c0 in %b alibi(%a : memref<?xf32>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @sinks_of_other_type(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %s: memref<32xf16>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c8: sinks are expected to be 32xf32, got 'memref<32xf16>'}}
+  kvcache.attention %q over %c0 in %b sinks(%s : memref<32xf16>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @sinks_are_a_number(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %s: memref<f32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c8: sinks are expected to be 32xf32, got 'memref<f32>'}}
+  kvcache.attention %q over %c0 in %b sinks(%s : memref<f32>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @empty_window(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: the window is expected to be at least 1, got 0}}
+  kvcache.attention %q over %c0 in %b into %o0 window 0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @negative_window(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: the window is expected to be at least 1, got -1}}
+  kvcache.attention %q over %c0 in %b into %o0 window -1
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @softcap_zero(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: softcap is expected to be a positive number, got 0.000000e+00 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 softcap 0.0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @softcap_negative(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: softcap is expected to be a positive number, got -1.000000e+00 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 softcap -1.0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @softcap_infinite(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: softcap is expected to be a positive number, got 0x7F800000 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 softcap 0x7F800000
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @softcap_no_number(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: softcap is expected to be a positive number, got 0x7FC00000 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 softcap 0x7FC00000
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @scale_infinite(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: scale is expected to be finite, got 0xFF800000 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 scale 0xFF800000
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @scale_no_number(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: scale is expected to be finite, got 0x7FC00000 : f32}}
+  kvcache.attention %q over %c0 in %b into %o0 scale 0x7FC00000
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @query_with_gaps(%q: memref<?x32x128xbf16, strided<[8192, 256, 1]>>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<?x32x128xbf16, strided<[8192, 256, 1]>>'}}
+  kvcache.attention %q over %c0 in %b into %o0
+    : memref<?x32x128xbf16, strided<[8192, 256, 1]>> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @output_with_gaps(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16, strided<[4096, 1, 32]>>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<?x32x128xbf16, strided<[4096, 1, 32]>>'}}
+  kvcache.attention %q over %c0 in %b into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16, strided<[4096, 1, 32]>>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @sinks_in_space(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %s: memref<32xf32, 1>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: a memref in the default memory space is expected, got 'memref<32xf32, 1>'}}
+  kvcache.attention %q over %c0 in %b sinks(%s : memref<32xf32, 1>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @alibi_apart(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %a: memref<32xf32, strided<[2]>>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<32xf32, strided<[2]>>'}}
+  kvcache.attention %q over %c0 in %b alibi(%a : memref<32xf32, strided<[2]>>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @query_of_another_form(%q: tensor<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c11: buffers are expected to be all tensors or all memrefs, got 'tensor<?x32x128xbf16>' and 'memref<?x32x128xbf16>'}}
+  kvcache.attention %q over %c0 in %b into %o0
+    : tensor<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @lse_of_another_form(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>, %o1: tensor<?x32xf32>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c11: buffers are expected to be all tensors or all memrefs, got 'tensor<?x32xf32>' and 'memref<?x32x128xbf16>'}}
+  %0 = kvcache.attention %q over %c0 in %b into %o0, %o1
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>, tensor<?x32xf32>
+  return
+}
+
+// -----
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @cache_of_another_form(%q: memref<?x32x128xbf16>, %c0: tensor<2x?x16x8x128xbf16>, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c11: buffers are expected to be all tensors or all memrefs, got 'tensor<2x?x16x8x128xbf16>' and 'memref<?x32x128xbf16>'}}
+  kvcache.attention %q over %c0[S, B, N, H, D] in %b into %o0
+    : memref<?x32x128xbf16> over tensor<2x?x16x8x128xbf16> in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @names_are_missing(%q: tensor<?x32x128xbf16>, %c0: tensor<2x?x16x8x128xbf16>, %b: !batch, %o0: tensor<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c12: names for the 5 dimensions of tensor<2x?x16x8x128xbf16> are expected, got 0}}
+  %0 = kvcache.attention %q over %c0 in %b into %o0
+    : tensor<?x32x128xbf16> over tensor<2x?x16x8x128xbf16> in !batch into tensor<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @a_name_is_missing(%q: tensor<?x32x128xbf16>, %c0: tensor<2x?x16x8x128xbf16>, %b: !batch, %o0: tensor<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c12: names for the 5 dimensions of tensor<2x?x16x8x128xbf16> are expected, got 4}}
+  %0 = kvcache.attention %q over %c0[S, B, N, H] in %b into %o0
+    : tensor<?x32x128xbf16> over tensor<2x?x16x8x128xbf16> in !batch into tensor<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @only_keys_have_names(%q: tensor<?x32x128xbf16>, %c0: tensor<?x16x8x128xbf16>, %c1: tensor<?x16x8x128xbf16>, %b: !batch, %o0: tensor<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c12: names for the 4 dimensions of tensor<?x16x8x128xbf16> are expected, got 0}}
+  %0 = kvcache.attention %q over %c0[B, N, H, D], %c1 in %b into %o0
+    : tensor<?x32x128xbf16> over tensor<?x16x8x128xbf16>, tensor<?x16x8x128xbf16> in !batch into tensor<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @names_of_a_reference(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c12: no names of dimensions are expected for a reference, whose type has them, got ["S", "B", "N", "H", "D"]}}
+  kvcache.attention %q over %c0[S, B, N, H, D] in %b into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}

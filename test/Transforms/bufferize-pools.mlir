@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Pools that are tensors are updated where they are; copies are made only where
+// the old contents are used again.
+//
+// RUN: kv-opt %s --kvcache-bufferize | FileCheck %s
+
+!k = !kvcache.cache<?B x 16N x 64D x f32>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+!pool = tensor<?x16x64xf32>
+!rows = tensor<?x64xf32>
+
+// CHECK-LABEL: func.func @no_copy_of_the_pool(
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x16x64xf32>, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %[[T:[^ ]*]]: memref<?xi64>, %[[N:[^ ]*]]: memref<?xi64>) {
+// CHECK-NOT: memref.copy
+// CHECK: %[[S:.*]] = kvcache.make_slots %[[T]]
+// CHECK: %[[C:.*]] = kvcache.view %[[POOL]][B, N, D] : memref<?x16x64xf32> to !kv_nd
+// CHECK-NEXT: kvcache.index_copy %[[ROWS]] into %[[C]] at %[[S]] : memref<?x64xf32> into !kv_nd
+// CHECK-NEXT: kvcache.scatter %[[ROWS]] into %[[C]] at %[[N]], %[[N]] pad = none
+// CHECK-NEXT: return{{$}}
+func.func @no_copy_of_the_pool(%pool: !pool, %rows: !rows, %t: tensor<?xi64>, %numbers: tensor<?xi64>) -> !pool {
+  %s = kvcache.make_slots %t : tensor<?xi64> to !slots
+  %0 = kvcache.index_copy %rows into %pool[B, N, D] at %s : !rows into !pool at !slots
+  %1 = kvcache.scatter %rows into %0[B, N, D] at %numbers, %numbers pad = none : !rows into !pool at tensor<?xi64>, tensor<?xi64>
+  return %1 : !pool
+}
+
+// CHECK-LABEL: func.func @old_pool_is_used(
+// CHECK-SAME: %[[OLD:[^ ]*]]: memref<?x16x64xf32>, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x16x64xf32>) {
+// CHECK: memref.copy %[[OLD]], %[[NEW]]
+// CHECK: %[[A:.*]] = kvcache.view %[[NEW]][B, N, D]
+// CHECK: kvcache.index_copy %[[ROWS]] into %[[A]]
+// CHECK: %[[B:.*]] = kvcache.view %[[OLD]][B, N, D]
+// CHECK: kvcache.gather %[[B]] at %{{.*}} zero into %[[OUT]]
+// CHECK-NOT: memref.copy
+// CHECK: return{{$}}
+func.func @old_pool_is_used(%pool: !pool, %rows: !rows, %s: !slots, %out: !rows) -> (!pool, !rows) {
+  %0 = kvcache.index_copy %rows into %pool[B, N, D] at %s : !rows into !pool at !slots
+  %1 = kvcache.gather %pool[B, N, D] at %s zero into %out : !pool at !slots into !rows
+  return %0, %1 : !pool, !rows
+}
+
+// Without `zero` the rows of the destination stay, so they are copied; with it
+// nothing of the destination is read.
+
+// CHECK-LABEL: func.func @rows_stay(
+// CHECK: memref.copy
+// CHECK: kvcache.gather
+func.func @rows_stay(%cache: !k, %s: !slots, %out: !rows) -> (!rows, !rows) {
+  %0 = kvcache.gather %cache at %s into %out : !k at !slots into !rows
+  return %0, %out : !rows, !rows
+}
+
+// CHECK-LABEL: func.func @no_copy_of_rows_that_are_zeroed(
+// CHECK-SAME: %{{.*}}: !kv_nd, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x64xf32>) {
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.gather %{{.*}} at %{{.*}} zero into %[[NEW]]
+func.func @no_copy_of_rows_that_are_zeroed(%cache: !k, %s: !slots, %out: !rows) -> (!rows, !rows) {
+  %0 = kvcache.gather %cache at %s zero into %out : !k at !slots into !rows
+  return %0, %out : !rows, !rows
+}
+
+// CHECK-LABEL: func.func @relayout(
+// CHECK-SAME: %[[A:[^ ]*]]: memref<?x16x64xf32>, %[[B:[^ ]*]]: memref<?x64x16xf16>) {
+// CHECK-NOT: memref.copy
+// CHECK: %[[FROM:.*]] = kvcache.view %[[A]][B, N, D] : memref<?x16x64xf32> to
+// CHECK: %[[TO:.*]] = kvcache.view %[[B]][B, D, N] : memref<?x64x16xf16> to
+// CHECK: kvcache.relayout %[[FROM]] into %[[TO]]
+// CHECK-NEXT: return{{$}}
+func.func @relayout(%a: !pool, %b: tensor<?x64x16xf16>) -> tensor<?x64x16xf16> {
+  %0 = kvcache.relayout %a[B, N, D] into %b[B, D, N] : !pool into tensor<?x64x16xf16>
+  return %0 : tensor<?x64x16xf16>
+}
+
+// Source and destination must not overlap.
+
+// CHECK-LABEL: func.func @relayout_of_itself(
+// CHECK-SAME: %[[A:[^ ]*]]: memref<?x16x64xf32>, %[[B:[^ ]*]]: memref<?x16x64xf32>) {
+// CHECK: memref.copy %[[A]], %[[B]]
+// CHECK: kvcache.relayout
+func.func @relayout_of_itself(%a: !pool) -> !pool {
+  %0 = kvcache.relayout %a[B, N, D] into %a[B, N, D] : !pool into !pool
+  return %0 : !pool
+}
+
+// A step of a model: no copy of anything.
+
+// CHECK-LABEL: func.func @no_copy_in_a_step(
+// CHECK-SAME: %[[BATCH:[^ ]*]]: !kv_batch, %[[POOL:[^ ]*]]: memref<2x?x16x4x64xf32>, %[[KV:[^ ]*]]: memref<?x4x64xf32>, %[[Q:[^ ]*]]: memref<?x4x64xf32>, %[[OUT:[^ ]*]]: memref<?x4x64xf32>, %[[T:[^ ]*]]: memref<?xi64>) {
+// CHECK-NEXT: kvcache.slot_mapping %[[BATCH]] into %[[T]]
+// CHECK-NEXT: %[[S:.*]] = kvcache.make_slots %[[T]]
+// CHECK-NEXT: %[[C:.*]] = kvcache.view %[[POOL]][S, B, N, H, D]
+// CHECK-NEXT: kvcache.index_copy %[[KV]], %[[KV]] into %[[C]] at %[[S]]
+// CHECK-NEXT: kvcache.attention %[[Q]] over %[[C]] in %[[BATCH]] into %[[OUT]] causal
+// CHECK-NEXT: return{{$}}
+func.func @no_copy_in_a_step(%batch: !batch, %pool: tensor<2x?x16x4x64xf32>, %kv: tensor<?x4x64xf32>, %q: tensor<?x4x64xf32>,
+                             %out: tensor<?x4x64xf32>, %t: tensor<?xi64>) -> (tensor<2x?x16x4x64xf32>, tensor<?x4x64xf32>) {
+  %m = kvcache.slot_mapping %batch into %t : !batch into tensor<?xi64>
+  %s = kvcache.make_slots %m : tensor<?xi64> to !slots
+  %p = kvcache.index_copy %kv, %kv into %pool[S, B, N, H, D] at %s : tensor<?x4x64xf32>, tensor<?x4x64xf32> into tensor<2x?x16x4x64xf32> at !slots
+  %o = kvcache.attention %q over %p[S, B, N, H, D] in %batch into %out causal
+    : tensor<?x4x64xf32> over tensor<2x?x16x4x64xf32> in !batch into tensor<?x4x64xf32>
+  return %p, %o : tensor<2x?x16x4x64xf32>, tensor<?x4x64xf32>
+}
+
+// CHECK-LABEL: func.func @no_copy_of_keys_and_values(
+// CHECK-NOT: memref.copy
+// CHECK: %[[K:.*]] = kvcache.view %{{.*}}[B, N, H, D]
+// CHECK-NEXT: kvcache.attention %{{.*}} over %[[K]], %{{.*}} in
+func.func @no_copy_of_keys_and_values(%batch: !batch, %k: tensor<?x16x4x64xf32>, %v: !kvcache.cache<?B x 16N x 4H x 64D x f32>,
+                                      %q: tensor<?x4x64xf32>, %out: tensor<?x4x64xf32>) -> tensor<?x4x64xf32> {
+  %o = kvcache.attention %q over %k[B, N, H, D], %v in %batch into %out
+    : tensor<?x4x64xf32> over tensor<?x16x4x64xf32>, !kvcache.cache<?B x 16N x 4H x 64D x f32> in !batch into tensor<?x4x64xf32>
+  return %o : tensor<?x4x64xf32>
+}
+
+// CHECK-LABEL: func.func @no_copy_of_merged_states(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.merge_states %[[A:.*]], %{{.*}} with %[[B:.*]], %{{.*}} into %{{.*}}, %{{.*}} : memref
+// CHECK-NEXT: return{{$}}
+func.func @no_copy_of_merged_states(%a: tensor<?x2x8xf16>, %la: tensor<?x2xf32>, %o: tensor<?x2x8xf16>, %l: tensor<?x2xf32>) -> (tensor<?x2x8xf16>, tensor<?x2xf32>) {
+  %0:2 = kvcache.merge_states %a, %la with %a, %la into %o, %l
+    : tensor<?x2x8xf16>, tensor<?x2xf32> with tensor<?x2x8xf16>, tensor<?x2xf32> into tensor<?x2x8xf16>, tensor<?x2xf32>
+  return %0#0, %0#1 : tensor<?x2x8xf16>, tensor<?x2xf32>
+}
+
+// CHECK-LABEL: func.func @no_copy_of_pairs(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.copy_blocks
+// CHECK-NEXT: kvcache.transfer
+// CHECK-NEXT: memref.store
+func.func @no_copy_of_pairs(%a: !k, %b: !k, %pairs: tensor<?x2xi64>, %i: index, %x: i64) -> tensor<?x2xi64> {
+  kvcache.copy_blocks %a at %pairs : !k at tensor<?x2xi64>
+  kvcache.transfer %a to %b at %pairs : !k to !k at tensor<?x2xi64>
+  %u = tensor.insert %x into %pairs[%i, %i] : tensor<?x2xi64>
+  return %u : tensor<?x2xi64>
+}
