@@ -64,8 +64,10 @@ static void addHostLowering(OpPassManager &pm) {
   pm.addPass(createCSEPass());
 }
 
-void kvcache::buildCpuPipeline(OpPassManager &pm) {
-  pm.addPass(createConvertKVCacheToLoops());
+void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
+  ConvertKVCacheToLoopsOptions loops;
+  loops.vectorBits = options.vectorBits;
+  pm.addPass(createConvertKVCacheToLoops(loops));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());
   pm.addPass(createExpandMath());
@@ -125,7 +127,7 @@ ArrayRef<NamedPipeline> kvcache::getPipelines() {
           "kvcache-bufferize",
           "Tensors become memrefs, results become arguments, and each public "
           "function gets a function for the size of its workspace"),
-      pipeline<buildCpuPipeline>(
+      pipeline<CpuOptions, buildCpuPipeline>(
           "kvcache-to-cpu",
           "Bufferized kvcache IR to the LLVM dialect, as code for a CPU"),
       pipeline<GpuOptions, buildKernelsPipeline>(

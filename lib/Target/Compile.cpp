@@ -145,8 +145,10 @@ LogicalResult Compilation::refuseOtherCompute() {
 }
 
 LogicalResult Compilation::lower() {
-  if (failed(refuseOtherCompute()))
+  if (failed(refuseOtherCompute()) || failed(chooseMachine()))
     return failure();
+  CpuOptions cpu;
+  cpu.vectorBits = info.cpuLevel >= 4 ? 512 : 256;
   GpuOptions gpu;
   gpu.chip = options.target;
   gpu.image = options.image;
@@ -154,7 +156,7 @@ LogicalResult Compilation::lower() {
     if (options.isGpu())
       buildNvvmPipeline(pm, gpu);
     else
-      buildCpuPipeline(pm);
+      buildCpuPipeline(pm, cpu);
   });
   if (failed(lowered))
     return failure();
@@ -208,13 +210,17 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
       .run(module, modules);
 }
 
-LogicalResult Compilation::translate() {
+LogicalResult Compilation::chooseMachine() {
   std::string error;
   machine = std::make_unique<Machine>();
   machine->target = createTargetMachine(options.cpu, error);
   if (!machine->target)
     return emitError(error);
   info.cpuLevel = levelOf(*machine->target);
+  return success();
+}
+
+LogicalResult Compilation::translate() {
   llvmContext = std::make_unique<llvm::LLVMContext>();
   llvmIR = translateModuleToLLVMIR(module, *llvmContext, info.name);
   if (!llvmIR)

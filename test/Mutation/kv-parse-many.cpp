@@ -113,7 +113,7 @@ bool take(StringRef text, MLIRContext &context) {
   }
   PassManager bufferize(&context), cpu(&context), kernels(&context);
   kvcache::buildBufferizePipeline(bufferize);
-  kvcache::buildCpuPipeline(cpu);
+  kvcache::buildCpuPipeline(cpu, kvcache::CpuOptions());
   kvcache::buildKernelsPipeline(kernels, kvcache::GpuOptions());
   if (failed(bufferize.run(*module))) {
     errors.report("kvcache-bufferize");

@@ -30,6 +30,13 @@ class OpPassManager;
 
 namespace kvcache {
 
+struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
+  Option<int64_t> vectorBits{
+      *this, "vector-bits",
+      llvm::cl::desc("Width of the vector registers of the target: 256 or 512"),
+      llvm::cl::init(256)};
+};
+
 struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
   Option<std::string> chip{
       *this, "chip",
@@ -43,7 +50,7 @@ struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
 };
 
 void buildBufferizePipeline(mlir::OpPassManager &pm);
-void buildCpuPipeline(mlir::OpPassManager &pm);
+void buildCpuPipeline(mlir::OpPassManager &pm, const CpuOptions &options);
 void buildKernelsPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 void buildNvvmPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 

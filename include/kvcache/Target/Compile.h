@@ -64,6 +64,7 @@ public:
 
 private:
   mlir::LogicalResult refuseOtherCompute();
+  mlir::LogicalResult chooseMachine();
   mlir::LogicalResult emitError(const llvm::Twine &message);
 
   mlir::ModuleOp module;

@@ -97,6 +97,16 @@ Value CacheSide::headOffset(const Emitter &emit, Value head) const {
   return offset;
 }
 
+void CacheSide::prefetch(const Emitter &emit, Value offset) const {
+  if (!isRun())
+    return;
+  int64_t line = 64 / parts.type.getElementBytes();
+  for (int64_t at = 0; at < channels; at += line)
+    memref::PrefetchOp::create(emit.builder, emit.loc, pool,
+                               emit.add(offset, at), /*isWrite=*/false,
+                               /*localityHint=*/3, /*isDataCache=*/true);
+}
+
 void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
   copyChannels(emit, *this, {pool, offset}, to, plan.axes);
 }
@@ -108,83 +118,112 @@ void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
 KeyList::KeyList(const Emitter &emit, const AttentionFacts &facts,
                  const Tile &tile)
     : facts(facts), tile(tile) {
-  auto list = [&](Type type) -> Value {
-    return memref::AllocaOp::create(
-        emit.builder, emit.loc,
-        MemRefType::get({kChunkKeys + facts.lanes}, type));
+  auto lists = [&](Type type) -> Value {
+    return memref::AllocaOp::create(emit.builder, emit.loc,
+                                    MemRefType::get({2 * room()}, type));
   };
-  keys = list(emit.builder.getIndexType());
-  values = list(emit.builder.getIndexType());
-  positions = list(emit.builder.getI32Type());
+  keys = lists(emit.builder.getIndexType());
+  values = lists(emit.builder.getIndexType());
+  positions = lists(emit.builder.getI32Type());
+}
+
+/// Lists some keys, beginning at `at`. Gives their number and the cursor behind
+/// them.
+SmallVector<Value> KeyList::fill(const Emitter &emit, const Cursor &cursor,
+                                 Value at, Value end) const {
+  const CacheSide &k = *tile.keys, &v = *tile.values;
+  OpBuilder &b = emit.builder;
+  Location l = emit.loc;
+  Value zero = emit.constant(0), perBlock = emit.constant(facts.tokens);
+  SmallVector<Type> types(4, b.getIndexType());
+  auto loop = scf::WhileOp::create(
+      b, l, types, ValueRange{zero, cursor.key, cursor.block, cursor.start},
+      [&](OpBuilder &b, Location l, ValueRange in) {
+        Emitter e{b, l};
+        Value isFree = e.less(in[0], e.constant(kChunkKeys));
+        scf::ConditionOp::create(b, l, e.both(isFree, e.less(in[1], end)), in);
+      },
+      [&](OpBuilder &b, Location l, ValueRange in) {
+        Emitter e{b, l};
+        Value count = in[0], key = in[1], block = in[2], start = in[3];
+        Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
+        take = e.min(take, e.sub(e.constant(kChunkKeys), count));
+        Value entry = e.loadIndex(tile.table, {tile.request, block});
+        Value taken = e.select(e.isBelow(entry, cursor.blocks), take, zero);
+        Value keyAt =
+            e.addMul(cursor.keyHead, entry, k.parts.stride(AxisKind::Block));
+        Value valueAt =
+            e.addMul(cursor.valueHead, entry, v.parts.stride(AxisKind::Block));
+        Value to = e.add(at, count);
+        e.loop(taken, [&](const Emitter &e, Value i) {
+          Value token = e.add(start, i), here = e.add(to, i);
+          e.store(e.addMul(keyAt, token, k.parts.stride(AxisKind::Token)), keys,
+                  here);
+          e.store(e.addMul(valueAt, token, v.parts.stride(AxisKind::Token)),
+                  values, here);
+          e.store(e.fromIndex(e.add(key, i), e.builder.getI32Type()), positions,
+                  here);
+        });
+        Value next = e.add(start, take);
+        Value isDone = e.equal(next, perBlock);
+        scf::YieldOp::create(
+            b, l,
+            ValueRange{e.add(count, taken), e.add(key, take),
+                       e.select(isDone, e.add(block, 1), block),
+                       e.select(isDone, zero, next)});
+      });
+  Value count = loop.getResult(0);
+  emit.when(emit.less(zero, count), [&](const Emitter &e) {
+    Value last = e.add(e.add(at, count), -1);
+    e.loop(e.add(last, 1), e.add(at, room()), 1,
+           [&](const Emitter &e, Value i) {
+             for (Value list : {keys, values, positions})
+               e.store(e.load(list, last), list, i);
+           });
+  });
+  return loop.getResults();
 }
 
 void KeyList::forChunks(const Emitter &emit, Value first, Value end,
                         Body body) const {
   const CacheSide &k = *tile.keys, &v = *tile.values;
-  Value keyHead = emit.add(k.base, k.headOffset(emit, tile.head));
-  Value valueHead = emit.add(v.base, v.headOffset(emit, tile.head));
-  Value blocks = emit.min(k.parts.extent(AxisKind::Block),
-                          v.parts.extent(AxisKind::Block));
-  Value perBlock = emit.constant(facts.tokens);
+  Cursor cursor;
+  cursor.keyHead = emit.add(k.base, k.headOffset(emit, tile.head));
+  cursor.valueHead = emit.add(v.base, v.headOffset(emit, tile.head));
+  cursor.blocks = emit.min(k.parts.extent(AxisKind::Block),
+                           v.parts.extent(AxisKind::Block));
+  cursor.key = first;
+  cursor.block = emit.div(first, facts.tokens);
+  cursor.start = emit.rem(first, facts.tokens);
   Value zero = emit.constant(0);
-  SmallVector<Type> state(3, emit.builder.getIndexType());
+  SmallVector<Value> begin = fill(emit, cursor, zero, end);
 
-  // The next key, its block in the table, and its place in the block.
-  Value block = emit.div(first, facts.tokens);
-  Value start = emit.rem(first, facts.tokens);
+  // What is listed: where, how many, its range; then the cursor.
+  SmallVector<Value> state = {zero,     begin[0], first,
+                              begin[1], begin[2], begin[3]};
+  SmallVector<Type> types(state.size(), emit.builder.getIndexType());
   scf::WhileOp::create(
-      emit.builder, emit.loc, state, ValueRange{first, block, start},
-      [&](OpBuilder &b, Location l, ValueRange at) {
-        scf::ConditionOp::create(b, l, Emitter{b, l}.less(at[0], end), at);
+      emit.builder, emit.loc, types, state,
+      [&](OpBuilder &b, Location l, ValueRange in) {
+        scf::ConditionOp::create(b, l, Emitter{b, l}.less(in[2], in[3]), in);
       },
-      [&](OpBuilder &b, Location l, ValueRange at) {
+      [&](OpBuilder &b, Location l, ValueRange in) {
         Emitter e{b, l};
-        SmallVector<Type> filling(4, b.getIndexType());
-        auto fill = scf::WhileOp::create(
-            b, l, filling, ValueRange{zero, at[0], at[1], at[2]},
-            [&](OpBuilder &b, Location l, ValueRange in) {
-              Emitter e{b, l};
-              Value room = e.less(in[0], e.constant(kChunkKeys));
-              Value more = e.less(in[1], end);
-              scf::ConditionOp::create(b, l, e.both(room, more), in);
-            },
-            [&](OpBuilder &b, Location l, ValueRange in) {
-              Emitter e{b, l};
-              Value count = in[0], key = in[1], block = in[2], start = in[3];
-              Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
-              take = e.min(take, e.sub(e.constant(kChunkKeys), count));
-              Value entry = e.loadIndex(tile.table, {tile.request, block});
-              Value isThere = e.isBelow(entry, blocks);
-              Value taken = e.select(isThere, take, zero);
-              Value keyAt =
-                  e.addMul(keyHead, entry, k.parts.stride(AxisKind::Block));
-              Value valueAt =
-                  e.addMul(valueHead, entry, v.parts.stride(AxisKind::Block));
-              e.loop(taken, [&](const Emitter &e, Value i) {
-                Value token = e.add(start, i), to = e.add(count, i);
-                e.store(e.addMul(keyAt, token, k.parts.stride(AxisKind::Token)),
-                        keys, to);
-                e.store(
-                    e.addMul(valueAt, token, v.parts.stride(AxisKind::Token)),
-                    values, to);
-                Value position =
-                    e.fromIndex(e.add(key, i), e.builder.getI32Type());
-                e.store(position, positions, to);
-              });
-              Value next = e.add(start, take);
-              Value isDone = e.equal(next, perBlock);
-              scf::YieldOp::create(
-                  b, l,
-                  ValueRange{e.add(count, taken), e.add(key, take),
-                             e.select(isDone, e.add(block, 1), block),
-                             e.select(isDone, zero, next)});
-            });
+        Value at = in[0], count = in[1], from = in[2], to = in[3];
+        Cursor next = cursor;
+        next.key = to;
+        next.block = in[4];
+        next.start = in[5];
+        Value other = e.sub(e.constant(room()), at);
+        SmallVector<Value> filled = fill(e, next, other, end);
         // Blocks that are not there leave holes: a chunk may be empty.
-        Value count = fill.getResult(0);
         e.when(e.less(zero, count), [&](const Emitter &e) {
-          body(e, count, at[0], fill.getResult(1));
+          Value hasNext = e.less(zero, filled[0]);
+          body(e, {count, from, to, at, e.select(hasNext, other, at)});
         });
-        scf::YieldOp::create(b, l, fill.getResults().drop_front());
+        scf::YieldOp::create(
+            b, l,
+            ValueRange{other, filled[0], to, filled[1], filled[2], filled[3]});
       });
 }
 

@@ -53,10 +53,9 @@ public:
   void run(const Emitter &emit, Value first, Value end) {
     begin(emit);
     KeyList list(emit, facts, tile);
-    list.forChunks(emit, first, end,
-                   [&](const Emitter &e, Value count, Value from, Value to) {
-                     chunk(e, list, count, from, to);
-                   });
+    list.forChunks(
+        emit, first, end,
+        [&](const Emitter &e, const KeyList::Chunk &c) { chunk(e, list, c); });
   }
 
   /// Maximum, sum and weighted values of a row.
@@ -134,33 +133,27 @@ private:
                     emit.constant(kBound));
   }
 
-  void chunk(const Emitter &emit, const KeyList &list, Value count, Value from,
-             Value to) {
-    // The last keys are repeated up to a whole vector.
-    Value last = emit.sub(count, emit.constant(1));
-    Value padded = emit.mul(emit.ceilDiv(count, keysAtOnce), keysAtOnce);
-    emit.loop(count, padded, 1, [&](const Emitter &e, Value i) {
-      e.store(e.load(list.keys, last), list.keys, i);
-      e.store(e.load(list.positions, last), list.positions, i);
-    });
+  void chunk(const Emitter &emit, const KeyList &list,
+             const KeyList::Chunk &c) {
+    Value padded = emit.mul(emit.ceilDiv(c.count, keysAtOnce), keysAtOnce);
     Value keyPool = keySide->pool, valuePool = valueSide->pool;
     if (keyBuffer) {
-      pack(emit, *keySide, list.keys, count, padded, keyBuffer);
+      pack(emit, *keySide, list.keys, c, padded, keyBuffer);
       keyPool = keyBuffer;
     }
     if (valueBuffer) {
-      pack(emit, *valueSide, list.values, count, count, valueBuffer);
+      pack(emit, *valueSide, list.values, c, c.count, valueBuffer);
       valuePool = valueBuffer;
     }
     emit.loop(numSets, [&](const Emitter &e, Value set) {
-      score(e, list, keyPool, set, padded);
+      score(e, list, c, keyPool, set, padded);
       Value mayDiffer = e.truth(false);
       if (facts.hasMask())
-        mayDiffer = mask(e, list, set, padded, from, to);
-      forget(e, set, count, padded);
-      weigh(e, list, set, padded);
+        mayDiffer = mask(e, list, c, set, padded);
+      forget(e, set, c.count, padded);
+      weigh(e, set, padded);
       auto add = [&](const Emitter &e, bool guarded) {
-        addValues(e, list, valuePool, set, count, guarded);
+        addValues(e, list, c, valuePool, set, guarded);
       };
       if (!facts.hasMask())
         return add(e, false);
@@ -172,15 +165,16 @@ private:
 
   /// Channels that are not one run, made one.
   void pack(const Emitter &emit, const CacheSide &side, Value offsets,
-            Value count, Value padded, Value buffer) {
-    emit.loop(count, [&](const Emitter &e, Value i) {
-      Value to = e.mul(i, side.channels);
-      side.load(e, e.load(offsets, i), {buffer, to});
-      e.store(to, offsets, i);
+            const KeyList::Chunk &c, Value padded, Value buffer) {
+    emit.loop(c.count, [&](const Emitter &e, Value i) {
+      Value to = e.mul(i, side.channels), at = e.add(c.at, i);
+      side.load(e, e.load(offsets, at), {buffer, to});
+      e.store(to, offsets, at);
     });
-    Value last = emit.mul(emit.sub(count, emit.constant(1)), side.channels);
-    emit.loop(count, padded, 1,
-              [&](const Emitter &e, Value i) { e.store(last, offsets, i); });
+    Value last = emit.mul(emit.sub(c.count, emit.constant(1)), side.channels);
+    emit.loop(c.count, padded, 1, [&](const Emitter &e, Value i) {
+      e.store(last, offsets, e.add(c.at, i));
+    });
   }
 
   Place scoresOf(const Emitter &emit, Value set, Value key) const {
@@ -192,14 +186,18 @@ private:
   }
 
   /// Products of queries and keys.
-  void score(const Emitter &emit, const KeyList &list, Value pool, Value set,
-             Value padded) {
+  void score(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
+             Value pool, Value set, Value padded) {
     Value query = emit.mul(set, setRows * paddedChannels);
     emit.loop(
         emit.constant(0), padded, keysAtOnce, [&](const Emitter &e, Value key) {
           Values places;
           for (int64_t k = 0; k < keysAtOnce; ++k)
-            places.push_back(e.load(list.keys, e.add(key, k)));
+            places.push_back(e.load(list.keys, e.add(e.add(c.at, key), k)));
+          // Its value is needed next.
+          for (int64_t k = 0; k < keysAtOnce; ++k)
+            valueSide->prefetch(
+                e, e.load(list.values, e.add(e.add(c.at, key), k)));
           int64_t whole = facts.keyChannels / lanes * lanes;
           auto step = [&](const Emitter &e, Value channel, int64_t n,
                           ValueRange acc) {
@@ -229,7 +227,7 @@ private:
           Value x = facts.capped(e, emitLaneSums(e, acc));
           if (tile.alibi) {
             Value distance =
-                subI(e, keyPositions(e, list, key), positionsOf(e, set));
+                subI(e, keyPositions(e, list, c, key), positionsOf(e, set));
             Value slope = loadLanes(e, ofSet(e, slopes, set), lanes);
             x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance), slope,
                     x);
@@ -251,11 +249,11 @@ private:
 
   /// Those of some keys, each for all rows of a set.
   Value keyPositions(const Emitter &emit, const KeyList &list,
-                     Value key) const {
+                     const KeyList::Chunk &c, Value key) const {
     Type i32 = emit.builder.getI32Type();
     Value few = vector::LoadOp::create(emit.builder, emit.loc,
                                        VectorType::get({keysAtOnce}, i32),
-                                       list.positions, key);
+                                       list.positions, emit.add(c.at, key));
     SmallVector<int64_t> lanesOf;
     for (int64_t lane = 0; lane < lanes; ++lane)
       lanesOf.push_back(lane / setRows);
@@ -264,24 +262,25 @@ private:
 
   /// Where not every row sees every key of the chunk, scores of unseen keys
   /// become minus infinity. Gives whether that is so.
-  Value mask(const Emitter &emit, const KeyList &list, Value set, Value padded,
-             Value from, Value to) {
+  Value mask(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
+             Value set, Value padded) {
     Value differ = emit.truth(false);
     bool causal = facts.causal;
     if (causal)
-      differ = emit.compare(Emitter::Predicate::sgt,
-                            emit.sub(to, emit.constant(1)), tile.leastPosition);
+      differ =
+          emit.compare(Emitter::Predicate::sgt,
+                       emit.sub(c.end, emit.constant(1)), tile.leastPosition);
     if (facts.window) {
       Value oldest =
           emit.sub(tile.greatestPosition, emit.constant(*facts.window));
-      differ = emit.either(differ,
-                           emit.compare(Emitter::Predicate::sle, from, oldest));
+      differ = emit.either(
+          differ, emit.compare(Emitter::Predicate::sle, c.first, oldest));
     }
     emit.when(differ, [&](const Emitter &e) {
       Value rows = positionsOf(e, set);
       e.loop(e.constant(0), padded, keysAtOnce,
              [&](const Emitter &e, Value key) {
-               Value keys = keyPositions(e, list, key);
+               Value keys = keyPositions(e, list, c, key);
                Place at = scoresOf(e, set, key);
                Value x = loadLanes(e, at, lanes);
                Value unseen = splat(e, -INFINITY, lanes);
@@ -315,8 +314,7 @@ private:
   }
 
   /// Scores become weights; maximum and sum are brought up to date.
-  void weigh(const Emitter &emit, const KeyList &list, Value set,
-             Value padded) {
+  void weigh(const Emitter &emit, Value set, Value padded) {
     Place maximumAt = ofSet(emit, maxima, set);
     Value before = loadLanes(emit, maximumAt, lanes);
     Value maximum = emit.fold(emit.constant(0), padded, keysAtOnce, before,
@@ -343,16 +341,18 @@ private:
     storeLanes(emit, total, totalAt);
   }
 
-  void addValues(const Emitter &emit, const KeyList &list, Value pool,
-                 Value set, Value count, bool guarded) {
-    // Accumulators of a set stay in half of the registers.
-    int64_t columns = std::max<int64_t>(1, 8 / setRows);
+  void addValues(const Emitter &emit, const KeyList &list,
+                 const KeyList::Chunk &c, Value pool, Value set, bool guarded) {
+    // As many accumulators as lanes: half of the registers, with 256 bits and
+    // with 512.
+    int64_t columns = lanes / setRows;
     int64_t channels = facts.valueChannels;
     int64_t width = columns * lanes, whole = channels / width * width;
     Place start = scoresOf(emit, set, emit.constant(0));
     Value firstRow = emit.mul(set, setRows);
+    // The first pass over the values has the next keys fetched.
     auto columnsAt = [&](const Emitter &e, Value channel, int64_t columns,
-                         int64_t n) {
+                         int64_t n, bool isFirst) {
       RegisterBlock block{setRows, columns, n, guarded};
       Values acc;
       for (int64_t m = 0; m < setRows; ++m) {
@@ -364,13 +364,15 @@ private:
                    factor));
       }
       acc = block.accumulate(
-          e, count, acc,
+          e, c.count, acc,
           [&](const Emitter &e, Value key, int64_t m) {
             Value at = e.addMul(start.offset, key, setRows);
             return e.load(scores, e.add(at, m));
           },
           [&](const Emitter &e, Value key, int64_t v) {
-            Value at = e.add(e.load(list.values, key), channel);
+            if (isFirst && v == 0)
+              keySide->prefetch(e, e.load(list.keys, e.add(c.next, key)));
+            Value at = e.add(e.load(list.values, e.add(c.at, key)), channel);
             return loadLanes(e, {pool, e.add(at, v * n)}, n);
           });
       for (int64_t m = 0; m < setRows; ++m)
@@ -378,12 +380,14 @@ private:
           storeLanes(e, acc[m * columns + v],
                      sumAt(e, firstRow, m, channel, v * n));
     };
-    emit.loop(emit.constant(0), emit.constant(whole), width,
+    if (whole)
+      columnsAt(emit, emit.constant(0), columns, lanes, true);
+    emit.loop(emit.constant(width), emit.constant(whole), width,
               [&](const Emitter &e, Value channel) {
-                columnsAt(e, channel, columns, lanes);
+                columnsAt(e, channel, columns, lanes, false);
               });
     forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
-      columnsAt(emit, emit.constant(whole + at), 1, n);
+      columnsAt(emit, emit.constant(whole + at), 1, n, whole + at == 0);
     });
   }
 

@@ -44,10 +44,9 @@ public:
            const Outputs &outputs) {
     begin(emit);
     KeyList list(emit, facts, tile);
-    list.forChunks(emit, first, end,
-                   [&](const Emitter &e, Value count, Value from, Value to) {
-                     chunk(e, list, count, from, to);
-                   });
+    list.forChunks(
+        emit, first, end,
+        [&](const Emitter &e, const KeyList::Chunk &c) { chunk(e, list, c); });
     emit.loop(tile.rows, [&](const Emitter &e, Value row) {
       RowResult result = {e.load(maxima, row), e.load(totals, row)};
       result.store(e, facts, outputs, rowIn(e, row), headOf(e, row),
@@ -97,28 +96,31 @@ private:
     });
   }
 
-  void chunk(const Emitter &emit, const KeyList &list, Value count, Value from,
-             Value to) {
+  void chunk(const Emitter &emit, const KeyList &list,
+             const KeyList::Chunk &c) {
+    Value count = c.count;
     emit.loop(count, [&](const Emitter &e, Value i) {
-      tile.keys->load(e, e.load(list.keys, i),
+      Value at = e.add(c.at, i);
+      tile.keys->load(e, e.load(list.keys, at),
                       {keys, e.mul(i, facts.keyChannels)});
-      tile.values->load(e, e.load(list.values, i),
+      tile.values->load(e, e.load(list.values, at),
                         {values, e.mul(i, facts.valueChannels)});
     });
     score(emit, count);
     Value differ = emit.truth(false);
     bool causal = facts.causal;
     if (causal)
-      differ = emit.compare(Emitter::Predicate::sgt,
-                            emit.sub(to, emit.constant(1)), tile.leastPosition);
+      differ =
+          emit.compare(Emitter::Predicate::sgt,
+                       emit.sub(c.end, emit.constant(1)), tile.leastPosition);
     if (facts.window) {
       Value oldest =
           emit.sub(tile.greatestPosition, emit.constant(*facts.window));
-      differ = emit.either(differ,
-                           emit.compare(Emitter::Predicate::sle, from, oldest));
+      differ = emit.either(
+          differ, emit.compare(Emitter::Predicate::sle, c.first, oldest));
     }
     auto rest = [&](const Emitter &e, bool masked) {
-      weigh(e, list, count, masked);
+      weigh(e, list, c, masked);
       addValues(e, count, masked);
     };
     if (!facts.hasMask())
@@ -135,33 +137,38 @@ private:
   void score(const Emitter &emit, Value count) {
     // Keys behind the last one are computed with whatever the buffer holds, and
     // not looked at.
-    constexpr int64_t kKeys = 4;
-    RegisterBlock block{kKeys, 2, lanes};
+    int64_t keysAtOnce = lanes / 2;
+    RegisterBlock block{keysAtOnce, 2, lanes};
     emit.loop(
         emit.constant(0), rows, 2 * lanes, [&](const Emitter &e, Value row) {
-          e.loop(e.constant(0), count, kKeys, [&](const Emitter &e, Value key) {
-            Value base = e.mul(key, facts.keyChannels);
-            Values acc = block.accumulate(
-                e, e.constant(facts.keyChannels), block.zeros(e),
-                [&](const Emitter &e, Value d, int64_t m) {
-                  return e.load(keys,
-                                e.add(e.add(base, m * facts.keyChannels), d));
-                },
-                [&](const Emitter &e, Value d, int64_t v) {
-                  Value at = e.addMul(row, d, maxRows);
-                  return loadLanes(e, {queries, e.add(at, v * lanes)}, lanes);
-                });
-            for (int64_t m = 0; m < kKeys; ++m)
-              for (int64_t v = 0; v < 2; ++v)
-                storeLanes(e, acc[m * 2 + v],
+          e.loop(e.constant(0), count, keysAtOnce,
+                 [&](const Emitter &e, Value key) {
+                   Value base = e.mul(key, facts.keyChannels);
+                   Values acc = block.accumulate(
+                       e, e.constant(facts.keyChannels), block.zeros(e),
+                       [&](const Emitter &e, Value d, int64_t m) {
+                         return e.load(
+                             keys,
+                             e.add(e.add(base, m * facts.keyChannels), d));
+                       },
+                       [&](const Emitter &e, Value d, int64_t v) {
+                         Value at = e.addMul(row, d, maxRows);
+                         return loadLanes(e, {queries, e.add(at, v * lanes)},
+                                          lanes);
+                       });
+                   for (int64_t m = 0; m < keysAtOnce; ++m)
+                     for (int64_t v = 0; v < 2; ++v)
+                       storeLanes(
+                           e, acc[m * 2 + v],
                            scoreAt(e, e.add(key, m), e.add(row, v * lanes)));
-          });
+                 });
         });
   }
 
   /// Scores become weights, rows being lanes.
-  void weigh(const Emitter &emit, const KeyList &list, Value count,
+  void weigh(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
              bool masked) {
+    Value count = c.count;
     auto integers = VectorType::get({lanes}, emit.builder.getI32Type());
     emit.loop(emit.constant(0), rows, lanes, [&](const Emitter &e, Value row) {
       Value positions =
@@ -173,7 +180,8 @@ private:
                  [&](const Emitter &e, Value key, ValueRange m) {
                    Place at = scoreAt(e, key, row);
                    Value x = facts.capped(e, loadLanes(e, at, lanes));
-                   Value keyAt = splat(e, e.load(list.positions, key), lanes);
+                   Value keyAt = splat(
+                       e, e.load(list.positions, e.add(c.at, key)), lanes);
                    if (tile.alibi) {
                      Value distance = e.make<arith::SubIOp>(keyAt, positions);
                      x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance),
@@ -218,18 +226,18 @@ private:
   }
 
   void addValues(const Emitter &emit, Value count, bool guarded) {
-    constexpr int64_t kRows = 4;
+    int64_t rowsAtOnce = lanes / 2;
     int64_t channels = facts.valueChannels,
             whole = channels / (2 * lanes) * (2 * lanes);
     auto block = [&](const Emitter &e, Value row, Value channel,
                      int64_t columns, int64_t n) {
-      RegisterBlock block{kRows, columns, n, guarded};
+      RegisterBlock block{rowsAtOnce, columns, n, guarded};
       auto sumAt = [&](int64_t m, int64_t v) -> Place {
         Value at = e.addMul(channel, e.add(row, m), channels);
         return {sums, e.add(at, v * n)};
       };
       Values acc;
-      for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t m = 0; m < rowsAtOnce; ++m) {
         Value factor = splat(e, e.load(rescale, e.add(row, m)), n);
         for (int64_t v = 0; v < columns; ++v)
           acc.push_back(mulF(e, loadLanes(e, sumAt(m, v), n), factor));
@@ -244,19 +252,20 @@ private:
             Value at = e.addMul(channel, key, channels);
             return loadLanes(e, {values, e.add(at, v * n)}, n);
           });
-      for (int64_t m = 0; m < kRows; ++m)
+      for (int64_t m = 0; m < rowsAtOnce; ++m)
         for (int64_t v = 0; v < columns; ++v)
           storeLanes(e, acc[m * columns + v], sumAt(m, v));
     };
-    emit.loop(emit.constant(0), rows, kRows, [&](const Emitter &e, Value row) {
-      e.loop(e.constant(0), e.constant(whole), 2 * lanes,
-             [&](const Emitter &e, Value channel) {
-               block(e, row, channel, 2, lanes);
-             });
-      forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
-        block(e, row, e.constant(whole + at), 1, n);
-      });
-    });
+    emit.loop(emit.constant(0), rows, rowsAtOnce,
+              [&](const Emitter &e, Value row) {
+                e.loop(e.constant(0), e.constant(whole), 2 * lanes,
+                       [&](const Emitter &e, Value channel) {
+                         block(e, row, channel, 2, lanes);
+                       });
+                forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
+                  block(e, row, e.constant(whole + at), 1, n);
+                });
+              });
   }
 
   const AttentionFacts &facts;

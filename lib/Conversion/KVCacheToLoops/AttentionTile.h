@@ -53,6 +53,8 @@ struct CacheSide {
   mlir::Value headOffset(const Emitter &emit, mlir::Value head) const;
   /// Whether the channels of a token and a head are one run.
   bool isRun() const { return plan.run.elements == channels; }
+  /// Has them fetched ahead.
+  void prefetch(const Emitter &emit, mlir::Value offset) const;
   /// Copies them to a packed place.
   void load(const Emitter &emit, mlir::Value offset, const Place &to) const;
 
@@ -80,17 +82,32 @@ class KeyList {
 public:
   KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile);
 
-  /// Calls `body` for chunks of the keys `first` to `end - 1` that are in the
-  /// cache, with their number, and a range that their positions are in.
-  using Body = llvm::function_ref<void(const Emitter &, mlir::Value count,
-                                       mlir::Value first, mlir::Value end)>;
+  /// Some keys that are in the cache, and a range that their positions are in.
+  struct Chunk {
+    mlir::Value count, first, end;
+    mlir::Value at;   ///< where their lists begin
+    mlir::Value next; ///< where those of the next chunk do, or the same again
+  };
+  /// Calls `body` for chunks of the keys `first` to `end - 1`. The lists of the
+  /// next chunk are already there, so that its keys can be fetched ahead.
+  using Body = llvm::function_ref<void(const Emitter &, const Chunk &)>;
   void forChunks(const Emitter &emit, mlir::Value first, mlir::Value end,
                  Body body) const;
 
-  /// With room for the rest of a vector behind the last key.
+  /// Two lists each. Behind the last key of a chunk it is repeated, up to a
+  /// whole chunk and a vector.
   mlir::Value keys, values, positions;
 
 private:
+  /// The next key, its block in the table, and its place in the block.
+  struct Cursor {
+    mlir::Value keyHead, valueHead, blocks;
+    mlir::Value key, block, start;
+  };
+  llvm::SmallVector<mlir::Value> fill(const Emitter &emit, const Cursor &cursor,
+                                      mlir::Value at, mlir::Value end) const;
+  int64_t room() const { return kChunkKeys + facts.lanes; }
+
   const AttentionFacts &facts;
   const Tile &tile;
 };
