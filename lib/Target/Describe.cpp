@@ -29,8 +29,7 @@ static StringRef cType(const ArgumentSignature &arg) {
   llvm_unreachable("all kinds are listed");
 }
 
-/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name.
-static std::string shapeStr(const ArgumentSignature &arg) {
+std::string kvcache::shapeStr(const ArgumentSignature &arg) {
   std::string text = "[";
   for (const DimRule &rule : arg.dims) {
     if (text.size() > 1)

@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
     run("cmake", "--install", BUILD, "--prefix", prefix)
 
     names = {path.name for path in (prefix / "bin").iterdir()}
-    assert names == {"kv-compile", "kv-lsp-server", "kv-opt"}, names
+    assert names == {"kv-compile", "kv-lsp-server", "kv-opt", "kv-run"}, names
     by_tool = run(
         prefix / "bin" / "kv-opt", PROGRAM, "--kvcache-bufferize", "--kvcache-to-cpu"
     )

@@ -77,7 +77,9 @@ class Buffer:
     @property
     def align(self):
         """The alignment of each row in bytes, where it is less than the one
-        that a row has without gaps."""
+        that its type promises."""
+        if self.element_type not in STORAGE:
+            return None  # inner extents are run-time values
         row = int(np.prod(self.array.shape[1:], dtype=np.int64))
         promised, true = (min(16, low_bit(n * self.array.itemsize))
                           for n in (row, row + self.gap))
@@ -273,6 +275,54 @@ def random_cache(rng, element_type="f32", *, blocks=6, tokens=16, heads=2,
     return case
 
 
+def resized(rng, case, blocks):
+    """A cache of the same type, full of poison, with another number of blocks
+    and other strides where the type leaves them to run time."""
+    extents = dict(zip(case.cache.axes, case.cache.array.shape))
+    if "B" in case.type.facts and blocks == 1:
+        blocks = 2  # what the fact says of slower axes would not show
+    extents["B"] = blocks
+    strides = {}
+    for axis in reversed(case.type.order):
+        fact = case.type.facts.get(axis)
+        if fact is None or extents[axis] == 1:
+            continue
+        strides[axis] = fact
+        if isinstance(fact, tuple):
+            del strides[axis]
+            least = compact(extents, case.type.order, strides)[axis]
+            multiple = fact[1]
+            strides[axis] = (-(-least // multiple)
+                             + int(rng.integers(0, 3))) * multiple
+    layout = Cache.make(extents, case.cache.element_type, case.type.order,
+                        strides, case.cache.offset)
+    guard = Guarded(poison(rng, layout.storage.size, case.cache.element_type))
+    steps = []
+    for kind, *operands in case.steps:
+        if kind == "subpool":
+            operands[0] = int(rng.integers(0, blocks + 1))
+            operands[1] = int(rng.integers(0, blocks - operands[0] + 1))
+        steps.append((kind, *operands))
+    return CacheCase(layout.on(guard.inside), case.type, steps, guard)
+
+
+def random_view(rng, case, sides=True):
+    """Now and then a part of a cache of one layer: some blocks, some heads,
+    one side."""
+    extents = dict(zip(case.view.axes, case.view.array.shape))
+    if rng.random() < 0.25:
+        first = int(rng.integers(0, extents["B"] + 1))
+        count = int(rng.integers(0, extents["B"] - first + 1))
+        case = case.then("subpool", first, count)
+    if extents.get("H", 1) > 1 and rng.random() < 0.4:
+        first = int(rng.integers(0, extents["H"]))
+        count = int(rng.integers(1, extents["H"] - first + 1))
+        case = case.then("heads", first, count)
+    if "S" in extents and sides and rng.random() < 0.3:
+        case = case.then("side", int(rng.integers(0, extents["S"])))
+    return case
+
+
 def fill(rng, cache, used=None):
     """Random numbers in the tokens that `used` [B, N] names, or in all of
     them. The others keep their poison."""
@@ -413,7 +463,10 @@ def hostile_batch(rng, case, blocks, slots=False):
     """The same batch with numbers that nobody should trust, in place. With
     `slots`, each token of a block has a slot number that its type can hold."""
     info = np.iinfo(TYPES[case.table.element_type][2])
-    largest = info.max // case.tokens - 1 if slots else info.max
+    largest = info.max
+    if slots:
+        largest = info.max // case.tokens - 1
+        np.minimum(case.table.array, largest, out=case.table.array)
 
     def spoil(array, entries, share):
         wrong = rng.random(array.shape) < share

@@ -169,6 +169,16 @@ class Library:
         code = self.call(function, *args, **kwargs)
         assert code == OK, f"{function}: error {code}: {self.last_error()}"
 
+    def run(self, function, *args, poison=0xFF):
+        """A call that works, in a workspace of just the size that it asks for,
+        full of a byte, between canaries. Gives the size."""
+        size = self.workspace_size(function, *args)
+        assert size >= 0, f"{function}: {self.last_error()}"
+        workspace = Guarded(np.full(size, poison, np.uint8))
+        self.check_call(function, *args, workspace=workspace.inside)
+        workspace.check(f"{function}: workspace")
+        return size
+
     def expect_error(self, code, message, function, *args, **kwargs):
         """The call fails with a code and a message that contains a text."""
         got = self.call(function, *args, **kwargs)

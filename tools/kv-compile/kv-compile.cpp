@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "kvcache/IR/KVCache.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Target/Compile.h"
+#include "kvcache/Target/Parse.h"
 
-#include "mlir/AsmParser/AsmParser.h"
-#include "mlir/AsmParser/AsmParserState.h"
+#include "mlir/IR/AsmState.h"
 #include "mlir/IR/MLIRContext.h"
-#include "mlir/IR/Verifier.h"
-#include "mlir/Interfaces/FunctionInterfaces.h"
-#include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/CommandLine.h"
@@ -69,54 +65,6 @@ cl::opt<Emit> emit(
 int fail(const llvm::Twine &message) {
   llvm::errs() << "kv-compile: " << message << "\n";
   return 1;
-}
-
-/// Arguments are called in messages what they are called in the source, which
-/// is not part of the IR: the parser says where each name stands.
-void nameArguments(Block &top, const AsmParserState &state) {
-  for (auto function : top.getOps<FunctionOpInterface>()) {
-    if (function.isExternal())
-      continue;
-    const AsmParserState::BlockDefinition *block =
-        state.getBlockDef(&function.getFunctionBody().front());
-    if (!block)
-      continue;
-    for (auto [i, argument] : llvm::enumerate(block->arguments)) {
-      llvm::SMRange range = argument.loc;
-      StringRef text(range.Start.getPointer(),
-                     range.End.getPointer() - range.Start.getPointer());
-      text.consume_front("%");
-      bool isNumber = text.empty() || isdigit(text.front());
-      if (isNumber || function.getArgAttr(i, KVCacheDialect::kNameAttr))
-        continue;
-      function.setArgAttr(i, KVCacheDialect::kNameAttr,
-                          StringAttr::get(function.getContext(), text));
-    }
-  }
-}
-
-OwningOpRef<ModuleOp> parse(MLIRContext &context, llvm::SourceMgr &sources) {
-  ParserConfig config(&context);
-  StringRef buffer = sources.getMemoryBuffer(1)->getBuffer();
-  if (buffer.starts_with("ML\xefR"))
-    return parseSourceFile<ModuleOp>(sources, config); // bytecode has no names
-  Block block;
-  AsmParserState state;
-  if (failed(parseAsmSourceFile(sources, &block, config, &state)))
-    return nullptr;
-  ModuleOp module;
-  if (llvm::hasSingleElement(block) && isa<ModuleOp>(block.front())) {
-    module = cast<ModuleOp>(block.front());
-    nameArguments(*module.getBody(), state);
-    module->remove();
-  } else {
-    nameArguments(block, state);
-    module = ModuleOp::create(UnknownLoc::get(&context));
-    module.getBody()->getOperations().splice(module.getBody()->end(),
-                                             block.getOperations());
-  }
-  return failed(verify(module)) ? OwningOpRef<ModuleOp>()
-                                : OwningOpRef<ModuleOp>(module);
 }
 
 /// A C identifier made of the name of the output file: `libpaged-insert.so`
@@ -236,7 +184,7 @@ int main(int argc, char **argv) {
     return fail("cannot read '" + input + "': " + buffer.getError().message());
   sources->AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
   SourceMgrDiagnosticHandler handler(*sources, &context);
-  OwningOpRef<ModuleOp> module = parse(context, *sources);
+  OwningOpRef<ModuleOp> module = parseProgram(context, *sources);
   if (!module)
     return 1;
   return failed(compile(*module));

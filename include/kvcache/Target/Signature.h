@@ -53,6 +53,9 @@ struct FunctionSignature {
   unsigned numSymbols = 0;
 };
 
+/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name.
+std::string shapeStr(const ArgumentSignature &argument);
+
 /// The signatures of the public functions of a bufferized module. Fails with a
 /// diagnostic where a function cannot be called from outside, or relies on
 /// something that an entry function cannot check.

@@ -286,6 +286,8 @@ void RowResult::store(const Emitter &emit, const AttentionFacts &facts,
   Value lse =
       mulF(emit, addF(emit, maximum, emitLog2(emit, safe)), emit.f32(M_LN2));
   lse = emit.select(none, emit.f32(-INFINITY), lse);
+  if (outputs.sinks)
+    lse = emit.select(isEmpty, emit.load(outputs.sinks, head), lse);
   Place at = outputs.lse->at(emit, row).plus(emit, head);
   emit.store(lse, at.memref, at.offset);
 }
@@ -316,7 +318,10 @@ namespace {
 std::pair<Value, Value>
 positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
   auto at = [&](const Emitter &e, Value row) {
-    return requests.position(e, row, tile.end, tile.length);
+    // Given positions may be anything, also what wraps below.
+    Value position = requests.position(e, row, tile.end, tile.length);
+    return e.min(e.max(position, e.constant(-kMaxExtent)),
+                 e.constant(kMaxExtent));
   };
   Value first = at(emit, tile.firstRow);
   if (!requests.batch.positions) {

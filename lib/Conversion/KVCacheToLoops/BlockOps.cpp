@@ -317,10 +317,13 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
           if (!hasRanges)
             return whole.copy(e, here, there);
           Value all = e.constant(tokens);
-          Value first = e.clamp(e.loadIndex(pairs, {p, e.constant(2)}), all);
-          // The count may be anything: what is left of the chunk limits it.
-          Value wanted = e.loadIndex(pairs, {p, e.constant(3)});
-          Value last = e.add(first, e.clamp(wanted, e.sub(all, first)));
+          Value start = e.min(column(2), all), zero = e.constant(0);
+          Value first = e.max(start, zero);
+          // Both may be anything: the sum is not to wrap.
+          Value most = e.sub(e.constant(std::numeric_limits<int64_t>::max()),
+                             first);
+          Value wanted = e.min(e.max(column(3), zero), most);
+          Value last = e.clamp(e.add(start, wanted), all);
           Value isWhole = e.equal(e.sub(last, first), all);
           e.when(
               isWhole, [&](const Emitter &e) { whole.copy(e, here, there); },

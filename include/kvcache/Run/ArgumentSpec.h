@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a person writes for an argument: a value, and how it lies in memory.
+//
+//   @pool.bin,dtype=bf16,shape=[2,100,16,8,128],strides=[...],offset=0
+//   random,shape=[4,8,128],seed=7     random,range=[0,99]
+//   zeros     iota     poison     3     [0,4,9]
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_RUN_ARGUMENTSPEC_H
+#define KVCACHE_RUN_ARGUMENTSPEC_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+#include "llvm/Support/Error.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvcache {
+
+/// A number as it was written: an integer keeps all of its 64 bits.
+struct Number {
+  bool isInteger = true;
+  int64_t integer = 0;
+  double real = 0;
+};
+
+struct ArgumentSpec {
+  enum class Source { File, Random, Zeros, Iota, Poison, Number, List };
+  Source source = Source::Poison;
+  std::string text; ///< the value as written, for messages
+  std::string path;
+  std::vector<Number> numbers;
+  /// Counts are in elements. What is left out follows from the signature.
+  std::optional<std::string> elementType;
+  std::optional<std::vector<int64_t>> shape, strides;
+  std::optional<int64_t> offset, seed;
+  std::optional<std::pair<int64_t, int64_t>> range; ///< both ends belong to it
+};
+
+llvm::Expected<ArgumentSpec> parseArgumentSpec(llvm::StringRef text);
+
+/// `[2, 100, 16]`
+std::string listStr(llvm::ArrayRef<int64_t> values);
+
+/// An error with a message.
+llvm::Error runError(const llvm::Twine &message);
+
+} // namespace kvcache
+
+#endif // KVCACHE_RUN_ARGUMENTSPEC_H

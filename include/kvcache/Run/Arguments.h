@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The arguments of one call, made from what a person wrote. What a caller can
+// get wrong in C is not repaired and not refused here: the tensors are as they
+// were described, and the entry function says what it thinks of them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_RUN_ARGUMENTS_H
+#define KVCACHE_RUN_ARGUMENTS_H
+
+#include "kvcache/Run/Tensor.h"
+#include "kvcache/Runtime/kv_abi.h"
+#include "kvcache/Target/Signature.h"
+
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
+
+namespace kvcache {
+
+class Arguments {
+public:
+  /// `specs` by the name of the argument. Arguments in `results` need none if
+  /// the function writes them.
+  static llvm::Expected<Arguments>
+  make(const FunctionSignature &signature,
+       const llvm::StringMap<ArgumentSpec> &specs,
+       const llvm::StringSet<> &results);
+
+  /// Null for a number.
+  const Tensor *tensor(unsigned i) const { return tensors[i].get(); }
+  int64_t integer(unsigned i) const { return words[i]; }
+  /// What the call takes, in 64 bits each: pointers to tensors, and numbers.
+  llvm::ArrayRef<int64_t> callWords() const { return words; }
+
+private:
+  std::vector<std::unique_ptr<Tensor>> tensors;
+  std::vector<std::unique_ptr<DLTensor>> views;
+  std::vector<int64_t> words;
+};
+
+/// The argument with this name, or an error that lists those that there are.
+llvm::Expected<unsigned> findArgument(const FunctionSignature &signature,
+                                      llvm::StringRef name);
+
+} // namespace kvcache
+
+#endif // KVCACHE_RUN_ARGUMENTS_H

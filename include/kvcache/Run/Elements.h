@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The elements that tensors of a library can have, as bytes and as numbers.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_RUN_ELEMENTS_H
+#define KVCACHE_RUN_ELEMENTS_H
+
+#include "kvcache/Run/ArgumentSpec.h"
+
+namespace kvcache {
+
+struct ElementType {
+  const char *name; ///< as in MLIR
+  unsigned bytes;
+  bool isInteger;
+  uint8_t code;      ///< of DLPack
+  const char *numpy; ///< what a .npy file calls it; bf16 is stored as its bits
+
+  double real(const void *element) const;
+  int64_t integer(const void *element) const;
+  /// Rounds to nearest.
+  void setReal(void *element, double value) const;
+  void setInteger(void *element, int64_t value) const;
+
+  /// Whether elements can be this number, integers exactly.
+  bool takes(const Number &number) const;
+  /// `an integer from -128 to 127`
+  std::string expectation() const;
+};
+
+/// Null if there is none.
+const ElementType *findElementType(llvm::StringRef name);
+/// The type that a .npy file calls `numpy`; never bf16.
+const ElementType *findNumpyType(llvm::StringRef numpy);
+/// `f16|bf16|...`
+std::string elementTypeNames();
+
+} // namespace kvcache
+
+#endif // KVCACHE_RUN_ELEMENTS_H

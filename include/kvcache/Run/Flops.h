@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// How many floating-point operations a call does: only what is known for sure,
+// and what is not, by name.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_RUN_FLOPS_H
+#define KVCACHE_RUN_FLOPS_H
+
+#include "kvcache/Run/Arguments.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include <functional>
+
+namespace kvcache {
+
+/// Additions and multiplications of attention (the products of queries and keys
+/// that are seen, and of weights and values) and of linalg contractions.
+class FlopCount {
+public:
+  /// Reads a bufferized function, before it is lowered.
+  FlopCount(mlir::func::FuncOp function, const FunctionSignature &signature);
+
+  /// What a call with these arguments does; to be asked before the call.
+  uint64_t of(const Arguments &arguments) const;
+
+  unsigned numCounted() const { return terms.size(); }
+  /// Operations that are not counted, each with the reason.
+  llvm::ArrayRef<std::string> unknown() const { return reasons; }
+
+private:
+  using Term = std::function<uint64_t(const Arguments &)>;
+  std::vector<Term> terms;
+  std::vector<std::string> reasons;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_RUN_FLOPS_H

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_RUN_LOADEDFUNCTION_H
+#define KVCACHE_RUN_LOADEDFUNCTION_H
+
+#include "kvcache/Run/Arguments.h"
+#include "kvcache/Target/Compile.h"
+
+namespace kvcache {
+
+/// A function of a library that was compiled, linked and loaded in this
+/// process. It stays loaded.
+class LoadedFunction {
+public:
+  /// Takes a translated program.
+  static llvm::Expected<LoadedFunction> load(Compilation &compilation,
+                                             llvm::StringRef function);
+
+  /// Bytes, or the message of the library.
+  llvm::Expected<int64_t> workspaceSize(const Arguments &arguments) const;
+  /// `workspace` is of the size that was asked for.
+  llvm::Error call(const Arguments &arguments, const Storage &workspace) const;
+
+private:
+  int64_t (*sizeOf)(const int64_t *words) = nullptr;
+  int32_t (*run)(const int64_t *words) = nullptr;
+  const char *(*lastError)() = nullptr;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_RUN_LOADEDFUNCTION_H

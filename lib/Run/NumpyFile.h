@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The header of a .npy file: element type and shape of the bytes behind it.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_RUN_NUMPYFILE_H
+#define KVCACHE_LIB_RUN_NUMPYFILE_H
+
+#include "kvcache/Run/ArgumentSpec.h"
+
+namespace kvcache {
+
+struct NumpyHeader {
+  std::string type; ///< such as `<f4`
+  std::vector<int64_t> shape;
+  size_t size = 0; ///< bytes before the elements
+
+  /// Fails for what is no array in C order.
+  static llvm::Expected<NumpyHeader> parse(llvm::StringRef file);
+  std::string str() const;
+  /// The size of an element, 0 if it is not known.
+  unsigned elementBytes() const;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_RUN_NUMPYFILE_H

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""slot_mapping, map_blocks, block_slots, and select_rows with with_rows, over
+random and hostile batches.
+"""
+
+import cases
+import numpy as np
+import op_programs as ops
+import reference
+from kvtest import BOUNDS, TYPES, Tensor, compile_library
+from ref_elements import STORAGE
+
+ROUNDS = 5
+
+
+def check_buffers(buffers, what):
+    for buffer in buffers:
+        buffer.guard.check(what)
+
+
+def same(buffer, want, what):
+    got = np.array(buffer.array).tolist()
+    assert got == want, f"{what}: expected {want}, got {got}"
+    buffer.guard.check(what)
+
+
+def random_index(rng):
+    return str(rng.choice(["i32", "i64"]))
+
+
+class OfBatch:
+    def __init__(self, rng):
+        self.tokens = int(rng.choice([1, 3, 16, 128]))
+        self.index = random_index(rng)
+        self.positions = [None, "i32", "i64"][rng.integers(3)]
+        self.gap = int(rng.choice([0, 3]))
+
+    def batch(self, rng, hostile):
+        case = cases.random_batch(
+            rng, requests=int(rng.choice([0, 1, 2, 5, 9])), tokens=self.tokens,
+            blocks=40, longest=60, kind=str(rng.choice(cases.BATCHES)),
+            index=self.index, positions=self.positions, gap=self.gap,
+            extra=int(rng.integers(0, 3)))
+        return cases.hostile_batch(rng, case, 40, True) if hostile else case
+
+
+class SlotMapping(OfBatch):
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.sink = bool(rng.random() < 0.4)
+        # Slots of untrusted tables need room.
+        self.out = random_index(rng) if self.index == "i32" else "i64"
+
+    def run(self, rng, name, round):
+        batch = self.batch(rng, round % 2 == 1)
+        sink = int(rng.integers(0, 9)) if self.sink else None
+        out = cases.integers(np.full(batch.rows, 77), self.out)
+        want = reference.slot_mapping(batch.batch(), batch.rows, sink)
+        program = ops.slot_mapping(name, batch, out, sink)
+        return program, lambda what: same(out, want, what)
+
+
+class Blocks:
+    """map_blocks of a list or a matrix, and block_slots."""
+
+    def __init__(self, rng):
+        self.kind = int(rng.integers(3))
+        self.types = [random_index(rng) for _ in range(2)]
+        self.factor = int(rng.choice([1, 2, 7, 16]))
+        self.gaps = [int(rng.choice([0, 3])) * (self.kind == 1)
+                     for _ in range(2)]
+
+    def run(self, rng, name, round):
+        shape = [int(rng.choice([0, 1, 6]))]
+        if self.kind == 1:
+            shape = [int(rng.choice([0, 1, 4])), *shape]
+        info = np.iinfo(TYPES[self.types[0]][2])
+        numbers = rng.integers(-2, 1000, shape)
+        numbers[rng.random(shape) < 0.1] = info.min
+        blocks = cases.integers(numbers, self.types[0], self.gaps[0])
+        wide = [*shape[:-1], shape[-1] * self.factor]
+        if self.kind == 2:
+            out = cases.integers(np.full(wide, 77), self.types[1])
+            want = reference.block_slots(blocks.array, self.factor)
+            program = ops.block_slots(name, blocks, self.factor, out)
+        else:
+            out = cases.integers(np.full(wide, 77), self.types[0], self.gaps[1])
+            want = reference.map_blocks(blocks.array, self.factor)
+            program = ops.map_blocks(name, blocks, self.factor, out)
+        return program, lambda what: same(out, want.tolist(), what)
+
+
+class SelectRows(OfBatch):
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.selected = random_index(rng)
+        self.where = random_index(rng) if self.positions != "i64" else "i64"
+        self.rows = []
+        for _ in range(int(rng.integers(1, 3))):
+            shape = [int(n) for n in rng.integers(1, 40, rng.integers(0, 3))]
+            self.rows.append((shape, str(rng.choice(list(STORAGE))),
+                              *rng.choice([0, 1, 8] if shape else [0], 2)
+                              .tolist()))
+
+    def run(self, rng, name, round):
+        batch = self.batch(rng, round == 3)
+        inside = [t for t, row in enumerate(batch.batch().rows(batch.rows))
+                  if row]
+        rows = [cases.random_rows(rng, batch.rows, *args[:3])
+                for args in self.rows]
+        count = int(rng.choice([0, 1, 7, 12]))
+        valid = int(rng.choice([0, count // 2, count, count + 3, -1]))
+        n = min(max(valid, 0), count)
+        if not inside:
+            valid = n = 0
+        indices = rng.choice([-1, batch.rows, 10**6], count)
+        indices[:n] = np.sort(rng.choice(inside, n)) if n else []
+        if round == 4 and n:
+            indices[rng.integers(0, n)] = rng.choice([-1, batch.rows, 2**31 - 1,
+                                                      inside[0]])
+        given = cases.integers(indices, self.selected)
+        limit = cases.integers([valid], self.selected, fixed=(0,))
+        outs = [cases.result_rows(count, shape, type_, gap)
+                for shape, type_, _, gap in self.rows]
+        starts = cases.integers(np.full(len(batch.starts.array), 77),
+                                self.index)
+        where = cases.integers(np.full(count, 77), self.where)
+        want = reference.select_rows([r.array for r in rows], batch.batch(),
+                                     given.array, [valid])
+
+        def check(what):
+            same(starts, want.starts, what)
+            check_buffers([where, *outs, *rows], what)
+            if want.fails:
+                return
+            same(where, want.positions, what)
+            for out, expected in zip(outs, want.outs):
+                got = np.array(out.array).view(np.uint8)
+                assert np.array_equal(got, expected.view(np.uint8)), what
+
+        program = ops.select_rows(name, rows, batch, given, limit, outs, starts,
+                                  where)
+        program.fails = want.fails
+        return program, check
+
+
+def main():
+    rng = np.random.default_rng(55)
+    runs, functions = [], []
+    for number in range(60):
+        family = [SlotMapping, Blocks, SelectRows][number % 3](rng)
+        for round in range(ROUNDS):
+            program, check = family.run(rng, f"f{number}", round)
+            if round == 0:
+                functions.append(program.text())
+            assert program.text() == functions[-1], "a type of its own"
+            runs.append((program, check))
+    library = compile_library("".join(functions))
+    failed = 0
+    for program, check in runs:
+        arguments = program.arguments(Tensor)
+        if getattr(program, "fails", False):
+            failed += 1
+            size = library.workspace_size(program.name, *arguments)
+            workspace = cases.Guarded(np.full(size, 0xFF, np.uint8))
+            library.expect_error(BOUNDS, "row", program.name, *arguments,
+                                 workspace=workspace.inside)
+            workspace.check(program.text())
+        else:
+            library.run(program.name, *arguments, poison=0x7F)
+        check(program.text())
+    assert failed > 5, failed
+    print(f"{len(functions)} functions, {len(runs)} calls, {failed} fail")
+
+
+main()

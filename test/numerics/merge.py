@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""merge_states against the reference, and against attention over all keys."""
+
+import cases
+import numpy as np
+import op_programs as ops
+import reference
+from kvtest import Tensor, compile_library
+from ref_elements import STORAGE
+
+ROUNDS = 4
+
+
+class Merge:
+    def __init__(self, rng):
+        self.heads = int(rng.choice([1, 3, 8, 28]))
+        self.channels = int(rng.choice([1, 5, 8, 40, 46, 64, 128, 256]))
+        self.type = str(rng.choice(list(STORAGE)))
+        self.lse = bool(rng.random() < 0.6)
+        self.gaps = rng.choice([0, 0, 1, 8], 4).tolist()
+
+    def run(self, rng, name, round):
+        count = [5, 0, 1, 40][round]
+        shape = [self.heads, self.channels]
+        parts, numbers = [], []
+        for gap in self.gaps[:2]:
+            lse = rng.standard_normal([count, self.heads]) * rng.choice(
+                [1, 30, 1000])
+            lse[rng.random(lse.shape) < 0.25] = -np.inf
+            values = cases.random_elements(rng, [count, *shape], self.type)
+            # Nobody looks at a part without keys.
+            unused = np.isneginf(lse)[..., None]
+            values = np.where(unused, cases.poison(rng, values.shape,
+                                                   self.type), values)
+            part = cases.Buffer(values, self.type, gap,
+                                reference.encode(np.nan, self.type))
+            given = cases.Buffer(np.float32(lse), "f32")
+            parts += [part, given]
+            numbers += [part.numbers(), given.array]
+        outs = [cases.result_rows(count, shape, self.type, self.gaps[2])]
+        if self.lse:
+            outs.append(cases.result_rows(count, shape[:1], "f32",
+                                          self.gaps[3]))
+        want = reference.merge_states(*numbers)
+
+        def check(what):
+            lse = outs[1].numbers() if self.lse else None
+            reference.check_attention(want, outs[0].numbers(), lse, self.type,
+                                      what)
+            for buffer in parts + outs:
+                buffer.guard.check(what)
+
+        return ops.merge_states(name, *parts, outs), check
+
+
+def parts_of_attention(rng):
+    """Two halves of the keys, in one call each, and merged."""
+    heads, channels, tokens = 4, 64, 16
+    case = cases.random_cache(rng, "f16", blocks=12, heads=2, channels=channels,
+                              tokens=tokens, order="hnd", style="compact",
+                              split=0)
+    cases.fill(rng, case.view)
+    batches = []
+    table = rng.permutation(12).reshape(2, 6)
+    lengths = np.array([90, 61])
+    starts, where = [0, 2, 3], [89, 88, 60]
+    for half in table[:, :3], table[:, 3:]:
+        left = lengths - (0 if half is not None and not batches else 48)
+        positions = np.array(where) - (48 if batches else 0)
+        batches.append(cases.BatchCase(
+            cases.integers(starts, "i32"), cases.integers(np.clip(left, 0, 48),
+                                                          "i32"),
+            cases.integers(half, "i32"), tokens, 3,
+            cases.integers(positions, "i32")))
+    query = cases.random_rows(rng, 3, [heads, channels], "f32")
+    results = []
+    programs = []
+    for i, batch in enumerate(batches):
+        outs = [cases.result_rows(3, [heads, channels], "f32"),
+                cases.result_rows(3, [heads], "f32")]
+        results += outs
+        programs.append(ops.attention("attend", query, [case], batch, outs,
+                                      causal=True))
+    whole = reference.Batch(starts, lengths, table, tokens, np.array(where))
+    want = reference.attention(query.numbers(), [case.view], whole, causal=True)
+    outs = [cases.result_rows(3, [heads, channels], "f32"),
+            cases.result_rows(3, [heads], "f32")]
+    merge = ops.merge_states("merge", *results, outs)
+
+    def check(what):
+        # Three results, each with an error of its own.
+        assert np.allclose(outs[0].numbers(), want.out, rtol=1e-5, atol=1e-5)
+        assert np.allclose(outs[1].numbers(), want.lse, rtol=1e-5, atol=1e-5)
+
+    return programs, merge, check
+
+
+def main():
+    rng = np.random.default_rng(13)
+    runs, functions = [], []
+    for number in range(16):
+        family = Merge(rng)
+        for round in range(ROUNDS):
+            program, check = family.run(rng, f"f{number}", round)
+            if round == 0:
+                functions.append(program.text())
+            assert program.text() == functions[-1], "a type of its own"
+            runs.append((program, check))
+    programs, merge, check = parts_of_attention(rng)
+    functions += [programs[0].text(), merge.text()]
+    runs += [(p, lambda what: None) for p in programs] + [(merge, check)]
+    library = compile_library("".join(functions))
+    for program, check in runs:
+        library.run(program.name, *program.arguments(Tensor))
+        check(program.text())
+    print(f"{len(functions)} functions, {len(runs)} calls")
+
+
+main()

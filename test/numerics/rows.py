@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""index_copy, scatter and gather over random layouts and views, bit for bit.
+
+Each function is called for several pools and lists of rows.
+"""
+
+import cases
+import numpy as np
+import op_programs as ops
+import reference
+from kvtest import Tensor, compile_library
+from ref_elements import STORAGE
+
+PADS = ["skip_negative", "skip_out_of_range", "none", "sink(0)", "sink(?)"]
+ROUNDS = 3
+
+
+def make_cache(rng):
+    sides, layers, heads = ([None, 1, n][rng.integers(3)] for n in (2, 3, 3))
+    case = cases.random_cache(
+        rng, str(rng.choice(list(STORAGE))), sides=sides, layers=layers,
+        heads=heads, channels=int(rng.choice([1, 5, 8, 40, 64, 128])),
+        tokens=int(rng.choice([1, 4, 16])), blocks=int(rng.choice([1, 7])))
+    return cases.random_view(rng, case)
+
+
+class Rows:
+    """What all runs of a function have in common."""
+
+    def __init__(self, rng):
+        self.index = [str(rng.choice(["i32", "i64"])) for _ in range(2)]
+        self.gap = int(rng.choice([0, 0, 1, 8]))
+
+    def count(self, rng, capacity, pad):
+        count = int(rng.choice([0, 1, 9]))
+        return count if pad.startswith("skip") else min(count, capacity)
+
+    def make(self, rng, view, count, result=False):
+        make = cases.result_rows if result else cases.random_rows
+        args = [] if result else [rng]
+        return [make(*args, count, view.row_shape, view.element_type, self.gap)
+                for _ in range(view.extent("S"))]
+
+
+def capacity_of(view):
+    return view.extent("B") * view.extent("N")
+
+
+def index_copy(rng, name, case, rows, pad, hostile):
+    view = case.view
+    count = rows.count(rng, capacity_of(view), pad)
+    slots = cases.random_slots(rng, count, capacity_of(view), pad,
+                               rows.index[0], duplicates=True, hostile=hostile)
+    values = rows.make(rng, view, count)
+    whole, expected = case.expected()
+    reference.index_copy(expected, [v.array for v in values], slots.array,
+                         None if hostile else pad)
+    return (ops.index_copy(name, case, values, slots, pad),
+            lambda what: case.check(whole, what))
+
+
+def scatter(rng, name, case, rows, pad, hostile):
+    pad = pad if pad.startswith("skip") else "none"
+    view = case.view
+    count = rows.count(rng, capacity_of(view), pad)
+    slots = cases.random_slots(rng, count, capacity_of(view), pad, "i64",
+                               duplicates=True, hostile=hostile).array
+    tokens = view.extent("N")
+    # A pair that names nothing has one number or both that do not.
+    numbers = [slots // tokens, np.where(slots < 0, -1, slots % tokens)]
+    for axis, column in zip("BN", numbers):
+        limits = np.iinfo(np.int32)
+        np.clip(column, limits.min, limits.max, out=column)
+        if hostile:
+            wrong = rng.random(count) < 0.2
+            column[wrong] = rng.choice(
+                [-1, view.extent(axis), limits.max, limits.min], wrong.sum())
+    at = [cases.integers(n, i) for n, i in zip(numbers, rows.index)]
+    values = rows.make(rng, view, count)
+    whole, expected = case.expected()
+    reference.scatter(expected, [v.array for v in values], *numbers)
+    return (ops.scatter(name, case, values, *at, pad),
+            lambda what: case.check(whole, what))
+
+
+def gather(rng, name, case, rows, pad, hostile):
+    view, zero = case.view, len(name) % 2 == 0
+    count = rows.count(rng, capacity_of(view), pad)
+    slots = cases.random_slots(rng, count, capacity_of(view), pad,
+                               rows.index[0], duplicates=True, hostile=hostile)
+    outs = rows.make(rng, view, count, result=True)
+    whole, _ = case.expected()
+    want = [np.array(o.storage) for o in outs]
+    shaped = [np.lib.stride_tricks.as_strided(w, o.array.shape, o.array.strides)
+              for w, o in zip(want, outs)]
+    reference.gather(view, slots.array, shaped, zero)
+
+    def check(what):
+        case.check(whole, what)
+        for out, storage in zip(outs, want):
+            got, expected = (a.view(np.uint8) for a in (out.storage, storage))
+            assert np.array_equal(got, expected), f"{what}: {out.array}"
+            out.guard.check(what)
+
+    return ops.gather(name, case, slots, outs, zero, pad), check
+
+
+def main():
+    rng = np.random.default_rng(21)
+    runs, functions = [], []
+    for number in range(120):
+        family = [index_copy, scatter, gather][number % 3]
+        case, rows = make_cache(rng), Rows(rng)
+        pad = str(rng.choice(PADS))
+        for round in range(ROUNDS):
+            if round:
+                case = cases.resized(rng, case, int(rng.integers(0, 9)))
+            program, check = family(rng, f"f{number}", case, rows, pad,
+                                    rng.random() < 0.3)
+            if round == 0:
+                functions.append(program.text())
+            assert program.text() == functions[-1], "a type of its own"
+            runs.append((program, check))
+    library = compile_library("".join(functions))
+    for program, check in runs:
+        library.run(program.name, *program.arguments(Tensor))
+        check(program.text())
+    print(f"{len(functions)} functions, {len(runs)} calls")
+
+
+main()
