@@ -37,15 +37,15 @@
 // DIALECT: kvcache.make_slots %{{.*}} : tensor<?xi64> to !kv_slots
 // DIALECT: kvcache.index_copy %{{.*}} : tensor<?x64xf32> into !kv_nd at !kv_slots
 
-// BUFFERIZE-LABEL: func.func private @insert.workspace_size(
+// BUFFERIZE-NOT: workspace_size
 // BUFFERIZE-LABEL: func.func @insert(
 // BUFFERIZE: kvcache.make_slots %{{.*}} : memref<?xi64> to !kv_slots
 // BUFFERIZE: kvcache.index_copy %{{.*}} : memref<?x64xf32> into !kv_nd at !kv_slots
 
 // LOOPS-LABEL: func.func @insert(
 // LOOPS: scf.for
-// LOOPS: vector.load {{.*}}, vector<16xf32>
-// LOOPS: vector.store {{.*}}, vector<16xf32>
+// LOOPS: vector.load {{.*}}, vector<16xi32>
+// LOOPS: vector.store {{.*}}, vector<16xi32>
 
 // KERNELS-LABEL: func.func @insert(
 // KERNELS: gpu.launch_func @kv_kernels::@index_copy
