@@ -61,6 +61,7 @@ static void addHostLowering(OpPassManager &pm) {
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());
   pm.addPass(createConvertParallelToRuntime());
+  pm.addPass(createMoveHalvesAsIntegers());
   pm.addPass(createCSEPass());
 }
 

@@ -251,4 +251,35 @@ def ConvertParallelToRuntime
   let dependentDialects = ["mlir::LLVM::LLVMDialect"];
 }
 
+def MoveHalvesAsIntegers
+    : Pass<"kvcache-move-halves-as-integers", "mlir::ModuleOp"> {
+  let summary = "Load and store vectors of 16-bit floats as integers";
+  let description = [{
+    Where a CPU does not compute with bf16, code generation takes a vector of it
+    apart and moves it element by element, also where it is only copied. Vectors
+    of 16-bit integers are moved whole.
+
+    Contract in: the LLVM dialect. Contract out: no load or store of a vector of
+    bf16 or f16 is left; bit casts stand between integers in memory and floats
+    in registers.
+
+    Before:
+
+    ```mlir
+    %x = llvm.load %p : !llvm.ptr -> vector<32xbf16>
+    llvm.store %x, %q : vector<32xbf16>, !llvm.ptr
+    ```
+
+    After:
+
+    ```mlir
+    %i = llvm.load %p : !llvm.ptr -> vector<32xi16>
+    %x = llvm.bitcast %i : vector<32xi16> to vector<32xbf16>
+    %j = llvm.bitcast %x : vector<32xbf16> to vector<32xi16>
+    llvm.store %j, %q : vector<32xi16>, !llvm.ptr
+    ```
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect"];
+}
+
 #endif // KVCACHE_CONVERSION_PASSES_TD
