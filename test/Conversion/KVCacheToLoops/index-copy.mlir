@@ -5,8 +5,7 @@
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 
 // Tokens before heads: a row is one run per side, and slots are rows of one
-// array. Elements that are only moved are integers; a vector of 64 bytes has 32
-// lanes of bf16. Tasks take parts of rows, in units of 256 bytes, and go through
+// array. A bf16 vector of 64 bytes has 32 lanes. Tasks take parts of rows, in units of 256 bytes, and go through
 // all tokens: the last row for a slot stays.
 
 !nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
@@ -47,9 +46,9 @@
 // CHECK: %[[FROM:.*]] = arith.muli %[[TOKEN]], %[[ROW]]
 // CHECK: scf.for %[[I:.*]] = %[[C0]] to %[[ROW]] step %[[C32]] {
 // CHECK: %[[A:.*]] = arith.addi %[[FROM]], %[[I]]
-// CHECK: %[[X:.*]] = vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<32xi16>
+// CHECK: %[[X:.*]] = vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<32xbf16>
 // CHECK: %[[B:.*]] = arith.addi %[[TO]], %[[I]]
-// CHECK: vector.store %[[X]], %{{.*}}[%[[B]]] : {{.*}}, vector<32xi16>
+// CHECK: vector.store %[[X]], %{{.*}}[%[[B]]] : {{.*}}, vector<32xbf16>
 
 // Or parts of them.
 // CHECK: } else {
@@ -57,13 +56,13 @@
 // CHECK: scf.for %[[PART:.*]] = %{{.*}} to %{{.*}} step %[[C1]] {
 // CHECK: arith.muli %[[PART]], %[[HEAD]]
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[HEAD]] step %[[C32]]
-// CHECK: vector.store {{.*}}, vector<32xi16>
+// CHECK: vector.store {{.*}}, vector<32xbf16>
 
 // The values.
 // CHECK: scf.for %{{.*}} = %[[C0]] to %{{.*}} step %[[C1]] {
 // CHECK: arith.addi %{{.*}}, %[[STRIDES]]#0
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[ROW]] step %[[C32]] {
-// CHECK: vector.store {{.*}}, vector<32xi16>
+// CHECK: vector.store {{.*}}, vector<32xbf16>
 // CHECK: return
 func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %k, %v into %cache at %s : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !nhd at !slots
@@ -92,8 +91,8 @@ func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?
 // CHECK-DAG: arith.muli %[[H]], %[[HEAD_STRIDE]]
 // CHECK-DAG: arith.muli %[[H]], %[[HEAD]]
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[HEAD]] step %[[C32]] {
-// CHECK: vector.load {{.*}}, vector<32xi16>
-// CHECK: vector.store {{.*}}, vector<32xi16>
+// CHECK: vector.load {{.*}}, vector<32xbf16>
+// CHECK: vector.store {{.*}}, vector<32xbf16>
 func.func @loop_over_heads(%cache: !hnd, %k: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %k into %cache at %s : memref<?x8x128xbf16> into !hnd at !slots
   return
@@ -118,8 +117,8 @@ func.func @loop_over_heads(%cache: !hnd, %k: memref<?x8x128xbf16>, %s: !slots) {
 // CHECK: %[[AT:.*]] = arith.muli %[[TOKEN]], %[[STRIDES]]#0
 // CHECK: arith.addi %[[OFFSET]], %[[AT]]
 // CHECK-NOT: scf.for
-// CHECK: vector.load {{.*}}, vector<16xi32>
-// CHECK: vector.store {{.*}}, vector<16xi32>
+// CHECK: vector.load {{.*}}, vector<16xf32>
+// CHECK: vector.store {{.*}}, vector<16xf32>
 func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, strided<[?, 1], offset: ?>>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x16xf32, strided<[?, 1], offset: ?>> into !doubled at !slots
   return
@@ -147,14 +146,14 @@ func.func @run_time_block_stride(%cache: !dynamic, %rows: memref<?x16xf32>, %s: 
 // CHECK-LABEL: func.func @odd_channels(
 // CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
 // CHECK-DAG: %[[C36:.*]] = arith.constant 36 : index
-// CHECK: vector.load {{.*}}, vector<32xi16>
-// CHECK: vector.store {{.*}}, vector<32xi16>
+// CHECK: vector.load {{.*}}, vector<32xf16>
+// CHECK: vector.store {{.*}}, vector<32xf16>
 // CHECK: %[[A:.*]] = arith.addi %{{.*}}, %[[C32]]
-// CHECK: vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<4xi16>
-// CHECK: vector.store {{.*}}, vector<4xi16>
+// CHECK: vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<4xf16>
+// CHECK: vector.store {{.*}}, vector<4xf16>
 // CHECK: %[[B:.*]] = arith.addi %{{.*}}, %[[C36]]
-// CHECK: vector.load %{{.*}}[%[[B]]] : {{.*}}, vector<1xi16>
-// CHECK: vector.store {{.*}}, vector<1xi16>
+// CHECK: vector.load %{{.*}}[%[[B]]] : {{.*}}, vector<1xf16>
+// CHECK: vector.store {{.*}}, vector<1xf16>
 // CHECK-NOT: vector.store
 // CHECK: return
 func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
@@ -178,8 +177,8 @@ func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
 // CHECK: scf.for %[[D:.*]] = %{{.*}} to %[[C16]]
 // CHECK-DAG: arith.muli %[[D]], %[[C128]]
 // CHECK-DAG: arith.muli %[[D]], %[[C8]]
-// CHECK: vector.load {{.*}}, vector<8xi16>
-// CHECK: vector.store {{.*}}, vector<8xi16>
+// CHECK: vector.load {{.*}}, vector<8xf16>
+// CHECK: vector.store {{.*}}, vector<8xf16>
 func.func @split_channels(%cache: !split, %rows: memref<?x8x128xf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xf16> into !split at !slots
   return
