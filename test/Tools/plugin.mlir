@@ -37,6 +37,7 @@
 // DIALECT: kvcache.make_slots %{{.*}} : tensor<?xi64> to !kv_slots
 // DIALECT: kvcache.index_copy %{{.*}} : tensor<?x64xf32> into !kv_nd at !kv_slots
 
+// BUFFERIZE-NOT: workspace_size
 // BUFFERIZE-LABEL: func.func @insert(
 // BUFFERIZE: kvcache.make_slots %{{.*}} : memref<?xi64> to !kv_slots
 // BUFFERIZE: kvcache.index_copy %{{.*}} : memref<?x64xf32> into !kv_nd at !kv_slots

@@ -132,6 +132,10 @@ class Function:
             shared=bool(rng.random() < 0.3))
         if kind == "hostile":
             batch = cases.hostile_batch(rng, batch, blocks)
+            if self.choice["alibi"] and batch.positions is not None:
+                # Distances from there are no positions of any model.
+                np.clip(batch.positions.array, -(2**30), 2**30,
+                        out=batch.positions.array)
         return batch
 
     def other_rows(self, rng, batch):

@@ -184,7 +184,7 @@ class Transfer:
 def main():
     rng = np.random.default_rng(34)
     runs, functions = [], []
-    for number in range(105):
+    for number in range(75):
         family = [Relayout, CopyBlocks, Transfer][number % 3](rng)
         for round in range(ROUNDS):
             program, check = family.run(rng, f"f{number}", round)

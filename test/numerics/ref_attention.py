@@ -162,7 +162,7 @@ def merge_states(a, lse_a, b, lse_b):
         unused = np.isneginf(lse)
         # Nothing of an unused part is looked at, not even a NaN.
         values = np.where(unused[..., None], 0.0, np.float64(part))
-        weight = np.where(unused, 0.0, np.exp(np.where(unused, 0, lse) - base))
+        weight = np.where(unused, 0.0, np.exp(np.where(unused, base, lse) - base))
         total = total + weight
         sums = sums + weight[..., None] * values
         magnitude = magnitude + weight[..., None] * np.abs(values)

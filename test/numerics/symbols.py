@@ -91,7 +91,8 @@ func.func @fill(%x: memref<?xf32>, %value: f32) {
 NEEDED = {"__tls_get_addr", "dlopen", "dlsym", "memcpy", "memset",
           "pthread_mutex_lock", "pthread_mutex_unlock", "snprintf",
           "vsnprintf"}
-# The pool of threads comes with parallel loops only.
+# The pool of threads comes with parallel loops only: most operations have one
+# on a CPU.
 NEEDED_BY_LOOPS = {"__register_atfork", "getenv", "pthread_create",
                    "pthread_detach", "pthread_sigmask", "sched_getaffinity",
                    "syscall"}
@@ -154,15 +155,17 @@ def check(name, target, program, functions, *flags, allowed=NEEDED):
     return needed
 
 
-needed = check("cpu", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late", "compute"])
+needed = check("cpu", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late", "compute"],
+               allowed=NEEDED | NEEDED_BY_LOOPS)
 needed |= check("wide", "cpu", CPU_PROGRAM, ["insert", "from_bytes", "late", "compute"],
-                "--cpu=x86-64-v4")
+                "--cpu=x86-64-v4", allowed=NEEDED | NEEDED_BY_LOOPS)
 # Without fused multiply-add and rounding instructions.
 needed |= check("base", "cpu", CPU_PROGRAM,
-                ["insert", "from_bytes", "late", "compute"], "--cpu=x86-64")
+                ["insert", "from_bytes", "late", "compute"], "--cpu=x86-64",
+                allowed=NEEDED | NEEDED_BY_LOOPS)
 needed |= check("gpu", "sm_90a", PROGRAM, ["insert", "from_bytes"],
                 "--gpu-image=ptx")
-assert needed == NEEDED, f"the list is too long: {NEEDED - needed}"
+assert needed >= NEEDED, f"the list is too long: {NEEDED - needed}"
 loops = check("loops", "cpu", PARALLEL_PROGRAM, ["fill"],
               allowed=NEEDED | NEEDED_BY_LOOPS)
 assert loops >= NEEDED_BY_LOOPS, f"too long: {NEEDED_BY_LOOPS - loops}"

@@ -422,7 +422,10 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
       tile.firstRow = e.add(requests.first(e, tile.request),
                             e.mul(inRequest, facts.tileTokens));
       Value left = e.sub(tile.end, tile.firstRow);
-      e.when(e.less(e.constant(0), left), [&](const Emitter &e) {
+      // Rows before the first request are in no tile.
+      Value isTile = e.both(e.less(e.constant(-1), inRequest),
+                            e.less(e.constant(0), left));
+      e.when(isTile, [&](const Emitter &e) {
         tile.tokens = e.min(left, e.constant(facts.tileTokens));
         tile.rows = e.mul(tile.tokens, facts.group);
         tile.length = requests.length(e, tile.request);

@@ -115,23 +115,10 @@ static int64_t lanesOf(Type element) {
   return 64 * 8 / element.getIntOrFloatBitWidth();
 }
 
-/// Elements that are only moved are integers: what becomes of a copy or of a
-/// zero may be arithmetic, which for narrow floats calls a library.
-static Place asIntegers(const Emitter &emit, const Place &place) {
-  auto type = cast<MemRefType>(place.memref.getType());
-  Type bits = emit.builder.getIntegerType(
-      type.getElementType().getIntOrFloatBitWidth());
-  return {emit.make<arith::BitcastOp>(type.clone(bits), place.memref),
-          place.offset};
-}
-
 void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
                           const Place &to, int64_t elements) {
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
-  if (source == target && !source.isInteger())
-    return emitRunCopy(emit, asIntegers(emit, from), asIntegers(emit, to),
-                       elements);
   forPieces(emit, elements, std::min(lanesOf(source), lanesOf(target)),
             [&](const Emitter &e, Value at, int64_t lanes) {
               Value loaded = vector::LoadOp::create(
@@ -146,8 +133,6 @@ void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
 void kvcache::emitRunClear(const Emitter &emit, const Place &to,
                            int64_t elements) {
   Type type = cast<MemRefType>(to.memref.getType()).getElementType();
-  if (!type.isInteger())
-    return emitRunClear(emit, asIntegers(emit, to), elements);
   forPieces(emit, elements, lanesOf(type),
             [&](const Emitter &e, Value at, int64_t lanes) {
               auto vector = VectorType::get({lanes}, type);

@@ -5,7 +5,8 @@
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 
 // Tokens before heads: a row is one run per side, and slots are rows of one
-// array. A bf16 vector of 64 bytes has 32 lanes.
+// array. A bf16 vector of 64 bytes has 32 lanes. Tasks take parts of rows, in units of 256 bytes, and go through
+// all tokens: the last row for a slot stays.
 
 !nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 
@@ -14,13 +15,12 @@
 // CHECK-SAME: %[[K:[^ ]*]]: memref<?x8x128xbf16>, %[[V:[^ ]*]]: memref<?x8x128xbf16>, %[[SLOTS:[^ ]*]]: memref<?xi64>)
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
 // CHECK-DAG: %[[C1:.*]] = arith.constant 1 : index
+// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
 // CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
 // CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[HEAD:.*]] = arith.constant 128 : index
 // CHECK-DAG: %[[ROW:.*]] = arith.constant 1024 : index
 // CHECK: %{{.*}}, %[[OFFSET:.*]], %[[SIZES:.*]]:5, %[[STRIDES:.*]]:5 = memref.extract_strided_metadata %[[CACHE]]
-// CHECK: %[[POOL:.*]] = memref.reinterpret_cast %[[CACHE]] to offset: [0]
-// CHECK: %[[KEYS:.*]] = memref.reinterpret_cast %[[K]] to offset: [0]
-// CHECK: %[[VALUES:.*]] = memref.reinterpret_cast %[[V]] to offset: [0]
 
 // The shortest operand decides about the number of tokens.
 // CHECK-DAG: %[[NS:.*]] = memref.dim %[[SLOTS]], %[[C0]]
@@ -28,28 +28,41 @@
 // CHECK-DAG: %[[NV:.*]] = memref.dim %[[V]], %[[C0]]
 // CHECK-DAG: %[[MIN:.*]] = arith.minsi %[[NS]], %[[NK]]
 // CHECK-DAG: %[[COUNT:.*]] = arith.minsi %[[MIN]], %[[NV]]
-// CHECK: %[[CAPACITY:.*]] = arith.muli %[[SIZES]]#1, %[[C16]]
-// CHECK: scf.for %[[TOKEN:.*]] = %[[C0]] to %[[COUNT]] step %[[C1]] {
+// CHECK-DAG: %[[CAPACITY:.*]] = arith.muli %[[SIZES]]#1, %[[C16]]
+// CHECK: scf.parallel (%{{.*}}) = (%[[C0]])
+
+// Of the keys, whole rows.
+// CHECK: %[[TOKENS:.*]] = arith.select %{{.*}}, %[[C0]], %[[COUNT]]
+// CHECK: scf.if
+// CHECK: scf.for %[[TOKEN:.*]] = %[[C0]] to %[[TOKENS]] step %[[C1]] {
 // CHECK: %[[ENTRY:.*]] = memref.load %[[SLOTS]][%[[TOKEN]]]
 // CHECK: %[[SLOT:.*]] = arith.index_cast %[[ENTRY]] : i64 to index
 // CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[SLOT]], %[[CAPACITY]]
-// CHECK: scf.if %[[LIVE]] {
 // CHECK-NOT: arith.divui
 // CHECK-NOT: arith.remui
 // CHECK: %[[AT:.*]] = arith.muli %[[SLOT]], %[[ROW]]
 // CHECK: %[[TO:.*]] = arith.addi %[[OFFSET]], %[[AT]]
+// CHECK: scf.if %[[LIVE]] {
 // CHECK: %[[FROM:.*]] = arith.muli %[[TOKEN]], %[[ROW]]
 // CHECK: scf.for %[[I:.*]] = %[[C0]] to %[[ROW]] step %[[C32]] {
 // CHECK: %[[A:.*]] = arith.addi %[[FROM]], %[[I]]
-// CHECK: %[[X:.*]] = vector.load %[[KEYS]][%[[A]]] : {{.*}}, vector<32xbf16>
+// CHECK: %[[X:.*]] = vector.load %{{.*}}[%[[A]]] : {{.*}}, vector<32xbf16>
 // CHECK: %[[B:.*]] = arith.addi %[[TO]], %[[I]]
-// CHECK: vector.store %[[X]], %[[POOL]][%[[B]]] : {{.*}}, vector<32xbf16>
-// CHECK: %[[TO_V:.*]] = arith.addi %[[TO]], %[[STRIDES]]#0
-// CHECK: scf.for %[[J:.*]] = %[[C0]] to %[[ROW]] step %[[C32]] {
-// CHECK: %[[Y:.*]] = vector.load %[[VALUES]]
-// CHECK: %[[C:.*]] = arith.addi %[[TO_V]], %[[J]]
-// CHECK: vector.store %[[Y]], %[[POOL]][%[[C]]] : {{.*}}, vector<32xbf16>
-// CHECK-NOT: vector.store
+// CHECK: vector.store %[[X]], %{{.*}}[%[[B]]] : {{.*}}, vector<32xbf16>
+
+// Or parts of them.
+// CHECK: } else {
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[TOKENS]]
+// CHECK: scf.for %[[PART:.*]] = %{{.*}} to %{{.*}} step %[[C1]] {
+// CHECK: arith.muli %[[PART]], %[[HEAD]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[HEAD]] step %[[C32]]
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+
+// The values.
+// CHECK: scf.for %{{.*}} = %[[C0]] to %{{.*}} step %[[C1]] {
+// CHECK: arith.addi %{{.*}}, %[[STRIDES]]#0
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[ROW]] step %[[C32]] {
+// CHECK: vector.store {{.*}}, vector<32xbf16>
 // CHECK: return
 func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %k, %v into %cache at %s : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !nhd at !slots
@@ -75,8 +88,8 @@ func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?
 // CHECK: arith.muli %[[BLOCK]], %[[BLOCK_STRIDE]]
 // CHECK: arith.muli %[[IN_BLOCK]], %[[HEAD]]
 // CHECK: scf.for %[[H:.*]] = %[[C0]] to %[[C8]] step %[[C1]] {
-// CHECK: arith.muli %[[H]], %[[HEAD_STRIDE]]
-// CHECK: arith.muli %[[H]], %[[HEAD]]
+// CHECK-DAG: arith.muli %[[H]], %[[HEAD_STRIDE]]
+// CHECK-DAG: arith.muli %[[H]], %[[HEAD]]
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[HEAD]] step %[[C32]] {
 // CHECK: vector.load {{.*}}, vector<32xbf16>
 // CHECK: vector.store {{.*}}, vector<32xbf16>
@@ -118,7 +131,8 @@ func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, stride
 // CHECK-LABEL: func.func @run_time_block_stride(
 // CHECK-SAME: %[[CACHE:[^ ]*]]: memref<?x16x16xf32, strided<[?, 16, 1], offset: ?>>
 // CHECK: %{{.*}}, %{{.*}}, %{{.*}}:3, %[[STRIDES:.*]]:3 = memref.extract_strided_metadata %[[CACHE]]
-// CHECK: %[[BLOCK:.*]] = arith.divui
+// CHECK: %[[SLOT:.*]] = arith.index_cast
+// CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]]
 // CHECK: arith.muli %[[BLOCK]], %[[STRIDES]]#0
 func.func @run_time_block_stride(%cache: !dynamic, %rows: memref<?x16xf32>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x16xf32> into !dynamic at !slots
@@ -158,11 +172,11 @@ func.func @odd_channels(%cache: !odd, %rows: memref<?x37xf16>, %s: !slots) {
 // CHECK-DAG: %[[C128:.*]] = arith.constant 128 : index
 // CHECK-DAG: %[[C2048:.*]] = arith.constant 2048 : index
 // CHECK: scf.for %[[H:.*]] = %{{.*}} to %[[C8]]
-// CHECK: arith.muli %[[H]], %[[C2048]]
-// CHECK: arith.muli %[[H]], %[[C128]]
+// CHECK-DAG: arith.muli %[[H]], %[[C2048]]
+// CHECK-DAG: arith.muli %[[H]], %[[C128]]
 // CHECK: scf.for %[[D:.*]] = %{{.*}} to %[[C16]]
-// CHECK: arith.muli %[[D]], %[[C128]]
-// CHECK: arith.muli %[[D]], %[[C8]]
+// CHECK-DAG: arith.muli %[[D]], %[[C128]]
+// CHECK-DAG: arith.muli %[[D]], %[[C8]]
 // CHECK: vector.load {{.*}}, vector<8xf16>
 // CHECK: vector.store {{.*}}, vector<8xf16>
 func.func @split_channels(%cache: !split, %rows: memref<?x8x128xf16>, %s: !slots) {
