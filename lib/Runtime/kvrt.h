@@ -83,6 +83,10 @@ void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
 
+/* How many threads a parallel loop is worth cutting for. Results do not depend
+ * on it. */
+int64_t kvrt_thread_count(void);
+
 /* Runs body(argument, 0) to body(argument, count - 1), on several threads if it
  * can, and returns when all are done. */
 void kvrt_parallel_for(int64_t count,

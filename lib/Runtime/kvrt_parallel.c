@@ -276,6 +276,24 @@ static void begin_loop(kvrt_loop *loop, int64_t count,
   loop->start = *context;
 }
 
+int64_t kvrt_thread_count(void) {
+  static atomic_int known;
+  /* A scheduler of the host may have any number; in a loop there is one. */
+  if (atomic_load_explicit(&hook, memory_order_acquire))
+    return MAX_DEFAULT_THREADS;
+  if (kvrt_current()->loop)
+    return 1;
+  int threads = atomic_load_explicit(&known, memory_order_relaxed);
+  if (!threads) {
+    int cpus = usable_cpus();
+    threads = requested_threads();
+    if (!threads)
+      threads = cpus < MAX_DEFAULT_THREADS ? cpus : MAX_DEFAULT_THREADS;
+    atomic_store_explicit(&known, threads, memory_order_relaxed);
+  }
+  return threads;
+}
+
 void kvrt_parallel_for(int64_t count,
                        void (*body)(void *argument, int64_t index),
                        void *argument) {

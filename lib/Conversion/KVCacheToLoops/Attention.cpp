@@ -155,10 +155,9 @@ SmallVector<Value> KeyList::fill(const Emitter &emit, const Cursor &cursor,
         take = e.min(take, e.sub(e.constant(kChunkKeys), count));
         Value entry = e.loadIndex(tile.table, {tile.request, block});
         Value taken = e.select(e.isBelow(entry, cursor.blocks), take, zero);
-        Value keyAt =
-            e.addMul(cursor.keyHead, entry, k.parts.stride(AxisKind::Block));
+        Value keyAt = e.addMul(k.base, entry, k.parts.stride(AxisKind::Block));
         Value valueAt =
-            e.addMul(cursor.valueHead, entry, v.parts.stride(AxisKind::Block));
+            e.addMul(v.base, entry, v.parts.stride(AxisKind::Block));
         Value to = e.add(at, count);
         e.loop(taken, [&](const Emitter &e, Value i) {
           Value token = e.add(start, i), here = e.add(to, i);
@@ -193,8 +192,6 @@ void KeyList::forChunks(const Emitter &emit, Value first, Value end,
                         Body body) const {
   const CacheSide &k = *tile.keys, &v = *tile.values;
   Cursor cursor;
-  cursor.keyHead = emit.add(k.base, k.headOffset(emit, tile.head));
-  cursor.valueHead = emit.add(v.base, v.headOffset(emit, tile.head));
   cursor.blocks = emit.min(k.parts.extent(AxisKind::Block),
                            v.parts.extent(AxisKind::Block));
   cursor.key = first;
@@ -319,6 +316,24 @@ static void storeEmptyRow(const Emitter &emit, const AttentionFacts &facts,
 
 namespace {
 
+/// How many threads a parallel loop runs on.
+Value emitThreadCount(const Emitter &emit, Operation *op) {
+  auto module = op->getParentOfType<ModuleOp>();
+  StringRef name = "kvrt_thread_count";
+  Type i64 = emit.builder.getI64Type();
+  if (!module.lookupSymbol(name)) {
+    OpBuilder builder(module.getBodyRegion());
+    func::FuncOp::create(builder, emit.loc, name,
+                         builder.getFunctionType({}, {i64}))
+        .setPrivate();
+  }
+  auto call = func::CallOp::create(emit.builder, emit.loc, name, i64);
+  return emit.toIndex(call.getResult(0));
+}
+
+/// So many that an uneven distribution of work does not matter much.
+constexpr int64_t kTasksPerThread = 4;
+
 /// The least and the greatest position of the rows of a tile.
 std::pair<Value, Value>
 positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
@@ -404,7 +419,16 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     Value isSplit = emit.less(emit.constant(1), parts);
     PartialRows partial(emit, facts, requests.count, parts, isSplit);
 
-    Value tasks = emit.mul(emit.mul(tiles, facts.heads), parts);
+    // A task has several heads, as long as there are tasks for all threads.
+    Value threads = emitThreadCount(emit, op);
+    Value perThread = emit.div(emit.mul(emit.mul(tiles, facts.heads), parts),
+                               emit.mul(threads, kTasksPerThread));
+    Value taskHeads =
+        emit.clamp(perThread, emit.constant(std::min(kTaskHeads, facts.heads)));
+    taskHeads = emit.max(taskHeads, emit.constant(1));
+    Value groups = emit.div(emit.add(taskHeads, facts.heads - 1), taskHeads);
+
+    Value tasks = emit.mul(emit.mul(tiles, groups), parts);
     emit.parallel(tasks, [&](const Emitter &e, Value task) {
       Tile tile;
       tile.keys = &keys;
@@ -414,8 +438,9 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
       tile.table = batch.table;
       Value part = e.rem(task, parts);
       Value rest = e.div(task, parts);
-      tile.head = e.rem(rest, facts.heads);
-      Value number = e.div(rest, facts.heads);
+      tile.head = e.mul(e.rem(rest, groups), taskHeads);
+      tile.heads = e.min(taskHeads, e.sub(e.constant(facts.heads), tile.head));
+      Value number = e.div(rest, groups);
       tile.request = requests.lastAtMost(e, requests.count, number, firstTile);
       Value inRequest = e.sub(number, firstTile(e, tile.request));
       tile.end = requests.end(e, tile.request);
@@ -455,8 +480,12 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
                           isSplit);
             },
             [&](const Emitter &e) {
-              e.when(e.equal(part, e.constant(0)), [&](const Emitter &e) {
-                emitManyRows(e, facts, tile, first, end, outputs);
+              Value heads = e.select(e.equal(part, e.constant(0)), tile.heads,
+                                     e.constant(0));
+              e.loop(heads, [&](const Emitter &e, Value i) {
+                Tile one = tile;
+                one.head = e.add(tile.head, i);
+                emitManyRows(e, facts, one, first, end, outputs);
               });
             });
       });

@@ -30,7 +30,8 @@ public:
         channelsAtOnce(facts.keyPairs ? 2 * lanes : lanes),
         paddedChannels((facts.keyChannels + channelsAtOnce - 1) /
                        channelsAtOnce * channelsAtOnce),
-        maxSets((kFewRows + setRows - 1) / setRows) {
+        maxSets(std::min(kTaskHeads, facts.heads) *
+                ((kFewRows + setRows - 1) / setRows)) {
     f32 = emit.builder.getF32Type();
     int64_t room = maxSets * setRows;
     queries = stack(emit, room * paddedChannels,
@@ -45,7 +46,8 @@ public:
     rescale = stack(emit, maxSets * lanes, f32);
     slopes = stack(emit, maxSets * lanes, f32);
     rowPositions = stack(emit, maxSets * lanes, emit.builder.getI32Type());
-    numSets = emit.ceilDiv(tile.rows, setRows);
+    setsPerHead = emit.ceilDiv(tile.rows, setRows);
+    numSets = emit.mul(setsPerHead, tile.heads);
     keySide = *tile.keys;
     valueSide = *tile.values;
     if (!keySide->isRun())
@@ -63,27 +65,33 @@ public:
         emit, first, end,
         [&](const Emitter &e, const KeyList::Chunk &c) { chunk(e, list, c); });
     if (facts.valuePairs)
-      emit.loop(tile.rows,
-                [&](const Emitter &e, Value row) { orderChannels(e, row); });
+      emit.loop(
+          emit.mul(numSets, setRows),
+          [&](const Emitter &e, Value number) { orderChannels(e, number); });
   }
 
-  /// Maximum, sum and weighted values of a row.
-  RowResult result(const Emitter &emit, Value row) const {
-    Value set = emit.div(row, setRows), inSet = emit.rem(row, setRows);
+  /// Rows of all heads are numbered set by set; a head has whole sets.
+  Value numberOf(const Emitter &emit, Value head, Value row) const {
+    return emit.addMul(row, emit.mul(head, setsPerHead), setRows);
+  }
+  /// Maximum and sum of a row.
+  RowResult result(const Emitter &emit, Value number) const {
+    Value set = emit.div(number, setRows), inSet = emit.rem(number, setRows);
     Value at = emit.addMul(inSet, set, lanes);
     Value total = emit.load(totals, at);
     for (int64_t k = 1; k < keysAtOnce; ++k)
       total = addF(emit, total, emit.load(totals, emit.add(at, k * setRows)));
     return {emit.load(maxima, at), total};
   }
-  Place sumsOf(const Emitter &emit, Value row) const {
-    return {sums, emit.mul(row, facts.valueChannels)};
+  Place sumsOf(const Emitter &emit, Value number) const {
+    return {sums, emit.mul(number, facts.valueChannels)};
   }
   Value rowIn(const Emitter &emit, Value row) const {
     return emit.add(tile.firstRow, emit.div(row, facts.group));
   }
-  Value headOf(const Emitter &emit, Value row) const {
-    return emit.add(emit.mul(tile.head, facts.group),
+  /// The query head of a row of a head of the task.
+  Value headOf(const Emitter &emit, Value head, Value row) const {
+    return emit.add(emit.mul(emit.add(tile.head, head), facts.group),
                     emit.rem(row, facts.group));
   }
 
@@ -99,16 +107,25 @@ private:
     return buffer;
   }
 
+  /// The head of the task that a set is of.
+  Value headOfSet(const Emitter &emit, Value set) const {
+    return emit.div(set, setsPerHead);
+  }
+
   /// Queries into the buffer, and what rows begin with.
   void begin(const Emitter &emit) {
     float factor = facts.queryFactor();
     Value padded = emit.mul(numSets, setRows);
-    emit.loop(padded, [&](const Emitter &e, Value row) {
-      Place to = {queries, e.mul(row, paddedChannels)};
+    emit.loop(padded, [&](const Emitter &e, Value number) {
+      Value set = e.div(number, setRows), inSet = e.rem(number, setRows);
+      Value head = headOfSet(e, set);
+      Value row = e.sub(number, e.mul(e.mul(head, setsPerHead), setRows));
+      Place to = {queries, e.mul(number, paddedChannels)};
       emitRunClear(e, to, paddedChannels);
       e.when(e.less(row, tile.rows), [&](const Emitter &e) {
-        Place from = tile.queries->at(e, rowIn(e, row))
-                         .plus(e, e.mul(headOf(e, row), facts.keyChannels));
+        Place from =
+            tile.queries->at(e, rowIn(e, row))
+                .plus(e, e.mul(headOf(e, head, row), facts.keyChannels));
         if (facts.keyPairs)
           return emitRunCopy(e, from, to, facts.keyChannels);
         forLanes(facts.keyChannels, lanes, [&](int64_t at, int64_t n) {
@@ -117,9 +134,8 @@ private:
                      to.plus(e, e.constant(at)));
         });
       });
-      emitRunClear(e, sumsOf(e, row), facts.valueChannels);
+      emitRunClear(e, sumsOf(e, number), facts.valueChannels);
       // What is kept per row is repeated for each key of a vector.
-      Value set = e.div(row, setRows), inSet = e.rem(row, setRows);
       Value at = e.addMul(inSet, set, lanes);
       Value real = e.min(row, e.sub(tile.rows, e.constant(1)));
       Value position = tile.position(e, rowIn(e, real));
@@ -127,7 +143,8 @@ private:
           e.fromIndex(boundedPosition(e, position), e.builder.getI32Type());
       Value slope = e.f32(0);
       if (tile.alibi)
-        slope = mulF(e, e.load(tile.alibi, headOf(e, real)), e.f32(M_LOG2E));
+        slope =
+            mulF(e, e.load(tile.alibi, headOf(e, head, real)), e.f32(M_LOG2E));
       for (int64_t k = 0; k < keysAtOnce; ++k) {
         Value lane = e.add(at, k * setRows);
         e.store(e.f32(kNoMaximum), maxima, lane);
@@ -144,27 +161,59 @@ private:
                     emit.constant(kBound));
   }
 
+  /// Where channels are: those of a head of the task, for the keys of a list.
+  struct Source {
+    Value pool, offsets, head, count;
+    int64_t channels;
+    bool isPacked;
+    /// Of a key; those behind the last one are like it.
+    Value at(const Emitter &emit, Value key, Value begin) const {
+      if (!isPacked)
+        return emit.add(emit.load(offsets, emit.add(begin, key)), head);
+      Value last = emit.sub(count, emit.constant(1));
+      return emit.mul(emit.min(key, last), channels);
+    }
+  };
+
+  /// What a set reads; channels that are not one run are made one.
+  Source sourceOf(const Emitter &emit, const CacheSide &side, Value offsets,
+                  Value buffer, const KeyList::Chunk &c, Value head) {
+    Source source = {side.pool,
+                     offsets,
+                     side.headOffset(emit, emit.add(tile.head, head)),
+                     c.count,
+                     side.channels,
+                     bool(buffer)};
+    if (!buffer)
+      return source;
+    emit.loop(c.count, [&](const Emitter &e, Value i) {
+      Value from = e.add(e.load(offsets, e.add(c.at, i)), source.head);
+      side.load(e, from, {buffer, e.mul(i, side.channels)});
+    });
+    source.pool = buffer;
+    return source;
+  }
+
   void chunk(const Emitter &emit, const KeyList &list,
              const KeyList::Chunk &c) {
     Value padded = emit.mul(emit.ceilDiv(c.count, keysAtOnce), keysAtOnce);
-    Value keyPool = keySide->pool, valuePool = valueSide->pool;
-    if (keyBuffer) {
-      pack(emit, *keySide, list.keys, c, padded, keyBuffer);
-      keyPool = keyBuffer;
-    }
-    if (valueBuffer) {
-      pack(emit, *valueSide, list.values, c, c.count, valueBuffer);
-      valuePool = valueBuffer;
-    }
     emit.loop(numSets, [&](const Emitter &e, Value set) {
-      score(e, list, c, keyPool, set, padded);
+      Value head = headOfSet(e, set);
+      Source keys = sourceOf(e, *keySide, list.keys, keyBuffer, c, head);
+      Source values =
+          sourceOf(e, *valueSide, list.values, valueBuffer, c, head);
+      score(e, list, c, keys, values, set, padded);
       Value mayDiffer = e.truth(false);
       if (facts.hasMask())
         mayDiffer = mask(e, list, c, set, padded);
       forget(e, set, c.count, padded);
       weigh(e, set, padded);
+      Ahead ahead = aheadOf(e, list, c, set);
       auto add = [&](const Emitter &e, bool guarded) {
-        addValues(e, list, c, valuePool, set, guarded);
+        if (facts.valuePairs)
+          addValuePairs(e, c, values, ahead, set, guarded);
+        else
+          addValues(e, c, values, ahead, set, guarded);
       };
       if (!facts.hasMask())
         return add(e, false);
@@ -174,18 +223,22 @@ private:
     });
   }
 
-  /// Channels that are not one run, made one.
-  void pack(const Emitter &emit, const CacheSide &side, Value offsets,
-            const KeyList::Chunk &c, Value padded, Value buffer) {
-    emit.loop(c.count, [&](const Emitter &e, Value i) {
-      Value to = e.mul(i, side.channels), at = e.add(c.at, i);
-      side.load(e, e.load(offsets, at), {buffer, to});
-      e.store(to, offsets, at);
-    });
-    Value last = emit.mul(emit.sub(c.count, emit.constant(1)), side.channels);
-    emit.loop(c.count, padded, 1, [&](const Emitter &e, Value i) {
-      e.store(last, offsets, e.add(c.at, i));
-    });
+  /// The keys that are read after those of a set: of the next set, or of the
+  /// next chunk.
+  struct Ahead {
+    Value offsets, begin, head;
+  };
+  Ahead aheadOf(const Emitter &emit, const KeyList &list,
+                const KeyList::Chunk &c, Value set) const {
+    Value next = emit.add(set, 1);
+    Value isLast = emit.equal(next, numSets);
+    Value head = emit.select(isLast, emit.constant(0), headOfSet(emit, next));
+    return {list.keys, emit.select(isLast, c.next, c.at),
+            keySide->headOffset(emit, emit.add(tile.head, head))};
+  }
+  void fetchAhead(const Emitter &emit, const Ahead &ahead, Value key) const {
+    Value at = emit.load(ahead.offsets, emit.add(ahead.begin, key));
+    keySide->prefetch(emit, emit.add(at, ahead.head));
   }
 
   Place scoresOf(const Emitter &emit, Value set, Value key) const {
@@ -198,17 +251,18 @@ private:
 
   /// Products of queries and keys.
   void score(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
-             Value pool, Value set, Value padded) {
+             const Source &keys, const Source &values, Value set,
+             Value padded) {
     Value query = emit.mul(set, setRows * paddedChannels);
     emit.loop(
         emit.constant(0), padded, keysAtOnce, [&](const Emitter &e, Value key) {
           Values places;
           for (int64_t k = 0; k < keysAtOnce; ++k)
-            places.push_back(e.load(list.keys, e.add(e.add(c.at, key), k)));
-          // Its value is needed next.
-          for (int64_t k = 0; k < keysAtOnce; ++k)
-            valueSide->prefetch(
-                e, e.load(list.values, e.add(e.add(c.at, key), k)));
+            places.push_back(keys.at(e, e.add(key, k), c.at));
+          // Their values are needed next.
+          if (!values.isPacked)
+            for (int64_t k = 0; k < keysAtOnce; ++k)
+              valueSide->prefetch(e, values.at(e, e.add(key, k), c.at));
           int64_t whole = facts.keyChannels / channelsAtOnce * channelsAtOnce;
           auto step = [&](const Emitter &e, Value channel, int64_t n,
                           ValueRange acc) {
@@ -220,7 +274,7 @@ private:
                                  : loadLanes(e, {queries, at}, lanes));
             }
             for (int64_t k = 0; k < keysAtOnce; ++k) {
-              Place at = {pool, e.add(places[k], channel)};
+              Place at = {keys.pool, e.add(places[k], channel)};
               Value x = facts.keyPairs
                             ? loadHalves(e, at, n)
                             : widenLanes(e, loadLanes(e, at, n), lanes);
@@ -379,8 +433,8 @@ private:
 
   /// Adds weighted values, two keys at a time. Channels are kept as
   /// `interleaveHalves` has them.
-  void addValuePairs(const Emitter &emit, const KeyList &list,
-                     const KeyList::Chunk &c, Value pool, Value set,
+  void addValuePairs(const Emitter &emit, const KeyList::Chunk &c,
+                     const Source &values, const Ahead &ahead, Value set,
                      bool guarded) {
     int64_t halves = 2 * lanes, channels = facts.valueChannels;
     int64_t blocks = std::max<int64_t>(1, lanes / setRows / 2);
@@ -402,19 +456,18 @@ private:
       acc = e.fold(
           e.constant(0), count, 1, acc,
           [&](const Emitter &e, Value pair, ValueRange acc) {
-            Value key = e.add(c.at, e.mul(pair, 2));
-            Value a = e.add(e.load(list.values, key), channel);
-            Value b = e.add(e.load(list.values, e.add(key, 1)), channel);
+            Value key = e.mul(pair, 2), other = e.add(key, 1);
+            Value a = e.add(values.at(e, key, c.at), channel);
+            Value b = e.add(values.at(e, other, c.at), channel);
             if (isFirst) {
-              Value next = e.add(c.next, e.mul(pair, 2));
-              keySide->prefetch(e, e.load(list.keys, next));
-              keySide->prefetch(e, e.load(list.keys, e.add(next, 1)));
+              fetchAhead(e, ahead, key);
+              fetchAhead(e, ahead, other);
             }
             Values columnsOf, sums;
             for (int64_t v = 0; v < blocks; ++v) {
               auto [low, high] = interleaveHalves(
-                  e, loadHalves(e, {pool, e.add(a, v * halves)}, halves),
-                  loadHalves(e, {pool, e.add(b, v * halves)}, halves));
+                  e, loadHalves(e, {values.pool, e.add(a, v * halves)}, halves),
+                  loadHalves(e, {values.pool, e.add(b, v * halves)}, halves));
               columnsOf.append({low, high});
             }
             Value weightAt = e.addMul(firstPair, pair, setRows);
@@ -480,10 +533,9 @@ private:
               });
   }
 
-  void addValues(const Emitter &emit, const KeyList &list,
-                 const KeyList::Chunk &c, Value pool, Value set, bool guarded) {
-    if (facts.valuePairs)
-      return addValuePairs(emit, list, c, pool, set, guarded);
+  void addValues(const Emitter &emit, const KeyList::Chunk &c,
+                 const Source &values, const Ahead &ahead, Value set,
+                 bool guarded) {
     // As many accumulators as lanes: half of the registers, with 256 bits and
     // with 512.
     int64_t columns = lanes / setRows;
@@ -512,9 +564,9 @@ private:
           },
           [&](const Emitter &e, Value key, int64_t v) {
             if (isFirst && v == 0)
-              keySide->prefetch(e, e.load(list.keys, e.add(c.next, key)));
-            Value at = e.add(e.load(list.values, e.add(c.at, key)), channel);
-            return loadLanes(e, {pool, e.add(at, v * n)}, n);
+              fetchAhead(e, ahead, key);
+            Value at = e.add(values.at(e, key, c.at), channel);
+            return loadLanes(e, {values.pool, e.add(at, v * n)}, n);
           });
       for (int64_t m = 0; m < setRows; ++m)
         for (int64_t v = 0; v < columns; ++v)
@@ -545,7 +597,7 @@ private:
   Type f32;
   Value queries, scores, pairs, sums, maxima, totals, rescale, slopes,
       rowPositions;
-  Value keyBuffer, valueBuffer, numSets;
+  Value keyBuffer, valueBuffer, setsPerHead, numSets;
 };
 
 } // namespace
@@ -556,21 +608,25 @@ void kvcache::emitFewRows(const Emitter &emit, const AttentionFacts &facts,
                           Value part, Value isSplit) {
   FewRows rows(emit, facts, tile);
   rows.run(emit, first, end);
-  emit.loop(tile.rows, [&](const Emitter &e, Value row) {
-    RowResult result = rows.result(e, row);
-    e.when(
-        isSplit,
-        [&](const Emitter &e) {
-          Place to = partial.at(e, tile.request, tile.head, part, row);
-          e.store(result.maximum, to.memref, to.offset);
-          e.store(result.sum, to.memref, e.add(to.offset, 1));
-          emitRunCopy(e, rows.sumsOf(e, row), to.plus(e, e.constant(2)),
-                      facts.valueChannels);
-        },
-        [&](const Emitter &e) {
-          result.store(e, facts, outputs, rows.rowIn(e, row),
-                       rows.headOf(e, row), rows.sumsOf(e, row));
-        });
+  emit.loop(tile.heads, [&](const Emitter &e, Value head) {
+    e.loop(tile.rows, [&](const Emitter &e, Value row) {
+      Value number = rows.numberOf(e, head, row);
+      RowResult result = rows.result(e, number);
+      e.when(
+          isSplit,
+          [&](const Emitter &e) {
+            Place to =
+                partial.at(e, tile.request, e.add(tile.head, head), part, row);
+            e.store(result.maximum, to.memref, to.offset);
+            e.store(result.sum, to.memref, e.add(to.offset, 1));
+            emitRunCopy(e, rows.sumsOf(e, number), to.plus(e, e.constant(2)),
+                        facts.valueChannels);
+          },
+          [&](const Emitter &e) {
+            result.store(e, facts, outputs, rows.rowIn(e, row),
+                         rows.headOf(e, head, row), rows.sumsOf(e, number));
+          });
+    });
   });
 }
 

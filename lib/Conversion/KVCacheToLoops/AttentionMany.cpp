@@ -99,11 +99,13 @@ private:
   void chunk(const Emitter &emit, const KeyList &list,
              const KeyList::Chunk &c) {
     Value count = c.count;
+    Value keyHead = tile.keys->headOffset(emit, tile.head);
+    Value valueHead = tile.values->headOffset(emit, tile.head);
     emit.loop(count, [&](const Emitter &e, Value i) {
       Value at = e.add(c.at, i);
-      tile.keys->load(e, e.load(list.keys, at),
+      tile.keys->load(e, e.add(e.load(list.keys, at), keyHead),
                       {keys, e.mul(i, facts.keyChannels)});
-      tile.values->load(e, e.load(list.values, at),
+      tile.values->load(e, e.add(e.load(list.values, at), valueHead),
                         {values, e.mul(i, facts.valueChannels)});
     });
     score(emit, count);

@@ -67,12 +67,18 @@ struct CacheSide {
   int64_t channels;
 };
 
-/// Some rows of a request, and a head of the cache.
+/// Heads of the cache that one task goes through, at most. Heads of a token lie
+/// side by side in most layouts: a task that has several reads memory in its
+/// sequence.
+constexpr int64_t kTaskHeads = 8;
+
+/// Some rows of a request, and some heads of the cache.
 struct Tile {
   const CacheSide *keys, *values;
   const Rows *queries;
   mlir::Value alibi; ///< null if there are no slopes
-  mlir::Value table, request, head;
+  mlir::Value table, request;
+  mlir::Value head, heads;   ///< the first, and how many
   mlir::Value firstRow, end; ///< in the activations
   mlir::Value tokens, rows;  ///< how many
   mlir::Value length;
@@ -86,6 +92,7 @@ public:
   KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile);
 
   /// Some keys that are in the cache, and a range that their positions are in.
+  /// Their offsets are those of head 0.
   struct Chunk {
     mlir::Value count, first, end;
     mlir::Value at;   ///< where their lists begin
@@ -104,7 +111,7 @@ public:
 private:
   /// The next key, its block in the table, and its place in the block.
   struct Cursor {
-    mlir::Value keyHead, valueHead, blocks;
+    mlir::Value blocks;
     mlir::Value key, block, start;
   };
   llvm::SmallVector<mlir::Value> fill(const Emitter &emit, const Cursor &cursor,
