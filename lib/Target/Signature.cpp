@@ -100,9 +100,8 @@ private:
   LogicalResult claimName(StringRef name) {
     if (names.insert(name).second)
       return success();
-    return function.emitError()
-           << "function '" << function.getName()
-           << "' has two arguments named '" << name << "'";
+    return function.emitError() << "function '" << function.getName()
+                                << "' has two arguments named '" << name << "'";
   }
 
   /// One argument for each member, named after the batch and the member.
@@ -264,7 +263,8 @@ private:
           llvm::append_range(same, o.getOuts());
           same.push_back(o.getQuery());
         })
-        .Case([&](MergeStatesOp o) { llvm::append_range(same, o.getOperands()); })
+        .Case(
+            [&](MergeStatesOp o) { llvm::append_range(same, o.getOperands()); })
         .Case([&](SelectRowsOp o) {
           llvm::append_range(same, o.getRowOuts());
           llvm::append_range(same,

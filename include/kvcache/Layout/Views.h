@@ -79,7 +79,7 @@ reshape(const Layout &layout, const std::vector<Axis> &sequence,
 
 /// Where the stride of a dimension of a reshape comes from.
 struct StrideSource {
-  unsigned axis = 0; ///< position in the listing
+  unsigned axis = 0;  ///< position in the listing
   int64_t factor = 1; ///< the stride is that of the axis, times this
 };
 

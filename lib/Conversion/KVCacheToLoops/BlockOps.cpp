@@ -320,8 +320,8 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
           Value start = e.min(column(2), all), zero = e.constant(0);
           Value first = e.max(start, zero);
           // Both may be anything: the sum is not to wrap.
-          Value most = e.sub(e.constant(std::numeric_limits<int64_t>::max()),
-                             first);
+          Value most =
+              e.sub(e.constant(std::numeric_limits<int64_t>::max()), first);
           Value wanted = e.min(e.max(column(3), zero), most);
           Value last = e.clamp(e.add(start, wanted), all);
           Value isWhole = e.equal(e.sub(last, first), all);
