@@ -68,6 +68,7 @@ static void addHostLowering(OpPassManager &pm) {
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   ConvertKVCacheToLoopsOptions loops;
   loops.vectorBits = options.vectorBits;
+  loops.bf16Dots = options.bf16Dots;
   pm.addPass(createConvertKVCacheToLoops(loops));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());
@@ -126,8 +127,7 @@ ArrayRef<NamedPipeline> kvcache::getPipelines() {
   static constexpr NamedPipeline pipelines[] = {
       pipeline<buildBufferizePipeline>(
           "kvcache-bufferize",
-          "Tensors become memrefs, results become arguments, and each public "
-          "function gets a function for the size of its workspace"),
+          "Tensors become memrefs, and results become arguments"),
       pipeline<CpuOptions, buildCpuPipeline>(
           "kvcache-to-cpu",
           "Bufferized kvcache IR to the LLVM dialect, as code for a CPU"),

@@ -94,10 +94,14 @@ static int32_t find_cpu_level(void) {
   if (!has(low, 0xe6) ||
       !has(b, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31))
     return 3;
-  return 4;
+  /* AVX512_BF16: what level 5 adds here. */
+  if (r[0] < 1)
+    return 4;
+  cpuid(7, 1, r);
+  return has(r[0], 1u << 5) ? 5 : 4;
 }
 #else
-static int32_t find_cpu_level(void) { return 4; }
+static int32_t find_cpu_level(void) { return 5; }
 #endif
 
 static int32_t check_cpu(int32_t needed) {
@@ -109,9 +113,12 @@ static int32_t check_cpu(int32_t needed) {
   }
   if (level >= needed)
     return KV_OK;
+  if (needed == 5)
+    return kvrt_fail(KV_ERROR_CPU, "compiled for x86-64-v4 with AVX512_BF16, "
+                                   "which this machine does not have");
   return kvrt_fail(KV_ERROR_CPU,
                    "compiled for x86-64-v%d, this machine has x86-64-v%d",
-                   needed, level);
+                   needed, level > 4 ? 4 : level);
 }
 
 /* ---- Checks -------------------------------------------------------------- */

@@ -55,7 +55,7 @@ typedef struct {
   int64_t (*workspace)(const int64_t *frame);
   int32_t num_args;
   int32_t frame_words;
-  int32_t cpu_level; /* x86-64 level the host code needs, 1 to 4; 0: native */
+  int32_t cpu_level; /* x86-64 level the host code needs, 5: 4 and BF16 */
   int32_t num_symbols;
 } kvrt_function;
 

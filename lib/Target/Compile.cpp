@@ -46,13 +46,14 @@ struct Compilation::Machine {
   std::unique_ptr<llvm::TargetMachine> target;
 };
 
-/// The x86-64 level that code for a CPU needs: what the run time can check.
+/// The x86-64 level that code for a CPU needs, 5 for one of level 4 that has
+/// AVX512_BF16: what the run time can check.
 static int levelOf(const llvm::TargetMachine &machine) {
   const llvm::MCSubtargetInfo &features = *machine.getMCSubtargetInfo();
   if (!machine.getTargetTriple().isX86())
     return 1;
   if (features.checkFeatures("+avx512bw,+avx512vl,+avx512dq"))
-    return 4;
+    return features.checkFeatures("+avx512bf16") ? 5 : 4;
   if (features.checkFeatures("+avx2,+fma,+bmi2"))
     return 3;
   return features.checkFeatures("+sse4.2,+popcnt") ? 2 : 1;
@@ -149,6 +150,7 @@ LogicalResult Compilation::lower() {
     return failure();
   CpuOptions cpu;
   cpu.vectorBits = info.cpuLevel >= 4 ? 512 : 256;
+  cpu.bf16Dots = info.cpuLevel > 4;
   GpuOptions gpu;
   gpu.chip = options.target;
   gpu.image = options.image;

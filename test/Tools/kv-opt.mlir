@@ -16,7 +16,7 @@
 // PASSES-DAG: --canonicalize {{.*}}
 // PASSES-DAG: --cse {{.*}}
 
-// PIPELINES-DAG: --kvcache-bufferize {{.*}} Tensors become memrefs, results become arguments
+// PIPELINES-DAG: --kvcache-bufferize {{.*}} Tensors become memrefs, and results become arguments
 // PIPELINES-DAG: --kvcache-to-cpu {{.*}} Bufferized kvcache IR to the LLVM dialect, as code for a CPU
 // PIPELINES-DAG: --kvcache-to-kernels {{.*}} Bufferized kvcache IR to kernels in a gpu.module and launches
 // PIPELINES-DAG: --kvcache-to-nvvm {{.*}} Bufferized kvcache IR to the LLVM dialect, with kernels embedded as PTX or cubin

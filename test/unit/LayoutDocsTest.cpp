@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The table of named orders in docs/layout.md, computed. A change here is a
+// The tables of named orders in docs/layout.md, computed. A change here is a
 // change there.
 
+#include "kvcache/Layout/Offsets.h"
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Layout/Transfers.h"
+#include "kvcache/Layout/Views.h"
 
 #include <gtest/gtest.h>
 
@@ -15,14 +17,14 @@ namespace {
 using namespace kvcache;
 
 /// 32 layers, 2 sides, 16 tokens, 8 heads, 128 channels in parts of 8.
-int64_t modelExtent(Axis axis) {
+int64_t modelExtent(Axis axis, int64_t blocks) {
   switch (axis.kind) {
   case AxisKind::Layer:
     return 32;
   case AxisKind::Side:
     return 2;
   case AxisKind::Block:
-    return kRunTime;
+    return blocks;
   case AxisKind::Token:
     return 16;
   case AxisKind::Head:
@@ -50,16 +52,22 @@ std::string transferText(const Layout &layout, AxisSet moved,
          std::to_string(transfer->runElements * 2);
 }
 
-std::string row(std::string_view name) {
+std::optional<Layout> model(std::string_view name, int64_t blocks,
+                            std::string &error) {
   std::vector<Axis> order = orderByName(name).value(), listed = order;
   std::sort(listed.begin(), listed.end());
   std::vector<LayoutDim> dims;
   for (const Axis &axis : listed)
-    dims.push_back({axis, modelExtent(axis), {}});
+    dims.push_back({axis, modelExtent(axis, blocks), {}});
+  return Layout::get(dims, order, 256, error);
+}
+
+std::string row(std::string_view name) {
   std::string error;
-  std::optional<Layout> layout = Layout::get(dims, order, 256, error);
+  std::optional<Layout> layout = model(name, kRunTime, error);
   if (!layout)
     return error;
+  std::vector<Axis> order = orderByName(name).value();
 
   std::string text = "| `" + std::string(name) + "` | `";
   for (size_t i = 0; i < order.size(); ++i)
@@ -80,6 +88,45 @@ std::string row(std::string_view name) {
                                    ? StrideFact::runTime(scale->multiple)
                                    : StrideFact::constant(scale->multiple)));
   return text + (layout->isFlat() ? ", flat |" : " |");
+}
+
+/// The most blocks with which every byte offset fits 32 bits.
+int64_t mostBlocks(std::string_view name) {
+  int64_t fits = 0, fails = int64_t(1) << 32;
+  while (fails - fits > 1) {
+    int64_t blocks = (fits + fails) / 2;
+    std::string error;
+    std::optional<Layout> layout = model(name, blocks, error);
+    bool yes = layout && fitsOffset32(*layout, /*elementBytes=*/2,
+                                      OffsetRange::Pool) == Proof::Yes;
+    (yes ? fits : fails) = blocks;
+  }
+  return fits;
+}
+
+std::string inBlockText(const Layout &layout) {
+  std::optional<int64_t> largest = blockSplit(layout).largestInBlock;
+  return largest ? "0 ... " + std::to_string(*largest) : "grows with the pool";
+}
+
+std::string offsetRow(std::string_view name) {
+  std::string error;
+  std::optional<Layout> layout = model(name, kRunTime, error);
+  if (!layout)
+    return error;
+  Layout keys = *layout;
+  for (AxisKind kind : {AxisKind::Layer, AxisKind::Side})
+    if (keys.has(kind)) {
+      std::optional<Slice> slice =
+          sliceAxis(keys, {kind}, 0, /*elementBytes=*/2, error);
+      if (!slice)
+        return error;
+      keys = slice->layout;
+    }
+  return "| `" + std::string(name) + "` | block * " +
+         strideText(blockSplit(*layout).blockStride) + " | " +
+         inBlockText(*layout) + " | " + inBlockText(keys) + " | " +
+         std::to_string(mostBlocks(name)) + " |";
 }
 
 constexpr const char *kTable[] = {
@@ -118,6 +165,33 @@ TEST(DocsTest, TheTableOfNamedOrdersHolds) {
   ASSERT_EQ(names.size(), std::size(kTable));
   for (size_t i = 0; i < names.size(); ++i)
     EXPECT_EQ(row(names[i]), kTable[i]);
+}
+
+constexpr const char *kOffsets[] = {
+    "| `nhd` | block * 16384 | grows with the pool | 0 ... 16383 | 32768 |",
+    "| `hnd` | block * 16384 | grows with the pool | 0 ... 16383 | 32768 |",
+    "| `paired_nhd` | block * 32768 | 0 ... 32767 | 0 ... 16383 | 32768 |",
+    "| `paired_hnd` | block * 32768 | 0 ... 32767 | 0 ... 16383 | 32768 |",
+    "| `cross_layer_nhd` | block * 1048576 | 0 ... 1048575 | 0 ... 16383 | "
+    "1024 |",
+    "| `cross_layer_hnd` | block * 1048576 | 0 ... 1048575 | 0 ... 919551 | "
+    "1024 |",
+    "| `LBHNC` | block * 32768 | grows with the pool | 0 ... 32639 | 1024 |",
+    "| `LBNHC` | block * 32768 | grows with the pool | 0 ... 32639 | 1024 |",
+    "| `LHBNC` | block * 4096 | grows with the pool | grows with the pool | "
+    "1024 |",
+    "| `BLHNC` | block * 1048576 | 0 ... 1048575 | 0 ... 32639 | 1024 |",
+    "| `BLNHC` | block * 1048576 | 0 ... 1048575 | 0 ... 32639 | 1024 |",
+    "| `BHLNC` | block * 1048576 | 0 ... 1048575 | 0 ... 921471 | 1024 |",
+    "| `x_packed_key` | block * 16384 | 0 ... 16383 | 0 ... 16383 | 65536 |",
+    "| `x_packed_value` | block * 16384 | 0 ... 16383 | 0 ... 16383 | 65536 |",
+};
+
+TEST(DocsTest, TheTableOfOffsetsHolds) {
+  std::vector<std::string_view> names = orderNames();
+  ASSERT_EQ(names.size(), std::size(kOffsets));
+  for (size_t i = 0; i < names.size(); ++i)
+    EXPECT_EQ(offsetRow(names[i]), kOffsets[i]);
 }
 
 } // namespace

@@ -26,7 +26,9 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"vectorBits", "vector-bits", "int64_t", /*default=*/"256",
-           "Width of the vector registers of the target: 256 or 512">];
+           "Width of the vector registers of the target: 256 or 512">,
+    Option<"bf16Dots", "bf16-dots", "bool", /*default=*/"false",
+           "The target multiplies pairs of bf16 (AVX512_BF16)">];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::math::MathDialect", "mlir::memref::MemRefDialect",

@@ -35,6 +35,10 @@ struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
       *this, "vector-bits",
       llvm::cl::desc("Width of the vector registers of the target: 256 or 512"),
       llvm::cl::init(256)};
+  Option<bool> bf16Dots{
+      *this, "bf16-dots",
+      llvm::cl::desc("The target multiplies pairs of bf16 (AVX512_BF16)"),
+      llvm::cl::init(false)};
 };
 
 struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {

@@ -16,7 +16,8 @@ struct LibraryInfo {
   std::string name;
   /// What the code was compiled for, as written on the command line.
   std::string target, cpu;
-  /// The x86-64 microarchitecture level that host code needs.
+  /// The x86-64 microarchitecture level that host code needs; 5 is level 4 with
+  /// AVX512_BF16.
   int cpuLevel = 1;
 };
 

@@ -36,8 +36,8 @@ using namespace kvcache;
 // What a tile is made of
 //===----------------------------------------------------------------------===//
 
-AttentionFacts::AttentionFacts(AttentionOp op, int64_t lanes)
-    : lanes(lanes), causal(op.getCausal()), scale(op.getScaleValue()) {
+AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
+    : lanes(cpu.lanes), causal(op.getCausal()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   const Layout &values = op.getValueType().getLayout();
   auto query = cast<ShapedType>(op.getQuery().getType());
@@ -47,6 +47,11 @@ AttentionFacts::AttentionFacts(AttentionOp op, int64_t lanes)
   keyChannels = keys.extent(AxisKind::Channel);
   valueChannels = values.extent(AxisKind::Channel);
   tokens = keys.extent(AxisKind::Token);
+  bool hasPairs = cpu.hasBF16Dots && lanes == 16;
+  keyPairs = hasPairs && op.getKeyType().getElementType().isBF16() &&
+             query.getElementType().isBF16();
+  valuePairs = hasPairs && op.getValueType().getElementType().isBF16() &&
+               valueChannels % 32 == 0;
   tileTokens = std::max<int64_t>(1, kTileRows / group);
   int64_t unit = 2 * lanes;
   maxRows = (tileTokens * group + unit - 1) / unit * unit;
@@ -339,8 +344,8 @@ positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
 
 struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
-                      int64_t lanes)
-      : OpConversionPattern(converter, context), lanes(lanes) {}
+                      const CpuFeatures &cpu)
+      : OpConversionPattern(converter, context), cpu(cpu) {}
 
   LogicalResult
   matchAndRewrite(AttentionOp op, OneToNOpAdaptor adaptor,
@@ -350,7 +355,7 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
         if (isa<TensorType>(value.getType()))
           return rewriter.notifyMatchFailure(op, "an operand is a tensor");
     Emitter emit{rewriter, op.getLoc()};
-    AttentionFacts facts(op, lanes);
+    AttentionFacts facts(op, cpu);
     unsigned numCaches = op.getCaches().size();
     CacheSide keys(emit, op.getKeyType(), adaptor.getCaches()[0].front(), 0);
     CacheSide values(emit, op.getValueType(),
@@ -463,13 +468,13 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   }
 
 private:
-  int64_t lanes;
+  CpuFeatures cpu;
 };
 
 } // namespace
 
 void kvcache::populateAttentionToLoops(TypeConverter &converter,
                                        RewritePatternSet &patterns,
-                                       int64_t lanes) {
-  patterns.add<AttentionOpLowering>(converter, patterns.getContext(), lanes);
+                                       const CpuFeatures &cpu) {
+  patterns.add<AttentionOpLowering>(converter, patterns.getContext(), cpu);
 }

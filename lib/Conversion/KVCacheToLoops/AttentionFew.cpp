@@ -27,11 +27,17 @@ public:
       : facts(facts), tile(tile), lanes(facts.lanes),
         setRows(facts.group >= 3 ? 4 : facts.group),
         keysAtOnce(lanes / setRows),
-        paddedChannels((facts.keyChannels + lanes - 1) / lanes * lanes),
+        channelsAtOnce(facts.keyPairs ? 2 * lanes : lanes),
+        paddedChannels((facts.keyChannels + channelsAtOnce - 1) /
+                       channelsAtOnce * channelsAtOnce),
         maxSets((kFewRows + setRows - 1) / setRows) {
     f32 = emit.builder.getF32Type();
     int64_t room = maxSets * setRows;
-    queries = stack(emit, room * paddedChannels, f32);
+    queries = stack(emit, room * paddedChannels,
+                    facts.keyPairs ? emit.builder.getBF16Type() : f32);
+    if (facts.valuePairs)
+      pairs = stack(emit, maxSets * kChunkKeys * setRows / 2,
+                    emit.builder.getI32Type());
     scores = stack(emit, maxSets * kChunkKeys * setRows, f32);
     sums = stack(emit, room * facts.valueChannels, f32);
     maxima = stack(emit, maxSets * lanes, f32);
@@ -56,6 +62,9 @@ public:
     list.forChunks(
         emit, first, end,
         [&](const Emitter &e, const KeyList::Chunk &c) { chunk(e, list, c); });
+    if (facts.valuePairs)
+      emit.loop(tile.rows,
+                [&](const Emitter &e, Value row) { orderChannels(e, row); });
   }
 
   /// Maximum, sum and weighted values of a row.
@@ -100,6 +109,8 @@ private:
       e.when(e.less(row, tile.rows), [&](const Emitter &e) {
         Place from = tile.queries->at(e, rowIn(e, row))
                          .plus(e, e.mul(headOf(e, row), facts.keyChannels));
+        if (facts.keyPairs)
+          return emitRunCopy(e, from, to, facts.keyChannels);
         forLanes(facts.keyChannels, lanes, [&](int64_t at, int64_t n) {
           Value x = loadLanes(e, from.plus(e, e.constant(at)), n);
           storeLanes(e, mulF(e, x, splat(e, factor, n)),
@@ -198,33 +209,41 @@ private:
           for (int64_t k = 0; k < keysAtOnce; ++k)
             valueSide->prefetch(
                 e, e.load(list.values, e.add(e.add(c.at, key), k)));
-          int64_t whole = facts.keyChannels / lanes * lanes;
+          int64_t whole = facts.keyChannels / channelsAtOnce * channelsAtOnce;
           auto step = [&](const Emitter &e, Value channel, int64_t n,
                           ValueRange acc) {
             Values rows, next;
-            for (int64_t m = 0; m < setRows; ++m)
-              rows.push_back(loadLanes(
-                  e,
-                  {queries, e.add(e.add(query, m * paddedChannels), channel)},
-                  lanes));
+            for (int64_t m = 0; m < setRows; ++m) {
+              Value at = e.add(e.add(query, m * paddedChannels), channel);
+              rows.push_back(facts.keyPairs
+                                 ? loadHalves(e, {queries, at}, channelsAtOnce)
+                                 : loadLanes(e, {queries, at}, lanes));
+            }
             for (int64_t k = 0; k < keysAtOnce; ++k) {
-              Value x = loadLanes(e, {pool, e.add(places[k], channel)}, n);
-              if (n < lanes)
-                x = widenLanes(e, x, lanes);
-              for (int64_t m = 0; m < setRows; ++m)
-                next.push_back(fma(e, x, rows[m], acc[k * setRows + m]));
+              Place at = {pool, e.add(places[k], channel)};
+              Value x = facts.keyPairs
+                            ? loadHalves(e, at, n)
+                            : widenLanes(e, loadLanes(e, at, n), lanes);
+              for (int64_t m = 0; m < setRows; ++m) {
+                Value sum = acc[k * setRows + m];
+                next.push_back(facts.keyPairs ? dotPairs(e, sum, x, rows[m])
+                                              : fma(e, x, rows[m], sum));
+              }
             }
             return next;
           };
           Values acc(lanes, splat(e, 0.0f, lanes));
           if (whole)
-            acc = e.fold(e.constant(0), e.constant(whole), lanes, acc,
+            acc = e.fold(e.constant(0), e.constant(whole), channelsAtOnce, acc,
                          [&](const Emitter &e, Value channel, ValueRange acc) {
-                           return step(e, channel, lanes, acc);
+                           return step(e, channel, channelsAtOnce, acc);
                          });
           if (int64_t n = facts.keyChannels - whole)
             acc = step(e, e.constant(whole), n, acc);
-          Value x = facts.capped(e, emitLaneSums(e, acc));
+          Value x = emitLaneSums(e, acc);
+          if (facts.keyPairs)
+            x = mulF(e, x, splat(e, facts.queryFactor(), lanes));
+          x = facts.capped(e, x);
           if (tile.alibi) {
             Value distance =
                 subI(e, keyPositions(e, list, c, key), positionsOf(e, set));
@@ -336,13 +355,135 @@ private:
                         Value x = subF(e, loadLanes(e, at, lanes), maximum);
                         Value weight = emitExp2(e, x);
                         storeLanes(e, weight, at);
+                        if (facts.valuePairs)
+                          storePairs(e, weight, at);
                         return Values{addF(e, sum[0], weight)};
                       })[0];
     storeLanes(emit, total, totalAt);
   }
 
+  /// Weights [key][row] as bf16, those of two keys for one row together.
+  void storePairs(const Emitter &emit, Value weights, const Place &at) {
+    OpBuilder &b = emit.builder;
+    SmallVector<int64_t> mask;
+    for (int64_t i = 0; i < lanes; ++i)
+      mask.push_back((i / (2 * setRows) * 2 + i % 2) * setRows +
+                     i / 2 % setRows);
+    Value ordered =
+        vector::ShuffleOp::create(b, emit.loc, weights, weights, mask);
+    Value halves = emitConvert(emit, ordered, b.getBF16Type());
+    Value words = vector::BitCastOp::create(
+        b, emit.loc, VectorType::get({lanes / 2}, b.getI32Type()), halves);
+    vector::StoreOp::create(b, emit.loc, words, pairs, emit.div(at.offset, 2));
+  }
+
+  /// Adds weighted values, two keys at a time. Channels are kept as
+  /// `interleaveHalves` has them.
+  void addValuePairs(const Emitter &emit, const KeyList &list,
+                     const KeyList::Chunk &c, Value pool, Value set,
+                     bool guarded) {
+    int64_t halves = 2 * lanes, channels = facts.valueChannels;
+    int64_t blocks = std::max<int64_t>(1, lanes / setRows / 2);
+    Value firstPair = emit.div(scoresOf(emit, set, emit.constant(0)).offset, 2);
+    Value firstRow = emit.mul(set, setRows);
+    Value count = emit.ceilDiv(c.count, 2);
+    auto pass = [&](const Emitter &e, Value channel, int64_t blocks,
+                    bool isFirst) {
+      int64_t columns = 2 * blocks;
+      Values acc;
+      for (int64_t m = 0; m < setRows; ++m) {
+        Value factor =
+            splat(e, e.load(rescale, e.add(e.mul(set, lanes), m)), lanes);
+        for (int64_t v = 0; v < columns; ++v)
+          acc.push_back(mulF(
+              e, loadLanes(e, sumAt(e, firstRow, m, channel, v * lanes), lanes),
+              factor));
+      }
+      acc = e.fold(
+          e.constant(0), count, 1, acc,
+          [&](const Emitter &e, Value pair, ValueRange acc) {
+            Value key = e.add(c.at, e.mul(pair, 2));
+            Value a = e.add(e.load(list.values, key), channel);
+            Value b = e.add(e.load(list.values, e.add(key, 1)), channel);
+            if (isFirst) {
+              Value next = e.add(c.next, e.mul(pair, 2));
+              keySide->prefetch(e, e.load(list.keys, next));
+              keySide->prefetch(e, e.load(list.keys, e.add(next, 1)));
+            }
+            Values columnsOf, sums;
+            for (int64_t v = 0; v < blocks; ++v) {
+              auto [low, high] = interleaveHalves(
+                  e, loadHalves(e, {pool, e.add(a, v * halves)}, halves),
+                  loadHalves(e, {pool, e.add(b, v * halves)}, halves));
+              columnsOf.append({low, high});
+            }
+            Value weightAt = e.addMul(firstPair, pair, setRows);
+            for (int64_t m = 0; m < setRows; ++m) {
+              Value word = e.load(pairs, e.add(weightAt, m));
+              Value weight = halvesOf(e, word);
+              for (int64_t v = 0; v < columns; ++v) {
+                Value x = columnsOf[v];
+                if (guarded)
+                  x = keepWeighted(e, x, word);
+                sums.push_back(dotPairs(e, acc[m * columns + v], x, weight));
+              }
+            }
+            return sums;
+          });
+      for (int64_t m = 0; m < setRows; ++m)
+        for (int64_t v = 0; v < columns; ++v)
+          storeLanes(e, acc[m * columns + v],
+                     sumAt(e, firstRow, m, channel, v * lanes));
+    };
+    int64_t width = blocks * halves, whole = channels / width * width;
+    if (whole)
+      pass(emit, emit.constant(0), blocks, true);
+    emit.loop(emit.constant(width), emit.constant(whole), width,
+              [&](const Emitter &e, Value channel) {
+                pass(e, channel, blocks, false);
+              });
+    for (int64_t at = whole; at < channels; at += halves)
+      pass(emit, emit.constant(at), 1, at == 0);
+  }
+
+  /// A word of two bf16 in all lanes.
+  Value halvesOf(const Emitter &emit, Value word) const {
+    return vector::BitCastOp::create(
+        emit.builder, emit.loc,
+        VectorType::get({2 * lanes}, emit.builder.getBF16Type()),
+        splat(emit, word, lanes));
+  }
+
+  /// Pairs of values, 0 where the weight is 0.
+  Value keepWeighted(const Emitter &emit, Value values, Value word) const {
+    OpBuilder &b = emit.builder;
+    auto halves = VectorType::get({2 * lanes}, b.getI16Type());
+    Value weights = vector::BitCastOp::create(b, emit.loc, halves,
+                                              splat(emit, word, lanes));
+    Value bits = vector::BitCastOp::create(b, emit.loc, halves, values);
+    Value zero = arith::ConstantOp::create(b, emit.loc, b.getZeroAttr(halves));
+    Value kept = emit.select(emit.equal(weights, zero), zero, bits);
+    return vector::BitCastOp::create(b, emit.loc, values.getType(), kept);
+  }
+
+  /// Puts the channels of a row in their sequence.
+  void orderChannels(const Emitter &emit, Value row) const {
+    int64_t halves = 2 * lanes;
+    emit.loop(emit.constant(0), emit.constant(facts.valueChannels), halves,
+              [&](const Emitter &e, Value channel) {
+                Place low = sumsOf(e, row).plus(e, channel);
+                Place high = low.plus(e, e.constant(lanes));
+                auto [first, second] = orderHalves(e, loadLanes(e, low, lanes),
+                                                   loadLanes(e, high, lanes));
+                storeLanes(e, first, low);
+                storeLanes(e, second, high);
+              });
+  }
+
   void addValues(const Emitter &emit, const KeyList &list,
                  const KeyList::Chunk &c, Value pool, Value set, bool guarded) {
+    if (facts.valuePairs)
+      return addValuePairs(emit, list, c, pool, set, guarded);
     // As many accumulators as lanes: half of the registers, with 256 bits and
     // with 512.
     int64_t columns = lanes / setRows;
@@ -399,10 +540,11 @@ private:
 
   const AttentionFacts &facts;
   const Tile &tile;
-  int64_t lanes, setRows, keysAtOnce, paddedChannels, maxSets;
+  int64_t lanes, setRows, keysAtOnce, channelsAtOnce, paddedChannels, maxSets;
   std::optional<CacheSide> keySide, valueSide;
   Type f32;
-  Value queries, scores, sums, maxima, totals, rescale, slopes, rowPositions;
+  Value queries, scores, pairs, sums, maxima, totals, rescale, slopes,
+      rowPositions;
   Value keyBuffer, valueBuffer, numSets;
 };
 

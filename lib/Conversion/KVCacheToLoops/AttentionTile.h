@@ -9,6 +9,7 @@
 
 #include "../Common/CacheLowering.h"
 #include "Lanes.h"
+#include "Patterns.h"
 #include "Requests.h"
 
 #include <functional>
@@ -26,9 +27,11 @@ constexpr float kNoMaximum = -1e30f;
 
 /// What is known before there are any numbers.
 struct AttentionFacts {
-  AttentionFacts(AttentionOp op, int64_t lanes);
+  AttentionFacts(AttentionOp op, const CpuFeatures &cpu);
 
   int64_t lanes; ///< of a vector register, in f32
+  /// The products with keys and with values are made of pairs of bf16.
+  bool keyPairs, valuePairs;
   int64_t heads, queryHeads, group;
   int64_t keyChannels, valueChannels;
   int64_t tokens; ///< in a block

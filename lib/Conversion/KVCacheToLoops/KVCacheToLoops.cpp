@@ -34,7 +34,8 @@ struct ConvertKVCacheToLoops
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateAttentionToLoops(converter, patterns, vectorBits / 32);
+    populateAttentionToLoops(converter, patterns,
+                             CpuFeatures{vectorBits / 32, bf16Dots});
     populateBlockOpsToLoops(converter, patterns);
     populateIndexOpsToLoops(converter, patterns);
     populateMergeStatesToLoops(converter, patterns);

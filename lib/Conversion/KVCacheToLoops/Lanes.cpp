@@ -2,6 +2,7 @@
 
 #include "Lanes.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -189,8 +190,73 @@ Value kvcache::emitLaneSums(const Emitter &emit, Values vectors) {
   return vectors[0];
 }
 
+Value kvcache::dotPairs(const Emitter &emit, Value acc, Value a, Value b) {
+  return LLVM::CallIntrinsicOp::create(
+             emit.builder, emit.loc, acc.getType(),
+             emit.builder.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512"),
+             ValueRange{acc, a, b})
+      .getResult(0);
+}
+
+static Value bitcast(const Emitter &emit, Value value, int64_t lanes,
+                     Type element) {
+  return vector::BitCastOp::create(emit.builder, emit.loc,
+                                   VectorType::get({lanes}, element), value);
+}
+
+Value kvcache::loadHalves(const Emitter &emit, const Place &place, int64_t n) {
+  constexpr int64_t kHalves = 32;
+  OpBuilder &b = emit.builder;
+  Value x =
+      vector::LoadOp::create(b, emit.loc, VectorType::get({n}, b.getBF16Type()),
+                             place.memref, place.offset);
+  if (n == kHalves)
+    return x;
+  Value bits = bitcast(emit, x, n, b.getI16Type());
+  Value zero = arith::ConstantOp::create(
+      b, emit.loc, b.getZeroAttr(cast<VectorType>(bits.getType())));
+  SmallVector<int64_t> mask;
+  for (int64_t i = 0; i < kHalves; ++i)
+    mask.push_back(std::min(i, n));
+  return bitcast(emit, shuffle(emit, bits, zero, mask), kHalves,
+                 b.getBF16Type());
+}
+
+std::pair<Value, Value> kvcache::interleaveHalves(const Emitter &emit, Value a,
+                                                  Value b) {
+  constexpr int64_t kHalves = 32, kGroup = 8;
+  Type i16 = emit.builder.getI16Type(), bf16 = emit.builder.getBF16Type();
+  a = bitcast(emit, a, kHalves, i16);
+  b = bitcast(emit, b, kHalves, i16);
+  auto take = [&](int64_t first) {
+    SmallVector<int64_t> mask;
+    for (int64_t group = 0; group < kHalves; group += kGroup)
+      for (int64_t i = 0; i < kGroup / 2; ++i)
+        for (int64_t source : {int64_t(0), kHalves})
+          mask.push_back(source + group + first + i);
+    return bitcast(emit, shuffle(emit, a, b, mask), kHalves, bf16);
+  };
+  return {take(0), take(kGroup / 2)};
+}
+
+std::pair<Value, Value> kvcache::orderHalves(const Emitter &emit, Value first,
+                                             Value second) {
+  constexpr int64_t kLanes = 16, kGroup = 4;
+  auto take = [&](int64_t from) {
+    SmallVector<int64_t> mask;
+    for (int64_t group = from; group < from + kLanes / 2; group += kGroup)
+      for (int64_t source : {int64_t(0), kLanes})
+        for (int64_t i = 0; i < kGroup; ++i)
+          mask.push_back(source + group + i);
+    return shuffle(emit, first, second, mask);
+  };
+  return {take(0), take(kLanes / 2)};
+}
+
 Value kvcache::widenLanes(const Emitter &emit, Value vector, int64_t lanes) {
   int64_t have = cast<VectorType>(vector.getType()).getNumElements();
+  if (have == lanes)
+    return vector;
   SmallVector<int64_t> mask;
   for (int64_t i = 0; i < lanes; ++i)
     mask.push_back(std::min(i, have));

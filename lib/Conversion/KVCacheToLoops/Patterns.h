@@ -15,9 +15,15 @@ class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
-/// `lanes`: of a vector register of the target, in f32.
+/// What code for attention is chosen by.
+struct CpuFeatures {
+  int64_t lanes;    ///< of a vector register, in f32
+  bool hasBF16Dots; ///< products of pairs of bf16, added up in f32
+};
+
 void populateAttentionToLoops(mlir::TypeConverter &converter,
-                              mlir::RewritePatternSet &patterns, int64_t lanes);
+                              mlir::RewritePatternSet &patterns,
+                              const CpuFeatures &cpu);
 void populateBlockOpsToLoops(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 void populateIndexOpsToLoops(mlir::TypeConverter &converter,

@@ -22,7 +22,7 @@ int main(int argc, char **argv) {
     return 1;
   mlir::PassManager pm(&context);
   kvcache::buildBufferizePipeline(pm);
-  kvcache::buildCpuPipeline(pm);
+  kvcache::buildCpuPipeline(pm, kvcache::CpuOptions());
   if (mlir::failed(pm.run(*module)))
     return 1;
   llvm::outs() << *module << "\n";

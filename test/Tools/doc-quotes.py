@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s %kvcache_src
+"""What pages quote is what the sources say, and the types in them parse."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+root = Path(sys.argv[1])
+errors = []
+
+
+def page(name):
+    return (root / "docs" / name).read_text()
+
+
+def code(text):
+    """A program without comments and blank lines."""
+    lines = (re.sub(r"\s*//.*", "", line) for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+# The example of hosts.md.
+blocks = re.findall(r"```mlir\n(.*?)```", page("hosts.md"), re.S)
+example = code((root / "examples" / "functional_host.mlir").read_text())
+if example not in map(code, blocks):
+    errors.append("docs/hosts.md does not quote examples/functional_host.mlir")
+
+# The tables of layout.md are computed by a unit test.
+test = (root / "test" / "unit" / "LayoutDocsTest.cpp").read_text()
+strings = re.findall(r'^ {4}((?:"[^"\n]*"\s*)+),$', test, re.M)
+rows = ["".join(re.findall(r'"([^"]*)"', string)) for string in strings]
+if len(rows) < 28:
+    errors.append(f"only {len(rows)} rows are found in LayoutDocsTest.cpp")
+lines = page("layout.md").splitlines()
+for row in rows:
+    if row not in lines:
+        errors.append(f"docs/layout.md lacks the row {row}")
+
+# The types of types.md and layout.md; what formats.md plans is an error.
+TYPE = re.compile(r"!kvcache\.(?:cache|slots|block_table|batch)<")
+
+
+def types(text):
+    """Each type that is written out, up to the bracket that closes it."""
+    for start in (match.start() for match in TYPE.finditer(text)):
+        depth = 0
+        for end in range(start, len(text)):
+            depth += {"<": 1, ">": -1}.get(text[end], 0)
+            if text[end] == ">" and depth == 0:
+                yield " ".join(text[start : end + 1].split())
+                break
+
+
+def parses(one):
+    done = subprocess.run(
+        ["kv-opt", "-"],
+        input=f"func.func private @f({one})",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode == 0, done.stdout
+
+
+found = 0
+for name in ("types.md", "layout.md", "hosts.md"):
+    for block in re.findall(r"```mlir\n(.*?)```", page(name), re.S):
+        for one in types("\n".join(code(block))):
+            found += 1
+            right, message = parses(one)
+            if not right:
+                errors.append(f"docs/{name}: {one}: {message}")
+if found < 10:
+    errors.append(f"only {found} types are found")
+
+reserved = (root / "test" / "IR" / "formats-reserved.mlir").read_text()
+reserved = set(types(reserved))
+planned = 0
+for block in re.findall(r"```mlir\n(.*?)```", page("formats.md"), re.S):
+    for one in types("\n".join(code(block))):
+        if parses(one)[0]:
+            continue
+        planned += 1
+        if one not in reserved:
+            errors.append(f"test/IR/formats-reserved.mlir lacks {one}")
+if planned < 6:
+    errors.append(f"only {planned} planned types are found in formats.md")
+sys.exit("\n".join(errors) or 0)
