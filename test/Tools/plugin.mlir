@@ -44,8 +44,8 @@
 
 // LOOPS-LABEL: func.func @insert(
 // LOOPS: scf.for
-// LOOPS: vector.load {{.*}}, vector<16xi32>
-// LOOPS: vector.store {{.*}}, vector<16xi32>
+// LOOPS: vector.load {{.*}}, vector<16xf32>
+// LOOPS: vector.store {{.*}}, vector<16xf32>
 
 // KERNELS-LABEL: func.func @insert(
 // KERNELS: gpu.launch_func @kv_kernels::@index_copy

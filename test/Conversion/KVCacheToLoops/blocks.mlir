@@ -72,3 +72,15 @@ func.func @runs_of_chunks(%a: !nhd, %b: !fine, %p: memref<?x2xi64>) {
   kvcache.transfer %a to %b at %p : !nhd to !fine at memref<?x2xi64>
   return
 }
+
+// Sides that are further apart than a type could say of a stride.
+
+!far = !kvcache.cache<2S x 2147483648B x 4N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @far_sides(
+// CHECK: arith.constant 8796093022208 : index
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+func.func @far_sides(%a: !nhd, %b: !far, %p: memref<?x2xi64>) {
+  kvcache.transfer %a to %b at %p : !nhd to !far at memref<?x2xi64>
+  return
+}
