@@ -13,7 +13,7 @@ from kvtest import compile_library
 KINDS = ["decode", "prefill", "mixed", "long", "hostile", "one", "none"]
 
 
-def main(count=14, seed=77):
+def main(count=12, seed=77):
     rng = np.random.default_rng(seed)
     functions = [
         attention_cases.Function(rng, f"f{number}", choice)

@@ -61,28 +61,25 @@ def parts_of_attention(rng):
                               tokens=tokens, order="hnd", style="compact",
                               split=0)
     cases.fill(rng, case.view)
-    batches = []
     table = rng.permutation(12).reshape(2, 6)
-    lengths = np.array([90, 61])
-    starts, where = [0, 2, 3], [89, 88, 60]
-    for half in table[:, :3], table[:, 3:]:
-        left = lengths - (0 if half is not None and not batches else 48)
-        positions = np.array(where) - (48 if batches else 0)
+    lengths, where = np.array([90, 61]), np.array([89, 88, 60])
+    starts, batches = [0, 2, 3], []
+    for half in range(2):  # of 3 blocks each
+        before = half * 3 * tokens
         batches.append(cases.BatchCase(
-            cases.integers(starts, "i32"), cases.integers(np.clip(left, 0, 48),
-                                                          "i32"),
-            cases.integers(half, "i32"), tokens, 3,
-            cases.integers(positions, "i32")))
+            cases.integers(starts, "i32"),
+            cases.integers(np.clip(lengths - before, 0, 3 * tokens), "i32"),
+            cases.integers(table[:, 3 * half : 3 * half + 3], "i32"), tokens, 3,
+            cases.integers(where - before, "i32")))
     query = cases.random_rows(rng, 3, [heads, channels], "f32")
-    results = []
-    programs = []
-    for i, batch in enumerate(batches):
+    results, programs = [], []
+    for batch in batches:
         outs = [cases.result_rows(3, [heads, channels], "f32"),
                 cases.result_rows(3, [heads], "f32")]
         results += outs
         programs.append(ops.attention("attend", query, [case], batch, outs,
                                       causal=True))
-    whole = reference.Batch(starts, lengths, table, tokens, np.array(where))
+    whole = reference.Batch(starts, lengths, table, tokens, where)
     want = reference.attention(query.numbers(), [case.view], whole, causal=True)
     outs = [cases.result_rows(3, [heads, channels], "f32"),
             cases.result_rows(3, [heads], "f32")]

@@ -18,8 +18,8 @@ namespace {
 /// types.
 Type integersFor(Type type) {
   auto vector = dyn_cast<VectorType>(type);
-  if (!vector || !(vector.getElementType().isBF16() ||
-                   vector.getElementType().isF16()))
+  if (!vector ||
+      !(vector.getElementType().isBF16() || vector.getElementType().isF16()))
     return {};
   return vector.clone(IntegerType::get(type.getContext(), 16));
 }

@@ -345,10 +345,12 @@ private:
     std::vector<LayoutDim> dims = parts.type.getLayout().listing();
     const Layout &layout = parts.type.getLayout();
     for (unsigned i = 0; i < layout.rank(); ++i) {
-      // Strides are those of the pool, whatever the extent is.
-      dims[i].stride = layout.stride(i)
-                           ? StrideFact::constant(*layout.stride(i))
-                           : StrideFact::runTime(layout.strideMultiple(i));
+      // Strides are those of the pool, whatever the extent is. Compact ones may
+      // be larger than a type can say.
+      std::optional<int64_t> stride = layout.stride(i);
+      dims[i].stride = stride && *stride <= kMaxExtent
+                           ? StrideFact::constant(*stride)
+                           : StrideFact::runTime(1);
       if (dims[i].axis.kind != AxisKind::Token)
         continue;
       dims[i].extent = tokens;

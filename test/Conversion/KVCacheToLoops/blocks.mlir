@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// RUN: kv-opt %s --convert-kvcache-to-loops --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
+
+!nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x f32, order = [S, B, H, N, D]>
+
+// Loops are as in the memory of the destination, and the channels are a run
+// that is converted in vectors.
+
+// CHECK-LABEL: func.func @loops_as_in_destination(
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C2:.*]] = arith.constant 2 : index
+// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C128:.*]] = arith.constant 128 : index
+// CHECK: scf.parallel
+// CHECK-NOT: arith.divui
+// CHECK-NOT: arith.remui
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[C2]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[C8]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[C16]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[C128]] step %[[C16]]
+// CHECK: vector.load {{.*}}, vector<16xbf16>
+// CHECK: arith.shli {{.*}} : vector<16xi32>
+// CHECK: vector.store {{.*}}, vector<16xf32>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @loops_as_in_destination(%a: !nhd, %b: !hnd) {
+  kvcache.relayout %a into %b : !nhd into !hnd
+  return
+}
+
+// A block is one run per side. Threads share the sides, and go through the
+// pairs one after the other.
+
+// CHECK-LABEL: func.func @runs_of_blocks(
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[BLOCK:.*]] = arith.constant 16384 : index
+// CHECK: scf.parallel
+// CHECK: scf.for %[[P:.*]] = %{{.*}} to %{{.*}} step
+// CHECK-DAG: memref.load %{{.*}}[%[[P]], %{{.*}}] : memref<?x2xi64>
+// CHECK-DAG: memref.load %{{.*}}[%[[P]], %{{.*}}] : memref<?x2xi64>
+// CHECK-COUNT-2: arith.cmpi ult
+// CHECK: scf.if
+// CHECK: scf.for %{{.*}} = %{{.*}} to %{{.*}} step
+// CHECK: scf.for %{{.*}} = %{{.*}} to %[[BLOCK]] step %[[C32]]
+// CHECK: vector.load {{.*}}, vector<32xbf16>
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+func.func @runs_of_blocks(%a: !nhd, %p: memref<?x2xi64>) {
+  kvcache.copy_blocks %a at %p : !nhd at memref<?x2xi64>
+  return
+}
+
+// Chunks that are whole blocks are runs too; threads share the pairs.
+
+!fine = !kvcache.cache<2S x ?B x 4N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @runs_of_chunks(
+// CHECK-DAG: %[[C4:.*]] = arith.constant 4 : index
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[CHUNK:.*]] = arith.constant 4096 : index
+// CHECK: scf.parallel
+// CHECK: %[[C:.*]] = arith.index_cast
+// CHECK-DAG: arith.divui %[[C]], %[[C4]]
+// CHECK-DAG: arith.remui %[[C]], %[[C4]]
+// CHECK: scf.for %{{.*}} = %{{.*}} to %[[CHUNK]] step %[[C32]]
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @runs_of_chunks(%a: !nhd, %b: !fine, %p: memref<?x2xi64>) {
+  kvcache.transfer %a to %b at %p : !nhd to !fine at memref<?x2xi64>
+  return
+}
+
+// Sides that are further apart than a type could say of a stride.
+
+!far = !kvcache.cache<2S x 2147483648B x 4N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @far_sides(
+// CHECK: arith.constant 8796093022208 : index
+// CHECK: vector.store {{.*}}, vector<32xbf16>
+func.func @far_sides(%a: !nhd, %b: !far, %p: memref<?x2xi64>) {
+  kvcache.transfer %a to %b at %p : !nhd to !far at memref<?x2xi64>
+  return
+}
