@@ -150,7 +150,6 @@ LogicalResult Compilation::lower() {
     return failure();
   CpuOptions cpu;
   cpu.vectorBits = info.cpuLevel >= 4 ? 512 : 256;
-  cpu.bf16Dots = info.cpuLevel > 4;
   GpuOptions gpu;
   gpu.chip = options.target;
   gpu.image = options.image;
