@@ -2,6 +2,8 @@
 
 #include "CacheLowering.h"
 
+#include "kvcache/Conversion/Patterns.h"
+
 #include "Emitter.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -20,15 +22,20 @@ static Value mul(OpBuilder &builder, Location loc, Value a, Value b) {
   return builder.createOrFold<arith::MulIOp>(loc, a, b);
 }
 
-CacheTypeConverter::CacheTypeConverter() {
-  addConversion([](Type type) { return type; });
-  addConversion([](CacheType type) { return type.getMemRefType(); });
-  addConversion([](SlotsType type) { return type.getMemRefType(); });
-  addConversion([](BlockTableType type) { return type.getMemRefType(); });
-  addConversion([](BatchType type, SmallVectorImpl<Type> &members) {
+void kvcache::populateKVCacheTypeConversions(TypeConverter &converter) {
+  converter.addConversion([](Type type) { return type; });
+  converter.addConversion([](CacheType type) { return type.getMemRefType(); });
+  converter.addConversion([](SlotsType type) { return type.getMemRefType(); });
+  converter.addConversion(
+      [](BlockTableType type) { return type.getMemRefType(); });
+  converter.addConversion([](BatchType type, SmallVectorImpl<Type> &members) {
     llvm::append_range(members, type.getMemRefTypes());
     return success();
   });
+}
+
+CacheTypeConverter::CacheTypeConverter() {
+  populateKVCacheTypeConversions(*this);
 }
 
 void kvcache::dropArgumentAttributes(ModuleOp module) {

@@ -2,6 +2,8 @@
 
 #include "kvcache/Conversion/Passes.h"
 
+#include "kvcache/Conversion/Patterns.h"
+
 #include "../Common/CacheLowering.h"
 #include "Patterns.h"
 
@@ -20,6 +22,20 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+void kvcache::populateKVCacheToLoopsPatterns(TypeConverter &converter,
+                                             RewritePatternSet &patterns,
+                                             ConversionTarget &target,
+                                             int64_t vectorBits,
+                                             bool bf16Dots) {
+  populateCommonPatterns(converter, patterns, target);
+  populateAttentionToLoops(converter, patterns,
+                           CpuFeatures{vectorBits / 32, bf16Dots});
+  populateBlockOpsToLoops(converter, patterns);
+  populateIndexOpsToLoops(converter, patterns);
+  populateMergeStatesToLoops(converter, patterns);
+  populateRowOpsToLoops(converter, patterns);
+}
+
 namespace {
 struct ConvertKVCacheToLoops
     : kvcache::impl::ConvertKVCacheToLoopsBase<ConvertKVCacheToLoops> {
@@ -30,16 +46,12 @@ struct ConvertKVCacheToLoops
           << "'vector-bits' is expected to be 256 or 512, got " << vectorBits;
       return signalPassFailure();
     }
-    CacheTypeConverter converter;
+    TypeConverter converter;
+    populateKVCacheTypeConversions(converter);
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
-    populateCommonPatterns(converter, patterns, target);
-    populateAttentionToLoops(converter, patterns,
-                             CpuFeatures{vectorBits / 32, bf16Dots});
-    populateBlockOpsToLoops(converter, patterns);
-    populateIndexOpsToLoops(converter, patterns);
-    populateMergeStatesToLoops(converter, patterns);
-    populateRowOpsToLoops(converter, patterns);
+    populateKVCacheToLoopsPatterns(converter, patterns, target, vectorBits,
+                                   bf16Dots);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The lowerings as sets of patterns, for compilers that convert in a pass of
+// their own. What the passes do beside the patterns is said for each.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_CONVERSION_PATTERNS_H
+#define KVCACHE_CONVERSION_PATTERNS_H
+
+#include <cstdint>
+
+namespace mlir {
+class ConversionTarget;
+class RewritePatternSet;
+class TypeConverter;
+} // namespace mlir
+
+namespace kvcache {
+
+/// A cache becomes a strided memref, its dimensions the axes as listed; slots
+/// and block tables become a memref each, a batch one for each of its members.
+void populateKVCacheTypeConversions(mlir::TypeConverter &converter);
+
+/// Everything of the dialect as loops and vectors, also the boundaries of
+/// functions and of scf regions. The converter has the conversions above.
+/// `kvcache.*` attributes of arguments mean nothing afterwards and are the
+/// caller's to remove.
+void populateKVCacheToLoopsPatterns(mlir::TypeConverter &converter,
+                                    mlir::RewritePatternSet &patterns,
+                                    mlir::ConversionTarget &target,
+                                    int64_t vectorBits = 256,
+                                    bool bf16Dots = false);
+
+} // namespace kvcache
+
+#endif // KVCACHE_CONVERSION_PATTERNS_H
