@@ -1,148 +1,247 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Compiles insert.mlir, runs it on random data, and checks every byte.
+"""Compiles paged_decode.mlir, runs it on a ragged batch, and checks all of it.
 
-./dev demo runs it. Nothing of the compiler is used but the kv-compile program;
-what is expected is computed by NumPy alone. The exit code is 0 if all is right.
+./dev demo runs it; an argument names another program with the same function.
+The compiler is used as the programs kv-opt and kv-compile. What is expected is
+computed by the reference of the tests, which is NumPy and knows nothing of the
+compiler. The exit code is 0 if all is right.
 """
 
-import ctypes
 import os
-import shutil
+import re
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-BUILD = Path(os.environ.get("KV_BUILD_DIR", HERE.parent / "build"))
-PROGRAM = HERE / "insert.mlir"
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(os.environ.get("KV_BUILD_DIR", ROOT / "build")) / "bin"
+sys.path.insert(0, str(ROOT / "test" / "numerics"))
 
-# What insert.mlir says.
-LAYERS, SIDES, TOKENS, HEADS, CHANNELS = 4, 2, 16, 8, 128
-BLOCKS, COUNT, LAYER = 6, 20, 2
-AXES = {"B": "block", "S": "side", "N": "token", "H": "head", "D": "channel"}
+import reference  # noqa: E402
+from kvtest import OK, Guarded, Library, Tensor, random_storage  # noqa: E402
 
+# What the program says.
+LAYERS, TOKENS, HEADS, QUERY_HEADS, CHANNELS = 4, 16, 8, 32, 64
+ORDER = "cross_layer_nhd"
+AXES = {"L": "layer", "S": "side", "B": "block", "N": "token", "H": "head",
+        "D": "channel"}
 
-class DLTensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("device", ctypes.c_int32 * 2),
-                ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8),
-                ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
-                ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)),
-                ("byte_offset", ctypes.c_uint64)]
-
-
-def tensor(array, code):
-    """A packed array on the CPU; code 0: integers, 4: bf16."""
-    shape = (ctypes.c_int64 * array.ndim)(*array.shape)
-    return DLTensor(array.ctypes.data, (1, 0), array.ndim, code,
-                    8 * array.itemsize, 1, shape, None, 0)
+# The batch: how many tokens of a request are in the pool, new ones included,
+# and how many are new, each with a row of query, key and value.
+REQUESTS = [("decode", 200, 1), ("a piece of a prompt", 49, 17),
+            ("nothing to do", 0, 0)]
+PADDING = 2  # rows of no request, as captured graphs have them
+BLOCKS, LAYER, CALLS = 64, 2, 100
+NAN = 0x7FC1
 
 
-def find_compiler():
-    built = BUILD / "bin" / "kv-compile"
-    return str(built) if built.exists() else shutil.which("kv-compile")
+class Wrong(Exception):
+    pass
 
 
-def compile_program(compiler, output, target):
-    return subprocess.run(
-        [compiler, str(PROGRAM), f"--target={target}", "-o", str(output)],
-        text=True, capture_output=True)
+def say(title, *lines):
+    for line in lines:
+        print(f"{title:8} {line}")
+        title = ""
 
 
-def aligned(count, dtype, align=64):
-    raw = np.empty(count * np.dtype(dtype).itemsize + align, np.uint8)
-    start = -raw.ctypes.data % align
-    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+def tool(name, *arguments, stdin=None):
+    path = BIN / name
+    if not path.exists():
+        raise Wrong(f"{path} is not there: ./dev build makes it")
+    done = subprocess.run([path, *map(str, arguments)], input=stdin, text=True,
+                          capture_output=True)
+    if done.returncode:
+        raise Wrong(f"{done.stderr.rstrip()}\n{name} refuses the program")
+    return done.stdout
 
 
-def random_bf16(rng, *shape):
-    values = aligned(int(np.prod(shape)), np.uint16)
-    floats = rng.standard_normal(values.size, np.float32)
-    values[:] = floats.view(np.uint32) >> 16
-    return values.reshape(shape)
+# --- The layout ---------------------------------------------------------------
 
 
-def print_layout():
-    """One layer of the buffer, from the slowest axis to the fastest."""
-    sizes = dict(B="any", S=SIDES, N=TOKENS, H=HEADS, D=CHANNELS)
-    strides = dict(D=1, H=CHANNELS, N=HEADS * CHANNELS,
-                   S=TOKENS * HEADS * CHANNELS,
-                   B=LAYERS * SIDES * TOKENS * HEADS * CHANNELS)
-    print(f"layout   one layer of {LAYERS} in a buffer of bf16, from the "
-          "slowest axis")
-    for axis in "BSNHD":
-        print(f"         {axis} {AXES[axis]:8} extent {sizes[axis]!s:>4}   "
-              f"stride {strides[axis]:>7} elements")
+def ask_strides(text):
+    """The type of the pool as kv-opt prints it, and the strides of the pool and
+    of a layer: `kvcache.stride` folds to constants."""
+    types = dict(re.findall(r"^(!\w+) = (!kvcache\.cache<[^>]*>)", text, re.M))
+    if not {"!pool", "!layer"} <= set(types):
+        raise Wrong("the program has no cache types !pool and !layer")
+    module, asked = "", {"!pool": "LSBNHD", "!layer": "SBNHD"}
+    for name, axes in asked.items():
+        indices = ", ".join(["index"] * len(axes))
+        values = ", ".join(f"%{a}" for a in axes)
+        module += "\n".join([
+            f"func.func @{name[1:]}(%cache: {types[name]}) -> ({indices}) {{",
+            *(f"  %{a} = kvcache.stride %cache[{a}] : {types[name]}"
+              for a in axes),
+            f"  return {values} : {indices}", "}", ""])
+    printed = tool("kv-opt", "-", "--canonicalize", stdin=module)
+    # Constants are called after their values.
+    folded = [line.split(", ")
+              for line in re.findall(r"return (.*) :", printed)]
+    if not all(re.fullmatch(r"%c\d+", v) for one in folded for v in one):
+        raise Wrong("a stride is not a constant, as the demonstration needs it")
+    strides = [{a: int(v[2:]) for a, v in zip(axes, one)}
+               for axes, one in zip(asked.values(), folded)]
+    printed_type = re.search(r"!kvcache\.cache<[^>]*>", printed).group()
+    return printed_type, *strides
+
+
+def run_bytes(strides):
+    """The bytes of a block that lie together, of bf16."""
+    extents = dict(L=LAYERS, S=2, N=TOKENS, H=HEADS, D=CHANNELS)
+    run = 1
+    for axis in sorted(strides, key=strides.get):
+        if axis != "B" and strides[axis] == run:
+            run *= extents[axis]
+    return 2 * run
+
+
+def show_layout(text):
+    type_, pool, layer = ask_strides(text)
+    slowest_first = sorted(pool, key=pool.get, reverse=True)
+    say("layout", type_,
+        "axis      " + "".join(f"{AXES[a]:>9}" for a in slowest_first),
+        "stride    " + "".join(f"{pool[a]:>9}" for a in slowest_first)
+        + "   elements",
+        f"one block, all layers: runs of {run_bytes(pool)} bytes",
+        f"one block, one layer:  runs of {run_bytes(layer)} bytes, "
+        f"{2 * layer['B']} bytes from block to block")
+    return pool
+
+
+# --- A call -------------------------------------------------------------------
+
+
+def make_batch(rng):
+    lengths = [length for _, length, _ in REQUESTS]
+    starts = np.cumsum([0] + [rows for _, _, rows in REQUESTS])
+    # Blocks anywhere in the pool. What is behind the last one is never read.
+    columns = -(-max(lengths) // TOKENS)
+    table = rng.permutation(BLOCKS)[:len(lengths) * columns]
+    table = table.reshape(-1, columns)
+    return reference.Batch(*(np.array(a, np.int32)
+                             for a in (starts, lengths, table)), TOKENS)
+
+
+def random_tensor(rng, *shape):
+    return Tensor(Guarded(random_storage(rng, int(np.prod(shape)), "bf16"))
+                  .inside, "bf16", shape)
+
+
+def int32(values):
+    return Tensor(Guarded(values.ravel()).inside, "i32", values.shape)
+
+
+def call(library, strides):
+    rng = np.random.default_rng(7)
+    batch = make_batch(rng)
+    count = int(batch.starts[-1]) + PADDING
+    query = random_tensor(rng, count, QUERY_HEADS, CHANNELS)
+    key, value = (random_tensor(rng, count, HEADS, CHANNELS) for _ in range(2))
+    out = random_tensor(rng, count, QUERY_HEADS, CHANNELS)
+
+    # A pool of random numbers, in whose layer there is NaN in all places that
+    # no row may read.
+    extents = dict(L=LAYERS, S=2, B=BLOCKS, N=TOKENS, H=HEADS, D=CHANNELS)
+    elements = int(np.prod(list(extents.values())))
+    memory = Guarded(random_storage(rng, elements, "bf16"))
+    pool = reference.Cache.make(extents, "bf16", ORDER, storage=memory.inside)
+    layer = pool.layer(LAYER)
+    seen = reference.seen_slots(batch, count, layer, causal=True)
+    layer.array[:, ~seen] = NAN
+    if pool.strides != [strides[a] for a in pool.axes]:
+        raise Wrong(f"the strides are expected to be {pool.strides}")
+
+    # What is expected, in memory of its own.
+    expected = pool.clone()
+    slots = reference.slot_mapping(batch, count)
+    reference.index_copy(expected.layer(LAYER), [key.view(), value.view()],
+                         slots)
+    numbers = reference.decode(query.view(), "bf16")
+    want = reference.attention(numbers, [expected.layer(LAYER)], batch,
+                               causal=True, weights="bf16")
+    before = pool.storage.copy()
+
+    arguments = [Tensor(*pool.argument()), LAYER, query, key, value,
+                 int32(batch.starts), int32(batch.lengths),
+                 int32(batch.table), out]
+    size = library.workspace_size("paged_decode", *arguments)
+    workspace = Guarded(np.full(max(size, 0), 0xFF, np.uint8))
+
+    def once():
+        begin = time.perf_counter()
+        status = library.call("paged_decode", *arguments,
+                              workspace=workspace.inside)
+        if status != OK:
+            raise Wrong(f"error {status}: {library.last_error()}")
+        return time.perf_counter() - begin
+
+    first = once()
+    result = reference.decode(out.view(), "bf16")
+    changed = np.count_nonzero(before != pool.storage)
+    say("call", f"layer {LAYER} of a pool of {BLOCKS} blocks, "
+        f"{pool.storage.nbytes} bytes; {count} rows:",
+        *(f"  {what}: {rows} new of {length} tokens"
+          for what, length, rows in REQUESTS),
+        f"  padding: {PADDING} rows, which are skipped")
+
+    different = np.count_nonzero(pool.storage != expected.storage)
+    say("check", f"pool: {elements} elements, {changed} changed, "
+        f"{different} differ from NumPy")
+    if different:
+        raise Wrong("the pool is not bit-exact")
+    memory.check("pool")
+    workspace.check("workspace")
+    try:
+        reference.check_attention(want, result, None, "bf16", "attention")
+    except AssertionError as error:
+        raise Wrong(str(error)) from error
+    say("", f"attention: {result.size} numbers within their bounds, largest "
+        f"difference {np.abs(result - want.out).max():.2g}")
+
+    # Again and again: the same rows go to the same slots.
+    times = [once() for _ in range(CALLS)]
+    if not np.array_equal(pool.storage, expected.storage):
+        raise Wrong("another call changes the pool")
+    row = HEADS * CHANNELS * 2
+    read = sum(2 * row * length for _, length, _ in REQUESTS)
+    written = 2 * row * int(batch.starts[-1])
+    middle = statistics.median(times)
+    say("time", f"{middle * 1e6:.0f} us per call (median of {CALLS}; the first "
+        f"one {first * 1e6:.0f} us)",
+        f"{written} bytes written to the pool, {read} bytes of it in use, "
+        f"{size} bytes of workspace")
 
 
 def main():
-    compiler = find_compiler()
-    if not compiler:
-        print("kv-compile was not found; build it with ./dev build")
-        return 1
+    program = Path(sys.argv[1] if len(sys.argv) > 1 else
+                   ROOT / "examples" / "paged_decode.mlir")
+    text = program.read_text()
     with tempfile.TemporaryDirectory(prefix="kv-demo-") as folder:
-        path = Path(folder) / "libinsert.so"
-        result = compile_program(compiler, path, "cpu")
-        if result.returncode:
-            print(result.stderr)
-            print("result   NOT correct: the program does not compile")
+        try:
+            lines = [line for line in text.splitlines()
+                     if line.strip() and not line.lstrip().startswith("//")]
+            say("program", f"{program.name}, {len(lines)} lines without "
+                "comments")
+            strides = show_layout(text)
+            path = Path(folder) / "libpaged_decode.so"
+            begin = time.perf_counter()
+            tool("kv-compile", program, "-o", path)
+            seconds = time.perf_counter() - begin
+            say("compile", f"{path.name}: {path.stat().st_size} bytes, in "
+                f"{seconds:.1f} s")
+            call(Library(path, "paged_decode"), strides)
+        except Wrong as wrong:
+            print(wrong)
+            print("result   NOT correct")
             return 1
-        print(f"program  {PROGRAM.name}, compiled for the CPU: "
-              f"{path.name}, {path.stat().st_size} bytes")
-        gpu = compile_program(compiler, Path(folder) / "libgpu.so", "sm_90a")
-        if gpu.returncode:
-            print(gpu.stderr)
-        print("         compiled for sm_90a as well: "
-              f"{'no' if gpu.returncode else 'yes'}")
-        print_layout()
-        right = run(ctypes.CDLL(str(path)))
-        right = right and gpu.returncode == 0
-        print(f"result   {'correct' if right else 'NOT correct'}")
-        return 0 if right else 1
-
-
-def run(library):
-    rng = np.random.default_rng(7)
-    pool = random_bf16(rng, BLOCKS, LAYERS, SIDES, TOKENS, HEADS, CHANNELS)
-    key = random_bf16(rng, COUNT, HEADS, CHANNELS)
-    value = random_bf16(rng, COUNT, HEADS, CHANNELS)
-    slots = aligned(COUNT, np.int64)
-    slots[:] = rng.permutation(BLOCKS * TOKENS)[:COUNT]
-    slots[[3, 11]] = -1  # padding
-
-    expected = pool.copy()
-    for t, slot in enumerate(slots):
-        if slot >= 0:
-            block, token = divmod(int(slot), TOKENS)
-            expected[block, LAYER, 0, token] = key[t]
-            expected[block, LAYER, 1, token] = value[t]
-    touched = np.count_nonzero(expected != pool)
-
-    code_int, code_bf16 = 0, 4
-    raw = pool.reshape(-1).view(np.int8)
-    layer_bytes = SIDES * TOKENS * HEADS * CHANNELS * pool.itemsize
-    library.kv1_insert.restype = ctypes.c_int32
-    library.kv1_insert_last_error.restype = ctypes.c_char_p
-    status = library.kv1_insert(
-        ctypes.byref(tensor(raw, code_int)),
-        ctypes.c_int64(LAYER * layer_bytes), ctypes.c_int64(BLOCKS),
-        ctypes.byref(tensor(slots, code_int)),
-        ctypes.byref(tensor(key, code_bf16)),
-        ctypes.byref(tensor(value, code_bf16)),
-        None, ctypes.c_int64(0), None)  # workspace, its size, stream
-    if status:
-        print(f"call     error {status}: "
-              f"{library.kv1_insert_last_error().decode()}")
-        return False
-    wrong = np.count_nonzero(pool != expected)
-    print(f"call     {COUNT} tokens into layer {LAYER} of {LAYERS}, "
-          f"{np.count_nonzero(slots < 0)} of them padding")
-    print(f"check    {pool.size} elements against NumPy: {touched} changed as "
-          f"expected, {wrong} differ")
-    return wrong == 0 and touched > 0
+    print("result   correct")
+    return 0
 
 
 sys.exit(main())
