@@ -274,6 +274,22 @@ private:
     unify(same);
   }
 
+  /// The packed buffer that a packed one is a reshape of.
+  static Value reshapedFrom(Value value) {
+    auto isPacked = [](Value buffer) {
+      auto type = dyn_cast<MemRefType>(buffer.getType());
+      return type && type.getLayout().isIdentity();
+    };
+    while (isPacked(value)) {
+      Operation *op = value.getDefiningOp();
+      if (!op || !isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(op) ||
+          !isPacked(op->getOperand(0)))
+        break;
+      value = op->getOperand(0);
+    }
+    return value;
+  }
+
   /// What the type of a view says beyond the type of its source becomes a
   /// requirement on the argument.
   LogicalResult requireView(ViewOp view) {
@@ -297,14 +313,23 @@ private:
       return success();
     }
     // A buffer of ours is packed in the sequence of its dimensions, and the
-    // verifier has compared the strides.
-    auto alloc = view.getSource().getDefiningOp<memref::AllocOp>();
-    bool isOurs = alloc && alloc.getType().getLayout().isIdentity() &&
-                  layout.isCompact() && layout.align() <= kWorkspaceAlign;
-    for (unsigned k = 0; isOurs && k < layout.rank(); ++k)
-      isOurs = view.sourceDim(layout.orderAt(k)) == k;
-    if (isOurs)
+    // verifier has compared the strides. So is a reshape of a packed buffer.
+    bool isPacked = layout.isCompact();
+    for (unsigned k = 0; isPacked && k < layout.rank(); ++k)
+      isPacked = view.sourceDim(layout.orderAt(k)) == k;
+    Value source = reshapedFrom(view.getSource());
+    auto alloc = source.getDefiningOp<memref::AllocOp>();
+    if (alloc && alloc.getType().getLayout().isIdentity() && isPacked &&
+        layout.align() <= kWorkspaceAlign)
       return success();
+    if (source != view.getSource() && isPacked) {
+      auto reshaped = dyn_cast<BlockArgument>(source);
+      if (reshaped && reshaped.getOwner() == &function.getBody().front()) {
+        int64_t &align = argumentAt(reshaped.getArgNumber()).align;
+        align = std::max(align, layout.align());
+        return success();
+      }
+    }
     if (!isArgument)
       return view.emitOpError()
              << "the layout is expected to be checked by the entry function, "
