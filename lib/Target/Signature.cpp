@@ -290,6 +290,26 @@ private:
     return value;
   }
 
+  /// Whether there is nothing to check: the type of the source has all strides
+  /// that the layout knows, and no alignment but that of elements is promised.
+  static bool isProvenByType(ViewOp view) {
+    CacheType type = view.getResult().getType();
+    const Layout &layout = type.getLayout();
+    SmallVector<int64_t> strides;
+    int64_t offset;
+    auto source = cast<MemRefType>(view.getSource().getType());
+    if (layout.align() > type.getElementBytes() ||
+        failed(source.getStridesAndOffset(strides, offset)))
+      return false;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      bool isFree = layout.dim(i).extent == 1 ||
+                    layout.dim(i).stride == StrideFact::runTime();
+      if (!isFree && ShapedType::isDynamic(strides[view.sourceDim(i)]))
+        return false;
+    }
+    return true;
+  }
+
   /// What the type of a view says beyond the type of its source becomes a
   /// requirement on the argument.
   LogicalResult requireView(ViewOp view) {
@@ -330,6 +350,8 @@ private:
         return success();
       }
     }
+    if (!isArgument && isProvenByType(view))
+      return success();
     if (!isArgument)
       return view.emitOpError()
              << "the layout is expected to be checked by the entry function, "

@@ -212,6 +212,8 @@ Value ElementTracer::step(Value tensor, ArrayRef<Coord> at,
                   *frame.outer);
   }
   Operation *op = tensor.getDefiningOp();
+  if (isa<linalg::LinalgOp>(op))
+    return structured(cast<OpResult>(tensor), at, frame);
   if (op->getNumResults() != 1)
     return {};
   bool isConstant = isa<arith::ConstantOp>(op) ||
@@ -235,23 +237,22 @@ Value ElementTracer::step(Value tensor, ArrayRef<Coord> at,
     return step(splat.getInput(), {}, frame);
   if (auto moved = movedFrom(op, at))
     return follow(moved->first, moved->second, frame);
-  if (isa<linalg::LinalgOp>(op))
-    return structured(op, at, frame);
   return elementwise(op, at, frame);
 }
 
 /// An operation of linalg of which an element depends on one element of each
 /// operand.
-Value ElementTracer::structured(Operation *op, ArrayRef<Coord> at,
+Value ElementTracer::structured(OpResult result, ArrayRef<Coord> at,
                                 const Frame &frame) {
+  Operation *op = result.getOwner();
   auto linalgOp = cast<linalg::LinalgOp>(op);
-  if (linalgOp.getNumDpsInits() != 1 ||
-      linalgOp.getNumParallelLoops() != linalgOp.getNumLoops() ||
+  unsigned number = result.getResultNumber();
+  if (linalgOp.getNumParallelLoops() != linalgOp.getNumLoops() ||
       linalgOp.hasIndexSemantics())
     return {};
   SmallVector<std::optional<Coord>> loops(linalgOp.getNumLoops());
   AffineMap outMap =
-      linalgOp.getMatchingIndexingMap(linalgOp.getDpsInitOperand(0));
+      linalgOp.getMatchingIndexingMap(linalgOp.getDpsInitOperand(number));
   for (auto [expr, coord] : llvm::zip_equal(outMap.getResults(), at)) {
     auto dim = dyn_cast<AffineDimExpr>(expr);
     if (!dim)
@@ -294,7 +295,7 @@ Value ElementTracer::structured(Operation *op, ArrayRef<Coord> at,
     }
     builder.clone(inner, mapping);
   }
-  Value yielded = body->getTerminator()->getOperand(0);
+  Value yielded = body->getTerminator()->getOperand(number);
   if (Value inside = mapping.lookupOrNull(yielded))
     return inside;
   return isa<RankedTensorType>(yielded.getType()) ? Value()

@@ -77,7 +77,7 @@ private:
                      const Frame &frame);
   mlir::Value step(mlir::Value tensor, llvm::ArrayRef<Coord> at,
                    const Frame &frame);
-  mlir::Value structured(mlir::Operation *op, llvm::ArrayRef<Coord> at,
+  mlir::Value structured(mlir::OpResult result, llvm::ArrayRef<Coord> at,
                          const Frame &frame);
   mlir::Value elementwise(mlir::Operation *op, llvm::ArrayRef<Coord> at,
                           const Frame &frame);

@@ -5,9 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "CacheViews.h"
 #include "Elements.h"
 #include "Foreign.h"
 #include "Rows.h"
+#include "StoreLoops.h"
 
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
@@ -125,17 +127,32 @@ void Raise::erase(ArrayRef<Operation *> ops) {
 }
 
 void Raise::raise(Operation *op) {
-  Description description = Description::of(op);
-  if (!description.access) {
-    if (!description.why.empty())
-      remark(op, false, "left alone: " + description.why);
+  if (auto view = dyn_cast<ViewOp>(op)) {
+    std::string text;
+    Value folded = foldIntoView(view, text);
+    if (!text.empty())
+      remark(op, folded != nullptr, folded ? text : "left alone: " + text);
+    if (!folded)
+      return;
+    view.getResult().replaceAllUsesWith(folded);
+    erase(op);
     return;
   }
   RaiseFacts facts;
   facts.lastRowWins = lastRowWins;
-  Raised raised = description.isRead
-                      ? raiseRead(op, *description.access)
-                      : raiseWrite(op, *description.access, facts);
+  Raised raised;
+  if (isStoreLoop(op)) {
+    raised = raiseStoreLoop(op, facts);
+  } else {
+    Description description = Description::of(op);
+    if (!description.access) {
+      if (!description.why.empty())
+        remark(op, false, "left alone: " + description.why);
+      return;
+    }
+    raised = description.isRead ? raiseRead(op, *description.access)
+                                : raiseWrite(op, *description.access, facts);
+  }
   remark(op, raised.op != nullptr,
          (raised.op ? "" : "left alone: ") + raised.text);
   if (!raised.op)
@@ -196,7 +213,8 @@ void Raise::runOnOperation() {
     // What is erased on the way is no candidate: a candidate erases itself, and
     // only operations that move elements besides.
     Description description = Description::of(op);
-    if (description.access || !description.why.empty())
+    if (description.access || !description.why.empty() || isStoreLoop(op) ||
+        isa<ViewOp>(op))
       candidates.push_back(op);
     auto function = dyn_cast<func::FuncOp>(op);
     if (function && function.isPrivate() &&
