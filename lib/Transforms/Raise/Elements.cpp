@@ -122,7 +122,7 @@ static std::optional<std::pair<Value, SmallVector<Coord>>>
 movedFrom(Operation *op, ArrayRef<Coord> at) {
   StringRef name = op->getName().getStringRef();
   if (op->getNumOperands() == 0 ||
-      !llvm::all_of(op->getOperandTypes(), llvm::IsaPred<RankedTensorType>) ||
+      !isa<RankedTensorType>(op->getOperand(0).getType()) ||
       !isa<RankedTensorType>(op->getResult(0).getType()))
     return std::nullopt;
   Value source = op->getOperand(0);
