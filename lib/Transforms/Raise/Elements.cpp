@@ -283,7 +283,7 @@ Value ElementTracer::structured(OpResult result, ArrayRef<Coord> at,
     mapping.map(argument, scalar);
   }
   for (Operation &inner : body->without_terminator()) {
-    if (!isPure(&inner) || inner.getNumRegions() != 0)
+    if (!isMemoryEffectFree(&inner) || inner.getNumRegions() != 0)
       return {};
     for (Value operand : inner.getOperands()) {
       if (mapping.contains(operand) || operand.getParentBlock() == body)

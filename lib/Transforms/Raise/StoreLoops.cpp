@@ -153,7 +153,7 @@ LogicalResult StoreLoop::enter(Block &body) {
       if (failed(enterLoop(&inner)))
         return failure();
     } else if (!inner.hasTrait<OpTrait::IsTerminator>() &&
-               !isa<memref::LoadOp>(inner) && !isPure(&inner)) {
+               !isa<memref::LoadOp>(inner) && !isMemoryEffectFree(&inner)) {
       return refuse("there is an operation with effects in the loop: " +
                     inner.getName().getStringRef());
     }
@@ -291,7 +291,7 @@ Value StoreLoop::copyScalar(Value value, IRMapping &mapping,
     return scratch->getArgument(0);
   }
   Operation *from = value.getDefiningOp();
-  if (!from || !isPure(from) || from->getNumRegions() != 0 ||
+  if (!from || !isMemoryEffectFree(from) || from->getNumRegions() != 0 ||
       from->getNumResults() != 1 || !op->isProperAncestor(from))
     return {};
   for (Value operand : from->getOperands()) {
@@ -418,11 +418,6 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
     return raised;
   }
   const Layout &layout = view->type().getLayout();
-  if (layout.extent(AxisKind::Layer) != 1 ||
-      layout.extent(AxisKind::Side) != 1) {
-    (void)refuse("the pool has layers or sides that are not indexed");
-    return raised;
-  }
 
   scratch = std::make_unique<Block>();
   OpBuilder scalars(op->getContext());

@@ -10,6 +10,7 @@
 #include "Foreign.h"
 
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -38,7 +39,8 @@ std::optional<RowAccess> tensorscatter::describeWrite(Operation *op,
     return refuse("the pool is used again, so the write is not known to be in "
                   "place");
   if (auto argument = dyn_cast<BlockArgument>(scatter.getDest()))
-    if (argument.getOwner()->isEntryBlock() == false)
+    if (!argument.getOwner()->isEntryBlock() ||
+        !isa<FunctionOpInterface>(argument.getOwner()->getParentOp()))
       return refuse("the pool comes from several places, so the write is not "
                     "known to be in place");
   RowAccess access;
