@@ -6,6 +6,8 @@
 
 #include "BufferOps.h"
 
+#include "kvcache/Layout/Views.h"
+
 using namespace mlir;
 using namespace kvcache;
 
@@ -92,14 +94,22 @@ static LogicalResult verifyMayWrite(Operation *op, StringRef label,
 }
 
 static LogicalResult verifyBlockSize(Operation *op, StringRef label,
-                                     CacheType cache, SlotsType slots) {
+                                     CacheType cache, SlotsType slots,
+                                     bool mayBeScaled = false) {
   int64_t tokens = cache.getLayout().extent(AxisKind::Token);
-  if (slots.getRowsPerBlock() != tokens)
-    return op->emitOpError() << label << ": slots of " << tokens
-                             << " rows per block are expected, as in the "
-                                "cache, got "
-                             << slots.getRowsPerBlock();
-  return success();
+  int64_t rows = slots.getRowsPerBlock();
+  if (rows == tokens)
+    return success();
+  std::string why;
+  std::optional<FlatScale> scale = flatScale(cache.getLayout(), why);
+  bool isScaled = mayBeScaled && scale && scale->rowsPerBlock > tokens;
+  if (isScaled && rows == scale->rowsPerBlock)
+    return success();
+  InFlightDiagnostic error = op->emitOpError()
+                             << label << ": slots of " << tokens;
+  if (isScaled)
+    error << " or, for rows that lie apart, " << scale->rowsPerBlock;
+  return error << " rows per block are expected, as in the cache, got " << rows;
 }
 
 //===----------------------------------------------------------------------===//
@@ -111,7 +121,7 @@ LogicalResult IndexCopyOp::verify() {
       verifyCache(*this, "index_copy_c9", getCache().getType(), getAxes());
   if (failed(cache) || failed(verifyMayWrite(*this, "index_copy_c8", *cache)) ||
       failed(verifyBlockSize(*this, "index_copy_c3", *cache,
-                             getSlots().getType())))
+                             getSlots().getType(), /*mayBeScaled=*/true)))
     return failure();
   RowLabels labels = {"index_copy_c1", "index_copy_c2", "index_copy_c4",
                       "index_copy_c5", "index_copy_c6", "index_copy_c7"};

@@ -110,4 +110,86 @@ std::optional<Layout> join(const Layout &a, const Layout &b) {
   return Layout::get(dims, a.orderAxes(), std::min(a.align(), b.align()), why);
 }
 
+std::optional<Layout> meet(const Layout &a, const Layout &b) {
+  std::string why;
+  if (a.orderAxes() != b.orderAxes())
+    return std::nullopt;
+  std::vector<LayoutDim> dims = a.listing();
+  for (unsigned i = 0; i < a.rank(); ++i) {
+    LayoutDim &dim = dims[i];
+    const LayoutDim &other = b.dim(i);
+    if (dim.extent == kRunTime)
+      dim.extent = other.extent;
+    else if (other.extent != kRunTime && other.extent != dim.extent)
+      return std::nullopt;
+    if (dim.stride.kind == StrideFact::Kind::Compact)
+      continue;
+    std::optional<int64_t> strideA = a.stride(i), strideB = b.stride(i);
+    if (strideA && strideB && strideA != strideB)
+      return std::nullopt;
+    if (other.stride.kind == StrideFact::Kind::Compact)
+      dim.stride = StrideFact::compact();
+    else if (strideA || strideB)
+      dim.stride = StrideFact::constant(strideA ? *strideA : *strideB);
+    else
+      dim.stride = StrideFact::runTime(
+          std::lcm(a.strideMultiple(i), b.strideMultiple(i)));
+  }
+  return Layout::get(dims, a.orderAxes(), std::max(a.align(), b.align()), why);
+}
+
+std::optional<Layout> assumeFlat(const Layout &layout, std::string &why) {
+  std::optional<unsigned> block = layout.find(AxisKind::Block);
+  std::optional<unsigned> token = layout.find(AxisKind::Token);
+  if (!block || !token) {
+    why = "the blocks or tokens are split in two axes";
+    return std::nullopt;
+  }
+  std::vector<LayoutDim> dims = layout.listing();
+  std::optional<int64_t> inner = layout.stride(*token);
+  int64_t tokens = layout.dim(*token).extent;
+  std::optional<int64_t> outer = layout.stride(*block);
+  if (outer && inner && tokens != kRunTime && *outer != tokens * *inner) {
+    why = "the stride of B is " + std::to_string(*outer) + ", expected " +
+          std::to_string(tokens) + " * " + std::to_string(*inner);
+    return std::nullopt;
+  }
+  if (layout.nextFaster(*block) == token)
+    dims[*block].stride = StrideFact::compact();
+  else if (inner && tokens != kRunTime)
+    dims[*block].stride = StrideFact::constant(tokens * *inner);
+  std::optional<Layout> flat =
+      Layout::get(dims, layout.orderAxes(), layout.align(), why);
+  if (flat && flat->isFlat())
+    return flat;
+  if (flat)
+    why = "the stride of N is known at run time only";
+  return std::nullopt;
+}
+
+/// The layout with another fact for each stride that is known at run time only.
+static std::optional<Layout> replaceRunTime(const Layout &layout,
+                                            int64_t multiple) {
+  std::vector<LayoutDim> dims = layout.listing();
+  for (LayoutDim &dim : dims)
+    if (dim.stride.kind == StrideFact::Kind::RunTime)
+      dim.stride =
+          multiple ? StrideFact::runTime(std::lcm(dim.stride.value, multiple))
+                   : StrideFact::compact();
+  std::string why;
+  std::optional<Layout> more =
+      Layout::get(dims, layout.orderAxes(), layout.align(), why);
+  if (!more || *more == layout)
+    return std::nullopt;
+  return more;
+}
+
+std::optional<Layout> assumeCompact(const Layout &layout) {
+  return replaceRunTime(layout, 0);
+}
+
+std::optional<Layout> assumeMultiple(const Layout &layout, int64_t multiple) {
+  return replaceRunTime(layout, multiple);
+}
+
 } // namespace kvcache

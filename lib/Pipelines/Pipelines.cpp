@@ -22,7 +22,10 @@
 using namespace mlir;
 using namespace kvcache;
 
-void kvcache::buildBufferizePipeline(OpPassManager &pm) {
+void kvcache::buildBufferizePipeline(OpPassManager &pm,
+                                     const BufferizeOptions &own) {
+  // First: inlining drops an update that nobody uses.
+  pm.addPass(createCheckCopies());
   pm.addPass(createInlinerPass());
   // Two index values of one tensor that is updated later would be two copies.
   pm.addPass(createCSEPass());
@@ -42,6 +45,27 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm) {
   results.hoistDynamicAllocs = true;
   pm.addPass(bufferization::createBufferResultsToOutParamsPass(results));
   pm.addPass(createCanonicalizerPass());
+  pm.addPass(createCSEPass());
+  CheckCopiesOptions check;
+  check.bufferized = true;
+  check.allowPoolCopies = own.allowPoolCopies;
+  pm.addPass(createCheckCopies(check));
+}
+
+void kvcache::buildOptimizePipeline(OpPassManager &pm,
+                                    const OptimizeOptions &options) {
+  BufferizeOptions bufferize;
+  bufferize.allowPoolCopies = options.allowPoolCopies;
+  buildBufferizePipeline(pm, bufferize);
+  pm.addPass(createFoldPermutes());
+  ScatterToIndexCopyOptions scatter;
+  scatter.computeSlots = options.computeSlots;
+  pm.addPass(createScatterToIndexCopy(scatter));
+  SpecializePageStrideOptions specialize;
+  specialize.target = options.target;
+  specialize.maxVariants = options.maxVariants;
+  pm.addPass(createSpecializePageStride(specialize));
+  // Operations on one cache share their tests.
   pm.addPass(createCSEPass());
 }
 
@@ -107,14 +131,6 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   addHostLowering(pm);
 }
 
-template <void (*builder)(OpPassManager &)>
-static constexpr NamedPipeline pipeline(StringLiteral name,
-                                        StringLiteral description) {
-  return {name, description, builder, [](const NamedPipeline &self) {
-            PassPipelineRegistration<>(self.name, self.description, builder);
-          }};
-}
-
 template <typename Options, void (*builder)(OpPassManager &, const Options &)>
 static constexpr NamedPipeline pipeline(StringLiteral name,
                                         StringLiteral description) {
@@ -127,9 +143,14 @@ static constexpr NamedPipeline pipeline(StringLiteral name,
 
 ArrayRef<NamedPipeline> kvcache::getPipelines() {
   static constexpr NamedPipeline pipelines[] = {
-      pipeline<buildBufferizePipeline>(
+      pipeline<BufferizeOptions, buildBufferizePipeline>(
           "kvcache-bufferize",
-          "Tensors become memrefs, and results become arguments"),
+          "Tensors become memrefs, and results become arguments; no pool is "
+          "copied"),
+      pipeline<OptimizeOptions, buildOptimizePipeline>(
+          "kvcache-optimize",
+          "Bufferized kvcache IR, with views folded, scatters as index copies, "
+          "and variants for facts that only a call has"),
       pipeline<CpuOptions, buildCpuPipeline>(
           "kvcache-to-cpu",
           "Bufferized kvcache IR to the LLVM dialect, as code for a CPU"),

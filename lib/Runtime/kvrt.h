@@ -83,6 +83,9 @@ void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
 
+/* Prints the text at this address if the program is traced. */
+void kvrt_trace(int64_t text);
+
 /* How many threads a parallel loop is worth cutting for. Results do not depend
  * on it. */
 int64_t kvrt_thread_count(void);

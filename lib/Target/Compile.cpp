@@ -82,7 +82,17 @@ runPasses(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
 }
 
 LogicalResult Compilation::bufferize() {
-  if (failed(runPasses(module, buildBufferizePipeline)))
+  OptimizeOptions optimize;
+  optimize.target = options.isGpu() ? "gpu" : "cpu";
+  optimize.allowPoolCopies = options.allowPoolCopies;
+  optimize.maxVariants = options.maxVariants;
+  if (failed(runPasses(module, [&](OpPassManager &pm) {
+        if (options.optimizeLayouts)
+          return buildOptimizePipeline(pm, optimize);
+        BufferizeOptions bufferize;
+        bufferize.allowPoolCopies = options.allowPoolCopies;
+        buildBufferizePipeline(pm, bufferize);
+      })))
     return failure();
   auto device = options.isGpu() ? ArgumentSignature::Device::Cuda
                                 : ArgumentSignature::Device::Cpu;
@@ -196,7 +206,8 @@ createTargetMachine(StringRef cpu, std::string &error) {
       std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
-static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
+static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
+                     unsigned level) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager sccs;
@@ -207,7 +218,10 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, sccs, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3)
+  const llvm::OptimizationLevel levels[] = {
+      llvm::OptimizationLevel::O1, llvm::OptimizationLevel::O2,
+      llvm::OptimizationLevel::O3};
+  builder.buildPerModuleDefaultPipeline(levels[std::min(level, 3u) - 1])
       .run(module, modules);
 }
 
@@ -242,7 +256,8 @@ LogicalResult Compilation::translate() {
     function.addFnAttr("target-cpu", "x86-64");
     function.addFnAttr("target-features", "");
   }
-  optimize(*llvmIR, *machine->target);
+  if (options.llvmLevel)
+    optimize(*llvmIR, *machine->target, options.llvmLevel);
   return success();
 }
 

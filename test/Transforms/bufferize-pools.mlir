@@ -3,7 +3,7 @@
 // Pools that are tensors are updated where they are; copies are made only where
 // the old contents are used again.
 //
-// RUN: kv-opt %s --kvcache-bufferize | FileCheck %s
+// RUN: kv-opt %s --kvcache-bufferize=allow-pool-copies | FileCheck %s
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>

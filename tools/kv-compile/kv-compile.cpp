@@ -47,6 +47,15 @@ cl::opt<std::string>
          cl::desc("Name of the library in symbols (default: from the output "
                   "file)"),
          cl::cat(category));
+cl::opt<bool> allowPoolCopies(
+    "allow-pool-copies",
+    cl::desc("Copy a pool where an update cannot be done in place"),
+    cl::init(false), cl::cat(category));
+cl::opt<unsigned> maxVariants(
+    "max-variants",
+    cl::desc("Variants of an operation at most, for strides that only a call "
+             "knows; 1 is the one that takes any"),
+    cl::init(3), cl::cat(category));
 cl::opt<Emit> emit(
     "emit", cl::desc("What to write"),
     cl::values(
@@ -114,6 +123,8 @@ LogicalResult compile(ModuleOp module) {
                   : emit == Emit::Cubin ? "cubin"
                                         : image.getValue();
   options.libraryName = libraryName();
+  options.allowPoolCopies = allowPoolCopies;
+  options.maxVariants = maxVariants;
   Compilation compilation(module, options);
   if (failed(compilation.bufferize()))
     return failure();

@@ -48,11 +48,18 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
     rows must not lie in the part of the cache that is written. `schedule`
     overrides how a GPU kernel spreads the work; it never changes the result.
 
+    *Scaled rows.* Where the stride of B is known to be `scale` times that of N,
+    with a constant scale above N, slots may have `scale` rows per block. Slot
+    `b * scale + n` is then token n of block b, its row begins at `slot *
+    stride(N)`, and nothing is divided. A slot with `n >= N` is in the gap behind
+    a block, where other layers have their rows, and is skipped.
+
     Constraints:
       * `index_copy_c1` one operand of rows per side of the cache
       * `index_copy_c2` rows have the shape and element type of the cache, and
         one length
-      * `index_copy_c3` the block size of the slots is that of the cache
+      * `index_copy_c3` the block size of the slots is that of the cache, or the
+        scale of its rows
       * `index_copy_c4` the inner dimensions of a row are contiguous
       * `index_copy_c5` the cache is one layer
       * `index_copy_c6` rows are all tensors or all memrefs, tensors if the

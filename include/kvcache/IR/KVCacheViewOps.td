@@ -357,6 +357,23 @@ def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure]> {
   let hasFolder = 1;
 }
 
+def KVCache_TraceOp : KVCache_Op<"trace"> {
+  let summary = "say which way a call went";
+  let description = [{
+    Prints the text, with the name of the function that was called, where the
+    program runs with `KVRT_TRACE=1` in its environment; otherwise it does
+    nothing. `kvcache-specialize-page-stride` puts one in each variant.
+
+    Example:
+
+    ```mlir
+    kvcache.trace "attention: any stride of B"
+    ```
+  }];
+  let arguments = (ins StrAttr:$text);
+  let assemblyFormat = "$text attr-dict";
+}
+
 class KVCache_AxisQueryOp<string mnemonic, string what>
     : KVCache_Op<mnemonic, [Pure]> {
   let summary = "the " # what # " of an axis";

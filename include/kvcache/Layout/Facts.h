@@ -15,6 +15,14 @@
 // Both layouts have the same axes in the same order. Where an axis of extent 1
 // stands in the order is no fact.
 //
+// Code for a layout is also right for one that implies it, so a program may
+// test for more facts than its type has and go on with a more precise one:
+//
+//   2S x ?B x 16N x 8H x 128D, strides = [S = ?, B = ?]
+//     assumeCompact       strides = []
+//     assumeMultiple 16   strides = [S = ? mult 16, B = ? mult 16]
+//     assumeFlat          strides = [S = ?]
+//
 //===----------------------------------------------------------------------===//
 
 #ifndef KVCACHE_LAYOUT_FACTS_H
@@ -40,6 +48,21 @@ inline bool implies(const Layout &stronger, const Layout &weaker) {
 /// "compact over ?N" and "? mult 16384" neither implies the other, and the
 /// first is kept.)
 std::optional<Layout> join(const Layout &a, const Layout &b);
+
+/// The layout with the facts of both: what is known of a buffer that both
+/// describe. Nothing if the axes or their order differ, or if no buffer is like
+/// that.
+std::optional<Layout> meet(const Layout &a, const Layout &b);
+
+/// The facts of a layout and that stride(B) = N * stride(N). Nothing if B and N
+/// have no such stride, and `why` says so.
+std::optional<Layout> assumeFlat(const Layout &layout, std::string &why);
+
+/// The facts of a layout and that strides known at run time only are what
+/// compact means; or that they are multiples of `multiple`. Nothing where no
+/// stride is known at run time only, or where nothing would be added.
+std::optional<Layout> assumeCompact(const Layout &layout);
+std::optional<Layout> assumeMultiple(const Layout &layout, int64_t multiple);
 
 } // namespace kvcache
 

@@ -3,7 +3,11 @@
 // The named pipelines, the same from C++ and from the command line. Each is a
 // phase that stops at IR that can be read:
 //
-//   kvcache-bufferize   tensors become memrefs, results become arguments
+//   kvcache-bufferize   tensors become memrefs, results become arguments; no
+//                       pool is copied
+//   kvcache-optimize    the same, then views fold, scatters become index
+//   copies,
+//                       and operations get variants for facts
 //   kvcache-to-cpu      bufferized kvcache IR -> LLVM dialect, CPU code
 //   kvcache-to-kernels  bufferized kvcache IR -> gpu.module and launches
 //   kvcache-to-nvvm     bufferized kvcache IR -> LLVM dialect with PTX or cubin
@@ -30,6 +34,32 @@ class OpPassManager;
 
 namespace kvcache {
 
+struct BufferizeOptions : mlir::PassPipelineOptions<BufferizeOptions> {
+  Option<bool> allowPoolCopies{
+      *this, "allow-pool-copies",
+      llvm::cl::desc("Copies of pools that bufferization makes are no errors"),
+      llvm::cl::init(false)};
+};
+
+struct OptimizeOptions : mlir::PassPipelineOptions<OptimizeOptions> {
+  Option<std::string> target{
+      *this, "target", llvm::cl::desc("What code is made for: cpu or gpu"),
+      llvm::cl::init("cpu")};
+  Option<bool> allowPoolCopies{
+      *this, "allow-pool-copies",
+      llvm::cl::desc("Copies of pools that bufferization makes are no errors"),
+      llvm::cl::init(false)};
+  Option<bool> computeSlots{
+      *this, "compute-slots",
+      llvm::cl::desc("Compute slots from lists of blocks and offsets, in the "
+                     "workspace"),
+      llvm::cl::init(false)};
+  Option<unsigned> maxVariants{
+      *this, "max-variants",
+      llvm::cl::desc("Variants of one operation at most; 1 is the generic one"),
+      llvm::cl::init(3)};
+};
+
 struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
   Option<int64_t> vectorBits{
       *this, "vector-bits",
@@ -53,7 +83,11 @@ struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
       llvm::cl::init("auto")};
 };
 
-void buildBufferizePipeline(mlir::OpPassManager &pm);
+void buildBufferizePipeline(
+    mlir::OpPassManager &pm,
+    const BufferizeOptions &options = BufferizeOptions());
+void buildOptimizePipeline(mlir::OpPassManager &pm,
+                           const OptimizeOptions &options);
 void buildCpuPipeline(mlir::OpPassManager &pm, const CpuOptions &options);
 void buildKernelsPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 void buildNvvmPipeline(mlir::OpPassManager &pm, const GpuOptions &options);

@@ -30,6 +30,15 @@ struct CompileOptions {
   std::string cpu = "x86-64-v3";
   /// `auto`, `ptx` or `cubin`: what a GPU artefact carries.
   std::string image = "auto";
+  /// Copies of pools that bufferization makes are no errors.
+  bool allowPoolCopies = false;
+  /// Views fold, scatters become index copies, operations get variants. Off to
+  /// compare a program with what passes make of it.
+  bool optimizeLayouts = true;
+  /// What LLVM does: as -O0 to -O3.
+  unsigned llvmLevel = 3;
+  /// Variants of one operation at most, for facts that only a call has.
+  unsigned maxVariants = 3;
   /// A C identifier.
   std::string libraryName = "program";
 

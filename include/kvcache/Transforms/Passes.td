@@ -64,6 +64,203 @@ def OutlineWorkspaceSize
                            "mlir::func::FuncDialect"];
 }
 
+def ScatterToIndexCopy
+    : Pass<"kvcache-scatter-to-index-copy", "mlir::ModuleOp"> {
+  let summary = "Write rows by one number instead of a block and an offset";
+  let description = [{
+    Contract in: bufferized functions. Contract out: a `scatter` became an
+    `index_copy` where that does the same for every entry, also for padding and
+    for numbers that are wrong; a remark says for each what was done, or which
+    fact is missing.
+
+    *Divided slots.* Blocks and offsets that a loop divides out of one list of
+    slots are that list: it is used, and the loop goes. Where rows have one
+    number in memory (`stride(B) = N * stride(N)`), nothing divides any more.
+    Quotients may be rounded to zero or down, also as shifts, and remainders be
+    masks. If a slot below 0 would end in a live row, as with a quotient that is
+    rounded to zero and a masked offset, this is an error where the padding of
+    the scatter says that such slots are skipped.
+
+    *Lists of their own.* With `compute-slots`, slots are computed from the two
+    lists, into a buffer: `block * N + offset` where rows have one number, `block
+    * scale + offset` where `stride(B) = scale * stride(N)`, and with a test in
+    each call where the stride is not known. What the scatter skips becomes -1.
+
+    Before:
+
+    ```mlir
+    linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+        ins(%slots : memref<?xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+    ^bb0(%slot: i64, %b: i64, %o: i64):
+      %block = arith.floordivsi %slot, %c16 : i64
+      %offset = arith.remsi %slot, %c16 : i64
+      linalg.yield %block, %offset : i64, i64
+    }
+    kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+      : memref<?x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
+    ```
+
+    After:
+
+    ```mlir
+    %0 = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
+    kvcache.index_copy %arg0 into %arg1 at %0 : memref<?x8x128xbf16> into !kv_nhd at !kv_slots
+    ```
+  }];
+  let options = [
+    Option<"computeSlots", "compute-slots", "bool", /*default=*/"true",
+           "Compute slots from lists of blocks and offsets, in a buffer">];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::memref::MemRefDialect",
+                           "mlir::scf::SCFDialect"];
+}
+
+def FoldPermutes : Pass<"kvcache-fold-permutes", "mlir::ModuleOp"> {
+  let summary = "Fold what only changes the view into types and names";
+  let description = [{
+    Contract in: any kvcache IR. Contract out: between a cache and its use, no
+    transposition and no cast is left that only changes how memory is seen, which
+    a verifier at the end of the pass checks; each cache value has the most
+    precise type that is known to be true of it.
+
+    *Transpositions* of a memref that is seen as a cache become names of its
+    dimensions. Memrefs of a cache that are seen as the same cache again, and
+    rows that were flattened and are cut in the same blocks again, are that
+    cache.
+
+    *Facts* flow from where they are known to where they are used: strides of
+    memrefs, constants and products that a view of bytes gets, through casts,
+    slices, branches, loops, and into and out of private functions whose callers
+    are known. Where paths meet, what they have in common is known; a cast
+    forgets the rest.
+
+    *A `relayout` to a local buffer that is only read* folds: readers take the
+    source, if nothing may write it before they read.
+
+    Before:
+
+    ```mlir
+    %hnd = memref.transpose %pool (b, s, n, h, d) -> (b, s, h, n, d)
+      : memref<?x2x16x8x128xbf16> to memref<?x2x8x16x128xbf16, strided<[32768, 16384, 128, 1024, 1]>>
+    %cache = kvcache.view %hnd[B, S, H, N, D]
+      : memref<?x2x8x16x128xbf16, strided<[32768, 16384, 128, 1024, 1]>> to !paired
+    ```
+
+    After:
+
+    ```mlir
+    %0 = kvcache.view %arg0[B, S, N, H, D] : memref<?x2x16x8x128xbf16> to !kv_nhd
+    ```
+  }];
+  let dependentDialects = ["mlir::memref::MemRefDialect"];
+}
+
+def SpecializePageStride
+    : Pass<"kvcache-specialize-page-stride", "mlir::ModuleOp"> {
+  let summary = "Give operations a variant for each fact that changes their code";
+  let description = [{
+    Contract in: bufferized functions, best after `kvcache-fold-permutes`, which
+    finds the facts that are known anyway. Contract out: an operation on a cache
+    whose strides are known at run time only has up to `max-variants` variants,
+    chosen by `has_facts` in each call: strides are compact; strides are
+    multiples of `multiple` elements; any strides. The last one is always there.
+    There is none for a certain stride unless `block-strides` asks for it.
+
+    A variant that would get the same code as the next one that assumes less is
+    left out, and a remark says so. What the code depends on is asked of the
+    layout: the length of a contiguous run, whether rows have one number, and for
+    a GPU the width of an aligned access. With `trace`, each variant says so
+    where the program runs with `KVRT_TRACE=1`.
+
+    Before:
+
+    ```mlir
+    kvcache.index_copy %rows into %cache at %slots
+      : memref<?x8x128xbf16> into !any at !slots
+    ```
+
+    After, for a GPU:
+
+    ```mlir
+    %0 = kvcache.has_facts %arg1 : !kv_nhd_strided has !kv_nhd
+    scf.if %0 {
+      kvcache.trace "index_copy in line 53: strides are compact"
+      %1 = kvcache.cast %arg1 : !kv_nhd_strided to !kv_nhd
+      kvcache.index_copy %arg0 into %1 at %arg2 : memref<?x8x128xbf16> into !kv_nhd at !kv_slots
+    } else {
+      %1 = kvcache.has_facts %arg1 : !kv_nhd_strided has !kv_nhd_strided1
+      scf.if %1 {
+        kvcache.trace "index_copy in line 53: strides are multiples of 16"
+        %2 = kvcache.cast %arg1 : !kv_nhd_strided to !kv_nhd_strided1
+        kvcache.index_copy %arg0 into %2 at %arg2 : memref<?x8x128xbf16> into !kv_nhd_strided1 at !kv_slots
+      } else {
+        kvcache.trace "index_copy in line 53: any strides"
+        kvcache.index_copy %arg0 into %arg1 at %arg2 : memref<?x8x128xbf16> into !kv_nhd_strided at !kv_slots
+      }
+    }
+    ```
+  }];
+  let options = [
+    Option<"target", "target", "std::string", /*default=*/"\"gpu\"",
+           "What code is made for: cpu, or gpu, where accesses are aligned">,
+    Option<"multiple", "multiple", "int64_t", /*default=*/"16",
+           "Elements that strides are a multiple of in the second variant">,
+    Option<"maxVariants", "max-variants", "unsigned", /*default=*/"3",
+           "Variants of one operation at most, the generic one included">,
+    ListOption<"blockStrides", "block-strides", "int64_t",
+           "Strides of blocks, in elements, that get a variant of their own">,
+    Option<"trace", "trace", "bool", /*default=*/"true",
+           "Say in each variant which one it is, for KVRT_TRACE=1">];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::scf::SCFDialect"];
+}
+
+def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
+  let summary = "Refuse copies of pools, and writes that are lost in a copy";
+  let description = [{
+    Runs twice. It changes nothing but an attribute that marks the copies that
+    the program asks for.
+
+    *On the program*, before anything is simplified. It is an error if
+
+      * a pool as a tensor is updated and nobody uses the updated one
+      * rows are written to a copy of a buffer, and nobody reads the copy
+        afterwards
+      * a pool is read as a tensor after it was written through a reference to
+        its buffer
+
+    *After bufferization* (`bufferized`), the second of these again, and it is an
+    error if bufferization copies a buffer that is seen as a cache, which it does
+    where the old contents are used after an update, or where the caller does not
+    donate the pool. The message has the bytes. Each copy and each buffer gets a
+    remark with its bytes. `allow-pool-copies` makes a remark of the error.
+  }];
+  let options = [
+    Option<"bufferized", "bufferized", "bool", /*default=*/"false",
+           "The second run">,
+    Option<"allowPoolCopies", "allow-pool-copies", "bool", /*default=*/"false",
+           "Copies of pools that bufferization makes are no errors">];
+}
+
+def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
+  let summary = "Print what each operation gets out of its layouts";
+  let description = [{
+    For each operation and each cache of it: the memory order, the strides that
+    are not compact, the axis whose elements are contiguous, the contiguous runs
+    that the operation moves, the widest aligned access, whether rows have one
+    number, how many descriptors of which size it takes to move one block, bytes
+    and floating-point operations, and what is checked in each call. Numbers that
+    are known at run time only are `?`, and null in JSON.
+
+    It changes nothing, and can stand anywhere in a pipeline.
+  }];
+  let options = [
+    Option<"format", "format", "std::string", /*default=*/"\"table\"",
+           "table, or json">,
+    Option<"output", "output", "std::string", /*default=*/"\"-\"",
+           "The file that it is written to, - for the standard output">];
+}
+
 def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
   let summary = "Recognise writes and reads of caches in other dialects";
   let description = [{

@@ -31,6 +31,9 @@ void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
 
+void populateTracePattern(mlir::TypeConverter &converter,
+                          mlir::RewritePatternSet &patterns);
+
 /// What the dialect says of arguments means nothing once it is lowered, and
 /// translation to LLVM IR warns of it.
 void dropArgumentAttributes(mlir::ModuleOp module);

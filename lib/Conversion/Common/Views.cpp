@@ -656,6 +656,7 @@ void kvcache::populateCommonPatterns(TypeConverter &converter,
                StorageOpLowering, StrideOpLowering, SubpoolOpLowering,
                ViewOpLowering, WithRowsOpLowering>(converter,
                                                    patterns.getContext());
+  populateTracePattern(converter, patterns);
   populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
                                                                  converter);
   populateCallOpTypeConversionPattern(patterns, converter);

@@ -54,7 +54,9 @@ struct CopyFacts {
   CopyFacts(IndexCopyOp op, ValueRange rows)
       : type(op.getCacheType()), slotsType(op.getSlots().getType()),
         layout(type.getLayout()), plan(type),
-        elementBytes(type.getElementBytes()) {
+        elementBytes(type.getElementBytes()),
+        tokens(layout.extent(AxisKind::Token)),
+        isScaled(slotsType.getRowsPerBlock() != tokens) {
     width = layout.accessBytes(plan.run, elementBytes);
     for (Value row : rows) {
       width = std::min(width, knownRowAlignment(row));
@@ -77,8 +79,10 @@ struct CopyFacts {
   const Layout &layout;
   RowPlan plan;
   int64_t elementBytes;
-  int64_t width;                                  ///< bytes of one access
-  int64_t accesses;                               ///< of one row
+  int64_t tokens;   ///< of a block
+  bool isScaled;    ///< slots count the rows of the gaps too
+  int64_t width;    ///< bytes of one access
+  int64_t accesses; ///< of one row
   SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
 };
 
@@ -148,6 +152,10 @@ public:
       // Unsigned: one comparison drops negative slots and those past the last
       // block.
       Value live = k.ult(slots[r], k.parameter(parameters.capacity));
+      if (facts.isScaled) {
+        Value token = k.urem(slots[r], facts.slotsType.getRowsPerBlock());
+        live = both(live, k.ult(token, k.i64(facts.tokens)));
+      }
       for (Value condition : {inRange[r], inRow})
         if (condition)
           live = both(live, condition);
@@ -214,9 +222,9 @@ private:
     unsigned block = *layout.find(AxisKind::Block);
     Value tokenStride = stride(parameters.strides[token]);
     Value offset = k.mul(slot, tokenStride);
-    if (layout.isFlat())
+    if (facts.isScaled || layout.isFlat())
       return offset;
-    int64_t tokens = layout.dim(token).extent;
+    int64_t tokens = facts.tokens;
     Value gap;
     if (layout.stride(token) && layout.stride(block))
       gap = k.i64((*layout.stride(block) - tokens * *layout.stride(token)) *
@@ -267,7 +275,9 @@ private:
                       "bytes, {3} addressing",
                       facts.plan.rowElements * facts.elementBytes,
                       facts.plan.run.elements * facts.elementBytes, facts.width,
-                      facts.layout.isFlat() ? "flat" : "block and offset");
+                      facts.isScaled          ? "scaled"
+                      : facts.layout.isFlat() ? "flat"
+                                              : "block and offset");
     auto options = remark::RemarkOpts::name("index-copy").category("kvcache");
     remark::analysis(op.getLoc(), options) << text;
   }
@@ -299,7 +309,10 @@ private:
     }
     Value zero = indexConstant(builder, loc, 0);
     parameters.slots = operands.addPointer(adaptor.getSlots(), zero);
-    parameters.capacity = operands.addIndex(cache.numSlots(builder, loc));
+    Value capacity = builder.createOrFold<arith::MulIOp>(
+        loc, cache.extent(AxisKind::Block),
+        indexConstant(builder, loc, facts.slotsType.getRowsPerBlock()));
+    parameters.capacity = operands.addIndex(capacity);
     for (unsigned i = 0; i < facts.layout.rank(); ++i) {
       AxisKind kind = facts.layout.dim(i).axis.kind;
       bool used = kind != AxisKind::Side && kind != AxisKind::Layer;

@@ -35,9 +35,10 @@ struct RowMover {
     return emit.addMul(at, token, cache.stride(AxisKind::Token));
   }
 
-  /// The same for a slot; no division where rows have one number.
-  Value offsetOf(const Emitter &emit, Value slot) const {
-    if (cache.type.getLayout().isFlat())
+  /// The same for a slot; no division where rows have one number, which is
+  /// where slots are scaled or the layout is flat.
+  Value offsetOf(const Emitter &emit, Value slot, bool isScaled = false) const {
+    if (isScaled || cache.type.getLayout().isFlat())
       return emit.addMul(cache.offset, slot, cache.stride(AxisKind::Token));
     Value tokens = cache.extent(AxisKind::Token);
     return offsetOf(emit, emit.div(slot, tokens), emit.rem(slot, tokens));
@@ -169,10 +170,16 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
                    adaptor.getRows());
     Value count =
         emitRowCount(rewriter, emit.loc, adaptor.getRows(), adaptor.getSlots());
-    Value capacity = mover.cache.numSlots(rewriter, emit.loc);
+    int64_t rows = op.getSlots().getType().getRowsPerBlock();
+    int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
+    bool isScaled = rows != tokens;
+    Value capacity = emit.mul(mover.cache.extent(AxisKind::Block), rows);
     emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
       Value slot = e.loadIndex(adaptor.getSlots(), t);
-      return std::pair(e.isBelow(slot, capacity), mover.offsetOf(e, slot));
+      Value live = e.isBelow(slot, capacity);
+      if (isScaled)
+        live = e.both(live, e.isBelow(e.rem(slot, rows), e.constant(tokens)));
+      return std::pair(live, mover.offsetOf(e, slot, isScaled));
     });
     rewriter.eraseOp(op);
     return success();

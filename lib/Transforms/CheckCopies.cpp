@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// No copy in silence, and no write that is lost in one.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Transforms/Passes.h"
+
+#include "Remarks.h"
+#include "kvcache/Analysis/Memory.h"
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/Bufferization/IR/Bufferization.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_CHECKCOPIES
+#include "kvcache/Transforms/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+static constexpr llvm::StringLiteral kName = "check-copies";
+/// The program copies this itself.
+static constexpr llvm::StringLiteral kAsked = "kvcache.asked";
+
+/// `4096 bytes`, or with run-time extents `65536 bytes for each index of
+/// dimension 0`.
+static std::string bytesStr(ShapedType type, StringRef unit = "") {
+  int64_t bytes = llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  std::string dims;
+  for (auto [d, extent] : llvm::enumerate(type.getShape())) {
+    if (!ShapedType::isDynamic(extent)) {
+      bytes *= extent;
+      continue;
+    }
+    dims += (dims.empty() ? "" : " and ") + std::to_string(d);
+  }
+  std::string text = std::to_string(bytes) + " bytes";
+  if (dims.empty())
+    return text;
+  return text + " for each " +
+         (unit.empty() ? "index of dimension " + dims : unit.str());
+}
+
+/// What takes its elements from another buffer and changes nothing about them
+/// but their places.
+static Value copiedFrom(Operation *op) {
+  if (auto copy = dyn_cast<memref::CopyOp>(op))
+    return copy.getSource();
+  if (auto copy = dyn_cast<linalg::CopyOp>(op))
+    return copy.getInputs().front();
+  if (auto transpose = dyn_cast<linalg::TransposeOp>(op))
+    return transpose.getInput();
+  if (auto relayout = dyn_cast<RelayoutOp>(op))
+    return relayout.getSource();
+  return {};
+}
+
+/// All that refers to the memory of a local buffer. False if it leaves the
+/// function, or what is seen.
+static bool collectReferences(Value value, SmallVectorImpl<Value> &references) {
+  references.push_back(value);
+  for (Operation *user : value.getUsers()) {
+    bool isView = isa<ViewLikeOpInterface, memref::TransposeOp, FlattenOp,
+                      MakeSlotsOp, MakeBlockTableOp>(user);
+    if (isView) {
+      if (!collectReferences(user->getResult(0), references))
+        return false;
+      continue;
+    }
+    if (isa<CallOpInterface>(user) || user->hasTrait<OpTrait::IsTerminator>() ||
+        !isa<MemoryEffectOpInterface>(user))
+      return false;
+  }
+  return true;
+}
+
+/// Whether an operation may run after another one.
+static bool mayRunAfter(Operation *op, Operation *first, Value buffer) {
+  if (op == first)
+    return false;
+  Block *block = first->getBlock();
+  // In a loop that begins behind the allocation all comes around again.
+  for (Operation *parent = first->getParentOp(); parent;
+       parent = parent->getParentOp()) {
+    if (parent->isAncestor(buffer.getParentBlock()->getParentOp()))
+      break;
+    if (isa<LoopLikeOpInterface>(parent))
+      return true;
+  }
+  Operation *ancestor = block->findAncestorOpInBlock(*op);
+  return !ancestor || first->isBeforeInBlock(ancestor) || ancestor == first;
+}
+
+namespace {
+
+struct CheckCopies : kvcache::impl::CheckCopiesBase<CheckCopies> {
+  using CheckCopiesBase::CheckCopiesBase;
+
+  void runOnOperation() override {
+    bool ok = true;
+    getOperation().walk([&](Operation *op) {
+      if (!bufferized) {
+        ok &= succeeded(checkResultIsUsed(op));
+        ok &= succeeded(checkTensorBehindView(op));
+        if (isa<memref::CopyOp>(op))
+          op->setAttr(kAsked, UnitAttr::get(&getContext()));
+      }
+      ok &= succeeded(checkWriteIsRead(op));
+      if (bufferized)
+        ok &= succeeded(checkCopy(op));
+    });
+    if (!ok)
+      signalPassFailure();
+  }
+
+private:
+  //===------------------------------------------------------------------===//
+  // Tensors
+  //===------------------------------------------------------------------===//
+
+  /// What a tensor was reordered from, further up; itself if nothing was.
+  static Value originOf(Value tensor, Operation *&copy) {
+    while (Operation *def = tensor.getDefiningOp()) {
+      if (isa<linalg::TransposeOp, linalg::CopyOp>(def)) {
+        copy = def;
+        tensor = def->getOperand(0);
+      } else if (isa<tensor::CollapseShapeOp, tensor::ExpandShapeOp,
+                     tensor::ReshapeOp, tensor::CastOp>(def)) {
+        tensor = def->getOperand(0);
+      } else {
+        break;
+      }
+    }
+    return tensor;
+  }
+
+  /// An update of a pool gives the next pool. If nobody takes it, nothing was
+  /// updated.
+  static LogicalResult checkResultIsUsed(Operation *op) {
+    if (!isa<IndexCopyOp, ScatterOp, RelayoutOp>(op) || !op->getNumResults() ||
+        !op->use_empty())
+      return success();
+    auto into = cast<DestinationStyleOpInterface>(op);
+    Operation *copy = nullptr;
+    originOf(into.getDpsInits()[0], copy);
+    InFlightDiagnostic error =
+        op->emitOpError() << "what it writes is lost: the updated pool is "
+                             "expected to be returned or read, but nobody uses "
+                             "the result";
+    if (copy)
+      error.attachNote(copy->getLoc())
+          << "the pool is a copy that is made here, so that writes do not "
+             "reach the original; name the dimensions of the original "
+             "in brackets instead of moving its elements";
+    return error;
+  }
+
+  /// A tensor is a value: it does not change, whatever is written through a
+  /// memref of its buffer.
+  static LogicalResult checkTensorBehindView(Operation *op) {
+    auto buffer = dyn_cast<bufferization::ToBufferOp>(op);
+    if (!buffer)
+      return success();
+    SmallVector<Value> references;
+    collectReferences(buffer.getResult(), references);
+    Operation *writer = nullptr;
+    for (Value reference : references)
+      for (Operation *user : reference.getUsers())
+        if (!writer && findWriter(user, reference) &&
+            isa<MemoryEffectOpInterface>(user))
+          writer = user;
+    if (!writer)
+      return success();
+    for (Operation *reader : buffer.getTensor().getUsers()) {
+      if (reader == op || isa<tensor::DimOp>(reader))
+        continue;
+      Operation *ancestor = writer->getBlock()->findAncestorOpInBlock(*reader);
+      if (ancestor && ancestor->isBeforeInBlock(writer))
+        continue;
+      InFlightDiagnostic error =
+          reader->emitOpError()
+          << "reads a pool as a tensor after it was written through a "
+             "reference to its buffer: expected one of the two forms, as the "
+             "tensor is the contents before or after the write, depending on "
+             "where it is copied";
+      error.attachNote(writer->getLoc()) << "written here";
+      return error;
+    }
+    return success();
+  }
+
+  //===------------------------------------------------------------------===//
+  // Writes into copies
+  //===------------------------------------------------------------------===//
+
+  LogicalResult checkWriteIsRead(Operation *op) {
+    if (!isa<IndexCopyOp, ScatterOp, CopyBlocksOp, TransferOp>(op))
+      return success();
+    SmallVector<MemoryEffects::EffectInstance> effects;
+    cast<MemoryEffectOpInterface>(op).getEffects(effects);
+    for (const MemoryEffects::EffectInstance &effect : effects)
+      if (isa<MemoryEffects::Write>(effect.getEffect()) && effect.getValue() &&
+          failed(checkWriteIsRead(op, effect.getValue())))
+        return failure();
+    return success();
+  }
+
+  static LogicalResult checkWriteIsRead(Operation *write, Value target) {
+    Value buffer = rootOf(target);
+    SmallVector<Value> references;
+    if (!isLocal(buffer) || !collectReferences(buffer, references))
+      return success();
+    Operation *copy = nullptr;
+    Value original;
+    for (Value reference : references)
+      for (Operation *user : reference.getUsers()) {
+        Value from = copiedFrom(user);
+        bool isFilled = from && rootOf(from) != buffer;
+        if (isFilled) {
+          copy = user;
+          original = rootOf(from);
+        }
+        if (isFilled || !mayRunAfter(user, write, buffer))
+          continue;
+        SmallVector<MemoryEffects::EffectInstance> effects;
+        if (auto interface = dyn_cast<MemoryEffectOpInterface>(user))
+          interface.getEffectsOnValue(reference, effects);
+        for (const MemoryEffects::EffectInstance &effect : effects)
+          if (isa<MemoryEffects::Read>(effect.getEffect()))
+            return success();
+      }
+    if (!copy)
+      return success();
+    InFlightDiagnostic error =
+        write->emitOpError()
+        << "what it writes is lost: the cache is a copy of another buffer, of "
+        << bytesStr(cast<ShapedType>(buffer.getType()))
+        << ", and nobody reads the copy afterwards";
+    error.attachNote(copy->getLoc())
+        << "the copy is made here; see the original as a cache instead "
+           "(kvcache.view with the names of its dimensions), or copy back with "
+           "kvcache.relayout";
+    return error;
+  }
+
+  //===------------------------------------------------------------------===//
+  // Copies that bufferization makes
+  //===------------------------------------------------------------------===//
+
+  /// The view by which a buffer is a pool; null if it is none.
+  static ViewOp viewOfPool(Value root) {
+    SmallVector<Value> references;
+    collectReferences(root, references);
+    for (Value reference : references)
+      for (Operation *user : reference.getUsers())
+        if (auto view = dyn_cast<ViewOp>(user))
+          return view;
+    return {};
+  }
+
+  /// The first operation that reads the contents from before a write.
+  static Operation *findReaderAfter(Operation *copy, Value source) {
+    SmallVector<Value> references;
+    Value root = rootOf(source);
+    collectReferences(root, references);
+    Operation *first = nullptr;
+    for (Value reference : references)
+      for (Operation *user : reference.getUsers()) {
+        auto effects = dyn_cast<MemoryEffectOpInterface>(user);
+        if (!effects || user == copy || user->getBlock() != copy->getBlock() ||
+            !copy->isBeforeInBlock(user))
+          continue;
+        SmallVector<MemoryEffects::EffectInstance> found;
+        effects.getEffectsOnValue(reference, found);
+        if (!found.empty() && (!first || user->isBeforeInBlock(first)))
+          first = user;
+      }
+    return first;
+  }
+
+  LogicalResult checkCopy(Operation *op) {
+    if (auto alloc = dyn_cast<memref::AllocOp>(op)) {
+      remarkCount(op, "a buffer of " + bytesStr(alloc.getType()));
+      return success();
+    }
+    auto copy = dyn_cast<memref::CopyOp>(op);
+    if (!copy)
+      return success();
+    bool isAsked = op->removeAttr(kAsked) != nullptr;
+    auto type = cast<ShapedType>(copy.getSource().getType());
+    remarkCount(op, "a copy of " + bytesStr(type) +
+                        (isAsked ? ", which the program asks for" : ""));
+    if (isAsked)
+      return success();
+    ViewOp view;
+    for (Value side : {copy.getTarget(), copy.getSource()})
+      if (!view)
+        view = viewOfPool(rootOf(side));
+    if (!view)
+      return success();
+    bool perBlock =
+        !view.isByteView() && view.getResult().getType().getLayout().extent(
+                                  AxisKind::Block) == kRunTime;
+    std::string bytes = bytesStr(type, perBlock ? "block" : "");
+    if (allowPoolCopies) {
+      remarkCount(op, "a pool is copied, " + bytes + ", as is allowed");
+      return success();
+    }
+    InFlightDiagnostic error =
+        op->emitOpError()
+        << "copies a pool, " << bytes << ", on each call: expected an update "
+        << "in place, which takes a pool that the caller donates and whose "
+           "old contents nobody reads afterwards";
+    if (Operation *reader = findReaderAfter(op, copy.getSource()))
+      error.attachNote(reader->getLoc())
+          << "the old contents are used here, after the update";
+    error.attachNote(op->getLoc())
+        << "a copy that is meant is written as kvcache.relayout or "
+           "memref.copy in the input, or allowed with 'allow-pool-copies'";
+    return error;
+  }
+
+  static void remarkCount(Operation *op, const Twine &text) {
+    auto options = remark::RemarkOpts::name(kName).category("kvcache");
+    remark::analysis(op->getLoc(), options) << text.str();
+  }
+};
+
+} // namespace

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Operations that only change how memory is seen fold into the type of a cache
+// and into the names of dimensions, and facts flow to where they are used.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Transforms/Passes.h"
+
+#include "ApplyFacts.h"
+#include "Remarks.h"
+#include "kvcache/Analysis/Memory.h"
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StructuredOpsUtils.h"
+#include "mlir/IR/Builders.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_FOLDPERMUTES
+#include "kvcache/Transforms/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+static constexpr llvm::StringLiteral kName = "fold-permutes";
+
+/// The names of the dimensions of a memref, one for each.
+static SmallVector<Attribute>
+namesOf(Builder &builder, const Layout &layout,
+        llvm::function_ref<unsigned(unsigned)> dimOf) {
+  SmallVector<Attribute> names(layout.rank());
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    names[dimOf(i)] = builder.getStringAttr(layout.dim(i).axis.str());
+  return names;
+}
+
+/// The attribute for names of dimensions, left out where they are as listed.
+static ArrayAttr namesAttr(Builder &builder, const Layout &layout,
+                           ArrayRef<Attribute> names) {
+  bool listed = true;
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    listed &= cast<StringAttr>(names[i]).getValue() == layout.dim(i).axis.str();
+  return listed ? ArrayAttr() : builder.getArrayAttr(names);
+}
+
+static std::string namesStr(ArrayRef<Attribute> names) {
+  std::string text = "[";
+  for (Attribute name : names)
+    text +=
+        (text.size() > 1 ? ", " : "") + cast<StringAttr>(name).getValue().str();
+  return text + "]";
+}
+
+/// Whether a view of this memref could have this layout: known strides agree.
+static bool agrees(MemRefType source, const Layout &layout,
+                   llvm::function_ref<unsigned(unsigned)> dimOf) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (source.getMemorySpace() ||
+      failed(source.getStridesAndOffset(strides, offset)))
+    return false;
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    int64_t stride = strides[dimOf(i)];
+    if (layout.dim(i).extent == 1 || ShapedType::isDynamic(stride))
+      continue;
+    std::optional<int64_t> known = layout.stride(i);
+    if (known ? *known != stride : stride % layout.strideMultiple(i) != 0)
+      return false;
+  }
+  return true;
+}
+
+static void eraseIfUnused(Operation *op) {
+  while (op && isOpTriviallyDead(op)) {
+    Operation *source =
+        op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr;
+    op->erase();
+    op = source;
+  }
+}
+
+namespace {
+
+struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
+  using FoldPermutesBase::FoldPermutesBase;
+
+  void runOnOperation() override {
+    SmallVector<ViewOp> views;
+    getOperation().walk([&](ViewOp view) { views.push_back(view); });
+    for (ViewOp view : views)
+      foldIntoView(view);
+    SmallVector<RelayoutOp> relayouts;
+    getOperation().walk([&](RelayoutOp op) { relayouts.push_back(op); });
+    for (RelayoutOp op : relayouts)
+      foldRelayout(op);
+    applyStrideFacts(getOperation());
+    SmallVector<Operation *> unused;
+    getOperation().walk([&](CastOp cast) {
+      // Casts that say nothing new, now that their operand knows it.
+      if (cast.getCache().getType() == cast.getResult().getType() &&
+          cast.getCache() != cast.getResult()) {
+        cast.getResult().replaceAllUsesWith(cast.getCache());
+        unused.push_back(cast);
+      }
+    });
+    for (Operation *op : unused)
+      op->erase();
+    if (failed(verifyFolded()))
+      signalPassFailure();
+  }
+
+private:
+  //===------------------------------------------------------------------===//
+  // What is seen as a cache
+  //===------------------------------------------------------------------===//
+
+  void foldIntoView(ViewOp view) {
+    while (view && !view.isByteView()) {
+      Operation *source = view.getSource().getDefiningOp();
+      ViewOp next;
+      if (auto transpose = dyn_cast_or_null<memref::TransposeOp>(source))
+        next = foldTranspose(view, transpose);
+      else if (auto cast = dyn_cast_or_null<memref::CastOp>(source))
+        next = foldCast(view, cast);
+      else if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(source))
+        foldRows(view, expand);
+      else if (auto storage = dyn_cast_or_null<StorageOp>(source))
+        foldStorage(view, storage);
+      view = next;
+    }
+  }
+
+  static ViewOp replaceSource(ViewOp view, Value source,
+                              ArrayRef<Attribute> names) {
+    OpBuilder builder(view);
+    const Layout &layout = view.getResult().getType().getLayout();
+    ArrayAttr empty = builder.getArrayAttr({});
+    auto folded = ViewOp::create(
+        builder, view.getLoc(), view.getResult().getType(), source,
+        /*offset=*/Value(), /*extents=*/ValueRange(), /*strides=*/ValueRange(),
+        namesAttr(builder, layout, names), empty, empty);
+    Operation *before = view.getSource().getDefiningOp();
+    view.getResult().replaceAllUsesWith(folded.getResult());
+    view.erase();
+    eraseIfUnused(before);
+    return folded;
+  }
+
+  /// A transposed memref has its dimensions in another sequence: so have their
+  /// names.
+  static ViewOp foldTranspose(ViewOp view, memref::TransposeOp transpose) {
+    Builder builder(view.getContext());
+    const Layout &layout = view.getResult().getType().getLayout();
+    auto dimOf = [&](unsigned i) {
+      return transpose.getPermutation().getDimPosition(view.sourceDim(i));
+    };
+    if (!agrees(cast<MemRefType>(transpose.getIn().getType()), layout, dimOf)) {
+      remarkDeclined(view, kName,
+                     "the strides of the memref are not those of the cache");
+      return {};
+    }
+    SmallVector<Attribute> names = namesOf(builder, layout, dimOf);
+    remarkDone(view, kName,
+               "a transposition is the names of dimensions: " +
+                   namesStr(names));
+    return replaceSource(view, transpose.getIn(), names);
+  }
+
+  /// A memref under a type that says less of its strides.
+  static ViewOp foldCast(ViewOp view, memref::CastOp cast) {
+    auto source = dyn_cast<MemRefType>(cast.getSource().getType());
+    auto type = mlir::cast<MemRefType>(view.getSource().getType());
+    const Layout &layout = view.getResult().getType().getLayout();
+    auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
+    if (!source || source.getShape() != type.getShape() ||
+        !agrees(source, layout, dimOf))
+      return {};
+    Builder builder(view.getContext());
+    return replaceSource(view, cast.getSource(),
+                         namesOf(builder, layout, dimOf));
+  }
+
+  /// The memref of a cache, seen with the same axes in the same dimensions.
+  static void foldStorage(ViewOp view, StorageOp storage) {
+    CacheType type = storage.getCache().getType();
+    const Layout &layout = type.getLayout();
+    const Layout &seen = view.getResult().getType().getLayout();
+    bool same = layout.rank() == seen.rank();
+    for (unsigned i = 0; same && i < layout.rank(); ++i)
+      same = layout.dim(i).axis == seen.dim(i).axis &&
+             layout.orderAt(i) == seen.orderAt(i) &&
+             storage.resultDim(i) == view.sourceDim(i);
+    if (!same || type.getSpace() != view.getResult().getType().getSpace()) {
+      remarkDeclined(view, kName,
+                     "the memref of a cache is seen with other axes");
+      return;
+    }
+    replaceByCache(view, storage.getCache());
+    eraseIfUnused(storage);
+    return;
+  }
+
+  /// Rows that were flattened and are cut in blocks again.
+  static void foldRows(ViewOp view, memref::ExpandShapeOp expand) {
+    auto flatten = expand.getSrc().getDefiningOp<FlattenOp>();
+    if (!flatten)
+      return;
+    CacheType type = flatten.getCache().getType();
+    const Layout &layout = type.getLayout();
+    const Layout &seen = view.getResult().getType().getLayout();
+    // The same axes, cut as they were: B and N first, the others as listed.
+    bool same = layout.rank() == seen.rank() && layout.rank() >= 3 &&
+                type.getSpace() == view.getResult().getType().getSpace();
+    for (unsigned i = 0; same && i < layout.rank(); ++i)
+      same = layout.dim(i).axis == seen.dim(i).axis &&
+             layout.dim(i).extent == seen.dim(i).extent &&
+             layout.orderAt(i) == seen.orderAt(i) && view.sourceDim(i) == i;
+    SmallVector<ReassociationIndices> groups = expand.getReassociationIndices();
+    same = same && groups.size() + 1 == layout.rank() &&
+           groups.front() == ReassociationIndices{0, 1} &&
+           layout.dim(0).axis.kind == AxisKind::Block &&
+           layout.dim(1).axis.kind == AxisKind::Token;
+    if (!same) {
+      remarkDeclined(view, kName, "flattened rows are seen with other axes");
+      return;
+    }
+    remarkDone(view, kName, "rows are cut in the blocks that they were");
+    replaceByCache(view, flatten.getCache());
+    eraseIfUnused(expand);
+  }
+
+  static void replaceByCache(ViewOp view, Value cache) {
+    CacheType type = view.getResult().getType();
+    if (cache.getType() != type) {
+      OpBuilder builder(view);
+      cache = CastOp::create(builder, view.getLoc(), type, cache);
+    }
+    view.getResult().replaceAllUsesWith(cache);
+    view.erase();
+  }
+
+  //===------------------------------------------------------------------===//
+  // Copies that are only read
+  //===------------------------------------------------------------------===//
+
+  /// What a copy is used for. Null where it is more than reading.
+  struct Uses {
+    SmallVector<Operation *> slices, readers;
+    std::string other;
+  };
+
+  static void collectUses(Value cache, Operation *except, Uses &uses) {
+    for (OpOperand &use : cache.getUses()) {
+      Operation *user = use.getOwner();
+      if (user == except)
+        continue;
+      if (isa<LayerOp, SideOp, HeadsOp, SubpoolOp>(user)) {
+        uses.slices.push_back(user);
+        collectUses(user->getResult(0), except, uses);
+        continue;
+      }
+      bool isReader = isa<kvcache::DimOp, GatherOp, AttentionOp>(user);
+      if (auto relayout = dyn_cast<RelayoutOp>(user))
+        isReader = relayout.getSource() == cache && relayout.getDest() != cache;
+      if (auto transfer = dyn_cast<TransferOp>(user))
+        isReader = transfer.getSource() == cache && transfer.getDest() != cache;
+      if (isReader)
+        uses.readers.push_back(user);
+      else
+        uses.other = user->getName().getStringRef().str();
+    }
+  }
+
+  /// The number of blocks of a local buffer is that of a cache.
+  static bool hasBlocksOf(memref::AllocOp alloc, ViewOp view, Value cache) {
+    const Layout &layout = view.getResult().getType().getLayout();
+    unsigned block = *layout.find(Axis{AxisKind::Block});
+    if (layout.dim(block).extent != kRunTime)
+      return true; // the verifier compared them
+    unsigned dim = view.sourceDim(block);
+    if (alloc.getDynamicSizes().size() != 1 ||
+        !alloc.getType().isDynamicDim(dim))
+      return false;
+    Value size = alloc.getDynamicSizes()[0];
+    // Slices but those of blocks keep the number of blocks.
+    auto further = [](Value value) {
+      while (isa_and_present<CastOp, SideOp, HeadsOp>(value.getDefiningOp()))
+        value = value.getDefiningOp()->getOperand(0);
+      return value;
+    };
+    Value source = further(cache);
+    if (auto of = size.getDefiningOp<kvcache::DimOp>())
+      return of.getAxis() == "B" && further(of.getCache()) == source;
+    auto of = size.getDefiningOp<memref::DimOp>();
+    auto seen = source.getDefiningOp<ViewOp>();
+    if (!of || !seen || seen.isByteView() || of.getSource() != seen.getSource())
+      return false;
+    const Layout &from = seen.getResult().getType().getLayout();
+    return of.getConstantIndex() == static_cast<int64_t>(seen.sourceDim(
+                                        *from.find(Axis{AxisKind::Block})));
+  }
+
+  static void foldRelayout(RelayoutOp op) {
+    auto view = op.getDest().getDefiningOp<ViewOp>();
+    auto alloc = view ? view.getSource().getDefiningOp<memref::AllocOp>()
+                      : memref::AllocOp();
+    if (!alloc || view.isByteView())
+      return; // the input asks for it: others see the copy
+    auto declined = [&](const Twine &why) { remarkDeclined(op, kName, why); };
+    if (op.getSourceType().getElementType() !=
+        op.getDestType().getElementType())
+      return declined("a copy to another element type is needed");
+    if (op.getSourceType().getSpace() != op.getDestType().getSpace())
+      return declined("a copy to another memory is needed");
+    for (Operation *user : alloc->getUsers())
+      if (user != view && !isa<memref::DeallocOp, memref::DimOp>(user))
+        return declined("the copy is used by " +
+                        user->getName().getStringRef());
+    if (!hasBlocksOf(alloc, view, op.getSource()))
+      return declined("the copy may have another number of blocks");
+    Uses uses;
+    collectUses(view.getResult(), op, uses);
+    if (!uses.other.empty())
+      return declined("the copy is used by " + uses.other);
+    for (Operation *reader : uses.readers) {
+      if (isa<kvcache::DimOp>(reader))
+        continue;
+      Operation *writer = findWriterBetween(op, reader, op.getSource());
+      if (writer == op)
+        return declined("the copy is read elsewhere");
+      if (writer)
+        return declined("the source may be written by " +
+                        writer->getName().getStringRef() +
+                        " before the copy is read");
+    }
+    remarkDone(op, kName, "the copy is only read, and readers take the source");
+    readSource(view.getResult(), op.getSource());
+    op.erase();
+  }
+
+  /// Puts the source, and slices of it, in the place of a copy.
+  static void readSource(Value copy, Value source) {
+    for (OpOperand &use : llvm::make_early_inc_range(copy.getUses())) {
+      Operation *user = use.getOwner();
+      auto relayout = dyn_cast<RelayoutOp>(user);
+      if (relayout && relayout.getDest() == copy)
+        continue;
+      if (!isa<LayerOp, SideOp, HeadsOp, SubpoolOp>(user)) {
+        use.set(source);
+        continue;
+      }
+      SmallVector<Value> operands(user->getOperands());
+      operands[use.getOperandNumber()] = source;
+      SmallVector<Type> types;
+      LogicalResult inferred =
+          cast<InferTypeOpInterface>(user).inferReturnTypes(
+              user->getContext(), user->getLoc(), operands,
+              user->getAttrDictionary(), user->getPropertiesStorage(),
+              user->getRegions(), types);
+      assert(succeeded(inferred) && "the source has the axes of the copy");
+      (void)inferred;
+      OpBuilder builder(user);
+      Operation *slice = mlir::clone(builder, user, types, operands);
+      readSource(user->getResult(0), slice->getResult(0));
+      user->erase();
+    }
+  }
+
+  //===------------------------------------------------------------------===//
+  // The postcondition
+  //===------------------------------------------------------------------===//
+
+  /// Between a cache and its use, nothing is left that only changes the view.
+  LogicalResult verifyFolded() {
+    WalkResult walk = getOperation().walk([](CastOp cast) {
+      if (cast.getCache().getType() != cast.getResult().getType() ||
+          cast.getCache() == cast.getResult())
+        return WalkResult::advance();
+      cast.emitOpError() << "is left between a cache and its use by "
+                            "kvcache-fold-permutes";
+      return WalkResult::interrupt();
+    });
+    getOperation().walk([&](ViewOp view) {
+      auto transpose = view.getSource().getDefiningOp<memref::TransposeOp>();
+      auto dimOf = [&](unsigned i) {
+        return transpose.getPermutation().getDimPosition(view.sourceDim(i));
+      };
+      if (!transpose || !agrees(cast<MemRefType>(transpose.getIn().getType()),
+                                view.getResult().getType().getLayout(), dimOf))
+        return WalkResult::advance();
+      transpose.emitOpError() << "is left between a cache and its use by "
+                                 "kvcache-fold-permutes";
+      walk = WalkResult::interrupt();
+      return WalkResult::interrupt();
+    });
+    return failure(walk.wasInterrupted());
+  }
+};
+
+} // namespace

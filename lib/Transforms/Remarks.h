@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What a pass did and what it declined, as remarks. Passes that emit them are
+// passes on a module, so that they come in the order of the IR.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_TRANSFORMS_REMARKS_H
+#define KVCACHE_LIB_TRANSFORMS_REMARKS_H
+
+#include "mlir/IR/Operation.h"
+#include "mlir/IR/Remarks.h"
+#include "llvm/ADT/Twine.h"
+
+namespace kvcache {
+
+/// `name` is that of the pass, without `kvcache-`.
+inline void remarkDone(mlir::Operation *op, llvm::StringRef name,
+                       const llvm::Twine &text) {
+  auto options = mlir::remark::RemarkOpts::name(name).category("kvcache");
+  mlir::remark::passed(op->getLoc(), options) << text.str();
+}
+
+inline void remarkDeclined(mlir::Operation *op, llvm::StringRef name,
+                           const llvm::Twine &text) {
+  auto options = mlir::remark::RemarkOpts::name(name).category("kvcache");
+  mlir::remark::missed(op->getLoc(), options) << text.str();
+}
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TRANSFORMS_REMARKS_H

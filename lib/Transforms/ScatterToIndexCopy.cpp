@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A scatter has two numbers per row, a block and an offset; an index copy has
+// one. Where the program divided the two out of one, that one is used. Where
+// they are lists of their own, slots are computed from them if rows have one
+// number in memory.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Transforms/Passes.h"
+
+#include "Remarks.h"
+#include "SlotArithmetic.h"
+#include "kvcache/Analysis/Memory.h"
+#include "kvcache/IR/KVCache.h"
+#include "kvcache/Layout/Facts.h"
+#include "kvcache/Layout/Views.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_SCATTERTOINDEXCOPY
+#include "kvcache/Transforms/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+static constexpr llvm::StringLiteral kName = "scatter-to-index-copy";
+
+namespace {
+
+/// What becomes of a slot below 0, given how block and offset are divided out
+/// of it.
+enum class NegativeSlot {
+  Dropped,   ///< block or offset is outside of the cache
+  Live,      ///< the row of another token is overwritten
+  Undecided, ///< that depends on the number of blocks
+};
+
+NegativeSlot negativeSlot(const DividedList &blocks, const DividedList &offsets,
+                          int64_t arithmeticBits) {
+  using Kind = DividedList::Kind;
+  // -1 and all below belong to a block below 0.
+  if (blocks.kind == Kind::Floor)
+    return NegativeSlot::Dropped;
+  // 2^63 / N is more blocks than a cache can have.
+  if (blocks.kind == Kind::Unsigned)
+    return arithmeticBits == 64 && blocks.by <= (int64_t(1) << 22)
+               ? NegativeSlot::Dropped
+               : NegativeSlot::Undecided;
+  // -1 is in block 0: the offset decides.
+  return offsets.kind == Kind::Truncated ? NegativeSlot::Dropped
+                                         : NegativeSlot::Live;
+}
+
+struct ScatterToIndexCopy
+    : kvcache::impl::ScatterToIndexCopyBase<ScatterToIndexCopy> {
+  using ScatterToIndexCopyBase::ScatterToIndexCopyBase;
+
+  void runOnOperation() override {
+    SmallVector<ScatterOp> scatters;
+    getOperation().walk([&](ScatterOp op) { scatters.push_back(op); });
+    for (ScatterOp op : scatters)
+      if (failed(rewrite(op)))
+        return signalPassFailure();
+  }
+
+private:
+  LogicalResult rewrite(ScatterOp op) {
+    if (!isa<CacheType>(op.getCache().getType()) ||
+        !isa<MemRefType>(op.getBlocks().getType())) {
+      remarkDeclined(op, kName,
+                     "the lists are tensors; run after bufferization");
+      return success();
+    }
+    std::string why;
+    FailureOr<Value> slots = findSlots(op, why);
+    if (failed(slots))
+      return failure();
+    if (*slots) {
+      replaceBySlots(op, *slots);
+      return success();
+    }
+    rewriteLists(op, why);
+    return success();
+  }
+
+  /// The list that blocks and offsets were divided out of. Null if there is
+  /// none, or if it is not what they are any more; fails where padding would
+  /// land in a live slot.
+  static FailureOr<Value> findSlots(ScatterOp op, std::string &why) {
+    int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
+    std::optional<DividedList> blocks = findQuotient(op.getBlocks(), why);
+    if (!blocks)
+      return Value();
+    std::optional<DividedList> offsets = findRemainder(op.getOffsets(), why);
+    if (!offsets)
+      return Value();
+    if (blocks->slots != offsets->slots) {
+      why = "blocks and offsets are computed from two lists";
+      return Value();
+    }
+    if (blocks->by != tokens || offsets->by != tokens) {
+      why = "slots are divided by " + std::to_string(blocks->by) + " and " +
+            std::to_string(offsets->by) + ", expected the block size " +
+            std::to_string(tokens);
+      return Value();
+    }
+    auto type = dyn_cast<MemRefType>(blocks->slots.getType());
+    bool isList = type && type.getLayout().isIdentity() &&
+                  (type.getElementType().isInteger(32) ||
+                   type.getElementType().isInteger(64));
+    if (!isList) {
+      why = "slots are expected as a packed list of i32 or i64";
+      return Value();
+    }
+    for (const DividedList &list : {*blocks, *offsets})
+      if (Operation *writer = findWriterBetween(list.made, op, list.slots)) {
+        why = ("the list of slots may be overwritten in between, by " +
+               writer->getName().getStringRef())
+                  .str();
+        return Value();
+      }
+    unsigned bits =
+        cast<MemRefType>(op.getBlocks().getType()).getElementTypeBitWidth();
+    switch (negativeSlot(*blocks, *offsets, bits)) {
+    case NegativeSlot::Dropped:
+      return blocks->slots;
+    case NegativeSlot::Undecided:
+      why = "a negative slot is taken as a large one of " +
+            std::to_string(bits) + " bits, which may be in the cache";
+      return Value();
+    case NegativeSlot::Live:
+      break;
+    }
+    if (op.getPad() == Padding::none) {
+      why = "a negative slot would name a row of block 0, and no padding is "
+            "declared that leaves it out";
+      return Value();
+    }
+    return op.emitOpError()
+           << "slots below 0 are expected to be skipped, but slot -1 is "
+              "divided into block 0 and offset "
+           << tokens - 1
+           << ", which may be live: round the quotient down (floordivsi, "
+              "shrsi) or give the remainder the sign of the slot (remsi)";
+  }
+
+  static void replaceBySlots(ScatterOp op, Value list) {
+    const Layout &layout = op.getCacheType().getLayout();
+    Value blocks = op.getBlocks(), offsets = op.getOffsets();
+    emitIndexCopy(op, list, layout.extent(AxisKind::Token), op.getCache());
+    remarkDone(op, kName,
+               layout.isFlat()
+                   ? "blocks and offsets are divided out of slots; a slot is "
+                     "the number of a row"
+                   : "blocks and offsets are divided out of slots; the write "
+                     "divides, as " +
+                         whyNotFlat(layout));
+    op.erase();
+    eraseIfOnlyWritten(blocks, offsets);
+  }
+
+  static std::string whyNotFlat(const Layout &layout) {
+    std::string why;
+    std::optional<FlatScale> scale = flatScale(layout, why);
+    if (!scale)
+      return why;
+    if (scale->rowsPerBlock == kRunTime)
+      return "the stride of B is a multiple of that of N that is known at run "
+             "time only";
+    return "a block has " + std::to_string(scale->rowsPerBlock) +
+           " rows, and " + std::to_string(layout.extent(AxisKind::Token)) +
+           " tokens";
+  }
+
+  static IndexCopyOp emitIndexCopy(ScatterOp op, Value list, int64_t rows,
+                                   Value cache) {
+    OpBuilder builder(op);
+    return emitIndexCopy(builder, op, list, rows, cache);
+  }
+
+  static IndexCopyOp emitIndexCopy(OpBuilder &builder, ScatterOp op, Value list,
+                                   int64_t rows, Value cache) {
+    auto type = cast<MemRefType>(list.getType());
+    int64_t count = type.isDynamicDim(0) ? kRunTime : type.getDimSize(0);
+    auto slots = SlotsType::get(op.getContext(), count,
+                                cast<IntegerType>(type.getElementType()), rows,
+                                op.getPad(), 0);
+    Value made = MakeSlotsOp::create(builder, op.getLoc(), slots, list);
+    return IndexCopyOp::create(builder, op.getLoc(), TypeRange(), op.getRows(),
+                               cache, made, ArrayAttr(), op.getScheduleAttr());
+  }
+
+  /// Lists of their own: slots are computed, if that is worth it and possible.
+  void rewriteLists(ScatterOp op, const std::string &noSlots) {
+    auto declined = [&](const Twine &why) {
+      remarkDeclined(op, kName, why + " (and " + noSlots + ")");
+    };
+    if (!computeSlots) {
+      remarkDeclined(op, kName, noSlots);
+      return;
+    }
+    if (LoopLikeOpInterface::blockIsInLoop(op->getBlock()))
+      return declined("a list of slots would be allocated in a loop");
+    CacheType type = op.getCacheType();
+    const Layout &layout = type.getLayout();
+    int64_t tokens = layout.extent(AxisKind::Token);
+    std::string why;
+    std::optional<FlatScale> scale = flatScale(layout, why);
+    // Proven: once and for all.
+    if (layout.isFlat() || (scale && scale->rowsPerBlock >= tokens)) {
+      int64_t rows = layout.isFlat() ? tokens : scale->rowsPerBlock;
+      OpBuilder builder(op);
+      Value list = emitSlots(builder, op, rows);
+      emitIndexCopy(builder, op, list, rows, op.getCache());
+      remarkDone(op, kName,
+                 rows == tokens
+                     ? Twine("slots are computed from blocks and offsets; a "
+                             "slot is the number of a row")
+                     : Twine("slots are computed from blocks and offsets, "
+                             "scaled to the ") +
+                           Twine(rows) + " rows that a block spans");
+      op.erase();
+      return;
+    }
+    if (layout.stride(*layout.find(Axis{AxisKind::Block})) && !scale)
+      return declined(why);
+    std::string notFlat;
+    std::optional<Layout> flat = assumeFlat(layout, notFlat);
+    if (!flat)
+      return declined(notFlat);
+    // Decided in each call. The list is made before, so that there is one
+    // buffer for it whatever is decided.
+    OpBuilder builder(op);
+    auto facts = CacheType::get(op.getContext(), *flat, type.getElementType(),
+                                type.getSpace(), type.getAccess());
+    Value holds = HasFactsOp::create(builder, op.getLoc(), builder.getI1Type(),
+                                     op.getCache(), TypeAttr::get(facts));
+    auto branch = scf::IfOp::create(builder, op.getLoc(), holds,
+                                    /*withElseRegion=*/true);
+    Value buffer = allocateSlots(op, branch);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    fillSlots(builder, op, buffer, tokens);
+    Value cast = CastOp::create(builder, op.getLoc(), facts, op.getCache());
+    emitIndexCopy(builder, op, buffer, tokens, cast);
+    op->moveBefore(branch.elseBlock(), branch.elseBlock()->begin());
+    remarkDone(op, kName,
+               "slots are computed from blocks and offsets where B is found to "
+               "be packed over N in a call");
+  }
+
+  static Value allocateSlots(ScatterOp op, Operation *before) {
+    OpBuilder builder(before);
+    Location loc = op.getLoc();
+    auto blocks = cast<MemRefType>(op.getBlocks().getType());
+    auto type = MemRefType::get(blocks.getShape(), builder.getI64Type());
+    SmallVector<Value> count;
+    if (blocks.isDynamicDim(0)) {
+      Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
+      count.push_back(
+          memref::DimOp::create(builder, loc, op.getBlocks(), zero));
+    }
+    return memref::AllocOp::create(builder, loc, type, count);
+  }
+
+  static Value emitSlots(OpBuilder &builder, ScatterOp op, int64_t rows) {
+    Value buffer = allocateSlots(op, op);
+    fillSlots(builder, op, buffer, rows);
+    return buffer;
+  }
+
+  /// slot = block * rows + offset. What the scatter skips is -1: an offset past
+  /// the end of its block would name a row of the next one.
+  static void fillSlots(OpBuilder &builder, ScatterOp op, Value buffer,
+                        int64_t rows) {
+    Location loc = op.getLoc();
+    auto constant = [&](int64_t n) -> Value {
+      return arith::ConstantIndexOp::create(builder, loc, n);
+    };
+    Value zero = constant(0), one = constant(1), scale = constant(rows);
+    Value tokens =
+        constant(op.getCacheType().getLayout().extent(AxisKind::Token));
+    Value none = constant(-1);
+    Value blocks = kvcache::DimOp::create(builder, loc, builder.getIndexType(),
+                                          op.getCache(), "B");
+    Value count = memref::DimOp::create(builder, loc, buffer, zero);
+    auto loop = scf::ForOp::create(builder, loc, zero, count, one);
+    OpBuilder inner = OpBuilder::atBlockBegin(loop.getBody());
+    auto load = [&](Value list) -> Value {
+      Value entry =
+          memref::LoadOp::create(inner, loc, list, loop.getInductionVar());
+      return arith::IndexCastOp::create(inner, loc, inner.getIndexType(),
+                                        entry);
+    };
+    auto isBelow = [&](Value a, Value b) -> Value {
+      return arith::CmpIOp::create(inner, loc, arith::CmpIPredicate::ult, a, b);
+    };
+    Value block = load(op.getBlocks()), offset = load(op.getOffsets());
+    Value live = arith::AndIOp::create(inner, loc, isBelow(block, blocks),
+                                       isBelow(offset, tokens));
+    Value first = arith::MulIOp::create(inner, loc, block, scale);
+    Value slot = arith::AddIOp::create(inner, loc, first, offset);
+    slot = arith::SelectOp::create(inner, loc, live, slot, none);
+    slot = arith::IndexCastOp::create(inner, loc, inner.getI64Type(), slot);
+    memref::StoreOp::create(inner, loc, slot, buffer, loop.getInductionVar());
+  }
+};
+
+} // namespace

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Code for what a call may turn out to be: where strides are known at run time
+// only, an operation gets variants for facts that change its code, and a test
+// that chooses. The last variant assumes nothing.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Transforms/Passes.h"
+
+#include "Remarks.h"
+#include "kvcache/IR/KVCache.h"
+#include "kvcache/Layout/Access.h"
+#include "kvcache/Layout/Facts.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Builders.h"
+#include "llvm/ADT/StringExtras.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_SPECIALIZEPAGESTRIDE
+#include "kvcache/Transforms/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+static constexpr llvm::StringLiteral kName = "specialize-page-stride";
+
+namespace {
+
+/// What a variant assumes of all caches of an operation.
+struct Variant {
+  std::string name;
+  SmallVector<CacheType> types; ///< one for each cache operand
+};
+
+struct SpecializePageStride
+    : kvcache::impl::SpecializePageStrideBase<SpecializePageStride> {
+  using SpecializePageStrideBase::SpecializePageStrideBase;
+
+  void runOnOperation() override {
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Operation *op) {
+      if (isa<IndexCopyOp, ScatterOp, GatherOp, AttentionOp, CopyBlocksOp,
+              RelayoutOp, TransferOp>(op))
+        ops.push_back(op);
+    });
+    for (Operation *op : ops)
+      specialize(op);
+  }
+
+private:
+  static SmallVector<unsigned> cacheOperands(Operation *op) {
+    SmallVector<unsigned> numbers;
+    for (OpOperand &operand : op->getOpOperands())
+      if (isa<CacheType>(operand.get().getType()))
+        numbers.push_back(operand.getOperandNumber());
+    return numbers;
+  }
+
+  static Moved movedBy(Operation *op) {
+    if (isa<AttentionOp>(op))
+      return Moved::Channels;
+    return isa<CopyBlocksOp, RelayoutOp, TransferOp>(op) ? Moved::Block
+                                                         : Moved::Row;
+  }
+
+  /// What the code of this operation depends on, for the target. Loads of a CPU
+  /// need no alignment. How the numbers of a block table become addresses is a
+  /// small part of attention, and of what moves whole blocks.
+  LayoutAccess codeOf(Operation *op, CacheType type) const {
+    LayoutAccess access =
+        accessOf(type.getLayout(), movedBy(op), type.getElementBytes());
+    access.runTimeFactors = 0;
+    if (target == "cpu")
+      access.accessBytes = 0;
+    if (!isa<IndexCopyOp, GatherOp>(op))
+      access.isFlat = false;
+    return access;
+  }
+
+  static bool isGuarded(Operation *op) {
+    // Another run of this pass, or a program that tests by itself.
+    for (Operation *parent = op->getParentOp(); parent;
+         parent = parent->getParentOp()) {
+      auto branch = dyn_cast<scf::IfOp>(parent);
+      if (!branch)
+        continue;
+      SmallVector<Value> worklist = {branch.getCondition()};
+      while (!worklist.empty()) {
+        Operation *def = worklist.pop_back_val().getDefiningOp();
+        if (isa_and_present<arith::AndIOp>(def))
+          llvm::append_range(worklist, def->getOperands());
+        auto facts = dyn_cast_or_null<HasFactsOp>(def);
+        for (Value operand : op->getOperands()) {
+          auto cast = operand.getDefiningOp<CastOp>();
+          if (facts && (operand == facts.getCache() ||
+                        (cast && cast.getCache() == facts.getCache())))
+            return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  static CacheType withLayout(CacheType type, const Layout &layout) {
+    return CacheType::get(type.getContext(), layout, type.getElementType(),
+                          type.getSpace(), type.getAccess());
+  }
+
+  /// The types under a fact, or nothing where it adds nothing.
+  std::optional<Variant> makeVariant(
+      Operation *op, ArrayRef<unsigned> caches, StringRef name,
+      llvm::function_ref<std::optional<Layout>(const Layout &)> assume) const {
+    Variant variant{name.str(), {}};
+    bool adds = false;
+    for (unsigned number : caches) {
+      auto type = cast<CacheType>(op->getOperand(number).getType());
+      Layout layout = type.getLayout();
+      if (std::optional<Layout> more = assume(layout))
+        layout = *more;
+      // A multiple says nothing of an address without the base.
+      std::string why;
+      std::optional<Layout> aligned;
+      if (target != "cpu")
+        aligned =
+            Layout::get(layout.listing(), layout.orderAxes(),
+                        std::max(layout.align(), Layout::kWidestAccess), why);
+      if (aligned)
+        layout = *aligned;
+      adds |= layout != type.getLayout();
+      variant.types.push_back(withLayout(type, layout));
+    }
+    if (!adds)
+      return std::nullopt;
+    return variant;
+  }
+
+  /// From what assumes most to what assumes least.
+  SmallVector<Variant> candidates(Operation *op, ArrayRef<unsigned> caches) {
+    SmallVector<Variant> found;
+    auto add =
+        [&](const std::string &name,
+            llvm::function_ref<std::optional<Layout>(const Layout &)> assume) {
+          if (std::optional<Variant> variant =
+                  makeVariant(op, caches, name, assume))
+            found.push_back(std::move(*variant));
+        };
+    for (int64_t stride : blockStrides)
+      add("the stride of B is " + std::to_string(stride),
+          [&](const Layout &layout) -> std::optional<Layout> {
+            std::vector<LayoutDim> dims = layout.listing();
+            unsigned block = *layout.find(Axis{AxisKind::Block});
+            if (dims[block].stride.kind != StrideFact::Kind::RunTime)
+              return std::nullopt;
+            dims[block].stride = StrideFact::constant(stride);
+            std::string why;
+            return Layout::get(dims, layout.orderAxes(), layout.align(), why);
+          });
+    add("strides are compact", assumeCompact);
+    add("strides are multiples of " + std::to_string(multiple),
+        [&](const Layout &layout) { return assumeMultiple(layout, multiple); });
+    return found;
+  }
+
+  bool sameCode(Operation *op, ArrayRef<CacheType> a, ArrayRef<CacheType> b) {
+    for (auto [x, y] : llvm::zip(a, b))
+      if (!(codeOf(op, x) == codeOf(op, y)))
+        return false;
+    return true;
+  }
+
+  void specialize(Operation *op) {
+    SmallVector<unsigned> caches = cacheOperands(op);
+    if (caches.empty() || op->getNumResults())
+      return remarkDeclined(op, kName, "a tensor; run after bufferization");
+    if (isGuarded(op))
+      return remarkDeclined(op, kName, "facts are tested already");
+    Variant generic{"any strides", {}};
+    for (unsigned number : caches)
+      generic.types.push_back(
+          cast<CacheType>(op->getOperand(number).getType()));
+    SmallVector<Variant> all = candidates(op, caches);
+    if (all.empty())
+      return;
+
+    // A variant earns its place if its code is not that of the next one that
+    // assumes less.
+    SmallVector<Variant> kept = {generic};
+    std::string dropped;
+    for (Variant &variant : llvm::reverse(all)) {
+      bool isAsked = StringRef(variant.name).starts_with("the stride of B");
+      if (!isAsked && sameCode(op, variant.types, kept.back().types))
+        dropped = variant.name;
+      else
+        kept.push_back(std::move(variant));
+    }
+    if (kept.size() == 1)
+      return remarkDeclined(op, kName, "the code is the same where " + dropped);
+    // What assumes least serves most calls.
+    if (kept.size() > maxVariants) {
+      dropped = kept[maxVariants].name;
+      kept.resize(std::max<size_t>(1, maxVariants));
+    }
+    std::reverse(kept.begin(), kept.end());
+    std::string list = llvm::join(
+        llvm::map_range(kept, [](const Variant &v) { return v.name; }), "; ");
+    remarkDone(op, kName,
+               Twine(kept.size()) + " variants: " + list +
+                   (dropped.empty() ? "" : " (none where " + dropped + ")"));
+    emit(op, caches, kept);
+  }
+
+  std::string traceText(Operation *op, StringRef variant) {
+    std::string text = op->getName().stripDialect().str();
+    if (auto place = op->getLoc()->findInstanceOf<FileLineColLoc>())
+      text += " in line " + std::to_string(place.getLine());
+    return text + ": " + variant.str();
+  }
+
+  void emit(Operation *op, ArrayRef<unsigned> caches,
+            ArrayRef<Variant> variants) {
+    OpBuilder builder(op);
+    Location loc = op->getLoc();
+    for (const Variant &variant : variants.drop_back()) {
+      Value holds;
+      for (auto [number, type] : llvm::zip(caches, variant.types)) {
+        Value cache = op->getOperand(number);
+        if (cache.getType() == type)
+          continue;
+        Value one = HasFactsOp::create(builder, loc, builder.getI1Type(), cache,
+                                       TypeAttr::get(type));
+        holds = holds ? arith::AndIOp::create(builder, loc, holds, one) : one;
+      }
+      auto branch =
+          scf::IfOp::create(builder, loc, holds, /*withElseRegion=*/true);
+      OpBuilder then = branch.getThenBodyBuilder();
+      if (trace)
+        TraceOp::create(then, loc, traceText(op, variant.name));
+      Operation *special = op->clone();
+      for (auto [number, type] : llvm::zip(caches, variant.types)) {
+        Value cache = op->getOperand(number);
+        if (cache.getType() != type)
+          special->setOperand(number, CastOp::create(then, loc, type, cache));
+      }
+      then.insert(special);
+      builder = branch.getElseBodyBuilder();
+    }
+    if (trace)
+      TraceOp::create(builder, loc, traceText(op, variants.back().name));
+    op->moveBefore(builder.getInsertionBlock(), builder.getInsertionPoint());
+  }
+};
+
+} // namespace

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// RUN: kv-opt %s --kvcache-bufferize --split-input-file --verify-diagnostics
+
+// What reviewers of a cross-layer pool were afraid of: the view of a framework
+// is permuted and reshaped, which copies, and the rows go to the copy.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+func.func @permute_reshape_write(%pool: memref<?x8x16x128xbf16>, %rows: memref<?x8x128xbf16>,
+                                 %slots: memref<?xi64>) {
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %pool, %c0 : memref<?x8x16x128xbf16>
+  %t = arith.constant 16 : index
+  %slots_of_pool = arith.muli %n, %t : index
+  %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
+  // expected-note@+1 {{the copy is made here; see the original as a cache instead (kvcache.view with the names of its dimensions), or copy back with kvcache.relayout}}
+  linalg.transpose ins(%pool : memref<?x8x16x128xbf16>) outs(%buffer : memref<?x16x8x128xbf16>) permutation = [0, 2, 1, 3]
+  %flat = memref.collapse_shape %buffer [[0, 1], [2], [3]] : memref<?x16x8x128xbf16> into memref<?x8x128xbf16>
+  %again = memref.expand_shape %flat [[0, 1], [2], [3]] output_shape [%n, 16, 8, 128] : memref<?x8x128xbf16> into memref<?x16x8x128xbf16>
+  %cache = kvcache.view %again : memref<?x16x8x128xbf16> to !kv
+  %where = kvcache.make_slots %slots : memref<?xi64> to !slots
+  // expected-error@+1 {{'kvcache.index_copy' op what it writes is lost: the cache is a copy of another buffer, of 32768 bytes for each index of dimension 0, and nobody reads the copy afterwards}}
+  kvcache.index_copy %rows into %cache at %where : memref<?x8x128xbf16> into !kv at !slots
+  return
+}
+
+// -----
+
+// The same with tensors: what a functional program makes of it.
+
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+func.func @permute_write_forget(%pool: tensor<?x8x16x128xbf16>, %rows: tensor<?x8x128xbf16>,
+                                %slots: tensor<?xi64>) -> tensor<?x8x16x128xbf16> {
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %pool, %c0 : tensor<?x8x16x128xbf16>
+  %empty = tensor.empty(%n) : tensor<?x16x8x128xbf16>
+  // expected-note@+1 {{the pool is a copy that is made here, so that writes do not reach the original; name the dimensions of the original in brackets instead of moving its elements}}
+  %copy = linalg.transpose ins(%pool : tensor<?x8x16x128xbf16>) outs(%empty : tensor<?x16x8x128xbf16>) permutation = [0, 2, 1, 3]
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  // expected-error@+1 {{'kvcache.index_copy' op what it writes is lost: the updated pool is expected to be returned or read, but nobody uses the result}}
+  %next = kvcache.index_copy %rows into %copy[B, N, H, D] at %where
+    : tensor<?x8x128xbf16> into tensor<?x16x8x128xbf16> at !slots
+  return %pool : tensor<?x8x16x128xbf16>
+}
+
+// -----
+
+// Two readers of a pool: attention over the contents before the write.
+
+!pool = tensor<?x2x16x8x128xbf16>
+!rows = tensor<?x8x128xbf16>
+!heads = tensor<?x32x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!table = !kvcache.block_table<?R x ?M x i32, tokens = 16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+func.func @pool_two_readers(%pool: !pool, %query: !heads, %out: !heads, %key: !rows, %value: !rows,
+                            %slots: tensor<?xi64>, %starts: tensor<?xi32>,
+                            %lengths: tensor<?xi32>, %blocks: tensor<?x?xi32>) -> (!pool, !heads) {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %table = kvcache.make_block_table %blocks : tensor<?x?xi32> to !table
+  %batch = kvcache.make_batch %starts, %lengths, %table : tensor<?xi32>, tensor<?xi32>, !table
+  // expected-error@+2 {{'memref.copy' op copies a pool, 65536 bytes for each block, on each call: expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards}}
+  // expected-note@+1 {{a copy that is meant is written as kvcache.relayout or memref.copy in the input, or allowed with 'allow-pool-copies'}}
+  %next = kvcache.index_copy %key, %value into %pool[B, S, N, H, D] at %where
+    : !rows, !rows into !pool at !slots
+  // expected-note@+1 {{the old contents are used here, after the update}}
+  %o = kvcache.attention %query over %pool[B, S, N, H, D] in %batch into %out causal
+    : !heads over !pool in !batch into !heads
+  return %next, %o : !pool, !heads
+}
+
+// -----
+
+// One pool in two forms: whether the tensor has the row depends on where it is
+// copied.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!pool = tensor<?x16x8x128xbf16>
+!rows = tensor<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+func.func @two_forms(%pool: !pool, %rows: !rows, %out: !rows, %slots: tensor<?xi64>) -> !rows {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %memref = bufferization.to_buffer %pool : !pool to memref<?x16x8x128xbf16>
+  %cache = kvcache.view %memref : memref<?x16x8x128xbf16> to !kv
+  // expected-note@+1 {{written here}}
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  // expected-error@+1 {{'kvcache.gather' op reads a pool as a tensor after it was written through a reference to its buffer: expected one of the two forms, as the tensor is the contents before or after the write, depending on where it is copied}}
+  %r = kvcache.gather %pool[B, N, H, D] at %where into %out : !pool at !slots into !rows
+  return %r : !rows
+}
