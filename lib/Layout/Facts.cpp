@@ -110,6 +110,34 @@ std::optional<Layout> join(const Layout &a, const Layout &b) {
   return Layout::get(dims, a.orderAxes(), std::min(a.align(), b.align()), why);
 }
 
+bool contradict(const Layout &a, const Layout &b) {
+  for (unsigned i = 0; i < a.rank(); ++i) {
+    int64_t left = a.dim(i).extent, right = b.dim(i).extent;
+    if (left != kRunTime && right != kRunTime && left != right)
+      return true;
+    if (a.dim(i).extent == 1 || b.dim(i).extent == 1)
+      continue;
+    std::optional<int64_t> x = a.stride(i), y = b.stride(i);
+    if ((x && y && *x != *y) || (x && *x % b.strideMultiple(i)) ||
+        (y && *y % a.strideMultiple(i)))
+      return true;
+  }
+  return false;
+}
+
+/// More facts than `layout` has, if they do not contradict it.
+static std::optional<Layout> withStrides(const Layout &layout,
+                                         const std::vector<LayoutDim> &dims,
+                                         std::string &why) {
+  std::optional<Layout> more =
+      Layout::get(dims, layout.orderAxes(), layout.align(), why);
+  if (more && contradict(*more, layout)) {
+    why = "the strides are known to be others";
+    return std::nullopt;
+  }
+  return more;
+}
+
 std::optional<Layout> meet(const Layout &a, const Layout &b) {
   std::string why;
   if (a.orderAxes() != b.orderAxes())
@@ -135,7 +163,11 @@ std::optional<Layout> meet(const Layout &a, const Layout &b) {
       dim.stride = StrideFact::runTime(
           std::lcm(a.strideMultiple(i), b.strideMultiple(i)));
   }
-  return Layout::get(dims, a.orderAxes(), std::max(a.align(), b.align()), why);
+  std::optional<Layout> both =
+      Layout::get(dims, a.orderAxes(), std::max(a.align(), b.align()), why);
+  if (both && (contradict(*both, a) || contradict(*both, b)))
+    return std::nullopt;
+  return both;
 }
 
 std::optional<Layout> assumeFlat(const Layout &layout, std::string &why) {
@@ -158,8 +190,7 @@ std::optional<Layout> assumeFlat(const Layout &layout, std::string &why) {
     dims[*block].stride = StrideFact::compact();
   else if (inner && tokens != kRunTime)
     dims[*block].stride = StrideFact::constant(tokens * *inner);
-  std::optional<Layout> flat =
-      Layout::get(dims, layout.orderAxes(), layout.align(), why);
+  std::optional<Layout> flat = withStrides(layout, dims, why);
   if (flat && flat->isFlat())
     return flat;
   if (flat)
@@ -177,8 +208,7 @@ static std::optional<Layout> replaceRunTime(const Layout &layout,
           multiple ? StrideFact::runTime(std::lcm(dim.stride.value, multiple))
                    : StrideFact::compact();
   std::string why;
-  std::optional<Layout> more =
-      Layout::get(dims, layout.orderAxes(), layout.align(), why);
+  std::optional<Layout> more = withStrides(layout, dims, why);
   if (!more || *more == layout)
     return std::nullopt;
   return more;
@@ -186,6 +216,16 @@ static std::optional<Layout> replaceRunTime(const Layout &layout,
 
 std::optional<Layout> assumeCompact(const Layout &layout) {
   return replaceRunTime(layout, 0);
+}
+
+std::optional<Layout> assumeBlockStride(const Layout &layout, int64_t stride) {
+  std::optional<unsigned> block = layout.find(AxisKind::Block);
+  if (!block || layout.dim(*block).stride.kind != StrideFact::Kind::RunTime)
+    return std::nullopt;
+  std::vector<LayoutDim> dims = layout.listing();
+  dims[*block].stride = StrideFact::constant(stride);
+  std::string why;
+  return withStrides(layout, dims, why);
 }
 
 std::optional<Layout> assumeMultiple(const Layout &layout, int64_t multiple) {

@@ -3,6 +3,7 @@
 #include "ApplyFacts.h"
 
 #include "kvcache/Analysis/StrideFacts.h"
+#include "kvcache/Layout/Facts.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -49,6 +50,18 @@ static void dropKnownOperands(ViewOp view) {
   view.setStrideAxesAttr(builder.getArrayAttr(strideNames));
 }
 
+/// A test, or a promise, of facts that are now known to be wrong, on a path
+/// that no call takes.
+static bool isContradicted(OpOperand &use) {
+  auto known = cast<CacheType>(use.get().getType());
+  CacheType other;
+  if (auto facts = dyn_cast<HasFactsOp>(use.getOwner()))
+    other = cast<CacheType>(facts.getFacts());
+  else if (auto cast = dyn_cast<CastOp>(use.getOwner()))
+    other = cast.getResult().getType();
+  return other && contradict(known.getLayout(), other.getLayout());
+}
+
 /// Operations of other dialects, and flow that is not followed, get the type
 /// that they had.
 static void forgetWhereUnknown(const llvm::MapVector<Value, CacheType> &before,
@@ -59,8 +72,8 @@ static void forgetWhereUnknown(const llvm::MapVector<Value, CacheType> &before,
   for (auto [value, type] : before)
     for (OpOperand &use : llvm::make_early_inc_range(value.getUses())) {
       Operation *user = use.getOwner();
-      if (isa_and_present<KVCacheDialect>(user->getDialect()) ||
-          followed.contains(&use))
+      bool isOurs = isa_and_present<KVCacheDialect>(user->getDialect());
+      if (followed.contains(&use) || (isOurs && !isContradicted(use)))
         continue;
       OpBuilder builder(user);
       use.set(CastOp::create(builder, user->getLoc(), type, value));

@@ -150,14 +150,8 @@ private:
         };
     for (int64_t stride : blockStrides)
       add("the stride of B is " + std::to_string(stride),
-          [&](const Layout &layout) -> std::optional<Layout> {
-            std::vector<LayoutDim> dims = layout.listing();
-            unsigned block = *layout.find(Axis{AxisKind::Block});
-            if (dims[block].stride.kind != StrideFact::Kind::RunTime)
-              return std::nullopt;
-            dims[block].stride = StrideFact::constant(stride);
-            std::string why;
-            return Layout::get(dims, layout.orderAxes(), layout.align(), why);
+          [&](const Layout &layout) {
+            return assumeBlockStride(layout, stride);
           });
     add("strides are compact", assumeCompact);
     add("strides are multiples of " + std::to_string(multiple),

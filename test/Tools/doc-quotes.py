@@ -87,4 +87,44 @@ for block in re.findall(r"```mlir\n(.*?)```", page("formats.md"), re.S):
             errors.append(f"test/IR/formats-reserved.mlir lacks {one}")
 if planned < 6:
     errors.append(f"only {planned} planned types are found in formats.md")
+
+# A block behind `<!-- kv-opt ... -->` has lines of what that prints.
+runs = 0
+for name in ("flat-cache.md", "cross-layer.md", "strided-pages.md"):
+    quotes = re.findall(r"<!-- kv-opt (.*?) -->\n```\w*\n(.*?)```", page(name), re.S)
+    for arguments, block in quotes:
+        runs += 1
+        said = subprocess.run(["kv-opt", *arguments.split()], cwd=root, text=True,
+                              capture_output=True, check=True).stdout
+        lines = {" ".join(line.split()) for line in said.splitlines()}
+        for line in block.splitlines():
+            if " ".join(line.split()) not in lines:
+                errors.append(f"docs/{name}: kv-opt {arguments} does not say {line}")
+if runs < 7:
+    errors.append(f"only {runs} quotes of kv-opt are found")
+
+# Before and after of a pass are lines of a test of it, with or without CHECK.
+passes = (root / "include" / "kvcache" / "Transforms" / "Passes.td").read_text()
+QUOTED = {
+    "FoldPermutes": "fold-permutes.mlir",
+    "ScatterToIndexCopy": "scatter-to-index-copy.mlir",
+    "SpecializePageStride": "specialize-page-stride.mlir",
+}
+for name, test in QUOTED.items():
+    description = re.search(rf"def {name}\b.*?\n}}\n", passes, re.S)[0]
+    text = (root / "test" / "Transforms" / test).read_text()
+    lines = [re.sub(r"^// CHECK[-A-Z]*: *", "", line) for line in text.splitlines()]
+    # Names of values and numbers of lines are bound in a test.
+    lines = {re.sub(r"%\[\[\w+(?::[^]]*\])?\]\]?|\[\[LINE.*?\]\]+", "*", line).strip()
+             for line in lines}
+    blocks = re.findall(r"```mlir\n(.*?)```", description, re.S)
+    if len(blocks) != 2:
+        errors.append(f"{name}: {len(blocks)} blocks are found, expected before and after")
+    for line in "\n".join(blocks).splitlines():
+        line = line.strip()
+        plain = re.sub(r"in line \d+", "in line *", line)
+        bound = re.sub(r"^%\d+ =", "* =", plain)
+        bound = re.sub(r" at %\d+( |$)", r" at *\1", bound)
+        if not any(one in lines for one in (line, plain, bound)):
+            errors.append(f"{name}: test/Transforms/{test} lacks the line {line}")
 sys.exit("\n".join(errors) or 0)

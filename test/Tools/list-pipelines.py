@@ -30,7 +30,8 @@ with open(PROGRAM) as file:
     tensors = file.read()
 buffers = kv_opt("--kvcache-bufferize", source=tensors)
 for name, text in pipelines.items():
-    source = tensors if name == "kvcache-bufferize" else buffers
+    takes_tensors = name in ("kvcache-bufferize", "kvcache-optimize")
+    source = tensors if takes_tensors else buffers
     by_name = kv_opt(f"--{name}", source=source)
     written_out = kv_opt(f"--pass-pipeline={text}", source=source)
     assert by_name == written_out, f"{name} differs from\n{text}"

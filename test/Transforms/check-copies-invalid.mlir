@@ -15,8 +15,9 @@ func.func @permute_reshape_write(%pool: memref<?x8x16x128xbf16>, %rows: memref<?
   %t = arith.constant 16 : index
   %slots_of_pool = arith.muli %n, %t : index
   %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
+  %nhd = memref.transpose %pool (b, h, n, d) -> (b, n, h, d) : memref<?x8x16x128xbf16> to memref<?x16x8x128xbf16, strided<[16384, 128, 2048, 1]>>
   // expected-note@+1 {{the copy is made here; see the original as a cache instead (kvcache.view with the names of its dimensions), or copy back with kvcache.relayout}}
-  linalg.transpose ins(%pool : memref<?x8x16x128xbf16>) outs(%buffer : memref<?x16x8x128xbf16>) permutation = [0, 2, 1, 3]
+  memref.copy %nhd, %buffer : memref<?x16x8x128xbf16, strided<[16384, 128, 2048, 1]>> to memref<?x16x8x128xbf16>
   %flat = memref.collapse_shape %buffer [[0, 1], [2], [3]] : memref<?x16x8x128xbf16> into memref<?x8x128xbf16>
   %again = memref.expand_shape %flat [[0, 1], [2], [3]] output_shape [%n, 16, 8, 128] : memref<?x8x128xbf16> into memref<?x16x8x128xbf16>
   %cache = kvcache.view %again : memref<?x16x8x128xbf16> to !kv
@@ -38,7 +39,10 @@ func.func @permute_write_forget(%pool: tensor<?x8x16x128xbf16>, %rows: tensor<?x
   %n = tensor.dim %pool, %c0 : tensor<?x8x16x128xbf16>
   %empty = tensor.empty(%n) : tensor<?x16x8x128xbf16>
   // expected-note@+1 {{the pool is a copy that is made here, so that writes do not reach the original; name the dimensions of the original in brackets instead of moving its elements}}
-  %copy = linalg.transpose ins(%pool : tensor<?x8x16x128xbf16>) outs(%empty : tensor<?x16x8x128xbf16>) permutation = [0, 2, 1, 3]
+  %copy = "linalg.transpose"(%pool, %empty) <{permutation = array<i64: 0, 2, 1, 3>}> ({
+  ^bb0(%x: bf16, %y: bf16):
+    linalg.yield %x : bf16
+  }) : (tensor<?x8x16x128xbf16>, tensor<?x16x8x128xbf16>) -> tensor<?x16x8x128xbf16>
   %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
   // expected-error@+1 {{'kvcache.index_copy' op what it writes is lost: the updated pool is expected to be returned or read, but nobody uses the result}}
   %next = kvcache.index_copy %rows into %copy[B, N, H, D] at %where

@@ -248,3 +248,29 @@ func.func @no_other_axes(%cache: !kv) -> index {
   %blocks = kvcache.dim %again[B] : !other
   return %blocks : index
 }
+
+// -----
+
+// A test of facts that are known to be wrong stays what it is: it is about what
+// is known at that point of the program.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
+
+// CHECK-LABEL: func.func @no_contradiction(
+// CHECK: %[[C:.*]] = kvcache.view {{.*}} to !kv_nhd_strided
+// CHECK: %[[ANY:.*]] = kvcache.cast %[[C]] : !kv_nhd_strided to !kv_nhd_strided1
+// CHECK: kvcache.has_facts %[[ANY]] : !kv_nhd_strided1 has !kv_nhd
+func.func @no_contradiction(%m: memref<?x16x8x128xbf16, strided<[1048576, 1024, 128, 1]>>) -> index {
+  %c0 = arith.constant 0 : index
+  %pool = kvcache.view %m : memref<?x16x8x128xbf16, strided<[1048576, 1024, 128, 1]>> to !any
+  %packed = kvcache.has_facts %pool : !any has !kv
+  %n = scf.if %packed -> index {
+    %c = kvcache.cast %pool : !any to !kv
+    %blocks = kvcache.stride %c[B] : !kv
+    scf.yield %blocks : index
+  } else {
+    scf.yield %c0 : index
+  }
+  return %n : index
+}

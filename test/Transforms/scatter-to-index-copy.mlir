@@ -11,8 +11,8 @@
 // CHECK-LABEL: func.func @quotient_and_remainder(
 // CHECK-NOT: memref.alloc
 // CHECK-NOT: linalg.generic
-// CHECK: %[[SLOTS:.*]] = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
-// CHECK-NEXT: kvcache.index_copy %arg0 into %arg1 at %[[SLOTS]]
+// CHECK: %0 = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
+// CHECK-NEXT: kvcache.index_copy %arg0 into %arg1 at %0 : memref<?x8x128xbf16> into !kv_nhd at !kv_slots
 // CHECK-NOT: kvcache.scatter
 // REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="blocks and offsets are divided out of slots; a slot is the number of a row"
 func.func @quotient_and_remainder(%rows: memref<?x8x128xbf16>, %cache: !flat,

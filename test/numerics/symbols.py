@@ -169,4 +169,10 @@ assert needed >= NEEDED, f"the list is too long: {NEEDED - needed}"
 loops = check("loops", "cpu", PARALLEL_PROGRAM, ["fill"],
               allowed=NEEDED | NEEDED_BY_LOOPS)
 assert loops >= NEEDED_BY_LOOPS, f"too long: {NEEDED_BY_LOOPS - loops}"
+# What a variant says of itself: only where there are variants.
+NEEDED_BY_TRACE = {"getenv", "write"}
+STRIDED = PROGRAM.replace("x bf16>", "x bf16, strides = [B = ?]>").replace(
+    "extents(B = %n)", "extents(B = %n) strides(B = %n)")
+check("traced", "sm_90a", STRIDED, ["insert", "from_bytes"], "--gpu-image=ptx",
+      allowed=NEEDED | NEEDED_BY_TRACE)
 print("symbols are as listed")

@@ -175,5 +175,73 @@ TEST(FactsTest, TheMessageNamesTheFact) {
   EXPECT_TRUE(*some == get(kRunTime, {}, 16, order));
 }
 
+TEST(FactsTest, AssumedFactsAreMoreAndDoNotContradict) {
+  int flat = 0, compact = 0, multiple = 0;
+  forEachSample(61, [&](const Sample &sample, Random &) {
+    const Layout &layout = *sample.layout;
+    std::string why;
+    std::optional<Layout> more = assumeFlat(layout, why);
+    if (more) {
+      ++flat;
+      EXPECT_TRUE(more->isFlat());
+      // An instance of both is flat.
+      if (describes(*more, sample.instance)) {
+        unsigned b = *layout.find(kvcache::AxisKind::Block);
+        unsigned n = *layout.find(kvcache::AxisKind::Token);
+        const Instance &i = sample.instance;
+        if (i.extents[b] != 1 && i.extents[n] != 1)
+          EXPECT_EQ(i.strides[b], i.extents[n] * i.strides[n]);
+      }
+    } else {
+      EXPECT_FALSE(why.empty());
+    }
+    if ((more = assumeCompact(layout))) {
+      ++compact;
+      for (unsigned i = 0; i < layout.rank(); ++i)
+        EXPECT_NE(more->dim(i).stride.kind, StrideFact::Kind::RunTime);
+    }
+    if ((more = assumeMultiple(layout, 16))) {
+      ++multiple;
+      EXPECT_TRUE(implies(*more, layout, why)) << why;
+      for (unsigned i = 0; i < layout.rank(); ++i)
+        if (more->dim(i).stride.kind == StrideFact::Kind::RunTime)
+          EXPECT_EQ(more->strideMultiple(i) % 16, 0);
+    }
+  });
+  EXPECT_GT(flat, 100);
+  EXPECT_GT(compact, 100);
+  EXPECT_GT(multiple, 100);
+}
+
+TEST(FactsTest, WhatBothSayIsTrueOfABufferThatBothDescribe) {
+  int found = 0;
+  forEachSample(62, [&](const Sample &sample, Random &random) {
+    std::optional<Layout> a = weaken(sample, random, 0);
+    std::optional<Layout> b = weaken(sample, random, 0);
+    if (!a || !b || a->orderAxes() != b->orderAxes() ||
+        !describes(*a, sample.instance) || !describes(*b, sample.instance))
+      return;
+    std::optional<Layout> both = meet(*a, *b);
+    ASSERT_TRUE(both.has_value());
+    EXPECT_TRUE(describes(*both, sample.instance));
+    EXPECT_TRUE(meet(*a, *a) == a);
+    ++found;
+  });
+  EXPECT_GT(found, 100);
+}
+
+TEST(FactsTest, CompactMayContradictAMultiple) {
+  std::string error;
+  std::optional<Layout> layout =
+      Layout::get({{kB, kRunTime, StrideFact::runTime(16)}, {kN, 5}, {kD, 7}},
+                  {}, 16, error);
+  ASSERT_TRUE(layout.has_value()) << error;
+  EXPECT_FALSE(assumeCompact(*layout).has_value());
+  EXPECT_FALSE(assumeFlat(*layout, error).has_value());
+  EXPECT_EQ(error, "the strides are known to be others");
+  EXPECT_FALSE(assumeBlockStride(*layout, 40).has_value());
+  EXPECT_TRUE(assumeBlockStride(*layout, 48).has_value());
+}
+
 } // namespace
 } // namespace layout_test

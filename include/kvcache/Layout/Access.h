@@ -10,7 +10,6 @@
 //   token nhd, strides = [B = ?]                    H D    1024   2 block,
 //   token nhd, strides = [B = ? mult 16]            H D    1024   16 block,
 //   token nhd, strides = [B = ?, N = ?, H = ?]      H D    128    2 block,
-//   token x-packed keys                             H D    8      16 block,
 //   token
 //
 //===----------------------------------------------------------------------===//

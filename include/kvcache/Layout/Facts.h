@@ -54,6 +54,10 @@ std::optional<Layout> join(const Layout &a, const Layout &b);
 /// that.
 std::optional<Layout> meet(const Layout &a, const Layout &b);
 
+/// No buffer whose axes are longer than 1 has the extents and strides of both.
+/// Precondition: both have the same axes.
+bool contradict(const Layout &a, const Layout &b);
+
 /// The facts of a layout and that stride(B) = N * stride(N). Nothing if B and N
 /// have no such stride, and `why` says so.
 std::optional<Layout> assumeFlat(const Layout &layout, std::string &why);
@@ -63,6 +67,10 @@ std::optional<Layout> assumeFlat(const Layout &layout, std::string &why);
 /// stride is known at run time only, or where nothing would be added.
 std::optional<Layout> assumeCompact(const Layout &layout);
 std::optional<Layout> assumeMultiple(const Layout &layout, int64_t multiple);
+
+/// The facts of a layout and that stride(B), which is known at run time only,
+/// is this number.
+std::optional<Layout> assumeBlockStride(const Layout &layout, int64_t stride);
 
 } // namespace kvcache
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What code gets out of a layout: the table of Access.h.
+
+#include "kvcache/Layout/Access.h"
+
+#include <gtest/gtest.h>
+
+using namespace kvcache;
+
+namespace {
+
+constexpr Axis kS{AxisKind::Side}, kB{AxisKind::Block}, kN{AxisKind::Token},
+    kH{AxisKind::Head}, kD{AxisKind::Channel};
+
+Layout get(std::vector<Axis> order,
+           std::vector<std::pair<Axis, StrideFact>> facts) {
+  std::vector<LayoutDim> dims = {
+      {kS, 2}, {kB, kRunTime}, {kN, 16}, {kH, 8}, {kD, 128}};
+  for (auto [axis, fact] : facts)
+    for (LayoutDim &dim : dims)
+      if (dim.axis == axis)
+        dim.stride = fact;
+  std::string error;
+  std::optional<Layout> layout = Layout::get(dims, order, 16, error);
+  EXPECT_TRUE(layout.has_value()) << error;
+  return *layout;
+}
+
+void expect(const Layout &layout, int64_t run, int64_t width, bool flat) {
+  LayoutAccess access = accessOf(layout, Moved::Row, 2);
+  EXPECT_EQ(access.runElements, run);
+  EXPECT_EQ(access.runs, 1024 / run);
+  EXPECT_EQ(access.accessBytes, width);
+  EXPECT_EQ(access.isFlat, flat);
+}
+
+TEST(AccessTest, Rows) {
+  StrideFact any = StrideFact::runTime(), sixteen = StrideFact::runTime(16);
+  expect(get({kS, kB, kN, kH, kD}, {}), 1024, 16, true);
+  expect(get({kS, kB, kH, kN, kD}, {}), 128, 16, false);
+  expect(get({kS, kB, kN, kH, kD}, {{kB, any}}), 1024, 2, false);
+  expect(get({kS, kB, kN, kH, kD}, {{kB, sixteen}}), 1024, 16, false);
+  expect(get({kS, kB, kN, kH, kD}, {{kB, any}, {kN, any}, {kH, any}}), 128, 2,
+         false);
+  expect(
+      get({kS, kB, kN, kH, kD}, {{kD, any}, {kH, any}, {kN, any}, {kB, any}}),
+      1, 2, false);
+}
+
+TEST(AccessTest, Blocks) {
+  LayoutAccess block = accessOf(get({kB, kS, kN, kH, kD}, {}), Moved::Block, 2);
+  EXPECT_EQ(block.runElements, 2 * 16 * 1024);
+  EXPECT_EQ(block.runs, 1);
+  block = accessOf(get({kS, kB, kN, kH, kD}, {}), Moved::Block, 2);
+  EXPECT_EQ(block.runElements, 16 * 1024);
+  EXPECT_EQ(block.runs, 2);
+}
+
+TEST(AccessTest, RunTimeFactors) {
+  // Of nhd, S is as far apart as there are blocks, and a slot is a row.
+  EXPECT_EQ(
+      accessOf(get({kS, kB, kN, kH, kD}, {}), Moved::Row, 2).runTimeFactors,
+      1u);
+  EXPECT_EQ(accessOf(get({kB, kS, kN, kH, kD}, {{kB, StrideFact::runTime()}}),
+                     Moved::Row, 2)
+                .runTimeFactors,
+            1u);
+  EXPECT_EQ(
+      accessOf(get({kB, kS, kN, kH, kD}, {}), Moved::Row, 2).runTimeFactors,
+      0u);
+}
+
+} // namespace
