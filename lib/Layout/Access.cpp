@@ -2,6 +2,8 @@
 
 #include "kvcache/Layout/Access.h"
 
+#include "kvcache/Layout/Transfers.h"
+
 namespace kvcache {
 
 static bool isMoved(AxisKind kind, Moved moved) {
@@ -47,6 +49,13 @@ LayoutAccess accessOf(const Layout &layout, Moved moved, int64_t elementBytes) {
     access.runTimeFactors += isUsed && !isNumbered;
   }
   return access;
+}
+
+bool canStream(const Layout &layout, int64_t runElements,
+               int64_t elementBytes) {
+  constexpr int64_t kLine = 64;
+  return runElements * elementBytes % kLine == 0 &&
+         blockTransfer(layout, elementBytes).accessBytes >= kStreamedBytes;
 }
 
 } // namespace kvcache

@@ -54,6 +54,11 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
 
 void kvcache::buildOptimizePipeline(OpPassManager &pm,
                                     const OptimizeOptions &options) {
+  RaiseOptions raise;
+  // Of several rows for one slot the last one stays on a CPU alone.
+  raise.lastRowWins = options.target == "cpu";
+  raise.standalone = options.standalone;
+  pm.addPass(createRaise(raise));
   BufferizeOptions bufferize;
   bufferize.allowPoolCopies = options.allowPoolCopies;
   buildBufferizePipeline(pm, bufferize);

@@ -41,6 +41,8 @@ struct SpecializePageStride
   using SpecializePageStrideBase::SpecializePageStrideBase;
 
   void runOnOperation() override {
+    if (failed(checkOptions()))
+      return signalPassFailure();
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
       if (isa<IndexCopyOp, ScatterOp, GatherOp, AttentionOp, CopyBlocksOp,
@@ -52,6 +54,27 @@ struct SpecializePageStride
   }
 
 private:
+  LogicalResult checkOptions() {
+    auto error = [&](const Twine &expected, const Twine &got) {
+      return emitError(UnknownLoc::get(&getContext()))
+             << expected << ", got " << got;
+    };
+    if (target != "cpu" && target != "gpu")
+      return error("the target of variants is expected to be 'cpu' or 'gpu'",
+                   "'" + target + "'");
+    if (multiple < 1)
+      return error("'multiple' is expected to be 1 or more", Twine(multiple));
+    if (maxVariants < 1)
+      return error("'max-variants' is expected to be 1 or more, as the generic "
+                   "variant is always there",
+                   Twine(maxVariants));
+    for (int64_t stride : blockStrides)
+      if (stride < 1)
+        return error("'block-strides' are expected to be 1 or more",
+                     Twine(stride));
+    return success();
+  }
+
   static SmallVector<unsigned> cacheOperands(Operation *op) {
     SmallVector<unsigned> numbers;
     for (OpOperand &operand : op->getOpOperands())
@@ -67,15 +90,29 @@ private:
                                                          : Moved::Row;
   }
 
-  /// What the code of this operation depends on, for the target. Loads of a CPU
-  /// need no alignment. How the numbers of a block table become addresses is a
-  /// small part of attention, and of what moves whole blocks.
-  LayoutAccess codeOf(Operation *op, CacheType type) const {
+  /// Whether the code for a CPU has streaming stores to this cache where it
+  /// may.
+  static bool isStreamed(Operation *op, unsigned operand) {
+    if (auto relayout = dyn_cast<RelayoutOp>(op))
+      return operand == relayout.getDestMutable().getOperandNumber();
+    return isa<IndexCopyOp, ScatterOp>(op);
+  }
+
+  /// What the code of this operation depends on, for the target. On a CPU,
+  /// streaming stores alone need alignment. How the numbers of a block table
+  /// become addresses is a small part of attention, and of what moves whole
+  /// blocks.
+  LayoutAccess codeOf(Operation *op, unsigned operand, CacheType type) const {
+    const Layout &layout = type.getLayout();
     LayoutAccess access =
-        accessOf(type.getLayout(), movedBy(op), type.getElementBytes());
+        accessOf(layout, movedBy(op), type.getElementBytes());
     access.runTimeFactors = 0;
     if (target == "cpu")
-      access.accessBytes = 0;
+      access.accessBytes =
+          isStreamed(op, operand) &&
+                  canStream(layout, access.runElements, type.getElementBytes())
+              ? kStreamedBytes
+              : 0;
     if (!isa<IndexCopyOp, GatherOp>(op))
       access.isFlat = false;
     return access;
@@ -159,9 +196,10 @@ private:
     return found;
   }
 
-  bool sameCode(Operation *op, ArrayRef<CacheType> a, ArrayRef<CacheType> b) {
-    for (auto [x, y] : llvm::zip(a, b))
-      if (!(codeOf(op, x) == codeOf(op, y)))
+  bool sameCode(Operation *op, ArrayRef<unsigned> caches,
+                ArrayRef<CacheType> a, ArrayRef<CacheType> b) const {
+    for (auto [number, x, y] : llvm::zip(caches, a, b))
+      if (!(codeOf(op, number, x) == codeOf(op, number, y)))
         return false;
     return true;
   }
@@ -186,7 +224,7 @@ private:
     std::string dropped;
     for (Variant &variant : llvm::reverse(all)) {
       bool isAsked = StringRef(variant.name).starts_with("the stride of B");
-      if (!isAsked && sameCode(op, variant.types, kept.back().types))
+      if (!isAsked && sameCode(op, caches, variant.types, kept.back().types))
         dropped = variant.name;
       else
         kept.push_back(std::move(variant));

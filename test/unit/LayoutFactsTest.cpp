@@ -231,6 +231,8 @@ TEST(FactsTest, WhatBothSayIsTrueOfABufferThatBothDescribe) {
 }
 
 TEST(FactsTest, CompactMayContradictAMultiple) {
+  using kvcache::Axis;
+  const Axis kB{AxisKind::Block}, kN{AxisKind::Token}, kD{AxisKind::Channel};
   std::string error;
   std::optional<Layout> layout =
       Layout::get({{kB, kRunTime, StrideFact::runTime(16)}, {kN, 5}, {kD, 7}},

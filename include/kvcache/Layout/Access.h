@@ -4,13 +4,13 @@
 // wide it may access them, and how it finds them. Two layouts that agree in
 // this get the same loops.
 //
-//   2S x ?B x 16N x 8H x 128D x bf16          moved  run    access  addressing
-//   nhd, packed                               H D    1024   16      row
-//   hnd, packed                               H D    128    16      block,
-//   token nhd, strides = [B = ?]                    H D    1024   2 block,
-//   token nhd, strides = [B = ? mult 16]            H D    1024   16 block,
-//   token nhd, strides = [B = ?, N = ?, H = ?]      H D    128    2 block,
-//   token
+//   2S x ?B x 16N x 8H x 128D x bf16    moved  run   access  addressing
+//   nhd, packed                         H D    1024  16      row
+//   hnd, packed                         H D    128   16      block, token
+//   nhd, strides = [B = ?]              H D    1024  2       block, token
+//   nhd, strides = [B = ? mult 16]      H D    1024  16      block, token
+//   nhd, strides = [B = ?, N = ?, H = ?]
+//                                       H D    128   2       block, token
 //
 //===----------------------------------------------------------------------===//
 
@@ -48,6 +48,16 @@ struct LayoutAccess {
 
 /// Precondition: elementBytes > 0.
 LayoutAccess accessOf(const Layout &layout, Moved moved, int64_t elementBytes);
+
+/// The bytes that a streaming store of a CPU writes, and a multiple of which its
+/// address is.
+constexpr int64_t kStreamedBytes = 16;
+
+/// Whether a CPU may stream runs of so many elements to any place of a cache.
+/// Runs lie one after the other in what is contiguous in a block, so that what
+/// is proven for its beginning is true of each run. Less than a line at a time
+/// is not worth it.
+bool canStream(const Layout &layout, int64_t runElements, int64_t elementBytes);
 
 } // namespace kvcache
 

@@ -5,9 +5,9 @@
 //
 //   kvcache-bufferize   tensors become memrefs, results become arguments; no
 //                       pool is copied
-//   kvcache-optimize    the same, then views fold, scatters become index
-//   copies,
-//                       and operations get variants for facts
+//   kvcache-optimize    programs of other compilers are raised; the same; then
+//                       views fold, scatters become index copies, and
+//                       operations get variants for facts
 //   kvcache-to-cpu      bufferized kvcache IR -> LLVM dialect, CPU code
 //   kvcache-to-kernels  bufferized kvcache IR -> gpu.module and launches
 //   kvcache-to-nvvm     bufferized kvcache IR -> LLVM dialect with PTX or cubin
@@ -48,6 +48,11 @@ struct OptimizeOptions : mlir::PassPipelineOptions<OptimizeOptions> {
   Option<bool> allowPoolCopies{
       *this, "allow-pool-copies",
       llvm::cl::desc("Copies of pools that bufferization makes are no errors"),
+      llvm::cl::init(false)};
+  Option<bool> standalone{
+      *this, "standalone",
+      llvm::cl::desc("Drop attributes that are addressed to compilers whose "
+                     "dialects are not loaded"),
       llvm::cl::init(false)};
   Option<bool> computeSlots{
       *this, "compute-slots",

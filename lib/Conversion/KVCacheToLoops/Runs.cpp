@@ -2,7 +2,7 @@
 
 #include "Runs.h"
 
-#include "kvcache/Layout/Transfers.h"
+#include "kvcache/Layout/Access.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -132,9 +132,6 @@ static int64_t lanesOf(Type element) {
   return 64 * 8 / element.getIntOrFloatBitWidth();
 }
 
-/// The widest access that a layout proves aligned.
-constexpr int64_t kStreamedBytes = Layout::kWidestAccess;
-
 void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
                           const Place &to, int64_t elements, Stores stores) {
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
@@ -166,13 +163,7 @@ void kvcache::emitWithStores(
     const Emitter &emit, Value bytes, CacheType type, int64_t run,
     llvm::function_ref<void(const Emitter &, Stores)> write) {
   constexpr int64_t kLeastStreamed = 8 * 1024 * 1024;
-  constexpr int64_t kLine = 64;
-  int64_t elementBytes = type.getElementBytes();
-  // Runs lie one after the other in what is contiguous in a block, so that
-  // what is proven for its beginning is true of each run.
-  if (run * elementBytes % kLine ||
-      blockTransfer(type.getLayout(), elementBytes).accessBytes <
-          kStreamedBytes)
+  if (!canStream(type.getLayout(), run, type.getElementBytes()))
     return write(emit, Stores::Cached);
   Value isMuch = emit.compare(Emitter::Predicate::sgt, bytes,
                               emit.constant(kLeastStreamed));
