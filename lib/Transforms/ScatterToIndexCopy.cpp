@@ -138,7 +138,9 @@ private:
     case NegativeSlot::Live:
       break;
     }
-    if (op.getPad() == Padding::none) {
+    // What is out of range is said of blocks and offsets, and 0 and 15 are not.
+    // So may another compiler have meant it, in a program that was raised.
+    if (op.getPad() != Padding::skip_negative) {
       why = "a negative slot would name a row of block 0, and no padding is "
             "declared that leaves it out";
       return Value();

@@ -150,9 +150,12 @@ private:
     options.allowPoolCopies = true;
     options.llvmLevel = 1;
     Compilation compilation(*copy, options);
-    if (failed(compilation.bufferize()) || failed(compilation.lower()) ||
-        failed(compilation.translate()))
-      return runError("it does not compile");
+    if (failed(compilation.bufferize()))
+      return runError("it does not bufferize again");
+    if (failed(compilation.lower()))
+      return runError("it is not lowered to the LLVM dialect");
+    if (failed(compilation.translate()))
+      return runError("it is not translated to LLVM IR");
     ++counts.compiled;
     const FunctionSignature &signature = compilation.functions().front();
     llvm::Expected<LoadedFunction> function =
@@ -219,6 +222,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   registerAllPasses();
+  // Without them, a compilation has no pass manager.
+  mlir::registerPassManagerCLOptions();
   mlir::DialectRegistry registry;
   registerAllDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
