@@ -40,10 +40,22 @@ static std::string addCaller(Module &module, StringRef name) {
 
 Expected<LoadedFunction> LoadedFunction::load(Compilation &compilation,
                                               StringRef function) {
+  Expected<std::vector<LoadedFunction>> loaded =
+      loadAll(compilation, function.str());
+  if (!loaded)
+    return loaded.takeError();
+  return loaded->front();
+}
+
+Expected<std::vector<LoadedFunction>>
+LoadedFunction::loadAll(Compilation &compilation,
+                        ArrayRef<std::string> functions) {
   Module &module = compilation.llvmModule();
-  std::string call = addCaller(module, ("kv1_" + function).str());
-  std::string size =
-      addCaller(module, ("kv1_" + function + "_workspace_size").str());
+  std::vector<std::string> calls, sizes;
+  for (const std::string &function : functions) {
+    calls.push_back(addCaller(module, "kv1_" + function));
+    sizes.push_back(addCaller(module, "kv1_" + function + "_workspace_size"));
+  }
 
   SmallString<128> path;
   if (std::error_code code = sys::fs::createTemporaryFile("kv-run", "so", path))
@@ -56,16 +68,18 @@ Expected<LoadedFunction> LoadedFunction::load(Compilation &compilation,
   if (!library)
     return runError(Twine("cannot load the program: ") + dlerror());
 
-  LoadedFunction loaded;
   auto find = [&](auto &symbol, const std::string &name) {
     symbol = reinterpret_cast<std::decay_t<decltype(symbol)>>(
         dlsym(library, name.c_str()));
     assert(symbol && "a library shows its functions");
   };
-  find(loaded.run, call);
-  find(loaded.sizeOf, size);
-  find(loaded.lastError, "kv1_" + compilation.library().name + "_last_error");
-  return loaded;
+  std::vector<LoadedFunction> all(functions.size());
+  for (auto [loaded, call, size] : zip(all, calls, sizes)) {
+    find(loaded.run, call);
+    find(loaded.sizeOf, size);
+    find(loaded.lastError, "kv1_" + compilation.library().name + "_last_error");
+  }
+  return all;
 }
 
 Expected<int64_t>

@@ -181,7 +181,7 @@ LogicalResult Compilation::lower() {
 }
 
 static std::unique_ptr<llvm::TargetMachine>
-createTargetMachine(StringRef cpu, std::string &error) {
+createTargetMachine(StringRef cpu, unsigned level, std::string &error) {
   llvm::InitializeNativeTarget();
   llvm::InitializeNativeTargetAsmPrinter();
   llvm::Triple triple(llvm::sys::getDefaultTargetTriple());
@@ -203,7 +203,8 @@ createTargetMachine(StringRef cpu, std::string &error) {
   }
   return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
       triple, name, features, llvm::TargetOptions(), llvm::Reloc::PIC_,
-      std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+      std::nullopt,
+      level ? llvm::CodeGenOptLevel::Aggressive : llvm::CodeGenOptLevel::None));
 }
 
 static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
@@ -218,9 +219,9 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, sccs, modules);
-  const llvm::OptimizationLevel levels[] = {
-      llvm::OptimizationLevel::O1, llvm::OptimizationLevel::O2,
-      llvm::OptimizationLevel::O3};
+  const llvm::OptimizationLevel levels[] = {llvm::OptimizationLevel::O1,
+                                            llvm::OptimizationLevel::O2,
+                                            llvm::OptimizationLevel::O3};
   builder.buildPerModuleDefaultPipeline(levels[std::min(level, 3u) - 1])
       .run(module, modules);
 }
@@ -228,7 +229,7 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine,
 LogicalResult Compilation::chooseMachine() {
   std::string error;
   machine = std::make_unique<Machine>();
-  machine->target = createTargetMachine(options.cpu, error);
+  machine->target = createTargetMachine(options.cpu, options.llvmLevel, error);
   if (!machine->target)
     return emitError(error);
   info.cpuLevel = levelOf(*machine->target);

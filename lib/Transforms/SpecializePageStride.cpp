@@ -104,8 +104,7 @@ private:
   /// blocks.
   LayoutAccess codeOf(Operation *op, unsigned operand, CacheType type) const {
     const Layout &layout = type.getLayout();
-    LayoutAccess access =
-        accessOf(layout, movedBy(op), type.getElementBytes());
+    LayoutAccess access = accessOf(layout, movedBy(op), type.getElementBytes());
     access.runTimeFactors = 0;
     if (target == "cpu")
       access.accessBytes =
@@ -196,8 +195,8 @@ private:
     return found;
   }
 
-  bool sameCode(Operation *op, ArrayRef<unsigned> caches,
-                ArrayRef<CacheType> a, ArrayRef<CacheType> b) const {
+  bool sameCode(Operation *op, ArrayRef<unsigned> caches, ArrayRef<CacheType> a,
+                ArrayRef<CacheType> b) const {
     for (auto [number, x, y] : llvm::zip(caches, a, b))
       if (!(codeOf(op, number, x) == codeOf(op, number, y)))
         return false;

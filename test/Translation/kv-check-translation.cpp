@@ -2,7 +2,8 @@
 //
 // Do passes keep what programs do? Each program of a file runs as it is, after
 // each pass, and after all of them, on the same arguments, in this process; all
-// memory has to be the same, bit for bit.
+// memory has to be the same, bit for bit. The words "after nothing" in an error
+// are about the program as it is.
 //
 //   kv-check-translation programs.mlir
 //
@@ -29,6 +30,7 @@
 
 #include <cstring>
 #include <map>
+#include <set>
 
 using namespace kvcache;
 using mlir::MLIRContext;
@@ -44,17 +46,27 @@ struct Step {
 /// Each pass, and all of them for both kinds of target: variants for a GPU run
 /// on a CPU, too.
 constexpr Step kSteps[] = {
+    {"raise", "kvcache-raise{last-row-wins}"},
     {"fold-permutes", "kvcache-fold-permutes"},
     {"scatter-to-index-copy", "kvcache-scatter-to-index-copy"},
     {"specialize-page-stride", "kvcache-specialize-page-stride"},
-    {"all", "kvcache-fold-permutes,kvcache-scatter-to-index-copy,"
-            "kvcache-specialize-page-stride,cse,canonicalize"},
-    {"all, block strides",
+    {"another order, block strides",
      "kvcache-fold-permutes,"
      "kvcache-specialize-page-stride{block-strides=2048,8192 max-variants=5 "
      "multiple=8},"
      "kvcache-scatter-to-index-copy,cse"},
 };
+
+/// From the program as it was written, as kv-compile and other compilers do it.
+constexpr Step kWhole[] = {
+    {"kvcache-optimize", "kvcache-optimize{allow-pool-copies}"},
+    {"kvcache-optimize for a GPU", "kvcache-optimize{allow-pool-copies "
+                                   "target=gpu compute-slots}"},
+};
+
+/// How many programs are compiled together. With many more, passes that look at
+/// the whole module take longer than what is saved.
+constexpr size_t kTogether = 5;
 
 /// The bits of all tensors of a call.
 using Memory = std::vector<std::string>;
@@ -64,18 +76,32 @@ struct Counts {
   std::map<std::string, unsigned> changed;
 };
 
+/// A program after some steps, which may be none.
+struct Variant {
+  std::string step;
+  OwningOpRef<ModuleOp> module;
+};
+
+struct Program {
+  std::string text;
+  std::vector<llvm::StringMap<ArgumentSpec>> calls;
+  std::vector<Variant> variants; ///< the first one is the program as it is
+};
+
 class Checker {
 public:
   explicit Checker(MLIRContext &context) : context(context) {}
 
-  llvm::Error check(llvm::StringRef text) {
-    std::vector<llvm::StringMap<ArgumentSpec>> calls;
+  /// A program, and what each step makes of it where that is something new.
+  llvm::Expected<Program> prepare(llvm::StringRef text) {
+    Program program;
+    program.text = text.str();
     llvm::SmallVector<llvm::StringRef> lines;
     text.split(lines, '\n');
     for (llvm::StringRef line : lines) {
       if (!line.consume_front("// call: "))
         continue;
-      auto &specs = calls.emplace_back();
+      auto &specs = program.calls.emplace_back();
       llvm::SmallVector<llvm::StringRef> words;
       line.split(words, ' ', -1, /*KeepEmpty=*/false);
       for (llvm::StringRef word : words) {
@@ -86,41 +112,91 @@ public:
         specs[name] = *spec;
       }
     }
-    if (calls.empty())
+    if (program.calls.empty())
       return runError("no line '// call:' says with what it runs");
 
     llvm::SourceMgr sources;
     sources.AddNewSourceBuffer(llvm::MemoryBuffer::getMemBufferCopy(text),
                                llvm::SMLoc());
-    OwningOpRef<ModuleOp> module = parseProgram(context, sources);
-    if (!module)
+    OwningOpRef<ModuleOp> source = parseProgram(context, sources);
+    if (!source)
       return runError("it does not parse");
+    OwningOpRef<ModuleOp> module = source->clone();
     if (failed(run(*module, "kvcache-bufferize{allow-pool-copies}")))
       return runError("it does not bufferize");
     ++counts.programs;
     std::string before = str(*module);
-    llvm::Expected<std::vector<Memory>> expected = execute(*module, calls);
-    if (!expected)
-      return expected.takeError();
-
-    std::map<std::string, const char *> seen;
-    for (const Step &step : kSteps) {
-      OwningOpRef<ModuleOp> changed = module->clone();
+    std::set<std::string> seen = {before};
+    auto add = [&](const Step &step, ModuleOp from) -> llvm::Error {
+      OwningOpRef<ModuleOp> changed = from.clone();
       if (failed(run(*changed, step.passes)))
         return runError(llvm::Twine("pass ") + step.name + " fails");
       std::string after = str(*changed);
-      if (after == before)
-        continue;
-      ++counts.changed[step.name];
-      if (!seen.emplace(after, step.name).second)
-        continue;
-      llvm::Expected<std::vector<Memory>> got = execute(*changed, calls);
-      if (!got)
-        return runError(llvm::Twine("after ") + step.name + ": " +
-                        llvm::toString(got.takeError()));
-      if (llvm::Error error = compare(*expected, *got))
-        return runError(llvm::Twine("after ") + step.name + ": " +
-                        llvm::toString(std::move(error)) + "\n" + after);
+      counts.changed[step.name] += after != before;
+      if (seen.insert(after).second)
+        program.variants.push_back({step.name, std::move(changed)});
+      return llvm::Error::success();
+    };
+    for (const Step &step : kSteps)
+      if (llvm::Error error = add(step, *module))
+        return std::move(error);
+    for (const Step &step : kWhole)
+      if (llvm::Error error = add(step, *source))
+        return std::move(error);
+    program.variants.insert(program.variants.begin(),
+                            {"nothing", std::move(module)});
+    return program;
+  }
+
+  /// Programs and all their variants are one library: what compiling and
+  /// linking take for each is more than a small function takes.
+  llvm::Error check(llvm::ArrayRef<Program> programs) {
+    OwningOpRef<ModuleOp> all =
+        ModuleOp::create(mlir::UnknownLoc::get(&context));
+    std::vector<std::string> names;
+    for (const Program &program : programs)
+      for (const Variant &variant : program.variants)
+        names.push_back(addTo(*all, *variant.module, names.size()));
+
+    CompileOptions options;
+    options.optimizeLayouts = false;
+    options.allowPoolCopies = true;
+    options.llvmLevel = 0;
+    Compilation compilation(*all, options);
+    if (failed(compilation.bufferize()))
+      return runError("it does not bufferize again");
+    if (failed(compilation.lower()))
+      return runError("it is not lowered to the LLVM dialect");
+    if (failed(compilation.translate()))
+      return runError("it is not translated to LLVM IR");
+    llvm::Expected<std::vector<LoadedFunction>> functions =
+        LoadedFunction::loadAll(compilation, names);
+    if (!functions)
+      return functions.takeError();
+    llvm::StringMap<const FunctionSignature *> signatures;
+    for (const FunctionSignature &signature : compilation.functions())
+      signatures[signature.name] = &signature;
+    size_t number = 0;
+    for (const Program &program : programs) {
+      std::vector<Memory> expected;
+      for (const Variant &variant : program.variants) {
+        auto fail = [&](llvm::Error error) {
+          return runError("after " + variant.step + ": " +
+                          llvm::toString(std::move(error)) + "\n" +
+                          str(*variant.module) + "\nfrom\n" + program.text);
+        };
+        llvm::Expected<std::vector<Memory>> got =
+            execute((*functions)[number], *signatures.lookup(names[number]),
+                    program.calls);
+        ++number;
+        if (!got)
+          return fail(got.takeError());
+        ++counts.compiled;
+        if (&variant == &program.variants.front())
+          expected = std::move(*got);
+        else if (llvm::Error error = compare(expected, *got))
+          return fail(std::move(error));
+      }
     }
     return llvm::Error::success();
   }
@@ -141,27 +217,30 @@ private:
     return text;
   }
 
-  llvm::Expected<std::vector<Memory>>
-  execute(ModuleOp module,
-          const std::vector<llvm::StringMap<ArgumentSpec>> &calls) {
+  /// Moves a copy of all there is in a module, under other names, and returns
+  /// that of the first public function.
+  static std::string addTo(ModuleOp all, ModuleOp module, size_t number) {
     OwningOpRef<ModuleOp> copy = module.clone();
-    CompileOptions options;
-    options.optimizeLayouts = false;
-    options.allowPoolCopies = true;
-    options.llvmLevel = 1;
-    Compilation compilation(*copy, options);
-    if (failed(compilation.bufferize()))
-      return runError("it does not bufferize again");
-    if (failed(compilation.lower()))
-      return runError("it is not lowered to the LLVM dialect");
-    if (failed(compilation.translate()))
-      return runError("it is not translated to LLVM IR");
-    ++counts.compiled;
-    const FunctionSignature &signature = compilation.functions().front();
-    llvm::Expected<LoadedFunction> function =
-        LoadedFunction::load(compilation, signature.name);
-    if (!function)
-      return function.takeError();
+    std::string first;
+    mlir::SymbolTable symbols(*copy);
+    for (mlir::Operation &op : copy->getBody()->getOperations()) {
+      auto symbol = llvm::dyn_cast<mlir::SymbolOpInterface>(op);
+      if (!symbol)
+        continue;
+      std::string name = symbol.getName().str() + "_" + std::to_string(number);
+      if (failed(symbols.rename(symbol, name)))
+        llvm::report_fatal_error("cannot rename a function");
+      if (first.empty() && symbol.isPublic())
+        first = name;
+    }
+    all.getBody()->getOperations().splice(all.getBody()->end(),
+                                          copy->getBody()->getOperations());
+    return first;
+  }
+
+  llvm::Expected<std::vector<Memory>>
+  execute(const LoadedFunction &function, const FunctionSignature &signature,
+          llvm::ArrayRef<llvm::StringMap<ArgumentSpec>> calls) {
     std::vector<Memory> all;
     for (const llvm::StringMap<ArgumentSpec> &specs : calls) {
       ++counts.calls;
@@ -169,13 +248,13 @@ private:
           Arguments::make(signature, specs, {});
       if (!arguments)
         return arguments.takeError();
-      llvm::Expected<int64_t> bytes = function->workspaceSize(*arguments);
+      llvm::Expected<int64_t> bytes = function.workspaceSize(*arguments);
       if (!bytes)
         return bytes.takeError();
       llvm::Expected<Storage> workspace = Storage::allocate(*bytes);
       if (!workspace)
         return workspace.takeError();
-      if (llvm::Error error = function->call(*arguments, *workspace))
+      if (llvm::Error error = function.call(*arguments, *workspace))
         return error;
       Memory memory;
       for (unsigned i = 0; i < signature.arguments.size(); ++i) {
@@ -237,14 +316,28 @@ int main(int argc, char **argv) {
     }
     llvm::SmallVector<llvm::StringRef> programs;
     (*file)->getBuffer().split(programs, "// -----\n");
+    std::vector<Program> together;
+    auto checkTogether = [&](llvm::StringRef what) {
+      if (llvm::Error error = checker.check(together)) {
+        ++failures;
+        llvm::errs() << argv[i] << ", " << what << ": "
+                     << llvm::toString(std::move(error)) << "\n";
+      }
+      together.clear();
+    };
     for (auto [number, text] : llvm::enumerate(programs)) {
-      llvm::Error error = checker.check(text);
-      if (!error)
-        continue;
-      llvm::errs() << argv[i] << ", program " << number << ": "
-                   << llvm::toString(std::move(error)) << "\n"
-                   << text << "\n";
-      if (++failures == 5) {
+      std::string what = "programs up to " + std::to_string(number);
+      if (llvm::Expected<Program> program = checker.prepare(text)) {
+        together.push_back(std::move(*program));
+      } else {
+        ++failures;
+        llvm::errs() << argv[i] << ", program " << number << ": "
+                     << llvm::toString(program.takeError()) << "\n"
+                     << text << "\n";
+      }
+      if (together.size() == kTogether || number + 1 == programs.size())
+        checkTogether(what);
+      if (failures >= 5) {
         llvm::errs() << "more are not looked for\n";
         return 1;
       }

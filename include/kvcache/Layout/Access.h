@@ -49,8 +49,8 @@ struct LayoutAccess {
 /// Precondition: elementBytes > 0.
 LayoutAccess accessOf(const Layout &layout, Moved moved, int64_t elementBytes);
 
-/// The bytes that a streaming store of a CPU writes, and a multiple of which its
-/// address is.
+/// The bytes that a streaming store of a CPU writes, and a multiple of which
+/// its address is.
 constexpr int64_t kStreamedBytes = 16;
 
 /// Whether a CPU may stream runs of so many elements to any place of a cache.

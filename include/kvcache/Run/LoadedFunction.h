@@ -15,6 +15,9 @@ public:
   /// Takes a translated program.
   static llvm::Expected<LoadedFunction> load(Compilation &compilation,
                                              llvm::StringRef function);
+  /// The same for several functions of it, in one library.
+  static llvm::Expected<std::vector<LoadedFunction>>
+  loadAll(Compilation &compilation, llvm::ArrayRef<std::string> functions);
 
   /// Bytes, or the message of the library.
   llvm::Expected<int64_t> workspaceSize(const Arguments &arguments) const;

@@ -79,7 +79,7 @@ def ScatterToIndexCopy
     Quotients may be rounded to zero or down, also as shifts, and remainders be
     masks. If a slot below 0 would end in a live row, as with a quotient that is
     rounded to zero and a masked offset, this is an error where the padding of
-    the scatter says that such slots are skipped.
+    the scatter is `skip_negative`.
 
     *Lists of their own.* With `compute-slots`, slots are computed from the two
     lists, into a buffer: `block * N + offset` where rows have one number, `block
