@@ -5,10 +5,11 @@ random and hostile batches.
 """
 
 import cases
+import kvtest
 import numpy as np
 import op_programs as ops
 import reference
-from kvtest import BOUNDS, TYPES, Tensor, compile_library
+from kvtest import BOUNDS, TYPES
 from ref_elements import STORAGE
 
 ROUNDS = 5
@@ -147,7 +148,8 @@ class SelectRows(OfBatch):
         return program, check
 
 
-def main():
+def main(machine):
+    """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(55)
     runs, functions = [], []
     for number in range(60):
@@ -158,10 +160,10 @@ def main():
                 functions.append(program.text())
             assert program.text() == functions[-1], "a type of its own"
             runs.append((program, check))
-    library = compile_library("".join(functions))
+    library = machine.compile_library("".join(functions))
     failed = 0
     for program, check in runs:
-        arguments = program.arguments(Tensor)
+        arguments = program.arguments(machine.Tensor)
         if getattr(program, "fails", False):
             failed += 1
             size = library.workspace_size(program.name, *arguments)
@@ -176,4 +178,5 @@ def main():
     print(f"{len(functions)} functions, {len(runs)} calls, {failed} fail")
 
 
-main()
+if __name__ == "__main__":
+    main(kvtest)

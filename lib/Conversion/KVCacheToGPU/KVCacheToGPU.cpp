@@ -29,7 +29,7 @@ struct ConvertKVCacheToGPU
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateIndexCopyToGPU(converter, patterns);
+    populateRowOpsToGPU(converter, patterns);
     // Kernels are built whole and hold no cache.
     target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
     target.addLegalDialect<gpu::GPUDialect>();

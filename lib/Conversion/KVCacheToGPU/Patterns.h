@@ -13,8 +13,8 @@ class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
-void populateIndexCopyToGPU(mlir::TypeConverter &converter,
-                            mlir::RewritePatternSet &patterns);
+void populateRowOpsToGPU(mlir::TypeConverter &converter,
+                         mlir::RewritePatternSet &patterns);
 } // namespace kvcache
 
 #endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
