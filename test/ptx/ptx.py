@@ -63,6 +63,18 @@ def _gather(array, offsets, nbytes):
     return np.stack([array[offsets + i] for i in range(nbytes)], axis=1)
 
 
+def _narrow(value, to):
+    """The bits of f32 in 16 bits, to the nearest, ties to even."""
+    value = value.astype(np.float32)
+    if to == "f16":
+        return value.astype(np.float16).view(np.uint16)
+    bits = value.view(np.uint32).astype(np.uint64)
+    odd = bits >> np.uint64(16) & np.uint64(1)
+    half = (bits + np.uint64(0x7FFF) + odd >> np.uint64(16)).astype(np.uint16)
+    half[np.isnan(value)] = 0x7FFF
+    return half
+
+
 class Instruction:
     PATTERN = re.compile(r"(?:@(!?)(%\w+)\s+)?([\w.:]+)\s*(.*)", re.S)
 
@@ -473,10 +485,12 @@ class Run:
     def _do_bfe(self, name, operands, lanes):
         a = self.get(operands[1], name[-1], lanes)
         at, length = (self.get(o, "u32", lanes) for o in operands[2:4])
-        if name[-1] not in ("u32", "u64"):
-            raise PtxError("a signed field")
-        mask = (np.uint64(1) << length.astype(np.uint64)) - np.uint64(1)
-        value = a.astype(np.uint64) >> at.astype(np.uint64) & mask
+        value = a.astype(np.int64).astype(np.uint64) >> at.astype(np.uint64)
+        length = length.astype(np.uint64)
+        value &= (np.uint64(1) << length) - np.uint64(1)
+        if name[-1][0] == "s":
+            sign = np.uint64(1) << length - np.uint64(1)
+            value = (value ^ sign) - sign
         self.put(operands[0], value.astype(a.dtype), lanes)
 
     def _do_prmt(self, name, operands, lanes):
@@ -520,8 +534,11 @@ class Run:
 
     def _do_cvt(self, name, operands, lanes):
         to, source = name[-2:]
-        if to.startswith("bf16x2") or to.startswith("f16x2"):
-            raise PtxError("a conversion of pairs")
+        if to in ("bf16x2", "f16x2"):  # the first operand is the upper half
+            upper, lower = (_narrow(self.get(o, source, lanes), to[:-2])
+                            for o in operands[1:3])
+            pair = upper.astype(np.uint32) << np.uint32(16) | lower
+            return self.put(operands[0], pair, lanes)
         if name[1] in ("rn", "rz", "ftz") or to[0] in "fb" or (
                 source[0] in "fb"):
             return self._convert_float(name, to, source, operands, lanes)
@@ -542,14 +559,9 @@ class Run:
 
     def _convert_float(self, name, to, source, operands, lanes):
         value = self.get(operands[1], source, lanes)
-        if to == "bf16":
-            bits = value.astype(np.float32).view(np.uint32).astype(np.uint64)
-            rounded = bits + np.uint64(0x7FFF) + (bits >> np.uint64(16)
-                                                  & np.uint64(1))
-            half = (rounded >> np.uint64(16)).astype(np.uint16)
-            half[np.isnan(value)] = 0x7FFF
-            return self.put(operands[0], half, lanes)
-        types = {"f32": np.float32, "f16": np.float16, "s32": np.int32,
+        if to in ("bf16", "f16"):
+            return self.put(operands[0], _narrow(value, to), lanes)
+        types = {"f32": np.float32, "s32": np.int32,
                  "u32": np.uint32, "s64": np.int64}
         self.put(operands[0], value.astype(types[to]), lanes)
 

@@ -29,6 +29,7 @@ struct ConvertKVCacheToGPU
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
+    populateBlockOpsToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);
     // Kernels are built whole and hold no cache.
     target.markOpRecursivelyLegal<gpu::GPUModuleOp>();

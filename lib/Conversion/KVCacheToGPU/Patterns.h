@@ -13,6 +13,8 @@ class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
+void populateBlockOpsToGPU(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns);
 void populateRowOpsToGPU(mlir::TypeConverter &converter,
                          mlir::RewritePatternSet &patterns);
 } // namespace kvcache

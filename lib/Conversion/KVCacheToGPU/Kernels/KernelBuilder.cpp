@@ -435,6 +435,22 @@ Value KernelBuilder::convert(Value access, int64_t elements, Type from,
                                  value);
 }
 
+Value KernelBuilder::join(ArrayRef<Value> pieces, int64_t bytes) {
+  if (pieces.size() == 1)
+    return pieces.front();
+  int64_t total = bytes * pieces.size();
+  Type piece = builder.getIntegerType(8 * bytes);
+  auto parts = VectorType::get({int64_t(pieces.size())}, piece);
+  Value whole = LLVM::PoisonOp::create(builder, loc, parts);
+  for (auto [i, value] : llvm::enumerate(pieces)) {
+    Value index = i32(i);
+    Value bits = LLVM::BitcastOp::create(builder, loc, piece, value);
+    whole = LLVM::InsertElementOp::create(builder, loc, whole, bits, index);
+  }
+  return LLVM::BitcastOp::create(builder, loc, accessType(builder, total),
+                                 whole);
+}
+
 Value KernelBuilder::shared(int64_t bytes) {
   OpBuilder::InsertionGuard guard(builder);
   auto type = LLVM::LLVMArrayType::get(builder.getI8Type(), bytes);

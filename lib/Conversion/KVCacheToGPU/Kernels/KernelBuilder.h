@@ -149,6 +149,9 @@ public:
   mlir::Value convert(mlir::Value access, int64_t elements, mlir::Type from,
                       mlir::Type to);
 
+  /// Accesses of `bytes` each as one access, the first one lowest.
+  mlir::Value join(llvm::ArrayRef<mlir::Value> pieces, int64_t bytes);
+
   /// A pointer to shared memory of the block, aligned to 16 bytes.
   mlir::Value shared(int64_t bytes);
   /// All threads of the block wait for each other.
