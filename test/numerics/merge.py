@@ -105,9 +105,10 @@ def main(machine):
                 functions.append(program.text())
             assert program.text() == functions[-1], "a type of its own"
             runs.append((program, check))
-    programs, merge, check = parts_of_attention(rng)
-    functions += [programs[0].text(), merge.text()]
-    runs += [(p, lambda what: None) for p in programs] + [(merge, check)]
+    if getattr(machine, "HAS_ATTENTION", True):
+        programs, merge, check = parts_of_attention(rng)
+        functions += [programs[0].text(), merge.text()]
+        runs += [(p, lambda what: None) for p in programs] + [(merge, check)]
     library = machine.compile_library("".join(functions))
     for program, check in runs:
         library.run(program.name, *program.arguments(machine.Tensor))

@@ -18,6 +18,10 @@ import numpy as np
 import ptx
 
 HERE = Path(__file__).resolve().parent
+# What differs from a CPU, for the tests that run on both.
+REPORTS_SELECTION = False
+HAS_ATTENTION = False
+
 memory = ptx.Memory()
 launches = []  # (kernel, grid, block) of each launch
 _modules = {}

@@ -169,8 +169,8 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
 
 /// A matrix of numbers, as a parameter.
 struct PairList {
-  PairList(const Emitter &emit, KernelOperands &operands, Value memref)
-      : pointer(operands.addPointer(memref, emit.constant(0))),
+  PairList(KernelOperands &operands, Value memref)
+      : pointer(operands.addBuffer(memref)),
         type(cast<MemRefType>(memref.getType())) {}
   Value load(KernelBuilder &k, Value row, int64_t column) const {
     Value at = k.mul(row, k.i64(type.getDimSize(1)));
@@ -191,7 +191,7 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
     CacheType type = op.getCache().getType();
     Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
               type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
-    PairList pairs(move.emit, move.operands, adaptor.getPairs());
+    PairList pairs(move.operands, adaptor.getPairs());
     unsigned blocks =
         move.operands.addIndex(move.from.extent(AxisKind::Block));
     move.build("copy_blocks", move.emit.dim(adaptor.getPairs(), 0),
@@ -227,7 +227,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     bool ranged = pairsType.getDimSize(1) == 4;
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
               adaptor.getDest(), tokens, ranged);
-    PairList pairs(move.emit, move.operands, adaptor.getPairs());
+    PairList pairs(move.operands, adaptor.getPairs());
     auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
       Value blocks = cache.extent(AxisKind::Block);
       return move.operands.addIndex(move.emit.mul(blocks, inBlock / tokens));

@@ -30,7 +30,10 @@ struct ConvertKVCacheToGPU
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
     populateBlockOpsToGPU(converter, patterns);
+    populateIndexOpsToGPU(converter, patterns);
+    populateMergeStatesToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);
+    populateSelectRowsToGPU(converter, patterns);
     // Kernels are built whole and hold no cache.
     target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
     target.addLegalDialect<gpu::GPUDialect>();

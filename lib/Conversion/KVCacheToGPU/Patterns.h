@@ -15,8 +15,14 @@ class TypeConverter;
 namespace kvcache {
 void populateBlockOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
+void populateIndexOpsToGPU(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns);
+void populateMergeStatesToGPU(mlir::TypeConverter &converter,
+                              mlir::RewritePatternSet &patterns);
 void populateRowOpsToGPU(mlir::TypeConverter &converter,
                          mlir::RewritePatternSet &patterns);
+void populateSelectRowsToGPU(mlir::TypeConverter &converter,
+                             mlir::RewritePatternSet &patterns);
 } // namespace kvcache
 
 #endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H

@@ -13,7 +13,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "Kernels/KernelBuilder.h"
+#include "Kernels/RowShape.h"
 #include "Patterns.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -37,27 +37,6 @@ struct CopySchedule {
 
 /// The best from 1 to 32768 tokens on an H200, or within 5% of it.
 constexpr CopySchedule kDefaultSchedule = {128, 1, false};
-
-/// How the threads of a block divide rows among them. A thread has the accesses
-/// whose numbers in a part of a row are its own, and every `threadsPerRow`-th
-/// after it.
-struct BlockShape {
-  BlockShape(int64_t accesses, int64_t width, int64_t wanted) {
-    perThread = std::min(Layout::kWidestAccess / width, accesses);
-    int64_t needed = (accesses + perThread - 1) / perThread;
-    rows = std::max<int64_t>(1, wanted / needed);
-    threadsPerRow = std::min(needed, wanted);
-    threads = rows * threadsPerRow;
-    int64_t perPart = threadsPerRow * perThread;
-    parts = (accesses + perPart - 1) / perPart;
-    isExact = accesses % perPart == 0;
-  }
-  int64_t rows; ///< 1 if a row takes several blocks
-  int64_t threads, threadsPerRow;
-  int64_t perThread; ///< accesses
-  int64_t parts;     ///< blocks that share a row
-  bool isExact;      ///< no thread is without work
-};
 
 /// What is known of an op before a kernel is built.
 struct RowFacts {
@@ -118,20 +97,13 @@ public:
         k(module, loc, name, types, shape.threads) {}
 
   SymbolRefAttr build() {
-    Value thread = k.threadX();
-    Value rowInBlock = k.i32(0);
-    if (shape.parts > 1) {
-      thread = k.add(thread, k.mul(k.blockY(), k.i32(shape.threadsPerRow *
-                                                     shape.perThread)));
-    } else if (shape.rows > 1) {
-      rowInBlock = k.udiv(thread, shape.threadsPerRow);
-      thread = k.urem(thread, shape.threadsPerRow);
-    }
-    for (int64_t j = 0; j < shape.perThread; ++j)
-      accesses.push_back(makeAccess(thread, j));
+    RowThread thread(k, shape);
+    for (const RowThread::Access &access : thread.accesses)
+      accesses.push_back(
+          {access.inRow, slotPart(access.number), access.isThere});
     int64_t rows = schedule.rowsInFlight;
     Value first = k.add(k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
-                        k.widen(rowInBlock));
+                        k.widen(thread.rowInBlock));
     Value count = k.parameter(parameters.count);
     Value last = k.add(count, k.i64(-1));
     SmallVector<Value> inRange, tokens;
@@ -157,18 +129,6 @@ private:
   struct Access {
     Value inRow, inSlot, isThere;
   };
-
-  Access makeAccess(Value thread, int64_t j) {
-    Value number = k.add(thread, k.i32(j * shape.threadsPerRow));
-    Access access;
-    if (!shape.isExact) {
-      access.isThere = k.ult(number, k.i32(facts.accesses));
-      number = k.select(access.isThere, number, k.i32(facts.accesses - 1));
-    }
-    access.inRow = k.widen(k.mul(number, k.i32(facts.width)));
-    access.inSlot = slotPart(number);
-    return access;
-  }
 
   void write(ArrayRef<Value> tokens, ArrayRef<Value> inRange) {
     SmallVector<SmallVector<Value>> places;
@@ -296,7 +256,7 @@ private:
   const RowParameters &parameters;
   const CopySchedule &schedule;
   Direction direction;
-  BlockShape shape;
+  RowShape shape;
   KernelBuilder k;
   SmallVector<Access> accesses;
 };
@@ -355,7 +315,7 @@ public:
     auto branch = scf::IfOp::create(builder, loc, any);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
-    BlockShape shape(facts.accesses, facts.width, schedule.threads);
+    RowShape shape(facts.accesses, facts.width, schedule.threads);
     Value perBlock =
         indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
     Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);

@@ -37,6 +37,12 @@ unsigned KernelOperands::addPointer(Value buffer, Value offset) {
   return operands.size() - 1;
 }
 
+unsigned KernelOperands::addBuffer(Value memref) {
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(builder, loc, memref);
+  return addPointer(metadata.getBaseBuffer(), metadata.getOffset());
+}
+
 unsigned KernelOperands::addIndex(Value index) {
   Type i64 = builder.getI64Type();
   operands.push_back(arith::IndexCastOp::create(builder, loc, i64, index));
@@ -50,6 +56,15 @@ StrideSource KernelOperands::addStride(std::optional<int64_t> constant,
   if (!constant)
     source.parameter = addIndex(stride);
   return source;
+}
+
+StrideSource KernelOperands::addRowStride(std::optional<int64_t> constant,
+                                          Value memref) {
+  if (constant)
+    return {constant};
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(builder, loc, memref);
+  return addStride(constant, metadata.getStrides()[0]);
 }
 
 void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
@@ -410,29 +425,48 @@ Value KernelBuilder::loadEntry(Value array, Value index, Type type) {
   return extend(loadScalar(entryAddress(*this, array, index, type), type));
 }
 
+Value KernelBuilder::loadEntryIf(Value condition, Value array, Value index,
+                                 Type type) {
+  Value address = entryAddress(*this, array, index, type);
+  int64_t bytes = type.getIntOrFloatBitWidth() / 8;
+  Value value = loadIf(condition, address, bytes);
+  if (bytes > 4)
+    value = LLVM::BitcastOp::create(builder, loc, type, value);
+  return extend(value);
+}
+
 void KernelBuilder::storeEntry(Value value, Value array, Value index,
                                Type type) {
   storeScalar(toInteger(value, type), entryAddress(*this, array, index, type));
+}
+
+/// A type, or a vector of several.
+static Type several(Type type, int64_t elements) {
+  return elements == 1 ? type : VectorType::get({elements}, type);
+}
+
+Value KernelBuilder::toFloats(Value access, int64_t elements, Type from) {
+  Value value =
+      LLVM::BitcastOp::create(builder, loc, several(from, elements), access);
+  if (from.isF32())
+    return value;
+  Type floats = several(builder.getF32Type(), elements);
+  return arith::ExtFOp::create(builder, loc, floats, value);
+}
+
+Value KernelBuilder::fromFloats(Value floats, int64_t elements, Type to) {
+  if (!to.isF32())
+    floats = arith::TruncFOp::create(builder, loc, several(to, elements), floats);
+  int64_t bytes = elements * to.getIntOrFloatBitWidth() / 8;
+  return LLVM::BitcastOp::create(builder, loc, accessType(builder, bytes),
+                                 floats);
 }
 
 Value KernelBuilder::convert(Value access, int64_t elements, Type from,
                              Type to) {
   if (from == to)
     return access;
-  auto shaped = [&](Type type) -> Type {
-    if (elements == 1)
-      return type;
-    return VectorType::get({elements}, type);
-  };
-  Type f32 = builder.getF32Type();
-  Value value = LLVM::BitcastOp::create(builder, loc, shaped(from), access);
-  if (from != f32)
-    value = arith::ExtFOp::create(builder, loc, shaped(f32), value);
-  if (to != f32)
-    value = arith::TruncFOp::create(builder, loc, shaped(to), value);
-  int64_t bytes = elements * to.getIntOrFloatBitWidth() / 8;
-  return LLVM::BitcastOp::create(builder, loc, accessType(builder, bytes),
-                                 value);
+  return fromFloats(toFloats(access, elements, from), elements, to);
 }
 
 Value KernelBuilder::join(ArrayRef<Value> pieces, int64_t bytes) {

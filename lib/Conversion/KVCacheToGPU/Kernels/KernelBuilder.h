@@ -36,10 +36,15 @@ public:
   /// A pointer to the element of a memref's buffer at `offset` (index,
   /// elements). Gives the number of the parameter.
   unsigned addPointer(mlir::Value buffer, mlir::Value offset);
+  /// A pointer to the first element of a memref.
+  unsigned addBuffer(mlir::Value memref);
   /// An index, as i64.
   unsigned addIndex(mlir::Value index);
   /// A stride in elements, which is a parameter only if it is not known.
   StrideSource addStride(std::optional<int64_t> constant, mlir::Value stride);
+  /// The outermost stride of a memref.
+  StrideSource addRowStride(std::optional<int64_t> constant,
+                            mlir::Value memref);
 
   llvm::ArrayRef<mlir::Value> values() const { return operands; }
   llvm::ArrayRef<mlir::Type> types() const { return parameterTypes; }
@@ -143,8 +148,14 @@ public:
   void storeScalar(mlir::Value value, mlir::Value pointer);
   /// Entry `index` (i64) of an array of integers, as i64.
   mlir::Value loadEntry(mlir::Value array, mlir::Value index, mlir::Type type);
+  /// 0 where the condition does not hold.
+  mlir::Value loadEntryIf(mlir::Value condition, mlir::Value array,
+                          mlir::Value index, mlir::Type type);
   void storeEntry(mlir::Value value, mlir::Value array, mlir::Value index,
                   mlir::Type type);
+  /// Elements of an access as f32, a vector if there are several; and back.
+  mlir::Value toFloats(mlir::Value access, int64_t elements, mlir::Type from);
+  mlir::Value fromFloats(mlir::Value floats, int64_t elements, mlir::Type to);
   /// Elements of an access, converted to another type of floats.
   mlir::Value convert(mlir::Value access, int64_t elements, mlir::Type from,
                       mlir::Type to);
