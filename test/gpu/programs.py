@@ -26,6 +26,7 @@ class Case:
     strided_rows: bool = False
     schedule: str = ""
     versioned: bool = False  # a test at run time picks the code for packed
+    op: str = "index_copy"  # or scatter, by block and offset
 
     @property
     def element_bytes(self):
@@ -94,6 +95,18 @@ class Case:
   }} else {{
     {body}
   }}"""
+        if self.op == "scatter":
+            return f"""
+func.func @{self.name}({pool}, %to: memref<?x{self.slots}>,
+                       %at: memref<?x{self.slots}>, %key: {rows},
+                       %value: {rows}) {{
+  {view}
+  kvcache.scatter %key, %value into %cache at %to, %at
+    pad = {self.pad} : {rows}, {rows} into {cache}
+    at memref<?x{self.slots}>, memref<?x{self.slots}>
+  return
+}}
+"""
         return f"""
 func.func @{self.name}({pool}, %slots: memref<?x{self.slots}>,
                        %key: {rows}, %value: {rows}) {{
@@ -138,3 +151,10 @@ CORRECTNESS = (
              versioned=True),
     ]
 )
+
+# What the facts make of one layout: measured beside the packed one.
+VARIANTS = [
+    Case("nhd_mult16", block_factor=2, stride="? mult 16"),
+    Case("nhd_generic", block_factor=2, stride="?", align=2),
+] + [replace(case, name=f"scatter_{case.name}", op="scatter")
+     for case in LAYOUTS]

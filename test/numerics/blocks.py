@@ -146,6 +146,10 @@ class Transfer:
         sizes = [axes["N"], axes["N"] * ratio]
         rng.shuffle(sizes)
         self.cases = [make_cache(rng, axes, type_, n) for n in sizes]
+        for n, case in enumerate(self.cases):
+            if rng.random() < 0.3:  # pinned memory, on a GPU
+                self.cases[n] = cases.replace(
+                    case, type=cases.replace(case.type, space="host"))
         self.index = str(rng.choice(["i32", "i64"]))
         self.columns = bool(rng.random() < 0.6)
         self.zero = bool(rng.random() < 0.5)
