@@ -57,11 +57,11 @@ def view(raw, order, blocks, layers=None):
 
 
 class Bench:
-    def __init__(self):
+    def __init__(self, library):
         self.device = cudadrv.Device()
         self.stream = cudadrv.Stream()
-        self.library = kvtest.Library(HERE / "lib" / "cubin" / "libmoves.so",
-                                      "moves")
+        self.library = kvtest.Library(
+            HERE / "lib" / "cubin" / f"lib{library}.so", library)
         self.rng = np.random.default_rng(4)
         self.results = {}
         self.a = cudadrv.Buffer(2 * GIB)
@@ -250,11 +250,14 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", help="write the raw figures to this file")
+    parser.add_argument("--library", default="moves")
+    parser.add_argument("--parts", nargs="*", default=[
+        "relayouts", "block_copies", "metadata", "transfers"])
     options = parser.parse_args()
-    bench = Bench()
+    bench = Bench(options.library)
     print(f"{bench.device.name}, driver {bench.device.driver}")
-    for part in (bench.relayouts, bench.block_copies, bench.metadata,
-                 bench.transfers):
+    for name in options.parts:
+        part = getattr(bench, name)
         try:
             part()
         except Exception as error:
