@@ -115,9 +115,8 @@ class Kernel:
             self.declare_shared(line)
         elif line.endswith(":"):
             self.labels[line[:-1]] = len(self.code)
-        elif line.startswith((".loc", ".pragma", ".local")):
-            if line.startswith(".local"):
-                raise PtxError(f"{self.name} uses local memory")
+        elif line.startswith(".local"):
+            raise PtxError(f"{self.name} uses local memory")
         else:
             self.code.append(Instruction(line))
 
@@ -125,6 +124,7 @@ class Kernel:
 def parse(text):
     """The kernels of a module, by name."""
     text = re.sub(r"//[^\n]*", "", text)
+    text = re.sub(r"^\s*\.(loc|pragma)\b[^\n]*", "", text, flags=re.M)
     text = re.sub(r"\.section[^{]*\{.*", "", text, flags=re.S)
     shared = [s.strip() for s in
               re.findall(r"^(?:\.visible |\.extern )?\.shared[^;]*", text, re.M)]

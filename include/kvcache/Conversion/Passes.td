@@ -109,8 +109,13 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     memory that the device can reach.
     Contract out: no kvcache operation and no kvcache type is left; each
     operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
-    in the host function. The operation's facts decide the kernel: the width of
-    accesses, the addressing, and which strides are constants.
+    in the host function (`select_rows` has one for its indices and one for each
+    operand of rows). The operation's facts decide the kernel: the width of
+    accesses, the addressing, which strides are constants, and whether elements
+    go through shared memory.
+
+    `attention` has no kernel yet: each one is an error, before anything is
+    lowered.
 
     One kernel serves every number of tokens and every size of the pool. A
     remark names for each operation what the facts gave.
@@ -119,7 +124,7 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",
     "mlir::memref::MemRefDialect", "mlir::NVVM::NVVMDialect",
-    "mlir::scf::SCFDialect"];
+    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
 }
 
 def ConvertLaunchToRuntime

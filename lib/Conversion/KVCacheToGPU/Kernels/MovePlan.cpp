@@ -235,8 +235,6 @@ bool MovePlan::makeTile(bool ranged, int64_t lineBytes) {
   };
   plan.fromLanes = lanesOf(true, source);
   plan.toLanes = lanesOf(false, dest);
-  if (plan.fromLanes == lanes && plan.toLanes == lanes)
-    return false;
   plan.granule = powerOfTwoDivisor(run, std::min(plan.fromLanes, plan.toLanes));
 
   // Both have all parts; those of the other side come last.
