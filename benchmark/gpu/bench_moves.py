@@ -187,11 +187,9 @@ class Bench:
                 tensor(new.pointer, "i32", [requests + 1]),
                 tensor(positions.pointer, "i64", [requests]))
         size = self.library.workspace_size("select_rows", *args)
-        workspace = cudadrv.Buffer(size)
+        assert size == 0
         self.report("select_rows, 256 of 256", self.graph(
-            lambda i: self.call("select_rows", *args,
-                                workspace_pointer=workspace.pointer,
-                                workspace_bytes=size), 20))
+            lambda i: self.call("select_rows", *args), 20))
 
     # --- Over the link --------------------------------------------------------
 
@@ -208,6 +206,16 @@ class Bench:
         return sorted(times)[len(times) // 2]
 
     def transfers(self):
+        self.over_link(self.library, "", kvtest.CUDA_DEVICE, TRANSFERS)
+
+    def engine(self):
+        """By the copy engine, whatever the runs are."""
+        library = kvtest.Library(HERE / "lib" / "cubin" / "libengine.so",
+                                 "engine")
+        self.over_link(library, ", copy engine", kvtest.CPU_DEVICE,
+                       ["cross_layer", "per_layer", "per_side"])
+
+    def over_link(self, library, label, pairs_device, names):
         blocks = 256
         nbytes = blocks * LAYERS * BLOCK
         pinned = cudadrv.PinnedBuffer(nbytes)
@@ -220,19 +228,25 @@ class Bench:
                 **{"in": (self.b.pointer, pinned.pointer)}).items():
             ceilings[way] = self.link_time(
                 lambda: cudadrv.copy(to, source, nbytes, self.stream))
-            self.report(f"one contiguous copy, {way}", ceilings[way], nbytes)
-        pairs = {"out": array(np.stack([chosen, place], 1).astype(np.int64)),
-                 "in": array(np.stack([place, chosen], 1).astype(np.int64))}
-        for name, order in TRANSFERS.items():
+            self.report(f"one contiguous copy, {way}{label}", ceilings[way],
+                        nbytes)
+        pairs = {"out": np.stack([chosen, place], 1).astype(np.int64),
+                 "in": np.stack([place, chosen], 1).astype(np.int64)}
+        kept_alive = {way: array(p) for way, p in pairs.items()}
+        for name in names:
+            order = TRANSFERS[name]
             for way in ("out", "in"):
                 buffer = self.a if way == "out" else self.b
                 pool = pool_tensor(buffer.pointer, order, pool_blocks, LAYERS)
                 host = pool_tensor(pinned.pointer, "BLSNHD", blocks, LAYERS,
                                    kvtest.CUDA_HOST)
-                list_ = tensor(pairs[way].pointer, "i64", [blocks, 2])
+                where = kept_alive[way].pointer
+                if pairs_device == kvtest.CPU_DEVICE:
+                    where = pairs[way].ctypes.data
+                list_ = tensor(where, "i64", [blocks, 2], device=pairs_device)
                 args = (pool, host) if way == "out" else (host, pool)
-                us = self.link_time(
-                    lambda: self.call(f"{name}_{way}", *args, list_))
+                us = self.link_time(lambda: library.check_call(
+                    f"{name}_{way}", *args, list_, stream=self.stream.value))
                 if way == "out":
                     content = self.expected
                 else:
@@ -244,7 +258,7 @@ class Bench:
                 some = self.rng.integers(0, blocks, 16)
                 assert np.array_equal(kept[:, :, chosen[some]],
                                       there[:, :, place[some]]), (name, way)
-                self.report(f"{name}, {way}", us, nbytes, ceilings[way])
+                self.report(f"{name}, {way}{label}", us, nbytes, ceilings[way])
 
 
 def main():
@@ -252,7 +266,7 @@ def main():
     parser.add_argument("--json", help="write the raw figures to this file")
     parser.add_argument("--library", default="moves")
     parser.add_argument("--parts", nargs="*", default=[
-        "relayouts", "block_copies", "metadata", "transfers"])
+        "relayouts", "block_copies", "metadata", "transfers", "engine"])
     options = parser.parse_args()
     bench = Bench(options.library)
     print(f"{bench.device.name}, driver {bench.device.driver}")

@@ -78,8 +78,12 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   addHostLowering(pm);
 }
 
-void kvcache::buildKernelsPipeline(OpPassManager &pm, const GpuOptions &) {
-  pm.addPass(createConvertKVCacheToGPU());
+void kvcache::buildKernelsPipeline(OpPassManager &pm,
+                                   const GpuOptions &options) {
+  ConvertKVCacheToGPUOptions kernels;
+  kernels.copyEngineBytes = options.copyEngineBytes;
+  kernels.clusters = !StringRef(options.chip).starts_with("sm_8");
+  pm.addPass(createConvertKVCacheToGPU(kernels));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createCSEPass());
 }

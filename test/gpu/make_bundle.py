@@ -21,17 +21,17 @@ LIMIT = 50 << 20
 sys.path.insert(0, str(ROOT / "test" / "gpu"))
 sys.path.insert(0, str(ROOT / "test" / "numerics"))
 
-from move_programs import MOVES  # noqa: E402
+from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
 
 
-def compile_text(text, name, folder, image):
+def compile_text(text, name, folder, image, *flags):
     source = folder / f"{name}.mlir"
     source.write_text(text)
     subprocess.run(
         [str(BUILD / "bin" / "kv-compile"), str(source), "--target=sm_90a",
-         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so")],
+         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so"), *flags],
         check=True)
 
 
@@ -90,6 +90,8 @@ def main():
         used = image if have_ptxas else "ptx"
         compile_cases(CORRECTNESS + VARIANTS, "insert", folder, used)
         compile_text("".join(MOVES.values()), "moves", folder, used)
+        compile_text("".join(ENGINE.values()), "engine", folder, used,
+                     "--copy-engine-bytes=1")
         for text in move_tests():
             compile_text(text, program_name(text), folder, used)
         if options.schedules:

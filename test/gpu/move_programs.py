@@ -30,9 +30,11 @@ func.func @{name}(%pool: {pool}, %pairs: memref<?x2xi64>) {{
 """
 
 
-def transfer(name, source, dest):
+def transfer(name, source, dest, pairs_on_host=False):
+    where = " {kvcache.host}" if pairs_on_host else ""
     return f"""
-func.func @{name}(%source: {source}, %dest: {dest}, %pairs: memref<?x2xi64>) {{
+func.func @{name}(%source: {source}, %dest: {dest},
+                  %pairs: memref<?x2xi64>{where}) {{
   kvcache.transfer %source to %dest at %pairs
     : {source} to {dest} at memref<?x2xi64>
   return
@@ -102,3 +104,13 @@ for _name, _order in TRANSFERS.items():
     MOVES[f"{_name}_in"] = transfer(
         f"{_name}_in", cache("BLSNHD", LAYERS, "host"),
         cache(_order, LAYERS))
+
+# The same by the copy engine.
+ENGINE = {}
+for _name, _order in TRANSFERS.items():
+    ENGINE[f"{_name}_out"] = transfer(
+        f"{_name}_out", cache(_order, LAYERS),
+        cache("BLSNHD", LAYERS, "host"), True)
+    ENGINE[f"{_name}_in"] = transfer(
+        f"{_name}_in", cache("BLSNHD", LAYERS, "host"),
+        cache(_order, LAYERS), True)

@@ -24,6 +24,7 @@ HAS_ATTENTION = False
 
 memory = ptx.Memory()
 launches = []  # (kernel, grid, block) of each launch
+copies = []  # of each call of the copy engine, (to, from, bytes) of each copy
 _modules = {}
 _errors = []
 
@@ -49,16 +50,26 @@ def _launch(code, name, dims, parameters):
         return 700
 
 
-def _copy(to, source, nbytes):
-    ctypes.memmove(to, source, nbytes)
-    return 0
+def _copy(to, source, sizes, count):
+    try:
+        group = [(to[i], source[i], sizes[i]) for i in range(count)]
+        copies.append(group)
+        for target, origin, nbytes in group:
+            for address in target, origin:
+                memory.check(address, nbytes, "a copy")
+            ctypes.memmove(target, origin, nbytes)
+        return 0
+    except Exception as error:
+        _errors.append(error)
+        return 700
 
 
 _LAUNCH = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p,
                            ctypes.POINTER(ctypes.c_uint),
                            ctypes.POINTER(ctypes.c_void_p))
-_COPY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
-                         ctypes.c_size_t)
+_COPY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_uint64),
+                         ctypes.POINTER(ctypes.c_uint64),
+                         ctypes.POINTER(ctypes.c_size_t), ctypes.c_size_t)
 _functions = _LAUNCH(_launch), _COPY(_copy)
 
 
@@ -97,12 +108,13 @@ class Library:
     def __getattr__(self, name):
         return getattr(self._library, name)
 
-    def run(self, function, *args, poison=0xFF):
+    def run(self, function, *args, poison=0xFF, stream=None):
         size = self._library.workspace_size(function, *args)
         assert size >= 0, f"{function}: {self.last_error()}"
         workspace = kvtest.Guarded(np.full(size, poison, np.uint8))
         memory.add(workspace.inside)
-        code = self._library.call(function, *args, workspace=workspace.inside)
+        code = self._library.call(function, *args, workspace=workspace.inside,
+                                  stream=stream)
         memory.clear()
         if _errors:
             raise _errors.pop()

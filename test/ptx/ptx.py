@@ -37,6 +37,15 @@ class Memory:
     def clear(self):
         self._arrays, self._sorted = {}, None
 
+    def check(self, address, nbytes, what):
+        """That some bytes are all in one array."""
+        for array in self._arrays.values():
+            start = address - array.ctypes.data
+            if 0 <= start <= array.size - nbytes:
+                return
+        raise PtxError(f"{what}: {nbytes} bytes at {address:#x} are in no "
+                       "buffer")
+
     def find(self, addresses, nbytes, what):
         """(bytes of an array, offsets, lanes) for each array that is hit."""
         if self._sorted is None:
@@ -159,6 +168,7 @@ class Run:
         self.threads = int(np.prod(block))
         self.lanes = len(blocks) * self.threads
         self.registers, self.values = {}, values
+        self.votes = np.zeros(self.lanes, bool)
         self.shared = np.zeros((len(blocks), max(1, kernel.shared_bytes)),
                                np.uint8)
         thread = np.tile(np.arange(self.threads), len(blocks))
@@ -205,9 +215,14 @@ class Run:
                 pc[lanes] = end
             elif name in ("bar", "barrier"):
                 waiting[lanes] = True
+                if "red" in instruction.name:
+                    self.votes[lanes] = self._predicate(
+                        instruction.operands[-1], lanes)
                 here = waiting.reshape(-1, self.threads)
                 done = (pc >= end).reshape(-1, self.threads)
                 full = (here | done).all(axis=1)
+                if "red" in instruction.name and full.any():
+                    self._vote(instruction, full, here)
                 here[full] = False
             else:
                 try:
@@ -216,6 +231,15 @@ class Run:
                     raise PtxError(f"{self.kernel.name}: '{instruction.text}'"
                                    f": {error}") from None
         raise PtxError(f"{self.kernel.name} does not end")
+
+    def _vote(self, instruction, full, here):
+        """Gives the threads of whole blocks what all of them said together."""
+        if "and" not in instruction.name:
+            raise PtxError(f"'{instruction.text}': a vote that is not known")
+        votes = (self.votes.reshape(-1, self.threads) | ~here).all(axis=1)
+        lanes = np.nonzero(np.repeat(full, self.threads)
+                           & here.reshape(-1))[0]
+        self.put(instruction.operands[0], votes[lanes // self.threads], lanes)
 
     # --- Registers ------------------------------------------------------------
 

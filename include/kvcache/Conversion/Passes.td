@@ -120,6 +120,14 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     One kernel serves every number of tokens and every size of the pool. A
     remark names for each operation what the facts gave.
   }];
+  let options = [
+    Option<"copyEngineBytes", "copy-engine-bytes", "int64_t",
+           /*default=*/"1048576",
+           "A transfer between host and device whose list of pairs is in host "
+           "memory uses the copy engine if its runs have at least so many "
+           "bytes, and a kernel otherwise">,
+    Option<"clusters", "clusters", "bool", /*default=*/"false",
+           "The target has clusters of blocks of threads (sm_90 and later)">];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",

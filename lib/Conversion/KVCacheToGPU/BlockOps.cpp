@@ -34,13 +34,14 @@ MoveEnd endOf(CacheType type) {
 class Move {
 public:
   Move(OpBuilder &builder, Operation *op, CacheType fromType, Value fromMemRef,
-       CacheType toType, Value toMemRef, int64_t tokens, bool ranged)
+       CacheType toType, Value toMemRef, int64_t tokens, bool ranged,
+       bool hasClusters)
       : emit{builder, op->getLoc()}, op(op),
         from(builder, emit.loc, fromType, fromMemRef),
         to(builder, emit.loc, toType, toMemRef),
         plan(endOf(fromType), endOf(toType), tokens, ranged),
         overLink(fromType.getSpace() != toType.getSpace()),
-        shape(plan, fromType.getElementBytes(), overLink),
+        shape(plan, fromType.getElementBytes(), overLink, hasClusters),
         operands(builder, emit.loc), fromSide(sideOf(from)),
         toSide(sideOf(to)) {}
 
@@ -51,7 +52,7 @@ public:
     Value work = emit.mul(count, shape.parts);
     unsigned workParameter = overLink ? operands.addIndex(work) : 0;
     KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
-                    operands.types(), shape.threads);
+                    operands.types(), shape.threads, shape.cluster);
     MoveEmitter mover(k, plan, shape, fromSide, toSide, zero);
     Value layer = plan.layersAtRunTime ? k.blockZ() : Value();
     if (!overLink) {
@@ -94,19 +95,21 @@ public:
     return strideOf(k, isFrom, AxisKind::Token);
   }
 
-  void remark(StringRef name) {
+  void remark(StringRef name, StringRef engine = "") {
     int64_t bytes = from.type.getElementBytes();
     std::string text;
     llvm::raw_string_ostream os(text);
     os << (plan.layersAtRunTime ? "layers" : "items") << " of "
        << plan.elements() * bytes << " bytes in runs of " << plan.run * bytes;
-    if (const auto &tile = plan.tile)
+    if (!engine.empty())
+      os << ", by " << engine;
+    else if (const auto &tile = plan.tile)
       os << ", tiles of " << tile->elements * bytes << " bytes in shared memory, "
          << "reads of " << tile->fromLanes * bytes << " bytes, writes of "
          << tile->toLanes * to.type.getElementBytes();
     else
       os << ", accesses of " << plan.lanes * bytes << " bytes";
-    if (overLink)
+    if (overLink && engine.empty())
       os << ", over the link on " << kBlocksOnLink << " blocks of threads";
     auto options = remark::RemarkOpts::name(name).category("kvcache");
     remark::analysis(emit.loc, options) << text;
@@ -142,7 +145,11 @@ private:
 };
 
 struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
-  using OpConversionPattern::OpConversionPattern;
+  RelayoutOpLowering(TypeConverter &converter, MLIRContext *context,
+                     bool hasClusters)
+      : OpConversionPattern(converter, context), hasClusters(hasClusters) {}
+  const bool hasClusters;
+
   LogicalResult
   matchAndRewrite(RelayoutOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
@@ -151,7 +158,7 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
     CacheType fromType = op.getSourceType(), toType = op.getDestType();
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
               adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
-              /*ranged=*/false);
+              /*ranged=*/false, hasClusters);
     Value blocks = move.emit.min(move.from.extent(AxisKind::Block),
                                  move.to.extent(AxisKind::Block));
     move.build("relayout", blocks, /*zero=*/false,
@@ -182,7 +189,11 @@ struct PairList {
 };
 
 struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
+  CopyBlocksOpLowering(TypeConverter &converter, MLIRContext *context,
+                       bool hasClusters)
+      : OpConversionPattern(converter, context), hasClusters(hasClusters) {}
+  const bool hasClusters;
+
   LogicalResult
   matchAndRewrite(CopyBlocksOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
@@ -190,7 +201,8 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
       return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
     CacheType type = op.getCache().getType();
     Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
-              type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
+              type.getLayout().extent(AxisKind::Token), /*ranged=*/false,
+              hasClusters);
     PairList pairs(move.operands, adaptor.getPairs());
     unsigned blocks =
         move.operands.addIndex(move.from.extent(AxisKind::Block));
@@ -211,8 +223,74 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
   }
 };
 
+/// Whether the entries of a memref are in memory that host code can read.
+bool isInHostMemory(Value memref) {
+  while (auto cast = memref.getDefiningOp<memref::CastOp>())
+    memref = cast.getSource();
+  auto argument = dyn_cast<BlockArgument>(memref);
+  if (!argument)
+    return false;
+  auto function =
+      dyn_cast<FunctionOpInterface>(argument.getOwner()->getParentOp());
+  return function &&
+         argument.getOwner() == &function.getFunctionBody().front() &&
+         function.getArgAttr(argument.getArgNumber(),
+                             KVCacheDialect::kHostAttr);
+}
+
+/// Runs, loops and pools as calls of the run time, which goes through the pairs
+/// and hands a list of runs to the driver.
+void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
+  const Emitter &emit = move.emit;
+  auto call = [&](StringRef name, ArrayRef<Value> operands) {
+    emitReport(emit.builder, emit.loc, op, name, operands);
+  };
+  auto address = [&](Value memref, Value offset, int64_t bytes) {
+    Value base = memref::ExtractAlignedPointerAsIndexOp::create(
+        emit.builder, emit.loc, memref);
+    return emit.addMul(base, offset, bytes);
+  };
+  int64_t bytes = move.from.type.getElementBytes();
+  auto step = [&](const CacheParts &cache, const AxisWalk &walk) {
+    return emit.mul(cache.strides[walk.axis], walk.factor * bytes);
+  };
+  call("kvrt_runs_begin", {address(move.from.buffer, move.from.offset, bytes),
+                           address(move.to.buffer, move.to.offset, bytes),
+                           emit.constant(move.plan.run * bytes)});
+  if (move.plan.layersAtRunTime)
+    call("kvrt_runs_loop", {emit.min(move.from.extent(AxisKind::Layer),
+                                     move.to.extent(AxisKind::Layer)),
+                            emit.mul(move.from.stride(AxisKind::Layer), bytes),
+                            emit.mul(move.to.stride(AxisKind::Layer), bytes)});
+  for (const MoveDim &dim : move.plan.dims)
+    call("kvrt_runs_loop", {emit.constant(dim.extent), step(move.from, dim.from),
+                            step(move.to, dim.to)});
+  for (bool isFrom : {true, false}) {
+    const CacheParts &cache = isFrom ? move.from : move.to;
+    int64_t perBlock =
+        cache.type.getLayout().extent(AxisKind::Token) / tokens;
+    call("kvrt_runs_pool",
+         {emit.constant(isFrom),
+          emit.mul(cache.extent(AxisKind::Block), perBlock),
+          emit.constant(perBlock),
+          emit.mul(cache.stride(AxisKind::Block), bytes),
+          emit.mul(cache.stride(AxisKind::Token), tokens * bytes)});
+  }
+  auto type = cast<MemRefType>(pairs.getType());
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(emit.builder, emit.loc, pairs);
+  int64_t indexBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+  call("kvrt_runs_copy",
+       {address(metadata.getBaseBuffer(), metadata.getOffset(), indexBytes),
+        emit.constant(indexBytes), emit.dim(pairs, 0)});
+}
+
 struct TransferOpLowering : OpConversionPattern<TransferOp> {
-  using OpConversionPattern::OpConversionPattern;
+  TransferOpLowering(TypeConverter &converter, MLIRContext *context,
+                     int64_t copyEngineBytes, bool hasClusters)
+      : OpConversionPattern(converter, context),
+        copyEngineBytes(copyEngineBytes), hasClusters(hasClusters) {}
+
   LogicalResult
   matchAndRewrite(TransferOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
@@ -226,7 +304,13 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     auto pairsType = cast<MemRefType>(adaptor.getPairs().getType());
     bool ranged = pairsType.getDimSize(1) == 4;
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
-              adaptor.getDest(), tokens, ranged);
+              adaptor.getDest(), tokens, ranged, hasClusters);
+    if (usesCopyEngine(move, ranged, adaptor.getPairs())) {
+      emitRuns(move, op, adaptor.getPairs(), tokens);
+      move.remark("transfer", "the copy engine");
+      rewriter.eraseOp(op);
+      return success();
+    }
     PairList pairs(move.operands, adaptor.getPairs());
     auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
       Value blocks = cache.extent(AxisKind::Block);
@@ -257,6 +341,19 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
   }
 
 private:
+  const int64_t copyEngineBytes;
+  const bool hasClusters;
+
+  /// Long runs, whose places host code can work out.
+  bool usesCopyEngine(const Move &move, bool ranged, Value pairs) const {
+    bool isNest = llvm::none_of(move.plan.dims, [](const MoveDim &dim) {
+      return dim.from.cut || dim.to.cut;
+    });
+    int64_t bytes = move.plan.run * move.from.type.getElementBytes();
+    return move.overLink && !ranged && isNest && isInHostMemory(pairs) &&
+           bytes >= copyEngineBytes;
+  }
+
   /// Where a chunk begins.
   static Value startOf(KernelBuilder &k, Move &move, bool isFrom, Value chunk,
                        int64_t perBlock, int64_t tokens) {
@@ -285,7 +382,11 @@ private:
 } // namespace
 
 void kvcache::populateBlockOpsToGPU(TypeConverter &converter,
-                                    RewritePatternSet &patterns) {
-  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering, TransferOpLowering>(
-      converter, patterns.getContext());
+                                    RewritePatternSet &patterns,
+                                    int64_t copyEngineBytes, bool clusters) {
+  MLIRContext *context = patterns.getContext();
+  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering>(converter, context,
+                                                         clusters);
+  patterns.add<TransferOpLowering>(converter, context, copyEngineBytes,
+                                   clusters);
 }

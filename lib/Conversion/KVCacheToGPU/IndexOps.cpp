@@ -63,25 +63,22 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
                     operands.types(), kThreads);
     KernelRequests requests(k, batch, kThreads);
     Value row = threadNumber(k);
-    auto [request, end] = requests.find(row);
-    Value isIn = k.both(k.slt(row, k.parameter(batch.rows)),
-                        k.sle(k.i64(0), request));
+    KernelRequests::Found found = requests.find(row);
+    Value isRow = k.slt(row, k.parameter(batch.rows));
+    Value isIn = k.both(isRow, k.sle(k.i64(0), found.request));
+    Value position = requests.position(row, found);
+    isIn = k.both(isIn, k.ult(position, found.length));
+    Value at = k.add(k.mul(found.request, k.parameter(batch.rowStride)),
+                     k.udiv(position, tokens));
+    Value block = k.loadEntryIf(isIn, k.parameter(batch.table.pointer), at,
+                                batch.table.type);
+    Value slot = k.add(k.mul(block, k.i64(tokens)), k.urem(position, tokens));
     Value padding = k.i64(-1);
     if (hasSink)
       padding = k.add(k.mul(k.parameter(sink), k.i64(tokens)),
                       k.urem(row, tokens));
-    k.ifThen(k.slt(row, k.parameter(batch.rows)),
-             [&] { list.store(k, padding, row); });
-    k.ifThen(isIn, [&, request = request, end = end] {
-      Value length = requests.length(request);
-      Value position = requests.position(row, end, length);
-      k.ifThen(k.ult(position, length), [&] {
-        Value at = k.mul(request, k.parameter(batch.rowStride));
-        Value block = batch.table.load(k, k.add(at, k.udiv(position, tokens)));
-        Value slot = k.add(k.mul(block, k.i64(tokens)), k.urem(position, tokens));
-        k.ifThen(k.sle(k.i64(0), block), [&] { list.store(k, slot, row); });
-      });
-    });
+    slot = k.select(k.both(isIn, k.sle(k.i64(0), block)), slot, padding);
+    k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
     launch(emit, k, rows, emit.constant(1), operands);
     rewriter.eraseOp(op);

@@ -37,6 +37,7 @@ static LogicalResult refuseMissing(ModuleOp module) {
 namespace {
 struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
+  using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
     if (failed(refuseMissing(getOperation())))
       return signalPassFailure();
@@ -44,7 +45,7 @@ struct ConvertKVCacheToGPU
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateBlockOpsToGPU(converter, patterns);
+    populateBlockOpsToGPU(converter, patterns, copyEngineBytes, clusters);
     populateIndexOpsToGPU(converter, patterns);
     populateMergeStatesToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);

@@ -7,14 +7,19 @@
 #ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 #define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 
+#include <cstdint>
+
 namespace mlir {
 class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
+/// Runs between host and device of at least `copyEngineBytes` are left to the
+/// copy engine. `clusters` says whether the target has them.
 void populateBlockOpsToGPU(mlir::TypeConverter &converter,
-                           mlir::RewritePatternSet &patterns);
+                           mlir::RewritePatternSet &patterns,
+                           int64_t copyEngineBytes, bool clusters);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

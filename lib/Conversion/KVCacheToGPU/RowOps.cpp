@@ -13,6 +13,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
+#include "../Common/Emitter.h"
 #include "Kernels/RowShape.h"
 #include "Patterns.h"
 
@@ -21,6 +22,8 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Remarks.h"
 #include "llvm/Support/FormatVariadic.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace kvcache;
@@ -38,14 +41,33 @@ struct CopySchedule {
 /// The best from 1 to 32768 tokens on an H200, or within 5% of it.
 constexpr CopySchedule kDefaultSchedule = {128, 1, false};
 
-/// What is known of an op before a kernel is built.
+/// The same, if the base and all strides that are known at run time only were
+/// multiples of the widest access.
+Layout withAlignedStrides(const Layout &layout, int64_t elementBytes) {
+  std::vector<LayoutDim> dims = layout.listing();
+  int64_t multiple = Layout::kWidestAccess / elementBytes;
+  for (LayoutDim &dim : dims)
+    if (dim.stride.kind == StrideFact::Kind::RunTime)
+      dim.stride = StrideFact::runTime(std::lcm(dim.stride.value, multiple));
+  std::string why;
+  std::optional<Layout> aligned = Layout::get(
+      dims, layout.orderAxes(),
+      std::max(layout.align(), Layout::kWidestAccess), why);
+  return aligned.value_or(layout);
+}
+
+/// What is known of an op before a kernel is built, or what is if numbers of run
+/// time are `aligned`.
 struct RowFacts {
-  RowFacts(CacheType type, ValueRange rows)
+  RowFacts(CacheType type, ValueRange rows, bool aligned)
       : type(type), layout(type.getLayout()), plan(type),
         elementBytes(type.getElementBytes()) {
-    width = layout.accessBytes(plan.run, elementBytes);
+    Layout given = aligned ? withAlignedStrides(layout, elementBytes) : layout;
+    width = given.accessBytes(plan.run, elementBytes);
     for (Value row : rows) {
-      width = std::min(width, knownRowAlignment(row));
+      int64_t rowBytes = plan.rowElements * elementBytes;
+      width = aligned ? powerOfTwoDivisor(rowBytes, width)
+                      : std::min(width, knownRowAlignment(row));
       SmallVector<int64_t> strides;
       int64_t offset;
       LogicalResult strided =
@@ -266,7 +288,8 @@ class RowLaunch {
 public:
   RowLaunch(OpBuilder &builder, Operation *op, CacheType type, Value cacheMemRef,
             ValueRange rows)
-      : builder(builder), op(op), loc(op->getLoc()), facts(type, rows),
+      : builder(builder), op(op), loc(op->getLoc()), rows(rows),
+        facts(type, rows, false), wide(type, rows, true),
         operands(builder, loc), cache(builder, loc, type, cacheMemRef) {
     for (auto [side, row] : llvm::enumerate(rows)) {
       auto metadata =
@@ -305,16 +328,46 @@ public:
     CopySchedule schedule = kDefaultSchedule;
     if (chosen)
       schedule = {chosen.getThreads(), chosen.getRows(), chosen.getStreaming()};
-    SymbolRefAttr kernel =
-        RowKernel(facts, parameters, schedule, direction, name,
-                  op->getParentOfType<ModuleOp>(), loc, operands.types())
-            .build();
     // A grid of no blocks is an error of the driver.
     Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt,
                                       count, indexConstant(builder, loc, 0));
     auto branch = scf::IfOp::create(builder, loc, any);
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(branch.thenBlock());
+    if (wide.width == facts.width)
+      return launch(facts, name, direction, count, schedule);
+    auto choice = scf::IfOp::create(builder, loc, isAligned(),
+                                    /*withElseRegion=*/true);
+    builder.setInsertionPointToStart(choice.thenBlock());
+    launch(wide, name, direction, count, schedule);
+    builder.setInsertionPointToStart(choice.elseBlock());
+    launch(facts, (name + "_any").str(), direction, count, schedule);
+  }
+
+  void remark(StringRef name) {
+    bool byNumber = parameters.places.lists.size() == 1;
+    std::string text =
+        llvm::formatv("rows of {0} bytes in runs of {1}, accesses of {2} "
+                      "bytes{4}, {3} addressing",
+                      facts.plan.rowElements * facts.elementBytes,
+                      facts.plan.run.elements * facts.elementBytes, facts.width,
+                      byNumber && facts.layout.isFlat() ? "flat"
+                                                        : "block and offset",
+                      wide.width == facts.width
+                          ? ""
+                          : " or if all is aligned of " +
+                                std::to_string(wide.width));
+    auto options = remark::RemarkOpts::name(name).category("kvcache");
+    remark::analysis(loc, options) << text;
+  }
+
+private:
+  void launch(const RowFacts &facts, StringRef name, Direction direction,
+              Value count, const CopySchedule &schedule) {
+    SymbolRefAttr kernel =
+        RowKernel(facts, parameters, schedule, direction, name,
+                  op->getParentOfType<ModuleOp>(), loc, operands.types())
+            .build();
     RowShape shape(facts.accesses, facts.width, schedule.threads);
     Value perBlock =
         indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
@@ -324,23 +377,39 @@ public:
                shape.threads, operands);
   }
 
-  void remark(StringRef name) {
-    bool byNumber = parameters.places.lists.size() == 1;
-    std::string text =
-        llvm::formatv("rows of {0} bytes in runs of {1}, accesses of {2} "
-                      "bytes, {3} addressing",
-                      facts.plan.rowElements * facts.elementBytes,
-                      facts.plan.run.elements * facts.elementBytes, facts.width,
-                      byNumber && facts.layout.isFlat() ? "flat"
-                                                        : "block and offset");
-    auto options = remark::RemarkOpts::name(name).category("kvcache");
-    remark::analysis(loc, options) << text;
+  /// Whether all addresses are multiples of the wide access: one test of the
+  /// bits of all bases and strides.
+  Value isAligned() {
+    Emitter emit{builder, loc};
+    Value bits = emit.constant(0);
+    auto add = [&](Value number, int64_t bytes) {
+      bits = emit.make<arith::OrIOp>(bits, emit.mul(number, bytes));
+    };
+    auto addMemRef = [&](Value buffer, Value offset) {
+      Value address =
+          memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
+      add(emit.addMul(address, offset, facts.elementBytes), 1);
+    };
+    for (Value row : rows) {
+      auto metadata =
+          memref::ExtractStridedMetadataOp::create(builder, loc, row);
+      addMemRef(metadata.getBaseBuffer(), metadata.getOffset());
+      add(metadata.getStrides()[0], facts.elementBytes);
+    }
+    addMemRef(cache.buffer, cache.offset);
+    for (Value stride : cache.strides)
+      if (!getConstantIntValue(stride))
+        add(stride, facts.elementBytes);
+    Value rest = emit.make<arith::AndIOp>(bits, emit.constant(wide.width - 1));
+    return emit.equal(rest, emit.constant(0));
   }
 
+public:
   OpBuilder &builder;
   Operation *op;
   Location loc;
-  RowFacts facts;
+  ValueRange rows;
+  RowFacts facts, wide;
   KernelOperands operands;
   CacheParts cache;
   RowParameters parameters;

@@ -112,16 +112,27 @@ func.func @run_time_strides(%cache: !dynamic, %rows: memref<?x8x128xbf16, stride
 
 // -----
 
-// A block stride of which nothing is known may be odd: one element at a time.
+// A block stride of which nothing is known may be odd: one element at a time,
+// eight for each thread. Whether it is odd is seen when it is there: one test of
+// all bases and strides chooses between two kernels.
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 !unknown = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
 
 // CHECK-LABEL: func.func @unknown_stride(
-// CHECK: gpu.module @kv_kernels
+// CHECK: arith.ori
+// CHECK: %[[REST:.*]] = arith.andi %{{.*}}, %c15
+// CHECK: %[[ALIGNED:.*]] = arith.cmpi eq, %[[REST]], %c0
+// CHECK: scf.if %[[ALIGNED]] {
+// CHECK: gpu.launch_func @kv_kernels::@index_copy blocks
+// CHECK: } else {
+// CHECK: gpu.launch_func @kv_kernels::@index_copy_any blocks
+// CHECK: llvm.func @index_copy(
+// CHECK: llvm.load {{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
+// CHECK: llvm.func @index_copy_any(
 // CHECK-NOT: vector<
-// CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
-// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
+// CHECK-COUNT-8: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
+// CHECK-COUNT-8: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
 // CHECK-NOT: vector<
 func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16> into !unknown at !slots
@@ -137,6 +148,7 @@ func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !sl
 
 // CHECK-LABEL: func.func @cache_of_small_alignment(
 // CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @index_copy_any(
 // CHECK: llvm.load {{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> vector<2xi32>
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v2.b32 {{.*}}, predicate = %
 func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>, %s: !slots) {
@@ -153,6 +165,7 @@ func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>
 
 // CHECK-LABEL: func.func @rows_of_small_alignment(
 // CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @index_copy_any(
 // CHECK: llvm.load {{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b32 {{.*}}, predicate = %
 func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcache.align = 4}, %s: !slots) {

@@ -3,7 +3,8 @@
 // What facts make of one program, in PTX. A packed cache and one whose block
 // stride is only known to be a multiple of 16 bytes have the same accesses, one
 // load of the slot and no division; they differ in a multiplication. A cache of
-// which nothing is known has accesses of one element, eight for one.
+// which nothing is known has two kernels, that one and one for addresses that
+// are not aligned, with accesses of one element, eight for one.
 //
 // RUN: split-file %s %t
 // RUN: kv-compile %t/packed.mlir --target=sm_90a --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
@@ -14,14 +15,16 @@
 
 // CHECK: .visible .entry index_copy(
 // CHECK-NOT: .entry
-// WIDE: ld.global.b64
-// WIDE-NOT: ld.global.b
-// WIDE-COUNT-2: st.global.v4.b32
-// WIDE-NOT: st.global
+// CHECK: ld.global.b64
+// CHECK-COUNT-2: st.global.v4.b32
+// CHECK-NOT: st.global
+// CHECK: ret;
+// WIDE-NOT: .entry
+// NARROW: .visible .entry index_copy_any(
 // NARROW-COUNT-16: ld.global.b16
 // NARROW-COUNT-16: st.global.b16
 // NARROW-NOT: st.global
-// CHECK: ret;
+// NARROW: ret;
 
 //--- packed.mlir
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>

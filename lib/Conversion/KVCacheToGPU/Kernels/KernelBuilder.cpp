@@ -93,7 +93,8 @@ static gpu::GPUModuleOp getKernelModule(ModuleOp module) {
 }
 
 KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
-                             ArrayRef<Type> parameters, int64_t threads)
+                             ArrayRef<Type> parameters, int64_t threads,
+                             int64_t cluster)
     : builder(module.getContext()), loc(loc) {
   gpu::GPUModuleOp kernels = getKernelModule(module);
   std::string unique = name.str();
@@ -109,6 +110,9 @@ KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
                     builder.getUnitAttr());
   function->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
                     builder.getDenseI32ArrayAttr({int32_t(threads)}));
+  if (cluster > 1)
+    function->setAttr(NVVM::NVVMDialect::getClusterDimAttrName(),
+                      builder.getDenseI32ArrayAttr({int32_t(cluster), 1, 1}));
   builder.setInsertionPointToStart(function.addEntryBlock(builder));
 }
 
@@ -499,3 +503,14 @@ Value KernelBuilder::shared(int64_t bytes) {
 }
 
 void KernelBuilder::barrier() { NVVM::Barrier0Op::create(builder, loc); }
+
+Value KernelBuilder::barrierAll(Value condition) {
+  Type type = builder.getI32Type();
+  Value number = arith::ExtUIOp::create(builder, loc, type, condition);
+  auto reduction = NVVM::BarrierReductionAttr::get(
+      builder.getContext(), NVVM::BarrierReduction::AND);
+  Value all = NVVM::BarrierOp::create(builder, loc, TypeRange(type), Value(),
+                                      Value(), reduction, number)
+                  .getResult(0);
+  return isNot(eq(all, i32(0)));
+}

@@ -60,9 +60,11 @@ private:
 class KernelBuilder {
 public:
   /// Creates an empty kernel whose name begins with `name`, and stands at the
-  /// start of its body. `threads` is the only block size it is launched with.
+  /// start of its body. `threads` is the only block size it is launched with,
+  /// and so many blocks in a row of the grid are a cluster.
   KernelBuilder(mlir::ModuleOp module, mlir::Location loc, llvm::StringRef name,
-                llvm::ArrayRef<mlir::Type> parameters, int64_t threads);
+                llvm::ArrayRef<mlir::Type> parameters, int64_t threads,
+                int64_t cluster = 1);
 
   mlir::OpBuilder builder;
   mlir::Location loc;
@@ -167,6 +169,8 @@ public:
   mlir::Value shared(int64_t bytes);
   /// All threads of the block wait for each other.
   void barrier();
+  /// The same; whether a condition holds for all of them.
+  mlir::Value barrierAll(mlir::Value condition);
 
 private:
   mlir::Value integer(int64_t value, unsigned width);

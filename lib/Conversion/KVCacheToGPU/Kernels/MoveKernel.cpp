@@ -7,31 +7,36 @@
 using namespace mlir;
 using namespace kvcache;
 
-static constexpr int64_t kMostThreads = 256;
-
 static int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-static int64_t wholeWarps(int64_t threads) {
-  return std::min(kMostThreads, ceilDiv(threads, 32) * 32);
+static int64_t wholeWarps(int64_t threads, int64_t most) {
+  return std::min(most, ceilDiv(threads, 32) * 32);
 }
 
-MoveShape::MoveShape(const MovePlan &plan, int64_t elementBytes,
-                     bool overLink) {
+MoveShape::MoveShape(const MovePlan &plan, int64_t elementBytes, bool overLink,
+                     bool hasClusters) {
   if (const auto &tile = plan.tile) {
     perThread = 0;
-    int64_t accesses = tile->elements / std::min(tile->fromLanes, tile->toLanes);
-    threads = wholeWarps(accesses);
+    int64_t accesses =
+        tile->elements / std::min(tile->fromLanes, tile->toLanes);
+    threads = wholeWarps(accesses, 256);
     parts = plan.elements() / tile->elements;
-    return;
+  } else {
+    // So many bytes in flight per thread, in at most eight accesses; a link
+    // takes longer to answer.
+    int64_t accesses = plan.elements() / plan.lanes;
+    int64_t width = plan.lanes * elementBytes;
+    int64_t wanted = overLink ? 128 : 32;
+    perThread = std::min<int64_t>(8, std::max<int64_t>(1, wanted / width));
+    threads = wholeWarps(ceilDiv(accesses, perThread), overLink ? 512 : 128);
+    parts = ceilDiv(accesses, threads * perThread);
   }
-  int64_t accesses = plan.elements() / plan.lanes;
-  // So many bytes in flight per thread, in at most eight accesses; a link takes
-  // longer to answer.
-  int64_t width = plan.lanes * elementBytes;
-  int64_t wanted = overLink ? 64 : 32;
-  perThread = std::min<int64_t>(8, std::max<int64_t>(1, wanted / width));
-  threads = wholeWarps(ceilDiv(accesses, perThread));
-  parts = ceilDiv(accesses, threads * perThread);
+  // The blocks of a cluster are neighbours, and share what translates
+  // addresses: it is asked once for a block of the cache, not by all of the
+  // device.
+  if (hasClusters && !overLink)
+    while (cluster < 8 && parts % (2 * cluster) == 0)
+      cluster *= 2;
 }
 
 /// The indices of a number, the last extent fastest.

@@ -35,91 +35,139 @@ BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
 KernelRequests::KernelRequests(KernelBuilder &k, const BatchParameters &batch,
                                int64_t threads)
     : k(k), batch(batch), threads(threads) {
-  for (Value &buffer : memory)
-    buffer = k.shared(8 * threads);
+  for (Value *memory : {&starts, &others, &lengths})
+    *memory = k.shared(8 * threads);
 }
 
-Value KernelRequests::tileEntry(Value tile, Value index) {
-  return k.loadScalar(k.byteOffset(tile, k.mul(index, k.i64(8))),
+Value KernelRequests::entry(Value memory, Value index) {
+  return k.loadScalar(k.byteOffset(memory, k.mul(index, k.i64(8))),
                       k.builder.getI64Type());
 }
 
-Value KernelRequests::scanMax(Value number) {
+void KernelRequests::put(Value memory, Value value) {
   Value thread = k.widen(k.threadX());
-  auto put = [&](Value buffer, Value value) {
-    k.storeScalar(value, k.byteOffset(buffer, k.mul(thread, k.i64(8))));
-  };
-  k.barrier(); // what is there was read
-  put(memory[0], number);
-  unsigned current = 0;
-  for (int64_t distance = 1; distance < threads; distance *= 2) {
-    k.barrier();
-    Value isFirst = k.slt(thread, k.i64(distance));
-    Value other = k.select(isFirst, thread, k.sub(thread, k.i64(distance)));
-    number = k.smax(number, tileEntry(memory[current], other));
-    current ^= 1;
-    put(memory[current], number);
-  }
-  k.barrier();
-  return memory[current];
+  k.storeScalar(value, k.byteOffset(memory, k.mul(thread, k.i64(8))));
 }
 
-SmallVector<Value> KernelRequests::forTiles(ValueRange start, Tile body) {
+Value KernelRequests::Tile::start(KernelBuilder &k, Value index) const {
+  return k.loadScalar(k.byteOffset(starts, k.mul(index, k.i64(8))),
+                      k.builder.getI64Type());
+}
+
+Value KernelRequests::Tile::length(KernelBuilder &k, Value index) const {
+  return k.loadScalar(k.byteOffset(lengths, k.mul(index, k.i64(8))),
+                      k.builder.getI64Type());
+}
+
+void KernelRequests::makeTrusted(Value number, Value isInOrder) {
+  put(starts, number);
+  Value all = k.barrierAll(isInOrder);
+  k.ifThen(k.isNot(all), [&] {
+    Value thread = k.widen(k.threadX());
+    Value from = starts, to = others, most = number;
+    // An even number of steps: the last one writes to `starts`.
+    for (int64_t distance = 1; distance < threads; distance *= 2) {
+      Value isFirst = k.slt(thread, k.i64(distance));
+      Value other = k.select(isFirst, thread, k.sub(thread, k.i64(distance)));
+      most = k.smax(most, entry(from, other));
+      put(to, most);
+      std::swap(from, to);
+      k.barrier();
+    }
+  });
+}
+
+Value KernelRequests::least() {
+  Value isThere = k.slt(k.i64(0), k.parameter(batch.entries));
+  Value raw = k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
+                            k.i64(0), batch.starts.type);
+  return k.smax(k.smin(raw, k.parameter(batch.rows)), k.i64(0));
+}
+
+SmallVector<Value> KernelRequests::forTiles(ValueRange start, Body body) {
   Value thread = k.widen(k.threadX());
-  Value rows = k.parameter(batch.rows);
-  Value end = k.add(k.parameter(batch.count), k.i64(1));
+  Value rows = k.parameter(batch.rows), count = k.parameter(batch.count);
+  Value end = k.add(count, k.i64(1));
+  Value room = k.mul(k.parameter(batch.columns), k.i64(batch.type.getTokens()));
+  auto clamp = [&](Value number, Value most) {
+    return k.smax(k.smin(number, most), k.i64(0));
+  };
   SmallVector<Value> carried(start);
   carried.push_back(k.i64(0)); // the largest start so far
-  SmallVector<Value> result =
-      k.loop(k.i64(0), end, k.i64(threads), carried,
-             [&](Value first, ValueRange values) {
-               Value index = k.add(first, thread);
-               Value isThere = k.slt(index, k.smin(end, k.parameter(batch.entries)));
-               Value raw = k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
-                                         index, batch.starts.type);
-               Value number = k.smax(k.smin(raw, rows), values.back());
-               Value tile = scanMax(k.select(isThere, number, values.back()));
-               SmallVector<Value> next =
-                   body(first, tile, values.drop_back());
-               next.push_back(tileEntry(tile, k.i64(threads - 1)));
-               return next;
-             });
-  result.pop_back();
-  return result;
+  return k.loop(
+      k.i64(0), end, k.i64(threads), carried,
+      [&](Value first, ValueRange values) {
+        Value largest = values.back();
+        Value index = k.add(first, thread);
+        // What is behind the list repeats the largest start.
+        auto load = [&](Value index) {
+          Value isThere = k.both(
+              k.sle(k.i64(0), index),
+              k.slt(index, k.smin(end, k.parameter(batch.entries))));
+          Value raw =
+              k.loadEntryIf(isThere, k.parameter(batch.starts.pointer), index,
+                            batch.starts.type);
+          return k.select(isThere, clamp(raw, rows), largest);
+        };
+        Value number = load(index), before = load(k.sub(index, k.i64(1)));
+        Value isRequest = k.slt(index, count);
+        Value length =
+            k.loadEntryIf(isRequest, k.parameter(batch.lengths.pointer), index,
+                          batch.lengths.type);
+        Value isFirst = k.eq(thread, k.i64(0));
+        before = k.select(isFirst, largest, before);
+        k.barrier(); // the tile before was read
+        put(lengths, clamp(length, room));
+        makeTrusted(k.smax(number, largest), k.sle(before, number));
+        Tile tile{first, starts, lengths};
+        SmallVector<Value> next = body(tile, values.drop_back());
+        next.push_back(entry(starts, k.i64(threads - 1)));
+        return next;
+      });
 }
 
-std::pair<Value, Value> KernelRequests::find(Value row) {
+SmallVector<Value> KernelRequests::startFind() {
+  return {k.i64(0), k.i64(-1), k.i64(0), k.i64(0)};
+}
+
+SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
+                                            ValueRange carried) {
   // The first start past the row: requests before it begin at the row or
   // before, and it is the end of the last of them.
-  SmallVector<Value> found = forTiles(
-      {k.i64(0), k.i64(-1)},
-      [&](Value first, Value tile, ValueRange values) {
-        Value isOpen = k.slt(values[1], k.i64(0));
-        Value at = k.searchFirst(k.i64(0), k.i64(threads), [&](Value i) {
-          return k.slt(row, tileEntry(tile, i));
-        });
-        Value isHere = k.slt(at, k.i64(threads));
-        Value inside = k.select(isHere, at, k.i64(0));
-        Value take = k.both(isOpen, isHere);
-        return SmallVector<Value>{
-            k.select(take, k.add(first, at), values[0]),
-            k.select(take, tileEntry(tile, inside), values[1])};
-      });
+  Value at = k.searchFirst(k.i64(0), k.i64(threads), [&](Value i) {
+    return k.slt(row, tile.start(k, i));
+  });
+  Value isHere = k.slt(at, k.i64(threads));
+  Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
+  Value inside = k.select(isHere, at, k.i64(0));
+  // The request is the one before, perhaps the last one of the tile before.
+  Value isFirst = k.eq(inside, k.i64(0));
+  Value before = k.sub(inside, k.select(isFirst, k.i64(0), k.i64(1)));
+  Value length =
+      k.select(isFirst, carried[3], tile.length(k, before));
+  return {k.select(take, k.add(tile.first, at), carried[0]),
+          k.select(take, tile.start(k, inside), carried[1]),
+          k.select(take, length, carried[2]),
+          tile.length(k, k.i64(threads - 1))};
+}
+
+KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
   // The request before that start; none where there is no such start.
-  return {k.sub(found[0], k.i64(1)), found[1]};
+  return {k.sub(carried[0], k.i64(1)), carried[1], carried[2]};
 }
 
-Value KernelRequests::length(Value request) {
-  Value room = k.mul(k.parameter(batch.columns), k.i64(batch.type.getTokens()));
-  Value given = batch.lengths.load(k, request);
-  return k.smin(k.smax(given, k.i64(0)), room);
+KernelRequests::Found KernelRequests::find(Value row) {
+  return endFind(forTiles(startFind(), [&](const Tile &tile, ValueRange values) {
+    return stepFind(row, tile, values);
+  }));
 }
 
-Value KernelRequests::position(Value row, Value end, Value length) {
+Value KernelRequests::position(Value row, const Found &found) {
   if (!batch.type.hasPositions())
-    return k.sub(length, k.sub(end, row));
+    return k.sub(found.length, k.sub(found.end, row));
   // A list of positions that is too short says nothing of the rows behind it.
-  Value isThere = k.slt(row, k.parameter(batch.numPositions));
+  Value isThere = k.both(k.sle(k.i64(0), row),
+                         k.slt(row, k.parameter(batch.numPositions)));
   Value given = k.loadEntryIf(isThere, k.parameter(batch.positions.pointer),
                               row, batch.positions.type);
   return k.select(isThere, given, k.i64(-1));

@@ -44,40 +44,54 @@ struct BatchParameters {
   unsigned numPositions = 0;
 };
 
+/// All threads of a block are in all of these.
 class KernelRequests {
 public:
-  /// `threads`: a power of two.
+  /// `threads`: of a block, a power of four.
   KernelRequests(KernelBuilder &k, const BatchParameters &batch,
                  int64_t threads);
 
-  /// For a tile of starts: the first and the number of entries that count, and
-  /// a pointer to shared memory with the trusted starts of the tile.
-  using Tile = llvm::function_ref<llvm::SmallVector<mlir::Value>(
-      mlir::Value first, mlir::Value tile, mlir::ValueRange carried)>;
-  /// Goes through all tiles; all threads of the block are in `body`.
-  llvm::SmallVector<mlir::Value> forTiles(mlir::ValueRange start, Tile body);
-  /// A trusted start of a tile.
-  mlir::Value tileEntry(mlir::Value tile, mlir::Value index);
+  /// A tile of starts: the number of the first, and the trusted ones in shared
+  /// memory.
+  struct Tile {
+    mlir::Value first;
+    mlir::Value start(KernelBuilder &k, mlir::Value index) const;
+    mlir::Value length(KernelBuilder &k, mlir::Value index) const;
+    mlir::Value starts, lengths;
+  };
+  using Body = llvm::function_ref<llvm::SmallVector<mlir::Value>(
+      const Tile &, mlir::ValueRange carried)>;
+  /// Goes through all tiles. The last result is the largest start: the first
+  /// row behind all requests.
+  llvm::SmallVector<mlir::Value> forTiles(mlir::ValueRange start, Body body);
 
-  /// The request of a row, and the first row behind it. A row that is in none
-  /// has a negative request.
-  std::pair<mlir::Value, mlir::Value> find(mlir::Value row);
+  /// The request of a row, the first row behind it, and how many tokens of it
+  /// the cache holds. A row that is in none has a negative request.
+  struct Found {
+    mlir::Value request, end, length;
+  };
+  /// To be carried through `forTiles`, a step for each, and what it gives.
+  llvm::SmallVector<mlir::Value> startFind();
+  llvm::SmallVector<mlir::Value> stepFind(mlir::Value row, const Tile &tile,
+                                          mlir::ValueRange carried);
+  Found endFind(mlir::ValueRange carried);
+  Found find(mlir::Value row);
 
-  /// How many tokens of a request the cache holds.
-  mlir::Value length(mlir::Value request);
   /// Where the token of a row is in its request.
-  mlir::Value position(mlir::Value row, mlir::Value end, mlir::Value length);
-
-  /// Of numbers that each thread has one of, the largest of all before it and
-  /// its own; in shared memory, which the next call changes.
-  mlir::Value scanMax(mlir::Value number);
+  mlir::Value position(mlir::Value row, const Found &found);
+  /// The first row of all requests.
+  mlir::Value least();
 
   KernelBuilder &k;
   const BatchParameters &batch;
   const int64_t threads;
 
 private:
-  mlir::Value memory[2];
+  /// Each trusted start is the largest so far; most lists are so already.
+  void makeTrusted(mlir::Value number, mlir::Value isInOrder);
+  mlir::Value entry(mlir::Value memory, mlir::Value index);
+  void put(mlir::Value memory, mlir::Value value);
+  mlir::Value starts, others, lengths;
 };
 
 } // namespace kvcache

@@ -21,12 +21,12 @@ RowShape::RowShape(int64_t accesses, int64_t width, int64_t wanted)
   isExact = accesses % perPart == 0;
 }
 
-RowThread::RowThread(KernelBuilder &k, const RowShape &shape) {
+RowThread::RowThread(KernelBuilder &k, const RowShape &shape, Value part) {
   Value thread = k.threadX();
   rowInBlock = k.i32(0);
   if (shape.parts > 1) {
     int64_t perPart = shape.threadsPerRow * shape.perThread;
-    thread = k.add(thread, k.mul(k.blockY(), k.i32(perPart)));
+    thread = k.add(thread, k.mul(part ? part : k.blockY(), k.i32(perPart)));
   } else if (shape.rows > 1) {
     rowInBlock = k.udiv(thread, shape.threadsPerRow);
     thread = k.urem(thread, shape.threadsPerRow);

@@ -25,7 +25,9 @@ struct RowShape {
 
 /// What a thread has.
 struct RowThread {
-  RowThread(KernelBuilder &k, const RowShape &shape);
+  /// `part` (i32): of the row; the second number of the block if it is null.
+  RowThread(KernelBuilder &k, const RowShape &shape,
+            mlir::Value part = mlir::Value());
 
   struct Access {
     mlir::Value number;  ///< i32, of the row
