@@ -84,7 +84,6 @@ void kvcache::buildKernelsPipeline(OpPassManager &pm,
                                    const GpuOptions &options) {
   ConvertKVCacheToGPUOptions kernels;
   kernels.copyEngineBytes = options.copyEngineBytes;
-  kernels.clusters = !StringRef(options.chip).starts_with("sm_8");
   pm.addPass(createConvertKVCacheToGPU(kernels));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createCSEPass());

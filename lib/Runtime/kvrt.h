@@ -109,8 +109,9 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int32_t block_z, int32_t shared_bytes, void **parameters);
 
 /* Blocks of one pool to another by the copy engine: the run, loops over runs
- * (slowest first), what numbers of chunks mean on both sides, and the pairs. All
- * distances are in bytes. A pool has `chunks` chunks, `per_block` in a block. */
+ * (slowest first), what numbers of chunks mean on both sides, and the pairs.
+ * All distances are in bytes. A pool has `chunks` chunks, `per_block` in a
+ * block. */
 void kvrt_runs_begin(int64_t from, int64_t to, int64_t bytes);
 void kvrt_runs_loop(int64_t extent, int64_t from_stride, int64_t to_stride);
 void kvrt_runs_pool(int64_t is_from, int64_t chunks, int64_t per_block,

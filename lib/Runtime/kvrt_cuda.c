@@ -52,12 +52,12 @@ typedef struct {
   X(cu_result, cuMemcpyAsync,                                                  \
     (uint64_t to, uint64_t from, size_t bytes, void *stream))                  \
   X(cu_result, cuMemcpyBatchAsync,                                             \
-    (uint64_t * to, uint64_t * from, size_t * bytes, size_t count,             \
-     cu_copy_attributes * attributes, size_t * first, size_t num_attributes,   \
-     size_t * failed, void *stream))                                           \
+    (uint64_t *to, uint64_t *from, size_t *bytes, size_t count,                \
+     cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
+     size_t *failed, void *stream))                                            \
   X(cu_result, cuMemcpyBatchAsync_v2,                                          \
-    (uint64_t * to, uint64_t * from, size_t * bytes, size_t count,             \
-     cu_copy_attributes * attributes, size_t * first, size_t num_attributes,   \
+    (uint64_t *to, uint64_t *from, size_t *bytes, size_t count,                \
+     cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
      void *stream))                                                            \
   X(cu_result, cuStreamIsCapturing, (void *stream, int32_t *status))
 
@@ -277,8 +277,8 @@ int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
                      what);
   int32_t status = KV_OK;
   for (size_t i = 0; i < count && !status; ++i)
-    status = check(
-        driver.cuMemcpyAsync(to[i], from[i], bytes[i], context->stream), what,
-        NULL);
+    status =
+        check(driver.cuMemcpyAsync(to[i], from[i], bytes[i], context->stream),
+              what, NULL);
   return status;
 }

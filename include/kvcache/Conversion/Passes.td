@@ -110,8 +110,7 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     memory that the device can reach.
     Contract out: no kvcache operation and no kvcache type is left; each
     operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
-    in the host function (`select_rows` has one for its indices and one for each
-    operand of rows). The operation's facts decide the kernel: the width of
+    in the host function. The operation's facts decide the kernel: the width of
     accesses, the addressing, which strides are constants, and whether elements
     go through shared memory.
 
@@ -126,9 +125,7 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
            /*default=*/"1048576",
            "A transfer between host and device whose list of pairs is in host "
            "memory uses the copy engine if its runs have at least so many "
-           "bytes, and a kernel otherwise">,
-    Option<"clusters", "clusters", "bool", /*default=*/"false",
-           "The target has clusters of blocks of threads (sm_90 and later)">];
+           "bytes, and a kernel otherwise">];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",

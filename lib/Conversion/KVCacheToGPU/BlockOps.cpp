@@ -34,14 +34,13 @@ MoveEnd endOf(CacheType type) {
 class Move {
 public:
   Move(OpBuilder &builder, Operation *op, CacheType fromType, Value fromMemRef,
-       CacheType toType, Value toMemRef, int64_t tokens, bool ranged,
-       bool hasClusters)
+       CacheType toType, Value toMemRef, int64_t tokens, bool ranged)
       : emit{builder, op->getLoc()}, op(op),
         from(builder, emit.loc, fromType, fromMemRef),
         to(builder, emit.loc, toType, toMemRef),
         plan(endOf(fromType), endOf(toType), tokens, ranged),
         overLink(fromType.getSpace() != toType.getSpace()),
-        shape(plan, fromType.getElementBytes(), overLink, hasClusters),
+        shape(plan, fromType.getElementBytes(), overLink),
         operands(builder, emit.loc), fromSide(sideOf(from)),
         toSide(sideOf(to)) {}
 
@@ -52,7 +51,7 @@ public:
     Value work = emit.mul(count, shape.parts);
     unsigned workParameter = overLink ? operands.addIndex(work) : 0;
     KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
-                    operands.types(), shape.threads, shape.cluster);
+                    operands.types(), shape.threads);
     MoveEmitter mover(k, plan, shape, fromSide, toSide, zero);
     Value layer = plan.layersAtRunTime ? k.blockZ() : Value();
     if (!overLink) {
@@ -72,10 +71,9 @@ public:
     }
     k.finish();
 
-    Value layers = plan.layersAtRunTime
-                       ? emit.min(from.extent(AxisKind::Layer),
-                                  to.extent(AxisKind::Layer))
-                       : Value();
+    Value layers = plan.layersAtRunTime ? emit.min(from.extent(AxisKind::Layer),
+                                                   to.extent(AxisKind::Layer))
+                                        : Value();
     // A grid of no blocks is an error of the driver.
     Value any = emit.less(emit.constant(0), work);
     if (layers)
@@ -104,7 +102,8 @@ public:
     if (!engine.empty())
       os << ", by " << engine;
     else if (const auto &tile = plan.tile)
-      os << ", tiles of " << tile->elements * bytes << " bytes in shared memory, "
+      os << ", tiles of " << tile->elements * bytes
+         << " bytes in shared memory, "
          << "reads of " << tile->fromLanes * bytes << " bytes, writes of "
          << tile->toLanes * to.type.getElementBytes();
     else
@@ -145,11 +144,7 @@ private:
 };
 
 struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
-  RelayoutOpLowering(TypeConverter &converter, MLIRContext *context,
-                     bool hasClusters)
-      : OpConversionPattern(converter, context), hasClusters(hasClusters) {}
-  const bool hasClusters;
-
+  using OpConversionPattern::OpConversionPattern;
   LogicalResult
   matchAndRewrite(RelayoutOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
@@ -158,7 +153,7 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
     CacheType fromType = op.getSourceType(), toType = op.getDestType();
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
               adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
-              /*ranged=*/false, hasClusters);
+              /*ranged=*/false);
     Value blocks = move.emit.min(move.from.extent(AxisKind::Block),
                                  move.to.extent(AxisKind::Block));
     move.build("relayout", blocks, /*zero=*/false,
@@ -189,11 +184,7 @@ struct PairList {
 };
 
 struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
-  CopyBlocksOpLowering(TypeConverter &converter, MLIRContext *context,
-                       bool hasClusters)
-      : OpConversionPattern(converter, context), hasClusters(hasClusters) {}
-  const bool hasClusters;
-
+  using OpConversionPattern::OpConversionPattern;
   LogicalResult
   matchAndRewrite(CopyBlocksOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
@@ -201,11 +192,9 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
       return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
     CacheType type = op.getCache().getType();
     Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
-              type.getLayout().extent(AxisKind::Token), /*ranged=*/false,
-              hasClusters);
+              type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
     PairList pairs(move.operands, adaptor.getPairs());
-    unsigned blocks =
-        move.operands.addIndex(move.from.extent(AxisKind::Block));
+    unsigned blocks = move.operands.addIndex(move.from.extent(AxisKind::Block));
     move.build("copy_blocks", move.emit.dim(adaptor.getPairs(), 0),
                /*zero=*/false, [&](KernelBuilder &k, Value pair) {
                  Value from = pairs.load(k, pair, 0);
@@ -263,12 +252,11 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
                             emit.mul(move.from.stride(AxisKind::Layer), bytes),
                             emit.mul(move.to.stride(AxisKind::Layer), bytes)});
   for (const MoveDim &dim : move.plan.dims)
-    call("kvrt_runs_loop", {emit.constant(dim.extent), step(move.from, dim.from),
-                            step(move.to, dim.to)});
+    call("kvrt_runs_loop", {emit.constant(dim.extent),
+                            step(move.from, dim.from), step(move.to, dim.to)});
   for (bool isFrom : {true, false}) {
     const CacheParts &cache = isFrom ? move.from : move.to;
-    int64_t perBlock =
-        cache.type.getLayout().extent(AxisKind::Token) / tokens;
+    int64_t perBlock = cache.type.getLayout().extent(AxisKind::Token) / tokens;
     call("kvrt_runs_pool",
          {emit.constant(isFrom),
           emit.mul(cache.extent(AxisKind::Block), perBlock),
@@ -287,9 +275,9 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
 
 struct TransferOpLowering : OpConversionPattern<TransferOp> {
   TransferOpLowering(TypeConverter &converter, MLIRContext *context,
-                     int64_t copyEngineBytes, bool hasClusters)
+                     int64_t copyEngineBytes)
       : OpConversionPattern(converter, context),
-        copyEngineBytes(copyEngineBytes), hasClusters(hasClusters) {}
+        copyEngineBytes(copyEngineBytes) {}
 
   LogicalResult
   matchAndRewrite(TransferOp op, OpAdaptor adaptor,
@@ -304,7 +292,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     auto pairsType = cast<MemRefType>(adaptor.getPairs().getType());
     bool ranged = pairsType.getDimSize(1) == 4;
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
-              adaptor.getDest(), tokens, ranged, hasClusters);
+              adaptor.getDest(), tokens, ranged);
     if (usesCopyEngine(move, ranged, adaptor.getPairs())) {
       emitRuns(move, op, adaptor.getPairs(), tokens);
       move.remark("transfer", "the copy engine");
@@ -326,8 +314,8 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
                  Value to = pairs.load(k, pair, 1);
                  item.live = k.both(k.ult(from, k.parameter(fromCount)),
                                     k.ult(to, k.parameter(toCount)));
-                 item.from = startOf(k, move, true, from, fromTokens / tokens,
-                                     tokens);
+                 item.from =
+                     startOf(k, move, true, from, fromTokens / tokens, tokens);
                  item.to =
                      startOf(k, move, false, to, toTokens / tokens, tokens);
                  if (ranged)
@@ -342,7 +330,6 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
 
 private:
   const int64_t copyEngineBytes;
-  const bool hasClusters;
 
   /// Long runs, whose places host code can work out.
   bool usesCopyEngine(const Move &move, bool ranged, Value pairs) const {
@@ -383,10 +370,8 @@ private:
 
 void kvcache::populateBlockOpsToGPU(TypeConverter &converter,
                                     RewritePatternSet &patterns,
-                                    int64_t copyEngineBytes, bool clusters) {
+                                    int64_t copyEngineBytes) {
   MLIRContext *context = patterns.getContext();
-  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering>(converter, context,
-                                                         clusters);
-  patterns.add<TransferOpLowering>(converter, context, copyEngineBytes,
-                                   clusters);
+  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering>(converter, context);
+  patterns.add<TransferOpLowering>(converter, context, copyEngineBytes);
 }

@@ -75,8 +75,8 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     Value slot = k.add(k.mul(block, k.i64(tokens)), k.urem(position, tokens));
     Value padding = k.i64(-1);
     if (hasSink)
-      padding = k.add(k.mul(k.parameter(sink), k.i64(tokens)),
-                      k.urem(row, tokens));
+      padding =
+          k.add(k.mul(k.parameter(sink), k.i64(tokens)), k.urem(row, tokens));
     slot = k.select(k.both(isIn, k.sle(k.i64(0), block)), slot, padding);
     k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
@@ -86,8 +86,8 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
   }
 };
 
-/// out[r, j * factor + i] = numbers[r, j] < 0 ? -1 : numbers[r, j] * factor + i,
-/// of lists or matrices.
+/// out[r, j * factor + i] = numbers[r, j] < 0 ? -1 : numbers[r, j] * factor +
+/// i, of lists or matrices.
 void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
                    Value numbers, Value out, int64_t factor) {
   Emitter emit{builder, op->getLoc()};
@@ -97,8 +97,8 @@ void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
   unsigned last = isMatrix ? 1 : 0;
   IntegerList from = IntegerList::get(operands, numbers);
   IntegerList to = IntegerList::get(operands, out);
-  Value columns = emit.min(emit.dim(numbers, last),
-                           emit.div(emit.dim(out, last), factor));
+  Value columns =
+      emit.min(emit.dim(numbers, last), emit.div(emit.dim(out, last), factor));
   Value count = emit.mul(columns, factor);
   unsigned end = operands.addIndex(count);
   Value rows = isMatrix ? emit.min(emit.dim(numbers, 0), emit.dim(out, 0))
@@ -168,6 +168,7 @@ struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
 
 void kvcache::populateIndexOpsToGPU(TypeConverter &converter,
                                     RewritePatternSet &patterns) {
-  patterns.add<BlockSlotsOpLowering, MapBlocksOpLowering,
-               SlotMappingOpLowering>(converter, patterns.getContext());
+  patterns
+      .add<BlockSlotsOpLowering, MapBlocksOpLowering, SlotMappingOpLowering>(
+          converter, patterns.getContext());
 }

@@ -27,8 +27,9 @@ using namespace kvcache;
 static LogicalResult refuseMissing(ModuleOp module) {
   bool found = false;
   module.walk([&](AttentionOp op) {
-    op.emitOpError() << "cannot be compiled for a GPU yet; compile it for a CPU, "
-                        "or beside this program";
+    op.emitOpError()
+        << "cannot be compiled for a GPU yet; compile it for a CPU, "
+           "or beside this program";
     found = true;
   });
   return failure(found);
@@ -45,7 +46,7 @@ struct ConvertKVCacheToGPU
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateBlockOpsToGPU(converter, patterns, copyEngineBytes, clusters);
+    populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
     populateIndexOpsToGPU(converter, patterns);
     populateMergeStatesToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);

@@ -76,7 +76,8 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
       Value left = k.loadScalar(at(lseA, head, 4), f32);
       Value right = k.loadScalar(at(lseB, head, 4), f32);
       auto loadPart = [&](const RowBuffer &list) {
-        return k.toFloats(k.load(at(list, inRow, width), width), lanes, element);
+        return k.toFloats(k.load(at(list, inRow, width), width), lanes,
+                          element);
       };
       Value x = loadPart(a), y = loadPart(b);
       Merge merge(body, left, right);
@@ -84,9 +85,8 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
                                            merge.weighted(y, merge.rightShare));
       k.store(k.fromFloats(sum, lanes, element), at(out, inRow, width), width);
       if (lseOut)
-        k.ifThen(k.eq(part, k.i32(0)), [&] {
-          k.storeScalar(merge.lse(), at(*lseOut, head, 4));
-        });
+        k.ifThen(k.eq(part, k.i32(0)),
+                 [&] { k.storeScalar(merge.lse(), at(*lseOut, head, 4)); });
     });
     k.finish();
     emit.when(emit.less(emit.constant(0), count), [&](const Emitter &e) {
@@ -117,8 +117,8 @@ private:
     /// A part without keys is not looked at.
     Value weightOf(Value x) const {
       Value distance = e.make<arith::SubFOp>(x, base);
-      Value weight = unary("ex2.approx.f32", e.make<arith::MulFOp>(
-                                                 distance, e.f32(M_LOG2E)));
+      Value weight = unary("ex2.approx.f32",
+                           e.make<arith::MulFOp>(distance, e.f32(M_LOG2E)));
       return e.select(isNone(x), e.f32(0), weight);
     }
     Value weighted(Value x, Value share) const {
@@ -133,8 +133,8 @@ private:
       return arith::SelectOp::create(e.builder, e.loc, isUsed, product, zero);
     }
     Value lse() const {
-      Value log = e.make<arith::MulFOp>(unary("lg2.approx.f32", safe),
-                                        e.f32(M_LN2));
+      Value log =
+          e.make<arith::MulFOp>(unary("lg2.approx.f32", safe), e.f32(M_LN2));
       return e.select(isEmpty, none, e.make<arith::AddFOp>(base, log));
     }
     Value unary(StringRef instruction, Value x) const {

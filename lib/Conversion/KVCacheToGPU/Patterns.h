@@ -16,10 +16,10 @@ class TypeConverter;
 
 namespace kvcache {
 /// Runs between host and device of at least `copyEngineBytes` are left to the
-/// copy engine. `clusters` says whether the target has them.
+/// copy engine.
 void populateBlockOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns,
-                           int64_t copyEngineBytes, bool clusters);
+                           int64_t copyEngineBytes);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

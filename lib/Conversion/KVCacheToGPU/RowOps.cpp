@@ -50,14 +50,14 @@ Layout withAlignedStrides(const Layout &layout, int64_t elementBytes) {
     if (dim.stride.kind == StrideFact::Kind::RunTime)
       dim.stride = StrideFact::runTime(std::lcm(dim.stride.value, multiple));
   std::string why;
-  std::optional<Layout> aligned = Layout::get(
-      dims, layout.orderAxes(),
-      std::max(layout.align(), Layout::kWidestAccess), why);
+  std::optional<Layout> aligned =
+      Layout::get(dims, layout.orderAxes(),
+                  std::max(layout.align(), Layout::kWidestAccess), why);
   return aligned.value_or(layout);
 }
 
-/// What is known of an op before a kernel is built, or what is if numbers of run
-/// time are `aligned`.
+/// What is known of an op before a kernel is built, or what is if numbers of
+/// run time are `aligned`.
 struct RowFacts {
   RowFacts(CacheType type, ValueRange rows, bool aligned)
       : type(type), layout(type.getLayout()), plan(type),
@@ -134,8 +134,7 @@ public:
       // The grid is no larger than needed: a block's first row is there.
       bool isThere = r == 0 && shape.rows == 1;
       inRange.push_back(isThere ? Value() : k.ult(token, count));
-      tokens.push_back(isThere ? token
-                               : k.select(inRange.back(), token, last));
+      tokens.push_back(isThere ? token : k.select(inRange.back(), token, last));
     }
     if (direction == Direction::IntoCache)
       write(tokens, inRange);
@@ -171,9 +170,10 @@ private:
       Value start = placeOffset(place);
       for (unsigned side : parameters.sides)
         for (const Access &access : accesses)
-          k.storeIf(k.bothOf(live, access.isThere), *next++,
-                    k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
-                    facts.width, schedule.streaming);
+          k.storeIf(
+              k.bothOf(live, access.isThere), *next++,
+              k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
+              facts.width, schedule.streaming);
     }
   }
 
@@ -286,8 +286,8 @@ private:
 /// What the three lowerings share: the host side.
 class RowLaunch {
 public:
-  RowLaunch(OpBuilder &builder, Operation *op, CacheType type, Value cacheMemRef,
-            ValueRange rows)
+  RowLaunch(OpBuilder &builder, Operation *op, CacheType type,
+            Value cacheMemRef, ValueRange rows)
       : builder(builder), op(op), loc(op->getLoc()), rows(rows),
         facts(type, rows, false), wide(type, rows, true),
         operands(builder, loc), cache(builder, loc, type, cacheMemRef) {
@@ -295,8 +295,8 @@ public:
       auto metadata =
           memref::ExtractStridedMetadataOp::create(builder, loc, row);
       parameters.rows.push_back(operands.addPointer(row, metadata.getOffset()));
-      parameters.rowStrides.push_back(operands.addStride(
-          facts.rowStrides[side], metadata.getStrides()[0]));
+      parameters.rowStrides.push_back(
+          operands.addStride(facts.rowStrides[side], metadata.getStrides()[0]));
     }
     for (int64_t side = 0, e = rows.size(); side < e; ++side) {
       Value offset = cache.offset;
@@ -346,17 +346,15 @@ public:
 
   void remark(StringRef name) {
     bool byNumber = parameters.places.lists.size() == 1;
-    std::string text =
-        llvm::formatv("rows of {0} bytes in runs of {1}, accesses of {2} "
-                      "bytes{4}, {3} addressing",
-                      facts.plan.rowElements * facts.elementBytes,
-                      facts.plan.run.elements * facts.elementBytes, facts.width,
-                      byNumber && facts.layout.isFlat() ? "flat"
-                                                        : "block and offset",
-                      wide.width == facts.width
-                          ? ""
-                          : " or if all is aligned of " +
-                                std::to_string(wide.width));
+    std::string text = llvm::formatv(
+        "rows of {0} bytes in runs of {1}, accesses of {2} "
+        "bytes{4}, {3} addressing",
+        facts.plan.rowElements * facts.elementBytes,
+        facts.plan.run.elements * facts.elementBytes, facts.width,
+        byNumber && facts.layout.isFlat() ? "flat" : "block and offset",
+        wide.width == facts.width
+            ? ""
+            : " or if all is aligned of " + std::to_string(wide.width));
     auto options = remark::RemarkOpts::name(name).category("kvcache");
     remark::analysis(loc, options) << text;
   }
@@ -427,9 +425,10 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
                      adaptor.getRows());
     launch.addPlace(adaptor.getSlots(),
                     launch.cache.numSlots(rewriter, launch.loc));
-    Value count =
-        emitRowCount(rewriter, launch.loc, adaptor.getRows(), adaptor.getSlots());
-    launch.emit("index_copy", Direction::IntoCache, count, op.getScheduleAttr());
+    Value count = emitRowCount(rewriter, launch.loc, adaptor.getRows(),
+                               adaptor.getSlots());
+    launch.emit("index_copy", Direction::IntoCache, count,
+                op.getScheduleAttr());
     launch.remark("index-copy");
     rewriter.eraseOp(op);
     return success();
@@ -451,7 +450,8 @@ struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
     // Offsets are as many as blocks, or fewer.
     SmallVector<Value> lists(adaptor.getRows());
     lists.push_back(adaptor.getOffsets());
-    Value count = emitRowCount(rewriter, launch.loc, lists, adaptor.getBlocks());
+    Value count =
+        emitRowCount(rewriter, launch.loc, lists, adaptor.getBlocks());
     launch.emit("scatter", Direction::IntoCache, count, op.getScheduleAttr());
     launch.remark("scatter");
     rewriter.eraseOp(op);
@@ -471,8 +471,8 @@ struct GatherOpLowering : OpConversionPattern<GatherOp> {
                      adaptor.getOuts());
     launch.addPlace(adaptor.getSlots(),
                     launch.cache.numSlots(rewriter, launch.loc));
-    Value count =
-        emitRowCount(rewriter, launch.loc, adaptor.getOuts(), adaptor.getSlots());
+    Value count = emitRowCount(rewriter, launch.loc, adaptor.getOuts(),
+                               adaptor.getSlots());
     launch.emit("gather",
                 op.getZero() ? Direction::OutOfCacheOrZero
                              : Direction::OutOfCache,

@@ -29,7 +29,8 @@ struct RowPair {
   RowPair(KernelOperands &operands, Value from, Value to)
       : source(operands, from), target(operands, to) {
     bytes = source.elementBytes;
-    for (int64_t extent : cast<MemRefType>(to.getType()).getShape().drop_front())
+    for (int64_t extent :
+         cast<MemRefType>(to.getType()).getShape().drop_front())
       bytes *= extent;
     width = powerOfTwoDivisor(bytes, std::min(source.align, target.align));
   }
@@ -95,8 +96,7 @@ private:
         k.loop(thread, wanted, k.i64(kThreads), {k.truth(true)},
                [&](Value i, ValueRange state) {
                  Value isFirst = k.eq(i, k.i64(0));
-                 Value before =
-                     k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
+                 Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
                  Value fits = k.sle(index.load(k, before), index.load(k, i));
                  return SmallVector<Value>{k.both(state[0], fits)};
                })
@@ -105,8 +105,8 @@ private:
   }
 
   /// Positions of the indices of this block, and starts: as if all was right,
-  /// and again if it is not, which is known once all starts were seen. Gives how
-  /// many indices count.
+  /// and again if it is not, which is known once all starts were seen. Gives
+  /// how many indices count.
   Value emitPositions(KernelRequests &requests, Value wanted, Value inOrder) {
     KernelBuilder &k = *kernel;
     Value isFirstBlock = k.eq(block, k.i64(0));
@@ -137,17 +137,15 @@ private:
                 k.ifThen(writes, [&] {
                   Value start = tile.start(k, thread);
                   // Whatever order they have, what is read is there.
-                  Value below =
-                      k.searchFirst(k.i64(0), wanted, [&](Value i) {
-                        return k.sle(start, index.load(k, i));
-                      });
+                  Value below = k.searchFirst(k.i64(0), wanted, [&](Value i) {
+                    return k.sle(start, index.load(k, i));
+                  });
                   startsOut.store(k, below, r);
                 });
                 return requests.stepFind(row, tile, carried);
               });
           Value behind = found.pop_back_val();
-          Value position =
-              requests.position(row, requests.endFind(found));
+          Value position = requests.position(row, requests.endFind(found));
           k.ifThen(k.slt(i, k.parameter(numSelected)), [&] {
             positionsOut.store(k, k.select(isUsed, position, k.i64(-1)), i);
           });
@@ -181,8 +179,8 @@ private:
     k.ifThen(isBusy, [&] {
       for (int64_t part = 0; part < shape.parts; ++part) {
         RowThread place(k, shape, k.i32(part));
-        Value first = k.add(k.mul(block, k.i64(shape.rows)),
-                            k.widen(place.rowInBlock));
+        Value first =
+            k.add(k.mul(block, k.i64(shape.rows)), k.widen(place.rowInBlock));
         Value step = k.mul(k.widen(k.gridX()), k.i64(shape.rows));
         k.loop(first, count, step, {}, [&](Value i, ValueRange) {
           copyRow(pair, place, i, used);

@@ -12,11 +12,11 @@
 !hnd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [S, B, H, N, D]>
 
 // CHECK-LABEL: func.func @direct(
-// CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
-// CHECK-DAG: %[[C256:.*]] = arith.constant 256 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C128:.*]] = arith.constant 128 : index
 // CHECK: %[[BLOCKS:.*]] = arith.minsi %
-// CHECK: %[[GRID:.*]] = arith.muli %[[BLOCKS]], %[[C8]]
-// CHECK: gpu.launch_func @kv_kernels::@relayout blocks in (%[[GRID]], %{{.*}}, %{{.*}}) threads in (%[[C256]],
+// CHECK: %[[GRID:.*]] = arith.muli %[[BLOCKS]], %[[C16]]
+// CHECK: gpu.launch_func @kv_kernels::@relayout blocks in (%[[GRID]], %{{.*}}, %{{.*}}) threads in (%[[C128]],
 // CHECK: llvm.func @relayout(%{{[^,]*}}: !llvm.ptr<1>, %{{[^,]*}}: i64, %{{[^,]*}}: !llvm.ptr<1>, %{{[^,]*}}: i64) attributes
 // CHECK-NOT: ptr<3>
 // CHECK-COUNT-2: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xi32>

@@ -4,8 +4,9 @@
 //
 // RUN: kv-opt %s --split-input-file --convert-kvcache-to-gpu --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
 
-// A thread has a row. The starts are repaired a tile at a time, by all threads
-// of a block; then the request of each row is found in the tile.
+// A thread has a row. All threads of a block look whether a tile of starts is in
+// order, and repair it if not, in eight steps for 256; then each finds the
+// request of its row in the tile.
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 
@@ -14,12 +15,14 @@
 // CHECK: gpu.launch_func @kv_kernels::@slot_mapping {{.*}} threads in (%[[C256]],
 // CHECK-NOT: gpu.launch_func
 // CHECK: gpu.module
-// CHECK-COUNT-2: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
+// CHECK-COUNT-3: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
 // CHECK: llvm.func @slot_mapping(
 // CHECK: scf.for
-// CHECK: arith.minsi
-// CHECK: nvvm.barrier0
-// CHECK: arith.maxsi
+// CHECK-COUNT-3: ld.global.b32
+// CHECK: %[[VOTE:.*]] = nvvm.barrier #nvvm.reduction<and>
+// CHECK: %[[WRONG:.*]] = arith.cmpi eq, %[[VOTE]], %
+// CHECK: scf.if %[[WRONG]] {
+// CHECK-COUNT-8: nvvm.barrier0
 // CHECK: scf.while
 func.func @slot_mapping(%batch: !batch, %out: memref<?xi64>) {
   kvcache.slot_mapping %batch into %out : !batch into memref<?xi64>
@@ -57,21 +60,24 @@ func.func @block_slots(%blocks: memref<?xi32>, %out: memref<?xi64>) {
 
 // -----
 
-// One block of threads for starts and positions, then the rows of each operand.
-// What passes between the launches is in the workspace, whose size depends on
-// extents only.
+// One launch, without a workspace: each block of threads votes on all indices,
+// finds positions and starts, and copies rows of each operand.
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 
 // CHECK-LABEL: func.func @select_rows(
-// CHECK: %[[SCRATCH:.*]] = memref.alloc(%{{.*}}) : memref<?xi64>
-// CHECK: gpu.launch_func @kv_kernels::@select_rows blocks in (%[[C1:[^,]*]], %[[C1]], %[[C1]])
-// CHECK: gpu.launch_func @kv_kernels::@select_rows_copy blocks
-// CHECK: gpu.launch_func @kv_kernels::@select_rows_copy_1 blocks
+// CHECK-NOT: memref.alloc
+// CHECK: gpu.launch_func @kv_kernels::@select_rows blocks
+// CHECK-NOT: gpu.launch_func
+// CHECK: gpu.module
 // CHECK: llvm.func @select_rows(
-// CHECK: llvm.func @select_rows_copy(
-// CHECK: llvm.inline_asm {{.*}}ld.global.v4.b32
-// CHECK: llvm.func @select_rows_copy_1(
+// CHECK: nvvm.barrier #nvvm.reduction<and>
+// CHECK: nvvm.barrier #nvvm.reduction<and>
+// CHECK: ld.global.v4.b32
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: ld.global.v4.b32
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK-NOT: llvm.func @select_rows
 func.func @select_rows(%x: memref<?x64xf32>, %y: memref<?x8x16xbf16>, %batch: !batch, %i: memref<?xi32>, %n: memref<1xi32>,
                        %a: memref<?x64xf32>, %b: memref<?x8x16xbf16>, %starts: memref<?xi32>, %positions: memref<?xi64>) {
   kvcache.select_rows %x, %y of %batch at %i, %n into %a, %b, %starts, %positions

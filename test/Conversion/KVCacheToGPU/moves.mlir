@@ -9,12 +9,12 @@
 // RUN: kv-compile %s --target=sm_100a --emit=ptx -o %t.100.ptx
 // RUN: FileCheck %s --input-file=%t.80.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
 // RUN: FileCheck %s --input-file=%t.90.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
-// PTX-COUNT-13: .entry
+// PTX-COUNT-12: .entry
 
 // RUN: %if ptxas %{ ptxas -v -arch=sm_80 %t.80.ptx -o %t.cubin 2>&1 | FileCheck %s %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.90.ptx -o %t.cubin 2>&1 | FileCheck %s %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_100a %t.100.ptx -o %t.cubin 2>&1 | FileCheck %s %}
-// CHECK-COUNT-13: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads[[:space:]].*Used ([1-9]|[1-5][0-9]|6[0-4]) registers}}
+// CHECK-COUNT-12: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads[[:space:]].*Used ([1-9]|[1-5][0-9]|6[0-4]) registers}}
 // CHECK-NOT: stack frame
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>

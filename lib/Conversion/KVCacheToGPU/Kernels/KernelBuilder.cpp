@@ -73,8 +73,7 @@ void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value block = arith::ConstantIndexOp::create(builder, loc, threads);
   gpu::LaunchFuncOp::create(
-      builder, loc, kernel,
-      gpu::KernelDim3{gridX, gridY, gridZ ? gridZ : one},
+      builder, loc, kernel, gpu::KernelDim3{gridX, gridY, gridZ ? gridZ : one},
       gpu::KernelDim3{block, one, one},
       /*dynamicSharedMemorySize=*/Value(), operands.values());
 }
@@ -93,8 +92,7 @@ static gpu::GPUModuleOp getKernelModule(ModuleOp module) {
 }
 
 KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
-                             ArrayRef<Type> parameters, int64_t threads,
-                             int64_t cluster)
+                             ArrayRef<Type> parameters, int64_t threads)
     : builder(module.getContext()), loc(loc) {
   gpu::GPUModuleOp kernels = getKernelModule(module);
   std::string unique = name.str();
@@ -110,9 +108,6 @@ KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
                     builder.getUnitAttr());
   function->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
                     builder.getDenseI32ArrayAttr({int32_t(threads)}));
-  if (cluster > 1)
-    function->setAttr(NVVM::NVVMDialect::getClusterDimAttrName(),
-                      builder.getDenseI32ArrayAttr({int32_t(cluster), 1, 1}));
   builder.setInsertionPointToStart(function.addEntryBlock(builder));
 }
 
@@ -371,8 +366,8 @@ Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
   std::string text, list, constraints;
   for (int64_t i = 0; i < words; ++i) {
     std::string result = "$" + std::to_string(i);
-    text += "mov.b" + std::to_string(isWide ? 32 : 16) + " " + result +
-            ", 0;\n\t";
+    text +=
+        "mov.b" + std::to_string(isWide ? 32 : 16) + " " + result + ", 0;\n\t";
     list += (i ? ", " : "") + result;
     constraints += isWide ? "=&r," : "=&h,";
   }
@@ -395,7 +390,8 @@ Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
   Value value = load.getRes();
   if (words == 1)
     return bytes == 1 ? toInteger(value, builder.getI8Type()) : value;
-  Value access = LLVM::PoisonOp::create(builder, loc, accessType(builder, bytes));
+  Value access =
+      LLVM::PoisonOp::create(builder, loc, accessType(builder, bytes));
   for (int64_t i = 0; i < words; ++i) {
     Value part = LLVM::ExtractValueOp::create(builder, loc, value, i);
     Value index =
@@ -460,7 +456,8 @@ Value KernelBuilder::toFloats(Value access, int64_t elements, Type from) {
 
 Value KernelBuilder::fromFloats(Value floats, int64_t elements, Type to) {
   if (!to.isF32())
-    floats = arith::TruncFOp::create(builder, loc, several(to, elements), floats);
+    floats =
+        arith::TruncFOp::create(builder, loc, several(to, elements), floats);
   int64_t bytes = elements * to.getIntOrFloatBitWidth() / 8;
   return LLVM::BitcastOp::create(builder, loc, accessType(builder, bytes),
                                  floats);
@@ -507,8 +504,8 @@ void KernelBuilder::barrier() { NVVM::Barrier0Op::create(builder, loc); }
 Value KernelBuilder::barrierAll(Value condition) {
   Type type = builder.getI32Type();
   Value number = arith::ExtUIOp::create(builder, loc, type, condition);
-  auto reduction = NVVM::BarrierReductionAttr::get(
-      builder.getContext(), NVVM::BarrierReduction::AND);
+  auto reduction = NVVM::BarrierReductionAttr::get(builder.getContext(),
+                                                   NVVM::BarrierReduction::AND);
   Value all = NVVM::BarrierOp::create(builder, loc, TypeRange(type), Value(),
                                       Value(), reduction, number)
                   .getResult(0);

@@ -60,11 +60,9 @@ private:
 class KernelBuilder {
 public:
   /// Creates an empty kernel whose name begins with `name`, and stands at the
-  /// start of its body. `threads` is the only block size it is launched with,
-  /// and so many blocks in a row of the grid are a cluster.
+  /// start of its body. `threads` is the only block size it is launched with.
   KernelBuilder(mlir::ModuleOp module, mlir::Location loc, llvm::StringRef name,
-                llvm::ArrayRef<mlir::Type> parameters, int64_t threads,
-                int64_t cluster = 1);
+                llvm::ArrayRef<mlir::Type> parameters, int64_t threads);
 
   mlir::OpBuilder builder;
   mlir::Location loc;

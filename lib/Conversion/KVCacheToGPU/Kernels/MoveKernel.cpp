@@ -13,8 +13,8 @@ static int64_t wholeWarps(int64_t threads, int64_t most) {
   return std::min(most, ceilDiv(threads, 32) * 32);
 }
 
-MoveShape::MoveShape(const MovePlan &plan, int64_t elementBytes, bool overLink,
-                     bool hasClusters) {
+MoveShape::MoveShape(const MovePlan &plan, int64_t elementBytes,
+                     bool overLink) {
   if (const auto &tile = plan.tile) {
     perThread = 0;
     int64_t accesses =
@@ -31,12 +31,6 @@ MoveShape::MoveShape(const MovePlan &plan, int64_t elementBytes, bool overLink,
     threads = wholeWarps(ceilDiv(accesses, perThread), overLink ? 512 : 128);
     parts = ceilDiv(accesses, threads * perThread);
   }
-  // The blocks of a cluster are neighbours, and share what translates
-  // addresses: it is asked once for a block of the cache, not by all of the
-  // device.
-  if (hasClusters && !overLink)
-    while (cluster < 8 && parts % (2 * cluster) == 0)
-      cluster *= 2;
 }
 
 /// The indices of a number, the last extent fastest.
@@ -68,12 +62,11 @@ Value MoveEmitter::offset(bool isFrom, ArrayRef<Value> indices, Value start) {
   auto add = [&](Value index, int64_t extent, const StrideSource &stride,
                  int64_t factor) {
     int64_t largest = 0;
-    bool overflows =
-        !stride.constant ||
-        __builtin_mul_overflow(*stride.constant * factor, extent - 1,
-                               &largest) ||
-        __builtin_mul_overflow(largest, bytes, &largest) ||
-        largest > INT32_MAX - most;
+    bool overflows = !stride.constant ||
+                     __builtin_mul_overflow(*stride.constant * factor,
+                                            extent - 1, &largest) ||
+                     __builtin_mul_overflow(largest, bytes, &largest) ||
+                     largest > INT32_MAX - most;
     if (overflows) {
       Value step = k.mul(k.stride(stride, bytes), k.i64(factor));
       wide = k.add(wide, k.mul(k.widen(index), step));
@@ -239,8 +232,8 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
     auto [indices, inRun, shared] = locate(tile.from, element);
     Value moves = inRange(item, indices);
     Value source = address(true, indices, inRun);
-    Value value = moves ? k.loadIf(moves, source, width)
-                        : k.load(source, width);
+    Value value =
+        moves ? k.loadIf(moves, source, width) : k.load(source, width);
     loaded.push_back({value, inTileMemory(shared), isThere});
   });
   for (auto [value, place, isThere] : loaded) {

@@ -34,12 +34,10 @@ struct MoveItem {
 
 /// How threads share the accesses of an item.
 struct MoveShape {
-  MoveShape(const MovePlan &plan, int64_t elementBytes, bool overLink,
-            bool hasClusters);
+  MoveShape(const MovePlan &plan, int64_t elementBytes, bool overLink);
   int64_t threads;
-  int64_t perThread;   ///< direct accesses that a thread has in flight
-  int64_t parts;       ///< blocks of threads for an item
-  int64_t cluster = 1; ///< blocks of threads of one item that run side by side
+  int64_t perThread; ///< direct accesses that a thread has in flight
+  int64_t parts;     ///< blocks of threads for an item
 };
 
 class MoveEmitter {

@@ -183,8 +183,7 @@ SmallVector<TileDim> MovePlan::chain(bool isFrom, int64_t lineBytes) const {
     if (next == dims.end())
       break;
     int64_t wanted = lineBytes / side.elementBytes;
-    int64_t extent =
-        divisorFrom(next->extent, (wanted + length - 1) / length);
+    int64_t extent = divisorFrom(next->extent, (wanted + length - 1) / length);
     parts.push_back({unsigned(next - dims.begin()), extent});
     length *= extent;
     if (extent != next->extent)
@@ -275,10 +274,9 @@ void MovePlan::padTile(TilePlan &plan) const {
     }
     plan.sharedElements = stride;
     for (TileDim &part : plan.to)
-      part.sharedStride =
-          llvm::find_if(plan.from, [&](TileDim &p) {
-            return p.dim == part.dim;
-          })->sharedStride;
+      part.sharedStride = llvm::find_if(plan.from, [&](TileDim &p) {
+                            return p.dim == part.dim;
+                          })->sharedStride;
   };
   // Where the first granule of an access to the destination is in the tile.
   auto granuleAt = [&](int64_t access) {

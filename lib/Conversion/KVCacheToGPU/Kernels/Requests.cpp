@@ -101,12 +101,11 @@ SmallVector<Value> KernelRequests::forTiles(ValueRange start, Body body) {
         Value index = k.add(first, thread);
         // What is behind the list repeats the largest start.
         auto load = [&](Value index) {
-          Value isThere = k.both(
-              k.sle(k.i64(0), index),
-              k.slt(index, k.smin(end, k.parameter(batch.entries))));
-          Value raw =
-              k.loadEntryIf(isThere, k.parameter(batch.starts.pointer), index,
-                            batch.starts.type);
+          Value isThere =
+              k.both(k.sle(k.i64(0), index),
+                     k.slt(index, k.smin(end, k.parameter(batch.entries))));
+          Value raw = k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
+                                    index, batch.starts.type);
           return k.select(isThere, clamp(raw, rows), largest);
         };
         Value number = load(index), before = load(k.sub(index, k.i64(1)));
@@ -143,8 +142,7 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
   // The request is the one before, perhaps the last one of the tile before.
   Value isFirst = k.eq(inside, k.i64(0));
   Value before = k.sub(inside, k.select(isFirst, k.i64(0), k.i64(1)));
-  Value length =
-      k.select(isFirst, carried[3], tile.length(k, before));
+  Value length = k.select(isFirst, carried[3], tile.length(k, before));
   return {k.select(take, k.add(tile.first, at), carried[0]),
           k.select(take, tile.start(k, inside), carried[1]),
           k.select(take, length, carried[2]),
@@ -157,17 +155,18 @@ KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
 }
 
 KernelRequests::Found KernelRequests::find(Value row) {
-  return endFind(forTiles(startFind(), [&](const Tile &tile, ValueRange values) {
-    return stepFind(row, tile, values);
-  }));
+  return endFind(
+      forTiles(startFind(), [&](const Tile &tile, ValueRange values) {
+        return stepFind(row, tile, values);
+      }));
 }
 
 Value KernelRequests::position(Value row, const Found &found) {
   if (!batch.type.hasPositions())
     return k.sub(found.length, k.sub(found.end, row));
   // A list of positions that is too short says nothing of the rows behind it.
-  Value isThere = k.both(k.sle(k.i64(0), row),
-                         k.slt(row, k.parameter(batch.numPositions)));
+  Value isThere =
+      k.both(k.sle(k.i64(0), row), k.slt(row, k.parameter(batch.numPositions)));
   Value given = k.loadEntryIf(isThere, k.parameter(batch.positions.pointer),
                               row, batch.positions.type);
   return k.select(isThere, given, k.i64(-1));

@@ -37,9 +37,9 @@ struct BatchParameters {
 
   BatchType type;
   IntegerList starts, lengths, table, positions;
-  unsigned rows;    ///< of activations
-  unsigned count;   ///< of requests
-  unsigned entries; ///< of the starts
+  unsigned rows;               ///< of activations
+  unsigned count;              ///< of requests
+  unsigned entries;            ///< of the starts
   unsigned columns, rowStride; ///< of the table
   unsigned numPositions = 0;
 };
