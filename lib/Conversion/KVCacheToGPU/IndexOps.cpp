@@ -63,7 +63,7 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
                     operands.types(), kThreads);
     KernelRequests requests(k, batch, kThreads);
     Value row = threadNumber(k);
-    KernelRequests::Found found = requests.find(row);
+    KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
     Value isRow = k.slt(row, k.parameter(batch.rows));
     Value isIn = k.both(isRow, k.sle(k.i64(0), found.request));
     Value position = requests.position(row, found);

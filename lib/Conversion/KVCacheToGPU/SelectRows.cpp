@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // select_rows, in one launch. Every block of threads checks all indices for
-// itself, which takes no memory and no second launch, finds the positions of
-// some, and copies some rows of each operand; the first one writes the starts.
+// itself, which takes no memory and no second launch. Then the first ones write
+// starts, the next ones positions, and the others copy rows of each operand.
 //
 // Indices that are not what they should be make all starts 0 and all rows
 // padding. The call itself is over by then, so it cannot fail.
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int64_t kThreads = 256;
 /// Two for each multiprocessor of a large device.
-constexpr int64_t kMostBlocks = 264;
+constexpr int64_t kMostRowBlocks = 264;
 
 /// Rows of one operand and where they go.
 struct RowPair {
@@ -63,8 +63,8 @@ public:
     positionsOut = IntegerList::get(operands, positions);
     numSelected = operands.addIndex(selected);
     Value count = parts.numRequests(emit.builder, emit.loc);
-    count = emit.min(emit.add(count, 1), emit.dim(starts, 0));
-    numStarts = operands.addIndex(count);
+    numStartsOnHost = emit.min(emit.add(count, 1), emit.dim(starts, 0));
+    numStarts = operands.addIndex(numStartsOnHost);
   }
 
   void build() {
@@ -73,119 +73,136 @@ public:
     KernelBuilder &k = *kernel;
     KernelRequests requests(k, *batch, kThreads);
     thread = k.widen(k.threadX());
-    block = k.widen(k.blockX());
-    Value wanted = k.smin(k.smax(valid.load(k, k.i64(0)), k.i64(0)),
-                          k.parameter(numSelected));
-    Value inOrder = checkOrder(wanted);
-    Value used = emitPositions(requests, wanted, inOrder);
-    for (const RowPair &pair : pairs)
-      if (pair.bytes)
-        emitRows(pair, used);
+    // All loads that wait for nothing come first.
+    Value raw = valid.load(k, k.i64(0));
+    KernelRequests::Loaded ready = requests.load(k.i64(0));
+    Value used = check(requests, raw);
+    // What a block does follows from its number.
+    Value block = k.widen(k.blockX());
+    Value startTiles = tilesOf(k.parameter(numStarts));
+    Value tiles = k.add(startTiles, tilesOf(k.parameter(numSelected)));
+    k.ifThen(k.slt(block, startTiles), [&] {
+      emitStarts(requests, ready, k.mul(block, k.i64(kThreads)), used);
+    });
+    Value number = k.sub(block, startTiles);
+    Value finds = k.both(k.sle(startTiles, block), k.slt(block, tiles));
+    k.ifThen(finds, [&] {
+      Value i = k.add(k.mul(number, k.i64(kThreads)), thread);
+      emitPosition(requests, ready, i, used);
+    });
+    int64_t perBlock = kThreads; // rows of a block of threads
+    bool anyRows = false;
+    k.ifThen(k.sle(tiles, block), [&] {
+      Value step = k.sub(k.widen(k.gridX()), tiles);
+      for (const RowPair &pair : pairs) {
+        if (!pair.bytes)
+          continue;
+        RowShape shape(pair.bytes / pair.width, pair.width, kThreads);
+        perBlock = std::min(perBlock, shape.rows);
+        anyRows = true;
+        emitRows(pair, shape, k.sub(block, tiles), step, used);
+      }
+    });
     k.finish();
-    Value grid = emit.clamp(selected, emit.constant(kMostBlocks));
+    Value grid = emit.add(emit.ceilDiv(numStartsOnHost, kThreads),
+                          emit.ceilDiv(selected, kThreads));
+    if (anyRows)
+      grid = emit.add(grid, emit.min(emit.ceilDiv(selected, perBlock),
+                                     emit.constant(kMostRowBlocks)));
     emitLaunch(emit.builder, emit.loc, k.symbol(),
                emit.max(grid, emit.constant(1)), emit.constant(1), Value(),
                kThreads, operands);
   }
 
 private:
-  /// Whether none of the first `wanted` indices is less than the one before.
-  Value checkOrder(Value wanted) {
+  Value tilesOf(Value count) {
     KernelBuilder &k = *kernel;
-    Value holds =
-        k.loop(thread, wanted, k.i64(kThreads), {k.truth(true)},
+    return k.udiv(k.add(count, k.i64(kThreads - 1)), kThreads);
+  }
+
+  Value entryIf(Value i, Value isThere) {
+    return kernel->loadEntryIf(isThere, kernel->parameter(index.pointer), i,
+                               index.type);
+  }
+
+  /// How many indices count: as many as the caller says, or none if any of these
+  /// is less than the one before, or a row of no request.
+  Value check(KernelRequests &requests, Value raw) {
+    KernelBuilder &k = *kernel;
+    Value given = k.parameter(numSelected);
+    Value lowest = entryIf(k.i64(0), k.slt(k.i64(0), given));
+    Value least = requests.least(), most = requests.most();
+    Value wanted = k.smin(k.smax(raw, k.i64(0)), given);
+    Value inOrder =
+        k.loop(thread, given, k.i64(kThreads), {k.truth(true)},
                [&](Value i, ValueRange state) {
                  Value isFirst = k.eq(i, k.i64(0));
-                 Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
+                 Value before =
+                     k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
                  Value fits = k.sle(index.load(k, before), index.load(k, i));
-                 return SmallVector<Value>{k.both(state[0], fits)};
+                 Value isUnused = k.sle(wanted, i);
+                 Value holds = k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
+                 return SmallVector<Value>{k.both(state[0], holds)};
                })
             .front();
-    return k.barrierAll(holds);
+    Value highest =
+        entryIf(k.sub(wanted, k.i64(1)), k.slt(k.i64(0), wanted));
+    Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
+    Value isPast = k.barrierAll(k.sle(most, highest));
+    isRight = k.both(isRight, k.isNot(isPast));
+    return k.select(isRight, wanted, k.i64(0));
   }
 
-  /// Positions of the indices of this block, and starts: as if all was right,
-  /// and again if it is not, which is known once all starts were seen. Gives
-  /// how many indices count.
-  Value emitPositions(KernelRequests &requests, Value wanted, Value inOrder) {
+  /// The starts of a tile: how many of the indices are below each.
+  void emitStarts(KernelRequests &requests, KernelRequests::Loaded ready,
+                  Value first, Value used) {
     KernelBuilder &k = *kernel;
-    Value isFirstBlock = k.eq(block, k.i64(0));
-    Value hasAny = k.slt(k.i64(0), wanted);
-    auto entryOf = [&](Value i, Value isThere) {
-      return k.loadEntryIf(isThere, k.parameter(index.pointer), i, index.type);
-    };
-    Value lowest = entryOf(k.i64(0), hasAny);
-    Value highest = entryOf(k.sub(wanted, k.i64(1)), hasAny);
-    Value fits = k.both(inOrder, k.sle(requests.least(), lowest));
-    // At least once, as the end of all requests is needed.
-    Value step = k.i64(kThreads);
-    Value first = k.mul(block, step);
-    Value end = k.smax(k.parameter(numSelected), k.add(first, k.i64(1)));
-    SmallVector<Value> result = k.loop(
-        first, end, k.mul(k.widen(k.gridX()), step), {k.i64(0)},
-        [&](Value base, ValueRange) {
-          Value i = k.add(base, thread);
-          Value isUsed = k.slt(i, wanted);
-          Value row = entryOf(i, isUsed);
-          SmallVector<Value> found = requests.forTiles(
-              requests.startFind(),
-              [&](const KernelRequests::Tile &tile, ValueRange carried) {
-                Value r = k.add(tile.first, thread);
-                Value writes =
-                    k.both(k.both(isFirstBlock, k.eq(base, k.i64(0))),
-                           k.slt(r, k.parameter(numStarts)));
-                k.ifThen(writes, [&] {
-                  Value start = tile.start(k, thread);
-                  // Whatever order they have, what is read is there.
-                  Value below = k.searchFirst(k.i64(0), wanted, [&](Value i) {
-                    return k.sle(start, index.load(k, i));
-                  });
-                  startsOut.store(k, below, r);
-                });
-                return requests.stepFind(row, tile, carried);
-              });
-          Value behind = found.pop_back_val();
-          Value position = requests.position(row, requests.endFind(found));
-          k.ifThen(k.slt(i, k.parameter(numSelected)), [&] {
-            positionsOut.store(k, k.select(isUsed, position, k.i64(-1)), i);
-          });
-          return SmallVector<Value>{behind};
+    requests.forTiles(ready, {}, [&](const KernelRequests::Tile &tile,
+                                     ValueRange) {
+      Value r = k.add(first, thread);
+      Value writes = k.both(k.eq(tile.first, first),
+                            k.slt(r, k.parameter(numStarts)));
+      k.ifThen(writes, [&] {
+        Value start = tile.start(k, thread);
+        Value below = k.searchFirst(k.i64(0), used, [&](Value i) {
+          return k.sle(start, index.load(k, i));
         });
-    fits = k.both(fits, k.slt(highest, result.front()));
-    Value isWrong = k.both(hasAny, k.isNot(fits));
-    k.ifThen(isWrong, [&] {
-      auto fill = [&](const IntegerList &list, Value from, Value to, Value step,
-                      int64_t value) {
-        k.loop(from, to, step, {}, [&](Value i, ValueRange) {
-          list.store(k, k.i64(value), i);
-          return SmallVector<Value>();
-        });
-      };
-      fill(positionsOut, k.add(first, thread), k.parameter(numSelected),
-           k.mul(k.widen(k.gridX()), step), -1);
-      k.ifThen(isFirstBlock, [&] {
-        fill(startsOut, thread, k.parameter(numStarts), step, 0);
+        startsOut.store(k, below, r);
       });
+      return SmallVector<Value>();
     });
-    return k.select(isWrong, k.i64(0), wanted);
   }
 
-  void emitRows(const RowPair &pair, Value used) {
+  void emitPosition(KernelRequests &requests, KernelRequests::Loaded ready,
+                    Value i, Value used) {
     KernelBuilder &k = *kernel;
-    RowShape shape(pair.bytes / pair.width, pair.width, kThreads);
+    Value isUsed = k.slt(i, used);
+    Value row = entryIf(i, isUsed);
+    KernelRequests::Found found;
+    if (!batch->type.hasPositions())
+      found = requests.find(ready, row);
+    Value position = k.select(isUsed, requests.position(row, found), k.i64(-1));
+    k.ifThen(k.slt(i, k.parameter(numSelected)),
+             [&] { positionsOut.store(k, position, i); });
+  }
+
+  /// Rows number `block`, `block + step` .. in groups as large as the threads
+  /// have room for.
+  void emitRows(const RowPair &pair, const RowShape &shape, Value block,
+                Value step, Value used) {
+    KernelBuilder &k = *kernel;
     // A block of this kernel has more threads than a short row needs.
     Value isBusy = k.ult(k.threadX(), k.i32(shape.threads));
-    Value count = k.parameter(numSelected);
     k.ifThen(isBusy, [&] {
       for (int64_t part = 0; part < shape.parts; ++part) {
         RowThread place(k, shape, k.i32(part));
-        Value first =
-            k.add(k.mul(block, k.i64(shape.rows)), k.widen(place.rowInBlock));
-        Value step = k.mul(k.widen(k.gridX()), k.i64(shape.rows));
-        k.loop(first, count, step, {}, [&](Value i, ValueRange) {
-          copyRow(pair, place, i, used);
-          return SmallVector<Value>();
-        });
+        Value first = k.add(k.mul(block, k.i64(shape.rows)),
+                            k.widen(place.rowInBlock));
+        k.loop(first, k.parameter(numSelected), k.mul(step, k.i64(shape.rows)),
+               {}, [&](Value i, ValueRange) {
+                 copyRow(pair, place, i, used);
+                 return SmallVector<Value>();
+               });
       }
     });
   }
@@ -218,9 +235,9 @@ private:
   std::optional<BatchParameters> batch;
   IntegerList index, valid, startsOut, positionsOut;
   unsigned numSelected, numStarts;
-  Value selected;
+  Value selected, numStartsOnHost;
   std::optional<KernelBuilder> kernel;
-  Value thread, block; ///< i64
+  Value thread; ///< i64
 };
 
 struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {

@@ -5,8 +5,8 @@
 // RUN: kv-opt %s --split-input-file --convert-kvcache-to-gpu --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
 
 // A thread has a row. All threads of a block look whether a tile of starts is in
-// order, and repair it if not, in eight steps for 256; then each finds the
-// request of its row in the tile.
+// order, and repair it if not; then each finds the request of its row in the
+// tile, in nine steps for 256.
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 
@@ -15,15 +15,17 @@
 // CHECK: gpu.launch_func @kv_kernels::@slot_mapping {{.*}} threads in (%[[C256]],
 // CHECK-NOT: gpu.launch_func
 // CHECK: gpu.module
-// CHECK-COUNT-3: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
+// CHECK-COUNT-2: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
 // CHECK: llvm.func @slot_mapping(
-// CHECK: scf.for
 // CHECK-COUNT-3: ld.global.b32
+// CHECK: scf.for
 // CHECK: %[[VOTE:.*]] = nvvm.barrier #nvvm.reduction<and>
 // CHECK: %[[WRONG:.*]] = arith.cmpi eq, %[[VOTE]], %
 // CHECK: scf.if %[[WRONG]] {
-// CHECK-COUNT-8: nvvm.barrier0
 // CHECK: scf.while
+// CHECK-COUNT-2: nvvm.barrier0
+// CHECK: scf.yield
+// CHECK-COUNT-9: llvm.load %{{.*}} : !llvm.ptr<3> -> i64
 func.func @slot_mapping(%batch: !batch, %out: memref<?xi64>) {
   kvcache.slot_mapping %batch into %out : !batch into memref<?xi64>
   return
@@ -60,8 +62,8 @@ func.func @block_slots(%blocks: memref<?xi32>, %out: memref<?xi64>) {
 
 // -----
 
-// One launch, without a workspace: each block of threads votes on all indices,
-// finds positions and starts, and copies rows of each operand.
+// One launch, without a workspace: each block of threads votes on all indices.
+// Then some write starts, some positions, and the others rows of each operand.
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 
@@ -73,6 +75,10 @@ func.func @block_slots(%blocks: memref<?xi32>, %out: memref<?xi64>) {
 // CHECK: llvm.func @select_rows(
 // CHECK: nvvm.barrier #nvvm.reduction<and>
 // CHECK: nvvm.barrier #nvvm.reduction<and>
+// CHECK: %[[USED:.*]] = arith.select
+// CHECK: arith.cmpi slt, %{{.*}}, %[[STARTS:.*]] : i64
+// CHECK: scf.if
+// CHECK: scf.if
 // CHECK: ld.global.v4.b32
 // CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
 // CHECK: ld.global.v4.b32

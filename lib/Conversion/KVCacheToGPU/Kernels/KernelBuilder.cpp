@@ -124,6 +124,9 @@ void KernelBuilder::finish() {
 Value KernelBuilder::threadX() {
   return NVVM::ThreadIdXOp::create(builder, loc, builder.getI32Type());
 }
+Value KernelBuilder::blockSize() {
+  return NVVM::BlockDimXOp::create(builder, loc, builder.getI32Type());
+}
 Value KernelBuilder::blockX() {
   return NVVM::BlockIdXOp::create(builder, loc, builder.getI32Type());
 }

@@ -74,6 +74,7 @@ public:
 
   // i32
   mlir::Value threadX();
+  mlir::Value blockSize();
   mlir::Value blockX();
   mlir::Value blockY();
   mlir::Value blockZ();

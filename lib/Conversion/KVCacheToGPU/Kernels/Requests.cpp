@@ -35,7 +35,7 @@ BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
 KernelRequests::KernelRequests(KernelBuilder &k, const BatchParameters &batch,
                                int64_t threads)
     : k(k), batch(batch), threads(threads) {
-  for (Value *memory : {&starts, &others, &lengths})
+  for (Value *memory : {&starts, &lengths})
     *memory = k.shared(8 * threads);
 }
 
@@ -64,65 +64,100 @@ void KernelRequests::makeTrusted(Value number, Value isInOrder) {
   Value all = k.barrierAll(isInOrder);
   k.ifThen(k.isNot(all), [&] {
     Value thread = k.widen(k.threadX());
-    Value from = starts, to = others, most = number;
-    // An even number of steps: the last one writes to `starts`.
-    for (int64_t distance = 1; distance < threads; distance *= 2) {
-      Value isFirst = k.slt(thread, k.i64(distance));
-      Value other = k.select(isFirst, thread, k.sub(thread, k.i64(distance)));
-      most = k.smax(most, entry(from, other));
-      put(to, most);
-      std::swap(from, to);
-      k.barrier();
-    }
+    // What is rarely run is not to take room among what is: with an end that is
+    // not a constant, the loop stays one.
+    Value end = k.widen(k.blockSize());
+    k.loopWhile(
+        {k.i64(1), number},
+        [&](ValueRange state) { return k.slt(state[0], end); },
+        [&](ValueRange state) {
+          Value distance = state[0];
+          Value isFirst = k.slt(thread, distance);
+          Value other = k.select(isFirst, thread, k.sub(thread, distance));
+          Value most = k.smax(state[1], entry(starts, other));
+          k.barrier();
+          put(starts, most);
+          k.barrier();
+          return SmallVector<Value>{k.add(distance, distance), most};
+        });
   });
+}
+
+Value KernelRequests::clampStart(Value raw) {
+  return k.smax(k.smin(raw, k.parameter(batch.rows)), k.i64(0));
+}
+
+Value KernelRequests::numStarts() {
+  return k.smin(k.add(k.parameter(batch.count), k.i64(1)),
+                k.parameter(batch.entries));
 }
 
 Value KernelRequests::least() {
   Value isThere = k.slt(k.i64(0), k.parameter(batch.entries));
-  Value raw = k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
-                            k.i64(0), batch.starts.type);
-  return k.smax(k.smin(raw, k.parameter(batch.rows)), k.i64(0));
+  return clampStart(k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
+                                  k.i64(0), batch.starts.type));
 }
 
-SmallVector<Value> KernelRequests::forTiles(ValueRange start, Body body) {
-  Value thread = k.widen(k.threadX());
-  Value rows = k.parameter(batch.rows), count = k.parameter(batch.count);
-  Value end = k.add(count, k.i64(1));
-  Value room = k.mul(k.parameter(batch.columns), k.i64(batch.type.getTokens()));
-  auto clamp = [&](Value number, Value most) {
-    return k.smax(k.smin(number, most), k.i64(0));
+Value KernelRequests::most() {
+  return k
+      .loop(k.widen(k.threadX()), numStarts(), k.i64(threads), {k.i64(0)},
+            [&](Value i, ValueRange state) {
+              Value start = clampStart(batch.starts.load(k, i));
+              return SmallVector<Value>{k.smax(state[0], start)};
+            })
+      .front();
+}
+
+KernelRequests::Loaded KernelRequests::load(Value first) {
+  Value index = k.add(first, k.widen(k.threadX()));
+  auto start = [&](Value index) {
+    Value isThere = k.ult(index, numStarts());
+    return k.loadEntryIf(isThere, k.parameter(batch.starts.pointer), index,
+                         batch.starts.type);
   };
+  Loaded loaded;
+  loaded.number = start(index);
+  loaded.before = start(k.sub(index, k.i64(1)));
+  Value isRequest = k.slt(index, k.parameter(batch.count));
+  loaded.length = k.loadEntryIf(
+      isRequest, k.parameter(batch.lengths.pointer), index, batch.lengths.type);
+  return loaded;
+}
+
+SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
+                                            Body body) {
+  Value thread = k.widen(k.threadX());
+  Value end = k.add(k.parameter(batch.count), k.i64(1));
+  Value room = k.mul(k.parameter(batch.columns), k.i64(batch.type.getTokens()));
   SmallVector<Value> carried(start);
   carried.push_back(k.i64(0)); // the largest start so far
-  return k.loop(
+  carried.append({ready.number, ready.before, ready.length});
+  SmallVector<Value> results = k.loop(
       k.i64(0), end, k.i64(threads), carried,
       [&](Value first, ValueRange values) {
-        Value largest = values.back();
+        ValueRange own = values.drop_back(4), loaded = values.take_back(3);
+        Value largest = values[own.size()];
         Value index = k.add(first, thread);
         // What is behind the list repeats the largest start.
-        auto load = [&](Value index) {
-          Value isThere =
-              k.both(k.sle(k.i64(0), index),
-                     k.slt(index, k.smin(end, k.parameter(batch.entries))));
-          Value raw = k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
-                                    index, batch.starts.type);
-          return k.select(isThere, clamp(raw, rows), largest);
+        auto trust = [&](Value index, Value raw) {
+          Value isThere = k.ult(index, numStarts());
+          return k.select(isThere, clampStart(raw), largest);
         };
-        Value number = load(index), before = load(k.sub(index, k.i64(1)));
-        Value isRequest = k.slt(index, count);
-        Value length =
-            k.loadEntryIf(isRequest, k.parameter(batch.lengths.pointer), index,
-                          batch.lengths.type);
-        Value isFirst = k.eq(thread, k.i64(0));
-        before = k.select(isFirst, largest, before);
+        Value number = trust(index, loaded[0]);
+        Value before = trust(k.sub(index, k.i64(1)), loaded[1]);
+        before = k.select(k.eq(thread, k.i64(0)), largest, before);
+        Value length = k.smax(k.smin(loaded[2], room), k.i64(0));
         k.barrier(); // the tile before was read
-        put(lengths, clamp(length, room));
+        put(lengths, length);
         makeTrusted(k.smax(number, largest), k.sle(before, number));
-        Tile tile{first, starts, lengths};
-        SmallVector<Value> next = body(tile, values.drop_back());
+        SmallVector<Value> next = body(Tile{first, starts, lengths}, own);
         next.push_back(entry(starts, k.i64(threads - 1)));
+        Loaded then = load(k.add(first, k.i64(threads)));
+        next.append({then.number, then.before, then.length});
         return next;
       });
+  results.resize(start.size());
+  return results;
 }
 
 SmallVector<Value> KernelRequests::startFind() {
@@ -133,9 +168,15 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
                                             ValueRange carried) {
   // The first start past the row: requests before it begin at the row or
   // before, and it is the end of the last of them.
-  Value at = k.searchFirst(k.i64(0), k.i64(threads), [&](Value i) {
-    return k.slt(row, tile.start(k, i));
-  });
+  // Without branches, as all threads take as many steps.
+  Value at = k.i64(0);
+  for (int64_t step = threads / 2;; step /= 2) {
+    int64_t last = std::max<int64_t>(step, 1);
+    Value isBehind = k.sle(tile.start(k, k.add(at, k.i64(last - 1))), row);
+    at = k.add(at, k.select(isBehind, k.i64(last), k.i64(0)));
+    if (!step)
+      break;
+  }
   Value isHere = k.slt(at, k.i64(threads));
   Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
   Value inside = k.select(isHere, at, k.i64(0));
@@ -154,9 +195,9 @@ KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
   return {k.sub(carried[0], k.i64(1)), carried[1], carried[2]};
 }
 
-KernelRequests::Found KernelRequests::find(Value row) {
+KernelRequests::Found KernelRequests::find(Loaded ready, Value row) {
   return endFind(
-      forTiles(startFind(), [&](const Tile &tile, ValueRange values) {
+      forTiles(ready, startFind(), [&](const Tile &tile, ValueRange values) {
         return stepFind(row, tile, values);
       }));
 }

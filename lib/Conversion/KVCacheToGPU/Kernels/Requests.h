@@ -47,7 +47,7 @@ struct BatchParameters {
 /// All threads of a block are in all of these.
 class KernelRequests {
 public:
-  /// `threads`: of a block, a power of four.
+  /// `threads`: of a block, a power of two.
   KernelRequests(KernelBuilder &k, const BatchParameters &batch,
                  int64_t threads);
 
@@ -61,9 +61,15 @@ public:
   };
   using Body = llvm::function_ref<llvm::SmallVector<mlir::Value>(
       const Tile &, mlir::ValueRange carried)>;
-  /// Goes through all tiles. The last result is the largest start: the first
-  /// row behind all requests.
-  llvm::SmallVector<mlir::Value> forTiles(mlir::ValueRange start, Body body);
+  /// What the thread loads of a tile. The first one may be loaded early, so that
+  /// other work does not wait for it.
+  struct Loaded {
+    mlir::Value number, before, length;
+  };
+  Loaded load(mlir::Value first);
+  /// Goes through all tiles; `ready` is what was loaded of the first.
+  llvm::SmallVector<mlir::Value> forTiles(Loaded ready, mlir::ValueRange start,
+                                          Body body);
 
   /// The request of a row, the first row behind it, and how many tokens of it
   /// the cache holds. A row that is in none has a negative request.
@@ -75,12 +81,14 @@ public:
   llvm::SmallVector<mlir::Value> stepFind(mlir::Value row, const Tile &tile,
                                           mlir::ValueRange carried);
   Found endFind(mlir::ValueRange carried);
-  Found find(mlir::Value row);
+  Found find(Loaded ready, mlir::Value row);
 
   /// Where the token of a row is in its request.
   mlir::Value position(mlir::Value row, const Found &found);
-  /// The first row of all requests.
+  /// The first row of all requests, and of what the thread sees of the first
+  /// row behind them: the largest is it.
   mlir::Value least();
+  mlir::Value most();
 
   KernelBuilder &k;
   const BatchParameters &batch;
@@ -91,7 +99,10 @@ private:
   void makeTrusted(mlir::Value number, mlir::Value isInOrder);
   mlir::Value entry(mlir::Value memory, mlir::Value index);
   void put(mlir::Value memory, mlir::Value value);
-  mlir::Value starts, others, lengths;
+  mlir::Value clampStart(mlir::Value raw);
+  /// How many starts there are.
+  mlir::Value numStarts();
+  mlir::Value starts, lengths;
 };
 
 } // namespace kvcache
