@@ -125,8 +125,8 @@ private:
                                index.type);
   }
 
-  /// How many indices count: as many as the caller says, or none if any of these
-  /// is less than the one before, or a row of no request.
+  /// How many indices count: as many as the caller says, or none if any of
+  /// these is less than the one before, or a row of no request.
   Value check(KernelRequests &requests, Value raw) {
     KernelBuilder &k = *kernel;
     Value given = k.parameter(numSelected);
@@ -137,16 +137,15 @@ private:
         k.loop(thread, given, k.i64(kThreads), {k.truth(true)},
                [&](Value i, ValueRange state) {
                  Value isFirst = k.eq(i, k.i64(0));
-                 Value before =
-                     k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
+                 Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
                  Value fits = k.sle(index.load(k, before), index.load(k, i));
                  Value isUnused = k.sle(wanted, i);
-                 Value holds = k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
+                 Value holds =
+                     k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
                  return SmallVector<Value>{k.both(state[0], holds)};
                })
             .front();
-    Value highest =
-        entryIf(k.sub(wanted, k.i64(1)), k.slt(k.i64(0), wanted));
+    Value highest = entryIf(k.sub(wanted, k.i64(1)), k.slt(k.i64(0), wanted));
     Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
     Value isPast = k.barrierAll(k.sle(most, highest));
     isRight = k.both(isRight, k.isNot(isPast));
@@ -157,20 +156,20 @@ private:
   void emitStarts(KernelRequests &requests, KernelRequests::Loaded ready,
                   Value first, Value used) {
     KernelBuilder &k = *kernel;
-    requests.forTiles(ready, {}, [&](const KernelRequests::Tile &tile,
-                                     ValueRange) {
-      Value r = k.add(first, thread);
-      Value writes = k.both(k.eq(tile.first, first),
-                            k.slt(r, k.parameter(numStarts)));
-      k.ifThen(writes, [&] {
-        Value start = tile.start(k, thread);
-        Value below = k.searchFirst(k.i64(0), used, [&](Value i) {
-          return k.sle(start, index.load(k, i));
+    requests.forTiles(
+        ready, {}, [&](const KernelRequests::Tile &tile, ValueRange) {
+          Value r = k.add(first, thread);
+          Value writes =
+              k.both(k.eq(tile.first, first), k.slt(r, k.parameter(numStarts)));
+          k.ifThen(writes, [&] {
+            Value start = tile.start(k, thread);
+            Value below = k.searchFirst(k.i64(0), used, [&](Value i) {
+              return k.sle(start, index.load(k, i));
+            });
+            startsOut.store(k, below, r);
+          });
+          return SmallVector<Value>();
         });
-        startsOut.store(k, below, r);
-      });
-      return SmallVector<Value>();
-    });
   }
 
   void emitPosition(KernelRequests &requests, KernelRequests::Loaded ready,
@@ -196,8 +195,8 @@ private:
     k.ifThen(isBusy, [&] {
       for (int64_t part = 0; part < shape.parts; ++part) {
         RowThread place(k, shape, k.i32(part));
-        Value first = k.add(k.mul(block, k.i64(shape.rows)),
-                            k.widen(place.rowInBlock));
+        Value first =
+            k.add(k.mul(block, k.i64(shape.rows)), k.widen(place.rowInBlock));
         k.loop(first, k.parameter(numSelected), k.mul(step, k.i64(shape.rows)),
                {}, [&](Value i, ValueRange) {
                  copyRow(pair, place, i, used);

@@ -119,8 +119,8 @@ KernelRequests::Loaded KernelRequests::load(Value first) {
   loaded.number = start(index);
   loaded.before = start(k.sub(index, k.i64(1)));
   Value isRequest = k.slt(index, k.parameter(batch.count));
-  loaded.length = k.loadEntryIf(
-      isRequest, k.parameter(batch.lengths.pointer), index, batch.lengths.type);
+  loaded.length = k.loadEntryIf(isRequest, k.parameter(batch.lengths.pointer),
+                                index, batch.lengths.type);
   return loaded;
 }
 

@@ -61,8 +61,8 @@ public:
   };
   using Body = llvm::function_ref<llvm::SmallVector<mlir::Value>(
       const Tile &, mlir::ValueRange carried)>;
-  /// What the thread loads of a tile. The first one may be loaded early, so that
-  /// other work does not wait for it.
+  /// What the thread loads of a tile. The first one may be loaded early, so
+  /// that other work does not wait for it.
   struct Loaded {
     mlir::Value number, before, length;
   };
