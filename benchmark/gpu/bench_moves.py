@@ -157,6 +157,16 @@ class Bench:
         some = self.rng.integers(0, count, 300)
         assert np.array_equal(flat[numbers[some, 1]], want[numbers[some, 0]])
         self.report("copy_blocks, 10000 x 64 KiB", us, 2 * nbytes, ceiling)
+        # The same without the cost of blocks in no order.
+        in_order = array(np.arange(2 * count, dtype=np.int64).reshape(2, count).T)
+        in_args = (args[0], tensor(in_order.pointer, "i64", [count, 2]))
+        us = self.graph(lambda i: self.call("copy_blocks", *in_args))
+        got = np.empty(GIB, np.uint16)
+        self.a.read(got)
+        flat = got[: blocks * BLOCK // 2].reshape(blocks, -1)
+        assert np.array_equal(flat[:count], flat[count : 2 * count])
+        self.report("copy_blocks, 10000 x 64 KiB in order", us, 2 * nbytes,
+                    ceiling)
         self.expected = got
 
     def metadata(self):
