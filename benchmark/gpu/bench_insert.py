@@ -11,6 +11,7 @@ Runs from a bundle: bundle/run bench [--json FILE]
 """
 
 import argparse
+import collections
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import cudadrv
 import kvtest
 import numpy as np
-from programs import LAYOUTS, TOKENS
+from programs import LAYOUTS, TOKENS, VARIANTS
 
 HERE = Path(__file__).resolve().parent
 SIZES = [1, 64, 512, 4096, 32768]
@@ -69,15 +70,19 @@ class Problem:
             values = kvtest.random_storage(rng, max(SIZES) * 1024, "bf16")
             buffer.write(values)
             self.rows.append(buffer)
-        self.slots = {"rows": [], "blocks": []}
+        self.slots = collections.defaultdict(list)
         for _ in range(BUFFERS):
             blocks = rng.permutation(POOL_ROWS // TOKENS)[:, None] * TOKENS
             for kind, values in (
                     ("rows", rng.permutation(POOL_ROWS)),
                     ("blocks", (blocks + np.arange(TOKENS)).ravel())):
-                buffer = cudadrv.Buffer(max(SIZES) * 8)
-                buffer.write(values[:max(SIZES)].astype(np.int64))
-                self.slots[kind].append(buffer)
+                values = values[:max(SIZES)].astype(np.int64)
+                for list_, numbers in (
+                        (kind, values), (f"{kind}_block", values // TOKENS),
+                        (f"{kind}_offset", values % TOKENS)):
+                    buffer = cudadrv.Buffer(numbers.nbytes)
+                    buffer.write(numbers)
+                    self.slots[list_].append(buffer)
 
     def arguments(self, case, size, i, kind):
         blocks = POOL_ROWS // TOKENS
@@ -93,16 +98,22 @@ class Problem:
             first = [pool]
         assert count * 2 <= self.pool.nbytes
         pool.dl.data = self.pool.pointer
-        slots = kvtest.Tensor(np.zeros(1, np.int64), "i64", [size],
-                              device=kvtest.CUDA_DEVICE)
-        slots.dl.data = self.slots[kind][i % BUFFERS].pointer
+        places = []
+        lists = [kind]
+        if case.op == "scatter":
+            lists = [f"{kind}_block", f"{kind}_offset"]
+        for list_ in lists:
+            place = kvtest.Tensor(np.zeros(1, np.int64), "i64", [size],
+                                  device=kvtest.CUDA_DEVICE)
+            place.dl.data = self.slots[list_][i % BUFFERS].pointer
+            places.append(place)
         tensors = []
         for side in range(2):
             row = kvtest.Tensor(empty, "bf16", [size, 8, 128],
                                 device=kvtest.CUDA_DEVICE)
             row.dl.data = self.rows[2 * (i % BUFFERS) + side].pointer
             tensors.append(row)
-        return [*first, slots, *tensors]
+        return [*first, *places, *tensors]
 
 
 def insert_times(library, problem, cases, stream, kind="rows"):
@@ -138,7 +149,7 @@ def main():
     rng = np.random.default_rng(3)
     library = kvtest.Library(
         HERE / "lib" / "cubin" / f"lib{options.library}.so", options.library)
-    cases = LAYOUTS
+    cases = LAYOUTS + VARIANTS
     if options.library != "insert":
         from schedules import SCHEDULES
         cases = SCHEDULES

@@ -173,15 +173,17 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
              << ", got " << attr.getValue();
     return success();
   }
-  if (attr.getName() == kNoAliasAttr) {
+  for (StringRef name : {kNoAliasAttr, kHostAttr}) {
+    if (attr.getName() != name)
+      continue;
     if (!isa<UnitAttr>(attr.getValue()))
       return op->emitError()
-             << "'kvcache.noalias' of argument #" << index
+             << "'" << name << "' of argument #" << index
              << " is expected to have no value, got " << attr.getValue();
     return success();
   }
   return op->emitError() << "attribute '" << attr.getName().strref()
                          << "' is not known for an argument; expected '"
-                         << kNameAttr << "', '" << kAlignAttr << "' or '"
-                         << kNoAliasAttr << "'";
+                         << kNameAttr << "', '" << kAlignAttr << "', '"
+                         << kHostAttr << "' or '" << kNoAliasAttr << "'";
 }

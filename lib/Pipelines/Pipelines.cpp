@@ -10,6 +10,8 @@
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -107,8 +109,11 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   addHostLowering(pm);
 }
 
-void kvcache::buildKernelsPipeline(OpPassManager &pm, const GpuOptions &) {
-  pm.addPass(createConvertKVCacheToGPU());
+void kvcache::buildKernelsPipeline(OpPassManager &pm,
+                                   const GpuOptions &options) {
+  ConvertKVCacheToGPUOptions kernels;
+  kernels.copyEngineBytes = options.copyEngineBytes;
+  pm.addPass(createConvertKVCacheToGPU(kernels));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createCSEPass());
 }
@@ -119,6 +124,11 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   kernels.addPass(createSCFToControlFlowPass());
   kernels.addPass(createConvertToLLVMPass());
   kernels.addPass(createReconcileUnrealizedCastsPass());
+  // Lines of the program, without the rest of what a debugger wants: code stays
+  // as optimized.
+  LLVM::DIScopeForLLVMFuncOpPassOptions lines;
+  lines.emissionKind = LLVM::DIEmissionKind::DebugDirectivesOnly;
+  pm.addPass(LLVM::createDIScopeForLLVMFuncOpPass(lines));
   GpuNVVMAttachTargetOptions target;
   target.chip = options.chip;
   // The version of PTX that has all instructions of the architecture.
@@ -131,6 +141,8 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
     image = llvm::sys::findProgramByName("ptxas") ? "cubin" : "ptx";
   GpuModuleToBinaryPassOptions binary;
   binary.compilationTarget = image == "cubin" ? "bin" : "isa";
+  if (image == "cubin")
+    binary.cmdOptions = "-lineinfo"; // to ptxas
   pm.addPass(createGpuModuleToBinaryPass(binary));
   pm.addPass(createConvertLaunchToRuntime());
   addHostLowering(pm);

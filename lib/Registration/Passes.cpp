@@ -8,6 +8,7 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -26,6 +27,7 @@ void kvcache::registerAllPasses() {
   mlir::bufferization::registerBufferResultsToOutParamsPass();
   mlir::bufferization::registerDropEquivalentBufferResultsPass();
   mlir::bufferization::registerOneShotBufferizePass();
+  mlir::LLVM::registerDIScopeForLLVMFuncOpPass();
   mlir::memref::registerExpandStridedMetadataPass();
   mlir::registerConvertToLLVMPass();
   mlir::registerFinalizeMemRefToLLVMConversionPass();

@@ -111,6 +111,16 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
                  int32_t block_z, int32_t shared_bytes, void **parameters);
 
+/* Blocks of one pool to another by the copy engine: the run, loops over runs
+ * (slowest first), what numbers of chunks mean on both sides, and the pairs.
+ * All distances are in bytes. A pool has `chunks` chunks, `per_block` in a
+ * block. */
+void kvrt_runs_begin(int64_t from, int64_t to, int64_t bytes);
+void kvrt_runs_loop(int64_t extent, int64_t from_stride, int64_t to_stride);
+void kvrt_runs_pool(int64_t is_from, int64_t chunks, int64_t per_block,
+                    int64_t block_stride, int64_t chunk_stride);
+void kvrt_runs_copy(int64_t pairs, int64_t index_bytes, int64_t count);
+
 /* ---- Between the files of the run time ---------------------------------- */
 
 struct kvrt_loop;
@@ -154,5 +164,10 @@ int32_t kvrt_fail(int32_t code, const char *format, ...)
  * if needed. The same number is given to kvrt_cuda_leave. */
 int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed);
 void kvrt_cuda_leave(int32_t pushed);
+
+/* Copies between any memories in the stream of the call, in any sequence. */
+enum { KVRT_MOST_COPIES = 128 };
+int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
+                       size_t count);
 
 #endif /* KVRT_H */

@@ -37,9 +37,34 @@ typedef int32_t cu_device;
      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,    \
      void *stream, void **parameters, void **extra))
 
+typedef struct {
+  int32_t type, id;
+} cu_location;
+
+typedef struct {
+  int32_t source_order; /* 1: that of the stream */
+  cu_location source, target;
+  uint32_t flags;
+} cu_copy_attributes;
+
+/* What only some calls need, or only newer drivers have. */
+#define OPTIONAL_FUNCTIONS(X)                                                  \
+  X(cu_result, cuMemcpyAsync,                                                  \
+    (uint64_t to, uint64_t from, size_t bytes, void *stream))                  \
+  X(cu_result, cuMemcpyBatchAsync,                                             \
+    (uint64_t *to, uint64_t *from, size_t *bytes, size_t count,                \
+     cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
+     size_t *failed, void *stream))                                            \
+  X(cu_result, cuMemcpyBatchAsync_v2,                                          \
+    (uint64_t *to, uint64_t *from, size_t *bytes, size_t count,                \
+     cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
+     void *stream))                                                            \
+  X(cu_result, cuStreamIsCapturing, (void *stream, int32_t *status))
+
 #define DECLARE(result, name, parameters) result(*name) parameters;
 static struct {
   DRIVER_FUNCTIONS(DECLARE)
+  OPTIONAL_FUNCTIONS(DECLARE)
 } driver;
 #undef DECLARE
 
@@ -74,6 +99,10 @@ static int32_t load_driver(void) {
                                     "; version 12.0 or newer is needed");
   DRIVER_FUNCTIONS(LOAD)
 #undef LOAD
+#define FIND(result, name, parameters)                                         \
+  *(void **)&driver.name = dlsym(handle, #name);
+  OPTIONAL_FUNCTIONS(FIND)
+#undef FIND
   int32_t status = check(driver.cuInit(0), "cuInit", NULL);
   int version = 0;
   if (!status)
@@ -208,4 +237,48 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
             (unsigned)block_x, (unsigned)block_y, (unsigned)block_z,
             (unsigned)shared_bytes, context->stream, parameters, NULL),
         "launching kernel", kernel->name);
+}
+
+/* Whether a list of copies can be given to the driver at once: it does not take
+ * the default streams, nor those that are captured. */
+static int takes_lists(void *stream) {
+  int32_t capturing = 0;
+  if (!driver.cuMemcpyBatchAsync_v2 && !driver.cuMemcpyBatchAsync)
+    return 0;
+  if ((uintptr_t)stream <= 2)
+    return 0;
+  return driver.cuStreamIsCapturing &&
+         !driver.cuStreamIsCapturing(stream, &capturing) && !capturing;
+}
+
+int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
+                       size_t count) {
+  kvrt_context *context = kvrt_current();
+  const char *what = "transfer by the copy engine";
+  if (context->device_id < 0)
+    return kvrt_fail(KV_ERROR_DEVICE,
+                     "%s: expected a tensor on a GPU among the arguments, got "
+                     "none",
+                     what);
+  if (count > 1 && takes_lists(context->stream)) {
+    cu_copy_attributes attributes = {.source_order = 1};
+    size_t first = 0, failed = 0;
+    if (driver.cuMemcpyBatchAsync_v2)
+      return check(driver.cuMemcpyBatchAsync_v2(to, from, bytes, count,
+                                                &attributes, &first, 1,
+                                                context->stream),
+                   what, NULL);
+    return check(driver.cuMemcpyBatchAsync(to, from, bytes, count, &attributes,
+                                           &first, 1, &failed, context->stream),
+                 what, NULL);
+  }
+  if (!driver.cuMemcpyAsync)
+    return kvrt_fail(KV_ERROR_CUDA, "%s: the CUDA driver has no cuMemcpyAsync",
+                     what);
+  int32_t status = KV_OK;
+  for (size_t i = 0; i < count && !status; ++i)
+    status =
+        check(driver.cuMemcpyAsync(to[i], from[i], bytes[i], context->stream),
+              what, NULL);
+  return status;
 }

@@ -163,6 +163,7 @@ LogicalResult Compilation::lower() {
   GpuOptions gpu;
   gpu.chip = options.target;
   gpu.image = options.image;
+  gpu.copyEngineBytes = options.copyEngineBytes;
   LogicalResult lowered = runPasses(module, [&](OpPassManager &pm) {
     if (options.isGpu())
       buildNvvmPipeline(pm, gpu);

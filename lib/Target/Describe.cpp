@@ -138,6 +138,24 @@ static void writeStride(json::OStream &json, const DimRule &rule) {
     json.attribute("stride_multiple", rule.multiple);
 }
 
+static void writePool(json::OStream &json, const PoolSignature &pool) {
+  auto names = [&](StringRef key, ArrayRef<unsigned> dims) {
+    json.attributeArray(key, [&] {
+      for (unsigned dim : dims)
+        json.value(pool.axes[dim]);
+    });
+  };
+  json.attributeArray("axes", [&] {
+    for (const std::string &axis : pool.axes)
+      json.value(axis);
+  });
+  names("order", pool.order);
+  json.attributeObject("block", [&] {
+    json.attribute("run_bytes", pool.runBytes);
+    names("loops", pool.loops);
+  });
+}
+
 static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   json.attribute("name", arg.name);
   json.attribute("type", arg.type);
@@ -152,6 +170,8 @@ static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   json.attribute("device",
                  arg.device == ArgumentSignature::Device::Cpu ? "cpu" : "cuda");
   json.attribute("access", arg.isWritten ? "write" : "read");
+  if (!arg.pool.axes.empty())
+    writePool(json, arg.pool);
   json.attributeArray("dims", [&] {
     for (const DimRule &rule : arg.dims)
       json.object([&] {

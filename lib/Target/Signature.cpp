@@ -4,6 +4,7 @@
 
 #include "../Conversion/Common/CacheLowering.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/Layout/Transfers.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -180,6 +181,32 @@ private:
     return success();
   }
 
+  static PoolSignature poolOf(CacheType type) {
+    const Layout &layout = type.getLayout();
+    PoolSignature pool;
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      pool.axes.push_back(layout.dim(i).axis.str());
+    for (unsigned k = 0; k < layout.rank(); ++k)
+      pool.order.push_back(layout.orderAt(k));
+    int64_t bytes = type.getElementBytes();
+    Transfer block = blockTransfer(layout, bytes);
+    pool.runBytes = block.runElements * bytes;
+    // Axes from the slowest that are not part of the run: loops by dimension,
+    // so that strides that are known at run time only are those of the tensor.
+    int64_t inRun = 1;
+    for (unsigned k = layout.rank(); k-- > 0;) {
+      unsigned i = layout.orderAt(k);
+      const LayoutDim &dim = layout.dim(i);
+      if (dim.axis.kind == AxisKind::Block || dim.extent == 1)
+        continue;
+      if (inRun < block.runElements)
+        inRun *= dim.extent;
+      else
+        pool.loops.insert(pool.loops.begin(), i);
+    }
+    return pool;
+  }
+
   LogicalResult describeCache(ArgumentSignature &arg, CacheType type) {
     if (failed(setElementType(arg, type.getElementType())))
       return failure();
@@ -191,6 +218,7 @@ private:
     arg.dims.resize(layout.rank());
     for (unsigned i = 0; i < layout.rank(); ++i)
       arg.dims[i] = ruleOf(layout, i, [](unsigned axis) { return axis; });
+    arg.pool = poolOf(type);
     return success();
   }
 
@@ -201,7 +229,8 @@ private:
     if (failed(setElementType(arg, type.getElementType())) ||
         failed(type.getStridesAndOffset(strides, offset)))
       return failure();
-    arg.device = device;
+    bool isHost = function.getArgAttr(i, KVCacheDialect::kHostAttr) != nullptr;
+    arg.device = isHost ? ArgumentSignature::Device::Cpu : device;
     arg.align = argumentAlignment(function, i, type);
     arg.dims.resize(type.getRank());
     bool identity = type.getLayout().isIdentity();
@@ -360,6 +389,8 @@ private:
              << function.getName() << "'";
     ArgumentSignature &arg = argumentAt(argument.getArgNumber());
     arg.align = std::max(arg.align, layout.align());
+    if (arg.pool.axes.empty())
+      arg.pool = poolSeenAs(view);
     for (unsigned i = 0; i < layout.rank(); ++i) {
       unsigned d = view.sourceDim(i);
       DimRule rule = ruleOf(
@@ -371,6 +402,18 @@ private:
                << arg.name << "': they disagree in dimension " << d;
     }
     return success();
+  }
+
+  /// A tensor that is viewed as a cache: axes as its dimensions are listed.
+  static PoolSignature poolSeenAs(ViewOp view) {
+    PoolSignature listed = poolOf(view.getResult().getType()), pool = listed;
+    for (unsigned i = 0; i < listed.axes.size(); ++i)
+      pool.axes[view.sourceDim(i)] = listed.axes[i];
+    for (unsigned &axis : pool.order)
+      axis = view.sourceDim(axis);
+    for (unsigned &axis : pool.loops)
+      axis = view.sourceDim(axis);
+    return pool;
   }
 
   std::optional<unsigned> argumentOf(Value value) {

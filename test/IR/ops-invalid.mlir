@@ -517,7 +517,7 @@ func.func private @align_of_half_an_element(memref<?xi64> {kvcache.align = 4})
 
 // -----
 
-// expected-error@+1 {{attribute 'kvcache.alignment' is not known for an argument; expected 'kvcache.name', 'kvcache.align' or 'kvcache.noalias'}}
+// expected-error@+1 {{attribute 'kvcache.alignment' is not known for an argument; expected 'kvcache.name', 'kvcache.align', 'kvcache.host' or 'kvcache.noalias'}}
 func.func private @unknown_argument_attribute(memref<?xf32> {kvcache.alignment = 16})
 
 // -----

@@ -47,6 +47,29 @@
 // M-NEXT: "align": 32,
 // M-NEXT: "device": "cuda",
 // M-NEXT: "access": "write",
+
+// Which axis each dimension of a pool is, and their order in memory; what of one
+// block is contiguous, and which axes go through the rest of it.
+// M-NEXT: "axes": [
+// M-NEXT: "S",
+// M-NEXT: "B",
+// M-NEXT: "N",
+// M-NEXT: "H",
+// M-NEXT: "D"
+// M-NEXT: ],
+// M-NEXT: "order": [
+// M-NEXT: "S",
+// M-NEXT: "B",
+// M-NEXT: "N",
+// M-NEXT: "H",
+// M-NEXT: "D"
+// M-NEXT: ],
+// M-NEXT: "block": {
+// M-NEXT: "run_bytes": 32768,
+// M-NEXT: "loops": [
+// M-NEXT: "S"
+// M-NEXT: ]
+// M-NEXT: },
 // M-NEXT: "dims": [
 // M:      "extent": 2,
 // M-NEXT: "stride": "compact",

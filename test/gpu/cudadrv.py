@@ -6,6 +6,8 @@ Only ctypes and the driver: it runs where there is no toolkit and no framework.
 
 import ctypes
 
+import numpy as np
+
 _real = ctypes.CDLL("libcuda.so.1")
 
 
@@ -73,6 +75,28 @@ class Buffer:
     def fill(self, byte):
         _call("cuMemsetD8_v2", ctypes.c_uint64(self.pointer),
               ctypes.c_ubyte(byte), ctypes.c_size_t(self.nbytes))
+
+
+def copy(to, source, nbytes, stream):
+    """Between any memories, without waiting."""
+    _call("cuMemcpyAsync", ctypes.c_uint64(to), ctypes.c_uint64(source),
+          ctypes.c_size_t(nbytes), stream.handle)
+
+
+class PinnedBuffer:
+    """Pinned host memory that the device can reach; freed with the object."""
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+        # Of all contexts, and mapped.
+        self.pointer = _out("cuMemHostAlloc", ctypes.c_size_t(max(1, nbytes)),
+                            3).value
+        raw = (ctypes.c_uint8 * nbytes).from_address(self.pointer)
+        self.array = np.ctypeslib.as_array(raw)
+
+    def __del__(self):
+        if getattr(self, "pointer", 0):
+            _real.cuMemFreeHost(ctypes.c_void_p(self.pointer))
 
 
 class Stream:

@@ -19,18 +19,55 @@ BUILD = Path(os.environ.get("KV_BUILD_DIR", ROOT / "build"))
 LIMIT = 50 << 20
 
 sys.path.insert(0, str(ROOT / "test" / "gpu"))
+sys.path.insert(0, str(ROOT / "test" / "numerics"))
 
-from programs import CORRECTNESS  # noqa: E402
+from move_programs import ENGINE, MOVES  # noqa: E402
+from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
 
 
-def compile_cases(cases, name, folder, image):
+def compile_text(text, name, folder, image, *flags):
     source = folder / f"{name}.mlir"
-    source.write_text("".join(case.text() for case in cases))
+    source.write_text(text)
     subprocess.run(
         [str(BUILD / "bin" / "kv-compile"), str(source), "--target=sm_90a",
-         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so")],
+         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so"), *flags],
         check=True)
+
+
+def compile_cases(cases, name, folder, image):
+    compile_text("".join(case.text() for case in cases), name, folder, image)
+
+
+class Recorder:
+    """Stands in for the machine that runs the tests of moves."""
+
+    HAS_ATTENTION = False
+
+    class Stop(Exception):
+        pass
+
+    def compile_library(self, text, *_):
+        self.text = text
+        raise self.Stop
+
+
+def move_tests():
+    """The programs of the tests of moves."""
+    import test_moves
+
+    for family in test_moves.FAMILIES:
+        recorder = Recorder()
+        try:
+            family.main(recorder)
+        except Recorder.Stop:
+            yield recorder.text
+
+
+def program_name(text):
+    # As in device.py, which needs a driver.
+    import hashlib
+    return "p" + hashlib.sha1(text.encode()).hexdigest()[:16]
 
 
 def main():
@@ -51,13 +88,19 @@ def main():
         folder.mkdir(parents=True)
         # Without ptxas the driver compiles the PTX in both.
         used = image if have_ptxas else "ptx"
-        compile_cases(CORRECTNESS, "insert", folder, used)
+        compile_cases(CORRECTNESS + VARIANTS, "insert", folder, used)
+        compile_text("".join(MOVES.values()), "moves", folder, used)
+        compile_text("".join(ENGINE.values()), "engine", folder, used,
+                     "--copy-engine-bytes=1")
+        for text in move_tests():
+            compile_text(text, program_name(text), folder, used)
         if options.schedules:
             compile_cases(SCHEDULES, "schedules", folder, used)
 
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
-             ROOT / "test/numerics/kvtest.py",
-             ROOT / "test/numerics/reference.py",
+             *(ROOT / f"test/numerics/{name}.py" for name in (
+                 "blocks", "cache_types", "cases", "indices", "kvtest", "merge",
+                 "op_programs", "reference", "rows")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
         if file.is_file():

@@ -19,6 +19,7 @@ class Case:
     order: str = "SBNHD"  # of the axes of one layer, slowest first
     layers: int = 1       # > 1: one layer of a cross-layer pool, seen as bytes
     block_factor: int = 1  # the block stride, in packed blocks
+    block_extra: int = 0   # elements more
     stride: str = "constant"  # or "?", "? mult 16": what the type says
     align: int = 16
     slots: str = "i64"
@@ -26,6 +27,7 @@ class Case:
     strided_rows: bool = False
     schedule: str = ""
     versioned: bool = False  # a test at run time picks the code for packed
+    op: str = "index_copy"  # or scatter, by block and offset
 
     @property
     def element_bytes(self):
@@ -41,7 +43,7 @@ class Case:
         step, strides = 1, {}
         for axis in reversed(self.order):
             if axis == "B":
-                step *= self.block_factor * self.layers
+                step = step * self.block_factor * self.layers + self.block_extra
             strides[axis] = step
             step *= sizes[axis]
         return ([sizes[a] for a in "SBNHD"], [strides[a] for a in "SBNHD"],
@@ -94,6 +96,18 @@ class Case:
   }} else {{
     {body}
   }}"""
+        if self.op == "scatter":
+            return f"""
+func.func @{self.name}({pool}, %to: memref<?x{self.slots}>,
+                       %at: memref<?x{self.slots}>, %key: {rows},
+                       %value: {rows}) {{
+  {view}
+  kvcache.scatter %key, %value into %cache at %to, %at
+    pad = {self.pad} : {rows}, {rows} into {cache}
+    at memref<?x{self.slots}>, memref<?x{self.slots}>
+  return
+}}
+"""
         return f"""
 func.func @{self.name}({pool}, %slots: memref<?x{self.slots}>,
                        %key: {rows}, %value: {rows}) {{
@@ -133,8 +147,17 @@ CORRECTNESS = (
         Case("one_head_f16", "f16", heads=1, channels=64),
         Case("wide_rows", "f32", heads=32, channels=128),
         Case("narrow_align", align=2),
+        Case("odd_stride", block_extra=3, stride="?", align=2),
         Case("versioned_packed", stride="?", align=2, versioned=True),
         Case("versioned_strided", stride="?", align=2, block_factor=2,
              versioned=True),
     ]
 )
+
+# What the facts make of one layout: measured beside the packed one.
+VARIANTS = [
+    Case("nhd_mult16", block_factor=2, stride="? mult 16"),
+    Case("nhd_generic", block_factor=2, stride="?", align=2),
+    Case("nhd_odd", block_extra=1, stride="?", align=2),
+] + [replace(case, name=f"scatter_{case.name}", op="scatter")
+     for case in LAYOUTS]

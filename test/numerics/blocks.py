@@ -6,13 +6,15 @@ Each function is called for several pools and lists of pairs.
 """
 
 import cases
+import kvtest
 import numpy as np
 import op_programs as ops
 import reference
-from kvtest import Tensor, compile_library
 from ref_elements import STORAGE, same_elements
 
 ROUNDS = 3
+# Whether chains of pairs are copied in their sequence.
+IN_SEQUENCE = True
 
 
 def make_cache(rng, axes, element_type, tokens=None, order=None):
@@ -124,7 +126,7 @@ class CopyBlocks:
         blocks = self.case.view.extent("B")
         count = int(rng.choice([0, 1, 5]))
         # One after the other: chains of pairs are copied in their sequence.
-        if rng.random() < 0.5 or blocks < 2:
+        if IN_SEQUENCE and rng.random() < 0.5 or blocks < 2:
             pairs = cases.integers(rng.integers(-1, blocks + 1, (count, 2)),
                                    self.index, fixed=(1,))
         else:
@@ -144,6 +146,10 @@ class Transfer:
         sizes = [axes["N"], axes["N"] * ratio]
         rng.shuffle(sizes)
         self.cases = [make_cache(rng, axes, type_, n) for n in sizes]
+        for n, case in enumerate(self.cases):
+            if rng.random() < 0.3:  # pinned memory, on a GPU
+                self.cases[n] = cases.replace(
+                    case, type=cases.replace(case.type, space="host"))
         self.index = str(rng.choice(["i32", "i64"]))
         self.columns = bool(rng.random() < 0.6)
         self.zero = bool(rng.random() < 0.5)
@@ -181,7 +187,8 @@ class Transfer:
         return ops.transfer(name, source, dest, pairs, self.zero), check
 
 
-def main():
+def main(machine):
+    """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(34)
     runs, functions = [], []
     for number in range(75):
@@ -192,11 +199,12 @@ def main():
                 functions.append(program.text())
             assert program.text() == functions[-1], "a type of its own"
             runs.append((program, check))
-    library = compile_library("".join(functions))
+    library = machine.compile_library("".join(functions))
     for program, check in runs:
-        library.run(program.name, *program.arguments(Tensor))
+        library.run(program.name, *program.arguments(machine.Tensor))
         check(program.text())
     print(f"{len(functions)} functions, {len(runs)} calls")
 
 
-main()
+if __name__ == "__main__":
+    main(kvtest)

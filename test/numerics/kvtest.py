@@ -156,14 +156,18 @@ class Library:
         entry.restype = ctypes.c_int64
         return entry(*map(self._pack, args))
 
-    def call(self, function, *args, workspace=None, stream=None):
-        """The error code; `last_error` has the message."""
+    def call(self, function, *args, workspace=None, stream=None,
+             workspace_pointer=None, workspace_bytes=0):
+        """The error code; `last_error` has the message. The workspace is an
+        array, or a pointer to memory elsewhere."""
         entry = getattr(self.handle, f"kv1_{function}")
         entry.restype = ctypes.c_int32
-        data = workspace.ctypes.data if workspace is not None else None
-        size = workspace.nbytes if workspace is not None else 0
-        return entry(*map(self._pack, args), ctypes.c_void_p(data),
-                     ctypes.c_int64(size), ctypes.c_void_p(stream))
+        if workspace is not None:
+            workspace_pointer = workspace.ctypes.data
+            workspace_bytes = workspace.nbytes
+        return entry(*map(self._pack, args),
+                     ctypes.c_void_p(workspace_pointer),
+                     ctypes.c_int64(workspace_bytes), ctypes.c_void_p(stream))
 
     def check_call(self, function, *args, **kwargs):
         code = self.call(function, *args, **kwargs)

@@ -13,6 +13,7 @@ the sequence in which an operation is written, each cache followed by the
 run-time operands of its views.
 """
 
+from kvtest import CUDA_HOST
 from ref_cache import Array
 
 
@@ -20,6 +21,7 @@ class Program:
     def __init__(self, name):
         self.name = name
         self._signature, self._body, self._arguments = [], [], []
+        self._options = {}  # of the tensors of arguments
 
     def text(self):
         return (f"func.func @{self.name}({', '.join(self._signature)}) {{\n  "
@@ -28,8 +30,9 @@ class Program:
     def arguments(self, tensor):
         """For a call; `tensor` makes one of a storage, an element type, a
         shape, strides and an offset, as kvtest.Tensor does."""
-        return [tensor(*a) if isinstance(a, Array) else a
-                for a in self._arguments]
+        return [tensor(*a, **self._options.get(n, {}))
+                if isinstance(a, Array) else a
+                for n, a in enumerate(self._arguments)]
 
     def _argument(self, name, type_text, value, align=None):
         # SSA names do not survive every front end; the attribute does.
@@ -49,6 +52,8 @@ class Program:
 
     def cache(self, name, case):
         """The value and the type of the view of a case."""
+        if case.type.space == "host":
+            self._options[len(self._arguments)] = dict(device=CUDA_HOST)
         value = self._argument(name, str(case.type), case.cache.argument())
         type_ = case.type
         for number, (kind, *operands) in enumerate(case.steps):

@@ -6,14 +6,16 @@ Each function is called for several pools and lists of rows.
 """
 
 import cases
+import kvtest
 import numpy as np
 import op_programs as ops
 import reference
-from kvtest import Tensor, compile_library
 from ref_elements import STORAGE
 
 PADS = ["skip_negative", "skip_out_of_range", "none", "sink(0)", "sink(?)"]
 ROUNDS = 3
+# Whether of several rows for one slot the last one stays.
+IN_SEQUENCE = True
 
 
 def make_cache(rng):
@@ -51,7 +53,7 @@ def index_copy(rng, name, case, rows, pad, hostile):
     view = case.view
     count = rows.count(rng, capacity_of(view), pad)
     slots = cases.random_slots(rng, count, capacity_of(view), pad,
-                               rows.index[0], duplicates=True, hostile=hostile)
+                               rows.index[0], duplicates=IN_SEQUENCE, hostile=hostile)
     values = rows.make(rng, view, count)
     whole, expected = case.expected()
     reference.index_copy(expected, [v.array for v in values], slots.array,
@@ -65,7 +67,7 @@ def scatter(rng, name, case, rows, pad, hostile):
     view = case.view
     count = rows.count(rng, capacity_of(view), pad)
     slots = cases.random_slots(rng, count, capacity_of(view), pad, "i64",
-                               duplicates=True, hostile=hostile).array
+                               duplicates=IN_SEQUENCE, hostile=hostile).array
     tokens = view.extent("N")
     # A pair that names nothing has one number or both that do not.
     numbers = [slots // tokens, np.where(slots < 0, -1, slots % tokens)]
@@ -88,7 +90,7 @@ def gather(rng, name, case, rows, pad, hostile):
     view, zero = case.view, len(name) % 2 == 0
     count = rows.count(rng, capacity_of(view), pad)
     slots = cases.random_slots(rng, count, capacity_of(view), pad,
-                               rows.index[0], duplicates=True, hostile=hostile)
+                               rows.index[0], duplicates=IN_SEQUENCE, hostile=hostile)
     outs = rows.make(rng, view, count, result=True)
     whole, _ = case.expected()
     want = [np.array(o.storage) for o in outs]
@@ -106,7 +108,8 @@ def gather(rng, name, case, rows, pad, hostile):
     return ops.gather(name, case, slots, outs, zero, pad), check
 
 
-def main():
+def main(machine):
+    """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(21)
     runs, functions = [], []
     for number in range(120):
@@ -122,11 +125,12 @@ def main():
                 functions.append(program.text())
             assert program.text() == functions[-1], "a type of its own"
             runs.append((program, check))
-    library = compile_library("".join(functions))
+    library = machine.compile_library("".join(functions))
     for program, check in runs:
-        library.run(program.name, *program.arguments(Tensor))
+        library.run(program.name, *program.arguments(machine.Tensor))
         check(program.text())
     print(f"{len(functions)} functions, {len(runs)} calls")
 
 
-main()
+if __name__ == "__main__":
+    main(kvtest)

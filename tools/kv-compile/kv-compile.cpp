@@ -42,6 +42,12 @@ cl::opt<std::string>
           cl::desc("What a GPU library carries: ptx, cubin (needs ptxas), or "
                    "auto, which is cubin where ptxas is found"),
           cl::init("auto"), cl::cat(category));
+cl::opt<int64_t> copyEngineBytes(
+    "copy-engine-bytes",
+    cl::desc("The shortest runs between host and GPU that the copy engine "
+             "moves; shorter ones, and those whose list of pairs is on the "
+             "GPU, are moved by a kernel"),
+    cl::init(1 << 20), cl::cat(category));
 cl::opt<std::string>
     name("name",
          cl::desc("Name of the library in symbols (default: from the output "
@@ -122,6 +128,7 @@ LogicalResult compile(ModuleOp module) {
   options.image = emit == Emit::PTX     ? "ptx"
                   : emit == Emit::Cubin ? "cubin"
                                         : image.getValue();
+  options.copyEngineBytes = copyEngineBytes;
   options.libraryName = libraryName();
   options.allowPoolCopies = allowPoolCopies;
   options.maxVariants = maxVariants;

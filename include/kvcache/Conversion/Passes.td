@@ -111,16 +111,26 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     Contract out: no kvcache operation and no kvcache type is left; each
     operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
     in the host function. The operation's facts decide the kernel: the width of
-    accesses, the addressing, and which strides are constants.
+    accesses, the addressing, which strides are constants, and whether elements
+    go through shared memory.
+
+    `attention` has no kernel yet: each one is an error, before anything is
+    lowered.
 
     One kernel serves every number of tokens and every size of the pool. A
     remark names for each operation what the facts gave.
   }];
+  let options = [
+    Option<"copyEngineBytes", "copy-engine-bytes", "int64_t",
+           /*default=*/"1048576",
+           "A transfer between host and device whose list of pairs is in host "
+           "memory uses the copy engine if its runs have at least so many "
+           "bytes, and a kernel otherwise">];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",
     "mlir::memref::MemRefDialect", "mlir::NVVM::NVVMDialect",
-    "mlir::scf::SCFDialect"];
+    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
 }
 
 def ConvertLaunchToRuntime

@@ -63,6 +63,9 @@ def KVCache_Dialect : Dialect {
     /// Argument attribute (unit): the memory of the argument is that of no other
     /// argument. Without it arguments may alias.
     static constexpr ::llvm::StringLiteral kNoAliasAttr = "kvcache.noalias";
+    /// Argument attribute (unit): the tensor or memref is in host memory, pinned
+    /// if a device reads it.
+    static constexpr ::llvm::StringLiteral kHostAttr = "kvcache.host";
     /// Attribute of a function without a body that calls the named one once for
     /// each iteration of a parallel loop.
     static constexpr ::llvm::StringLiteral kParallelBodyAttr =

@@ -266,8 +266,9 @@ def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
       the number of i in 0 .. n-1 for which row indices[i] is of request r
     ```
 
-    The valid indices do not decrease and name rows of requests. The call fails
-    where they do not, and then all of `starts` are 0.
+    The valid indices do not decrease and name rows of requests. Where they do
+    not, all of `starts` are 0. On a CPU the call fails then; on a GPU it is over
+    before that is known, and all rows are padding.
 
     Constraints:
       * `select_rows_c1` indices are 1-D, of i32 or i64; `valid` has one entry

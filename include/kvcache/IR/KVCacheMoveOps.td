@@ -296,6 +296,10 @@ def KVCache_TransferOp : KVCache_Op<"transfer", [
     memories and have different orders. They must not overlap; a chunk of the
     destination should be named once.
 
+    Between host and device a GPU moves long runs with its copy engine if the
+    pairs are in host memory (an argument with `kvcache.host`), and everything
+    else with a kernel that reads and writes pinned memory: docs/transfers.md.
+
     Constraints:
       * `transfer_c1` both have the same axes, with equal extents but for blocks
         and tokens

@@ -86,6 +86,11 @@ struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
       llvm::cl::desc("What is embedded: ptx, cubin (needs ptxas), or auto, "
                      "which is cubin where ptxas is found"),
       llvm::cl::init("auto")};
+  Option<int64_t> copyEngineBytes{
+      *this, "copy-engine-bytes",
+      llvm::cl::desc("The shortest runs between host and device that the copy "
+                     "engine moves, if the list of pairs is in host memory"),
+      llvm::cl::init(1 << 20)};
 };
 
 void buildBufferizePipeline(

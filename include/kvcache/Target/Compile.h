@@ -30,6 +30,8 @@ struct CompileOptions {
   std::string cpu = "x86-64-v3";
   /// `auto`, `ptx` or `cubin`: what a GPU artefact carries.
   std::string image = "auto";
+  /// The shortest runs between host and device that the copy engine moves.
+  int64_t copyEngineBytes = 1 << 20;
   /// Copies of pools that bufferization makes are no errors.
   bool allowPoolCopies = false;
   /// Views fold, scatters become index copies, operations get variants. Off to

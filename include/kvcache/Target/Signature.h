@@ -26,6 +26,15 @@ struct DimRule {
   int next = -1;        ///< the next faster dimension
 };
 
+/// What the dimensions of a pool are, and how one block lies in memory: runs of
+/// `runBytes` at the indices of `loops`.
+struct PoolSignature {
+  std::vector<std::string> axes; ///< of each dimension; none of other tensors
+  std::vector<unsigned> order;   ///< dimensions from slowest to fastest
+  std::vector<unsigned> loops;   ///< dimensions, slowest first
+  int64_t runBytes = 0;
+};
+
 struct ArgumentSignature {
   enum class Kind { Tensor, Int, Float };
   enum class Device { Cpu, Cuda };
@@ -38,6 +47,7 @@ struct ArgumentSignature {
   int64_t align = 1; ///< bytes
   Device device = Device::Cpu;
   bool isWritten = false;
+  PoolSignature pool;
   /// The type as written, for people and for engines that know the dialect.
   std::string type;
 

@@ -43,7 +43,7 @@ void kvcache::dropArgumentAttributes(ModuleOp module) {
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
       for (StringRef name :
            {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr,
-            KVCacheDialect::kNoAliasAttr})
+            KVCacheDialect::kHostAttr, KVCacheDialect::kNoAliasAttr})
         function.removeArgAttr(i, name);
 }
 

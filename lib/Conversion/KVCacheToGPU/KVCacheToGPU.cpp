@@ -12,6 +12,7 @@
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_CONVERTKVCACHETOGPU
@@ -21,15 +22,35 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+/// All operations that have no kernel yet, each with a message of its own: one
+/// run says what a program would need.
+static LogicalResult refuseMissing(ModuleOp module) {
+  bool found = false;
+  module.walk([&](AttentionOp op) {
+    op.emitOpError()
+        << "cannot be compiled for a GPU yet; compile it for a CPU, "
+           "or beside this program";
+    found = true;
+  });
+  return failure(found);
+}
+
 namespace {
 struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
+  using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
+    if (failed(refuseMissing(getOperation())))
+      return signalPassFailure();
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateIndexCopyToGPU(converter, patterns);
+    populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
+    populateIndexOpsToGPU(converter, patterns);
+    populateMergeStatesToGPU(converter, patterns);
+    populateRowOpsToGPU(converter, patterns);
+    populateSelectRowsToGPU(converter, patterns);
     // Kernels are built whole and hold no cache.
     target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
     target.addLegalDialect<gpu::GPUDialect>();

@@ -7,14 +7,27 @@
 #ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 #define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 
+#include <cstdint>
+
 namespace mlir {
 class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
-void populateIndexCopyToGPU(mlir::TypeConverter &converter,
-                            mlir::RewritePatternSet &patterns);
+/// Runs between host and device of at least `copyEngineBytes` are left to the
+/// copy engine.
+void populateBlockOpsToGPU(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns,
+                           int64_t copyEngineBytes);
+void populateIndexOpsToGPU(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns);
+void populateMergeStatesToGPU(mlir::TypeConverter &converter,
+                              mlir::RewritePatternSet &patterns);
+void populateRowOpsToGPU(mlir::TypeConverter &converter,
+                         mlir::RewritePatternSet &patterns);
+void populateSelectRowsToGPU(mlir::TypeConverter &converter,
+                             mlir::RewritePatternSet &patterns);
 } // namespace kvcache
 
 #endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H

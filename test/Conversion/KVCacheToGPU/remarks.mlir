@@ -33,3 +33,22 @@ func.func private @third(%flat: !flat, %rows: memref<?x8x128xbf16>, %s: !slots) 
   kvcache.index_copy %rows into %flat at %s : memref<?x8x128xbf16> into !flat at !slots
   return
 }
+
+!hdn = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, D, N]>
+!host = !kvcache.cache<?B x 16N x 8H x 128D x bf16, space = host>
+
+func.func @blocks(%flat: !flat, %hnd: !hnd, %hdn: !hdn, %host: !host, %rows: memref<?x8x128xbf16>, %s: !slots, %n: memref<?xi64>, %pairs: memref<?x2xi64>) {
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] scatter | Category:kvcache | Remark="rows of 2048 bytes in runs of 2048, accesses of 16 bytes, block and offset addressing"
+  kvcache.scatter %rows into %flat at %n, %n pad = skip_negative : memref<?x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] gather | Category:kvcache | Remark="rows of 2048 bytes in runs of 2048, accesses of 16 bytes, flat addressing"
+  kvcache.gather %flat at %s into %rows : !flat at !slots into memref<?x8x128xbf16>
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] relayout | Category:kvcache | Remark="items of 32768 bytes in runs of 256, accesses of 16 bytes"
+  kvcache.relayout %flat into %hnd : !flat into !hnd
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] relayout | Category:kvcache | Remark="items of 32768 bytes in runs of 2, tiles of 4096 bytes in shared memory, reads of 16 bytes, writes of 16"
+  kvcache.relayout %flat into %hdn : !flat into !hdn
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] copy-blocks | Category:kvcache | Remark="items of 32768 bytes in runs of 32768, accesses of 16 bytes"
+  kvcache.copy_blocks %hdn at %pairs : !hdn at memref<?x2xi64>
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] transfer | Category:kvcache | Remark="items of 32768 bytes in runs of 32768, accesses of 16 bytes, over the link on 16 blocks of threads"
+  kvcache.transfer %flat to %host at %pairs : !flat to !host at memref<?x2xi64>
+  return
+}

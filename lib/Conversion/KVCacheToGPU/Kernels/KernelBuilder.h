@@ -16,7 +16,15 @@
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
 
+#include <optional>
+
 namespace kvcache {
+
+/// A stride in elements: a constant, or a parameter.
+struct StrideSource {
+  std::optional<int64_t> constant;
+  unsigned parameter = 0;
+};
 
 /// The values that a launch passes: pointers to global memory and 64-bit
 /// integers. The host side of a kernel's parameter list.
@@ -28,8 +36,15 @@ public:
   /// A pointer to the element of a memref's buffer at `offset` (index,
   /// elements). Gives the number of the parameter.
   unsigned addPointer(mlir::Value buffer, mlir::Value offset);
+  /// A pointer to the first element of a memref.
+  unsigned addBuffer(mlir::Value memref);
   /// An index, as i64.
   unsigned addIndex(mlir::Value index);
+  /// A stride in elements, which is a parameter only if it is not known.
+  StrideSource addStride(std::optional<int64_t> constant, mlir::Value stride);
+  /// The outermost stride of a memref.
+  StrideSource addRowStride(std::optional<int64_t> constant,
+                            mlir::Value memref);
 
   llvm::ArrayRef<mlir::Value> values() const { return operands; }
   llvm::ArrayRef<mlir::Type> types() const { return parameterTypes; }
@@ -59,41 +74,118 @@ public:
 
   // i32
   mlir::Value threadX();
+  mlir::Value blockSize();
   mlir::Value blockX();
   mlir::Value blockY();
+  mlir::Value blockZ();
+  mlir::Value gridX();
+  mlir::Value gridY();
   mlir::Value i32(int64_t value);
   mlir::Value i64(int64_t value);
-  mlir::Value widen(mlir::Value i32Value);
+  mlir::Value truth(bool value);
+  /// To i64: of a number without a sign, and of one with it.
+  mlir::Value widen(mlir::Value narrow);
+  mlir::Value extend(mlir::Value narrow);
+  /// Cut or extended with its sign.
+  mlir::Value toInteger(mlir::Value value, mlir::Type type);
   mlir::Value add(mlir::Value a, mlir::Value b);
+  mlir::Value sub(mlir::Value a, mlir::Value b);
   mlir::Value mul(mlir::Value a, mlir::Value b);
   mlir::Value udiv(mlir::Value a, int64_t b);
   mlir::Value urem(mlir::Value a, int64_t b);
+  mlir::Value smin(mlir::Value a, mlir::Value b);
+  mlir::Value smax(mlir::Value a, mlir::Value b);
   mlir::Value ult(mlir::Value a, mlir::Value b);
+  mlir::Value slt(mlir::Value a, mlir::Value b);
+  mlir::Value sle(mlir::Value a, mlir::Value b);
+  mlir::Value eq(mlir::Value a, mlir::Value b);
+  mlir::Value both(mlir::Value a, mlir::Value b);
+  /// The same; a null value is true.
+  mlir::Value bothOf(mlir::Value a, mlir::Value b);
+  mlir::Value isNot(mlir::Value a);
   mlir::Value select(mlir::Value condition, mlir::Value a, mlir::Value b);
 
-  /// The address `bytes` (i64) past a pointer to global memory.
+  /// In bytes, as i64.
+  mlir::Value stride(const StrideSource &source, int64_t elementBytes);
+
+  // Structured control flow. Bodies that loops carry values through give the
+  // next ones.
+  using Body = llvm::function_ref<void()>;
+  using LoopBody = llvm::function_ref<llvm::SmallVector<mlir::Value>(
+      mlir::Value, mlir::ValueRange)>;
+  using Test = llvm::function_ref<mlir::Value(mlir::ValueRange)>;
+  using Step =
+      llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::ValueRange)>;
+  void ifThen(mlir::Value condition, Body body);
+  /// for i in first .. end - 1, by `step`; all of one integer type, signed.
+  llvm::SmallVector<mlir::Value> loop(mlir::Value first, mlir::Value end,
+                                      mlir::Value step, mlir::ValueRange start,
+                                      LoopBody body);
+  llvm::SmallVector<mlir::Value> loopWhile(mlir::ValueRange start, Test test,
+                                           Step step);
+  /// The first of `first` .. `end` - 1 for which a condition holds that stays
+  /// true once it is; `end` if there is none.
+  mlir::Value searchFirst(mlir::Value first, mlir::Value end,
+                          llvm::function_ref<mlir::Value(mlir::Value)> holds);
+
+  /// The address `bytes` (an integer) past a pointer.
   mlir::Value byteOffset(mlir::Value pointer, mlir::Value bytes);
   /// One access of 1, 2, 4, 8 or 16 bytes, aligned to its size. A streaming
   /// one says that the data is not used again soon.
-  mlir::Value load(mlir::Value pointer, int64_t bytes, bool streaming);
+  mlir::Value load(mlir::Value pointer, int64_t bytes, bool streaming = false);
+  /// A load from global memory under a predicate, without a branch; zero where
+  /// it does not hold.
+  mlir::Value loadIf(mlir::Value condition, mlir::Value pointer, int64_t bytes);
+  void store(mlir::Value value, mlir::Value pointer, int64_t bytes);
   /// A store under a predicate, without a branch: LLVM would move the loads of
   /// what is stored into the branch, behind the loads that decide it, and each
   /// branch costs a fetch of instructions when a kernel starts cold.
   void storeIf(mlir::Value condition, mlir::Value value, mlir::Value pointer,
-               int64_t bytes, bool streaming);
+               int64_t bytes, bool streaming = false);
+  /// The access of a width whose bits are all zero.
+  mlir::Value zero(int64_t bytes);
   /// A scalar of the given type.
   mlir::Value loadScalar(mlir::Value pointer, mlir::Type type);
+  void storeScalar(mlir::Value value, mlir::Value pointer);
+  /// Entry `index` (i64) of an array of integers, as i64.
+  mlir::Value loadEntry(mlir::Value array, mlir::Value index, mlir::Type type);
+  /// 0 where the condition does not hold.
+  mlir::Value loadEntryIf(mlir::Value condition, mlir::Value array,
+                          mlir::Value index, mlir::Type type);
+  void storeEntry(mlir::Value value, mlir::Value array, mlir::Value index,
+                  mlir::Type type);
+  /// Elements of an access as f32, a vector if there are several; and back.
+  mlir::Value toFloats(mlir::Value access, int64_t elements, mlir::Type from);
+  mlir::Value fromFloats(mlir::Value floats, int64_t elements, mlir::Type to);
+  /// Elements of an access, converted to another type of floats.
+  mlir::Value convert(mlir::Value access, int64_t elements, mlir::Type from,
+                      mlir::Type to);
+
+  /// Accesses of `bytes` each as one access, the first one lowest.
+  mlir::Value join(llvm::ArrayRef<mlir::Value> pieces, int64_t bytes);
+
+  /// A pointer to shared memory of the block, aligned to 16 bytes.
+  mlir::Value shared(int64_t bytes);
+  /// All threads of the block wait for each other.
+  void barrier();
+  /// The same; whether a condition holds for all of them.
+  mlir::Value barrierAll(mlir::Value condition);
 
 private:
   mlir::Value integer(int64_t value, unsigned width);
   mlir::LLVM::LLVMFuncOp function;
+  unsigned sharedBuffers = 0;
 };
 
 /// Launches a kernel on a grid (index values) with its only block size.
+/// A null `gridZ` is one.
 void emitLaunch(mlir::OpBuilder &builder, mlir::Location loc,
                 mlir::SymbolRefAttr kernel, mlir::Value gridX,
-                mlir::Value gridY, int64_t threads,
+                mlir::Value gridY, mlir::Value gridZ, int64_t threads,
                 const KernelOperands &operands);
+
+/// The integers that one access of a width moves.
+mlir::Type accessType(mlir::OpBuilder &builder, int64_t bytes);
 
 } // namespace kvcache
 

@@ -112,16 +112,27 @@ func.func @run_time_strides(%cache: !dynamic, %rows: memref<?x8x128xbf16, stride
 
 // -----
 
-// A block stride of which nothing is known may be odd: one element at a time.
+// A block stride of which nothing is known may be odd: one element at a time,
+// eight for each thread. Whether it is odd is seen when it is there: one test of
+// all bases and strides chooses between two kernels.
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 !unknown = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
 
 // CHECK-LABEL: func.func @unknown_stride(
-// CHECK: gpu.module @kv_kernels
+// CHECK: arith.ori
+// CHECK: %[[REST:.*]] = arith.andi %{{.*}}, %c15
+// CHECK: %[[ALIGNED:.*]] = arith.cmpi eq, %[[REST]], %c0
+// CHECK: scf.if %[[ALIGNED]] {
+// CHECK: gpu.launch_func @kv_kernels::@index_copy blocks
+// CHECK: } else {
+// CHECK: gpu.launch_func @kv_kernels::@index_copy_any blocks
+// CHECK: llvm.func @index_copy(
+// CHECK: llvm.load {{.*}} {alignment = 16 : i64{{.*}}} : !llvm.ptr<1> -> vector<4xi32>
+// CHECK: llvm.func @index_copy_any(
 // CHECK-NOT: vector<
-// CHECK: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
-// CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
+// CHECK-COUNT-8: llvm.load {{.*}} {alignment = 2 : i64{{.*}}} : !llvm.ptr<1> -> i16
+// CHECK-COUNT-8: nvvm.inline_ptx "st.global{{[^ ]*}}.b16 {{.*}}, predicate = %
 // CHECK-NOT: vector<
 func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x8x128xbf16> into !unknown at !slots
@@ -137,6 +148,7 @@ func.func @unknown_stride(%cache: !unknown, %rows: memref<?x8x128xbf16>, %s: !sl
 
 // CHECK-LABEL: func.func @cache_of_small_alignment(
 // CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @index_copy_any(
 // CHECK: llvm.load {{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> vector<2xi32>
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.v2.b32 {{.*}}, predicate = %
 func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>, %s: !slots) {
@@ -153,6 +165,7 @@ func.func @cache_of_small_alignment(%cache: !aligned8, %rows: memref<?x128xbf16>
 
 // CHECK-LABEL: func.func @rows_of_small_alignment(
 // CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @index_copy_any(
 // CHECK: llvm.load {{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
 // CHECK: nvvm.inline_ptx "st.global{{[^ ]*}}.b32 {{.*}}, predicate = %
 func.func @rows_of_small_alignment(%cache: !kv, %rows: memref<?x128xbf16> {kvcache.align = 4}, %s: !slots) {
@@ -225,5 +238,69 @@ func.func @schedule(%cache: !kv, %rows: memref<?x512xbf16>, %s: !slots) {
 func.func @two_operations(%cache: !kv, %rows: memref<?x128xbf16>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x128xbf16> into !kv at !slots
   kvcache.index_copy %rows into %cache at %s : memref<?x128xbf16> into !kv at !slots
+  return
+}
+
+// -----
+
+// A block and an offset: both are compared with what the cache has, without a
+// sign, and nothing is divided. Blocks and offsets may have types of their own.
+
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+
+// CHECK-LABEL: func.func @scatter(
+// CHECK: gpu.launch_func @kv_kernels::@scatter blocks in
+// CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @scatter(
+// CHECK-NOT: arith.divui {{.*}} : i64
+// CHECK: %[[BLOCK:.*]] = llvm.load %{{.*}} {alignment = 8 : i64{{.*}}} : !llvm.ptr<1> -> i64
+// CHECK: %[[RAW:.*]] = llvm.load %{{.*}} {alignment = 4 : i64{{.*}}} : !llvm.ptr<1> -> i32
+// CHECK: %[[TOKEN:.*]] = arith.extsi %[[RAW]] : i32 to i64
+// CHECK: %[[A:.*]] = arith.cmpi ult, %[[BLOCK]], %
+// CHECK: %[[B:.*]] = arith.cmpi ult, %[[TOKEN]], %
+// CHECK: %[[LIVE:.*]] = arith.andi %[[A]], %[[B]]
+// CHECK-NOT: arith.divui {{.*}} : i64
+// CHECK: nvvm.inline_ptx "st.global.v4.b32 {{.*}}, predicate = %[[LIVE]]
+func.func @scatter(%cache: !hnd, %rows: memref<?x8x128xbf16>, %b: memref<?xi64>, %o: memref<?xi32>) {
+  kvcache.scatter %rows into %cache at %b, %o pad = skip_negative : memref<?x8x128xbf16> into !hnd at memref<?xi64>, memref<?xi32>
+  return
+}
+
+// -----
+
+// A row whose slot names nothing is not read, and not written.
+
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!kv = !kvcache.cache<?B x 16N x 128D x bf16>
+
+// CHECK-LABEL: func.func @gather(
+// CHECK: gpu.module @kv_kernels
+// CHECK: llvm.func @gather(
+// CHECK: %[[SLOT:.*]] = llvm.load %{{.*}} {alignment = 8 : i64} : !llvm.ptr<1> -> i64
+// CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[SLOT]], %{{.*}} : i64
+// CHECK: llvm.inline_asm "mov.b32 $0, 0;{{.*}}@$5 ld.global.v4.b32 {$0, $1, $2, $3}, [$4];"{{.*}} %{{.*}}, %[[LIVE]] :
+// CHECK: %[[BOTH:.*]] = arith.andi %[[LIVE]], %
+// CHECK: nvvm.inline_ptx "st.global.v4.b32 {{.*}}, predicate = %[[BOTH]]
+func.func @gather(%cache: !kv, %rows: memref<?x128xbf16>, %s: !slots) {
+  kvcache.gather %cache at %s into %rows : !kv at !slots into memref<?x128xbf16>
+  return
+}
+
+// -----
+
+// With `zero` every row is written: what was not read is zero.
+
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @gather_or_zero(
+// CHECK: llvm.func @gather(
+// CHECK: %[[SLOT:.*]] = llvm.load %{{.*}} {alignment = 8 : i64} : !llvm.ptr<1> -> i64
+// CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[SLOT]], %{{.*}} : i64
+// CHECK: llvm.inline_asm {{.*}} %{{.*}}, %[[LIVE]] :
+// CHECK-NOT: predicate = %[[LIVE]]
+// CHECK: nvvm.inline_ptx "st.global.v4.b32 {{.*}}, predicate = %
+func.func @gather_or_zero(%cache: !kv, %rows: memref<?x8x128xbf16>, %s: !slots) {
+  kvcache.gather %cache at %s zero into %rows : !kv at !slots into memref<?x8x128xbf16>
   return
 }

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Kernels that compute indices, and the launches they take.
+//
+// RUN: kv-opt %s --split-input-file --convert-kvcache-to-gpu --canonicalize --cse | FileCheck %s --implicit-check-not=kvcache
+
+// A thread has a row. All threads of a block look whether a tile of starts is in
+// order, and repair it if not; then each finds the request of its row in the
+// tile, in nine steps for 256.
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+// CHECK-LABEL: func.func @slot_mapping(
+// CHECK-DAG: %[[C256:.*]] = arith.constant 256 : index
+// CHECK: gpu.launch_func @kv_kernels::@slot_mapping {{.*}} threads in (%[[C256]],
+// CHECK-NOT: gpu.launch_func
+// CHECK: gpu.module
+// CHECK-COUNT-2: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
+// CHECK: llvm.func @slot_mapping(
+// CHECK-COUNT-3: ld.global.b32
+// CHECK: scf.for
+// CHECK: %[[VOTE:.*]] = nvvm.barrier #nvvm.reduction<and>
+// CHECK: %[[WRONG:.*]] = arith.cmpi eq, %[[VOTE]], %
+// CHECK: scf.if %[[WRONG]] {
+// CHECK: scf.while
+// CHECK-COUNT-2: nvvm.barrier0
+// CHECK: scf.yield
+// CHECK-COUNT-9: llvm.load %{{.*}} : !llvm.ptr<3> -> i64
+func.func @slot_mapping(%batch: !batch, %out: memref<?xi64>) {
+  kvcache.slot_mapping %batch into %out : !batch into memref<?xi64>
+  return
+}
+
+// -----
+
+// The number of kernel blocks in a block is a constant: a shift.
+
+// CHECK-LABEL: func.func @map_blocks(
+// CHECK: gpu.launch_func @kv_kernels::@map_blocks
+// CHECK: llvm.func @map_blocks(
+// CHECK: %[[FOUR:.*]] = arith.constant 4 : i64
+// CHECK: scf.for
+// CHECK: arith.divui %{{.*}}, %[[FOUR]] : i64
+// CHECK: %[[NUMBER:.*]] = arith.extsi
+// CHECK: arith.cmpi slt, %[[NUMBER]], %
+func.func @map_blocks(%blocks: memref<?x?xi32>, %out: memref<?x?xi32>) {
+  kvcache.map_blocks %blocks by 4 into %out : memref<?x?xi32> into memref<?x?xi32>
+  return
+}
+
+// -----
+
+// CHECK-LABEL: func.func @block_slots(
+// CHECK: gpu.launch_func @kv_kernels::@block_slots
+// CHECK: llvm.func @block_slots(
+// CHECK-NOT: scf.for
+// CHECK: llvm.store %{{.*}} {alignment = 8 : i64} : i64, !llvm.ptr<1>
+func.func @block_slots(%blocks: memref<?xi32>, %out: memref<?xi64>) {
+  kvcache.block_slots %blocks of 16 into %out : memref<?xi32> into memref<?xi64>
+  return
+}
+
+// -----
+
+// One launch, without a workspace: each block of threads votes on all indices.
+// Then some write starts, some positions, and the others rows of each operand.
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+// CHECK-LABEL: func.func @select_rows(
+// CHECK-NOT: memref.alloc
+// CHECK: gpu.launch_func @kv_kernels::@select_rows blocks
+// CHECK-NOT: gpu.launch_func
+// CHECK: gpu.module
+// CHECK: llvm.func @select_rows(
+// CHECK: nvvm.barrier #nvvm.reduction<and>
+// CHECK: nvvm.barrier #nvvm.reduction<and>
+// CHECK: %[[USED:.*]] = arith.select
+// CHECK: arith.cmpi slt, %{{.*}}, %[[STARTS:.*]] : i64
+// CHECK: scf.if
+// CHECK: scf.if
+// CHECK: ld.global.v4.b32
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: ld.global.v4.b32
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK-NOT: llvm.func @select_rows
+func.func @select_rows(%x: memref<?x64xf32>, %y: memref<?x8x16xbf16>, %batch: !batch, %i: memref<?xi32>, %n: memref<1xi32>,
+                       %a: memref<?x64xf32>, %b: memref<?x8x16xbf16>, %starts: memref<?xi32>, %positions: memref<?xi64>) {
+  kvcache.select_rows %x, %y of %batch at %i, %n into %a, %b, %starts, %positions
+    : memref<?x64xf32>, memref<?x8x16xbf16> of !batch at memref<?xi32>, memref<1xi32>
+    into memref<?x64xf32>, memref<?x8x16xbf16>, memref<?xi32>, memref<?xi64>
+  return
+}
+
+// -----
+
+// An access of a thread is of one head. Powers of two and logarithms are one
+// instruction each.
+
+// CHECK-LABEL: func.func @merge_states(
+// CHECK: llvm.func @merge_states(
+// CHECK: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xi32>
+// CHECK: llvm.inline_asm "ex2.approx.f32 $0, $1;", "=f,f"
+// CHECK: arith.truncf %{{.*}} : vector<8xf32> to vector<8xbf16>
+// CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
+// CHECK: llvm.inline_asm "lg2.approx.f32 $0, $1;", "=f,f"
+func.func @merge_states(%a: memref<?x4x64xbf16>, %la: memref<?x4xf32>, %b: memref<?x4x64xbf16>, %lb: memref<?x4xf32>,
+                        %o: memref<?x4x64xbf16>, %lo: memref<?x4xf32>) {
+  kvcache.merge_states %a, %la with %b, %lb into %o, %lo
+    : memref<?x4x64xbf16>, memref<?x4xf32> with memref<?x4x64xbf16>, memref<?x4xf32> into memref<?x4x64xbf16>, memref<?x4xf32>
+  return
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * Stands in for libcuda.so.1 where there is no GPU: keeps the PTX of an
+ * artefact, and gives each launch to a function of the test. Memory of the
+ * device is memory of the process.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+  const char *code;
+  char name[128];
+} kernel;
+
+typedef int launch_function(const char *code, const char *name,
+                            const unsigned *dims, void **parameters);
+/* `count` copies of one call of the driver. */
+typedef int copy_function(uint64_t *to, uint64_t *from, size_t *bytes,
+                          size_t count);
+
+static launch_function *launch;
+static copy_function *copy;
+
+void fake_set_functions(launch_function *l, copy_function *c) {
+  launch = l;
+  copy = c;
+}
+
+int cuInit(unsigned flags) { return flags != 0; }
+int cuGetErrorString(int error, const char **text) {
+  *text = error == 700 ? "the interpreter stopped" : "an error of the test";
+  return 0;
+}
+int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
+int cuCtxGetCurrent(void **context) { return *context = &launch, 0; }
+int cuCtxGetDevice(int *device) { return *device = 0; }
+int cuCtxPushCurrent_v2(void *context) { return context == NULL; }
+int cuCtxPopCurrent_v2(void **context) { return *context = NULL, 0; }
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+  *context = &launch;
+  return device != 0;
+}
+int cuThreadExchangeStreamCaptureMode(int *mode) { return *mode < 0; }
+int cuLibraryLoadData(void **library, const void *code, int *jit_options,
+                      void **jit_values, unsigned jit_count,
+                      int *library_options, void **library_values,
+                      unsigned library_count) {
+  (void)jit_options, (void)jit_values, (void)library_options;
+  (void)library_values;
+  *library = (void *)code;
+  return jit_count || library_count;
+}
+int cuLibraryGetKernel(void **out, void *library, const char *name) {
+  kernel *k = calloc(1, sizeof *k);
+  if (!k || strlen(name) >= sizeof k->name)
+    return 2;
+  k->code = library;
+  strcpy(k->name, name);
+  *out = k;
+  return 0;
+}
+int cuKernelGetFunction(void **function, void *k) { return *function = k, 0; }
+int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
+                   unsigned grid_z, unsigned block_x, unsigned block_y,
+                   unsigned block_z, unsigned shared, void *stream,
+                   void **parameters, void **extra) {
+  (void)stream;
+  const kernel *k = function;
+  const unsigned dims[7] = {grid_x,  grid_y,  grid_z, block_x,
+                            block_y, block_z, shared};
+  return extra ? 1 : launch(k->code, k->name, dims, parameters);
+}
+
+int cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+  (void)stream;
+  return copy(&to, &from, &bytes, 1);
+}
+int cuMemcpyBatchAsync_v2(uint64_t *to, uint64_t *from, size_t *bytes,
+                          size_t count, void *attributes, size_t *first,
+                          size_t num_attributes, void *stream) {
+  /* As the driver, which takes no list for a default stream. */
+  if ((uintptr_t)stream <= 2 || !attributes || num_attributes != 1 || *first)
+    return 1;
+  return copy(to, from, bytes, count);
+}
+int cuStreamIsCapturing(void *stream, int *status) {
+  (void)stream;
+  return *status = 0;
+}
