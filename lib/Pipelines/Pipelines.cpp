@@ -10,6 +10,7 @@
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -26,6 +27,8 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm) {
   pm.addPass(createInlinerPass());
   // Two index values of one tensor that is updated later would be two copies.
   pm.addPass(createCSEPass());
+  // Arithmetic on tensors has no bufferization of its own.
+  pm.addPass(createConvertElementwiseToLinalgPass());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   // The default, strides known at run time only, would make every access of

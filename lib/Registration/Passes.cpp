@@ -8,6 +8,7 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -27,6 +28,7 @@ void kvcache::registerAllPasses() {
   mlir::bufferization::registerDropEquivalentBufferResultsPass();
   mlir::bufferization::registerOneShotBufferizePass();
   mlir::memref::registerExpandStridedMetadataPass();
+  mlir::registerConvertElementwiseToLinalgPass();
   mlir::registerConvertToLLVMPass();
   mlir::registerFinalizeMemRefToLLVMConversionPass();
   mlir::registerGpuModuleToBinaryPass();

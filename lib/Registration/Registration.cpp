@@ -2,6 +2,7 @@
 
 #include "kvcache/Registration/Registration.h"
 
+#include "kvcache/Analysis/RowDemand.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Transforms/BufferizableOpInterfaceImpl.h"
 
@@ -50,6 +51,9 @@ void kvcache::registerKVCacheDialect(DialectRegistry &registry) {
   registry.insert<KVCacheDialect>();
   // Tensors that feed kvcache operations cannot be bufferized without.
   registerBufferizableOpInterfaceExternalModels(registry);
+  // Without, kvcache-split-layer-groups takes every operation of kvcache and
+  // tensor for one that needs all rows.
+  registerRowDemandModels(registry);
 }
 
 void kvcache::registerAllDialects(DialectRegistry &registry) {

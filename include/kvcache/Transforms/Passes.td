@@ -64,4 +64,21 @@ def OutlineWorkspaceSize
                            "mlir::func::FuncDialect"];
 }
 
+def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
+  let summary = "Run operations on the rows that are sampled, where others are "
+                "not needed";
+  let description = [{
+    TODO
+  }];
+  let options = [
+    ListOption<"functions", "functions", "std::string",
+               "The functions to look at (default: all)">,
+  ];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::func::FuncDialect",
+                           "mlir::linalg::LinalgDialect",
+                           "mlir::scf::SCFDialect",
+                           "mlir::tensor::TensorDialect"];
+}
+
 #endif // KVCACHE_TRANSFORMS_PASSES_TD
