@@ -8,6 +8,7 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
 #include "mlir/Dialect/Linalg/Passes.h"
@@ -73,6 +74,11 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   loops.vectorBits = options.vectorBits;
   loops.bf16Dots = options.bf16Dots;
   pm.addPass(createConvertKVCacheToLoops(loops));
+  // The workspace has one buffer for all iterations of a loop over layers: its
+  // size is moved in front of the loop, then the buffer.
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());
   pm.addPass(createExpandMath());

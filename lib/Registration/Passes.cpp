@@ -24,6 +24,7 @@ void kvcache::registerAllPasses() {
 
   // A pipeline that is written out, in a reproducer or on the command line,
   // does not parse without each pass of it.
+  mlir::bufferization::registerBufferLoopHoistingPass();
   mlir::bufferization::registerBufferResultsToOutParamsPass();
   mlir::bufferization::registerDropEquivalentBufferResultsPass();
   mlir::bufferization::registerOneShotBufferizePass();

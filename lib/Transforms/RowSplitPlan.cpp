@@ -87,6 +87,7 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
       if (auto attention = dyn_cast<AttentionOp>(op)) {
         batches.insert(attention.getBatch());
         ++computes;
+        ++attentions;
       }
       if (auto structured = dyn_cast<linalg::LinalgOp>(op)) {
         computes += structured.getNumReductionLoops() > 0;

@@ -88,22 +88,22 @@ bool RowSplitter::moveBefore(Value value, Operation *point) {
   return true;
 }
 
-bool RowSplitter::isPossible(std::string &why) {
+bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   llvm::raw_string_ostream os(why);
   Operation *point = firstUse();
   if (!point || plan.frontier.empty()) {
-    os << "there is nothing to select from";
+    os << "reads rows that are not made from others";
     return false;
   }
   if (!canMoveBefore(set.indices, point) || !canMoveBefore(set.valid, point)) {
-    os << "the indices are not known before '" << point->getName() << "'";
+    os << "names rows that are not known before '" << point->getName() << "'";
     return false;
   }
   for (Operation *op : plan.operations)
     if (Operation *ancestor = point->getBlock()->findAncestorOpInBlock(*op);
         !isGenerator(op) &&
         (!ancestor || ancestor->isBeforeInBlock(point))) {
-      os << "'" << op->getName() << "' is not behind '" << point->getName()
+      os << "needs '" << op->getName() << "', which is not behind '" << point->getName()
          << "' in one block";
       return false;
     }
@@ -116,7 +116,8 @@ bool RowSplitter::isPossible(std::string &why) {
         !llvm::any_of(plan.frontier, [&](auto pair) {
           return dominance.properlyDominates(pair.first, op);
         })) {
-      os << "the number of rows is not known at '" << op->getName() << "'";
+      os << "reads rows of which the number is not known at '" << op->getName()
+         << "'";
       return false;
     }
   }
@@ -124,7 +125,13 @@ bool RowSplitter::isPossible(std::string &why) {
   for (auto [value, axis] : plan.frontier) {
     Extent all = extentOf(value, axis);
     if (!some.origin && !all.origin && some.number >= all.number) {
-      os << some.number << " rows of " << all.number << " are no fewer";
+      os << "names " << some.number << " rows of " << all.number
+         << ", which are no fewer";
+      return false;
+    }
+    if (!all.origin && all.number < minRows) {
+      os << "names rows of " << all.number << ", fewer than min-rows = "
+         << minRows;
       return false;
     }
   }

@@ -34,7 +34,7 @@ struct SplitPlan {
   /// Extents of restricted values, which others still ask for.
   llvm::SmallVector<mlir::Operation *> extents;
   /// Attentions and contractions.
-  unsigned computes = 0;
+  unsigned computes = 0, attentions = 0;
   /// Additions and multiplications of contractions for one row.
   int64_t flops = 0;
 
@@ -49,7 +49,7 @@ public:
               const RowDemandAnalysis &analysis, unsigned set, SplitPlan &plan);
 
   /// Whether the plan can be carried out; else says why not.
-  bool isPossible(std::string &why);
+  bool isPossible(int64_t minRows, std::string &why);
   /// Carries out the plan. Gives the first selection.
   mlir::Operation *split();
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "PeelLayers.h"
 #include "RowSplitter.h"
+#include "SplitRemarks.h"
 
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Transforms/Passes.h"
@@ -10,11 +12,9 @@
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/IR/Remarks.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "mlir/Transforms/RegionUtils.h"
-#include "llvm/Support/FormatVariadic.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_SPLITLAYERGROUPS
@@ -25,10 +25,6 @@ using namespace mlir;
 using namespace kvcache;
 
 namespace {
-
-remark::RemarkOpts named(StringRef name) {
-  return remark::RemarkOpts::name(name).category("kvcache");
-}
 
 struct SplitLayerGroups
     : kvcache::impl::SplitLayerGroupsBase<SplitLayerGroups> {
@@ -48,11 +44,16 @@ struct SplitLayerGroups
       if (failed(runPipeline(inliner, module)))
         return signalPassFailure();
     }
-    for (auto function : module.getOps<func::FuncOp>())
-      if (!function.isExternal() &&
-          (functions.empty() ||
-           llvm::is_contained(functions, function.getName())))
-        splitFunction(function);
+    for (auto function : module.getOps<func::FuncOp>()) {
+      if (function.isExternal() ||
+          (!functions.empty() &&
+           !llvm::is_contained(functions, function.getName())))
+        continue;
+      RowDemandAnalysis::Outputs outputsOf;
+      if (failed(parseOutputs(function, outputsOf)))
+        return signalPassFailure();
+      splitFunction(function, outputsOf);
+    }
   }
 
 private:
@@ -62,42 +63,81 @@ private:
       ;
   }
 
-  void splitFunction(func::FuncOp function) {
+  /// An argument by name or number.
+  static Value findArgument(func::FuncOp function, StringRef text) {
+    unsigned number;
+    bool isNumber = !text.getAsInteger(10, number);
+    for (BlockArgument argument : function.getArguments()) {
+      auto name = function.getArgAttrOfType<StringAttr>(
+          argument.getArgNumber(), KVCacheDialect::kNameAttr);
+      if (isNumber ? argument.getArgNumber() == number
+                   : name && name.getValue() == text)
+        return argument;
+    }
+    return {};
+  }
+
+  LogicalResult parseOutputs(func::FuncOp function,
+                             RowDemandAnalysis::Outputs &parsed) {
+    for (const std::string &text : outputs) {
+      auto [number, rows] = StringRef(text).split('=');
+      auto [indices, valid] = rows.split(':');
+      RowSet set = {findArgument(function, indices),
+                    valid.empty() ? Value() : findArgument(function, valid)};
+      unsigned result;
+      auto isList = [](Value value) {
+        auto type = value ? dyn_cast<RankedTensorType>(value.getType())
+                          : RankedTensorType();
+        return type && type.getRank() == 1 &&
+               (type.getElementType().isInteger(32) ||
+                type.getElementType().isInteger(64));
+      };
+      if (number.getAsInteger(10, result) ||
+          result >= function.getNumResults() ||
+          !isa<RankedTensorType>(function.getResultTypes()[result]) ||
+          cast<RankedTensorType>(function.getResultTypes()[result])
+                  .getRank() == 0 ||
+          !isList(set.indices) || (!valid.empty() && !isList(set.valid)))
+        return function.emitError()
+               << "outputs: a result that is a tensor and an argument that is "
+                  "a list of i32 or i64 of '"
+               << function.getName()
+               << "' are expected, as in '0=sampled', got '" << text << "'";
+      parsed[result] = {0, set};
+    }
+    return success();
+  }
+
+  void splitFunction(func::FuncOp function,
+                     const RowDemandAnalysis::Outputs &outputsOf) {
     IRRewriter rewriter(&getContext());
-    RowDemandAnalysis::Outputs outputs;
+    // What nobody needs must not stand in the way.
+    removeDead(function, rewriter);
     // A plan holds values of the function as it is: after each split there is
     // a new one.
     SmallVector<RowSet> done;
-    // What nobody needs must not stand in the way.
-    removeDead(function, rewriter);
-    bool changed = true;
-    while (changed) {
-      changed = false;
-      RowDemandAnalysis analysis(function, outputs);
-      for (unsigned set = 0; set < analysis.getSets().size(); ++set) {
-        RowSet rows = analysis.getSets()[set];
-        if (llvm::is_contained(done, rows))
-          continue;
-        done.push_back(rows);
-        if (!split(function, rewriter, analysis, set, outputs))
-          continue;
-        removeDead(function, rewriter);
-        changed = true;
-        break;
+    while (true) {
+      RowDemandAnalysis analysis(function, outputsOf);
+      if (peelLayers(rewriter, function, analysis))
+        continue;
+      unsigned set = 0;
+      while (set < analysis.getSets().size() &&
+             llvm::is_contained(done, analysis.getSets()[set]))
+        ++set;
+      if (set == analysis.getSets().size())
+        return;
+      done.push_back(analysis.getSets()[set]);
+      SplitPlan plan(function, analysis, set, outputsOf);
+      RowSplitter splitter(rewriter, function, analysis, set, plan);
+      std::string why;
+      if (!plan.computes || !splitter.isPossible(minRows, why)) {
+        remarkNoSplit(function, analysis, set, why);
+        continue;
       }
+      remarkSplit(plan, analysis);
+      splitter.split();
+      removeDead(function, rewriter);
     }
-  }
-
-  bool split(func::FuncOp function, IRRewriter &rewriter,
-             const RowDemandAnalysis &analysis, unsigned set,
-             const RowDemandAnalysis::Outputs &outputs) {
-    SplitPlan plan(function, analysis, set, outputs);
-    RowSplitter splitter(rewriter, function, analysis, set, plan);
-    std::string why;
-    if (!plan.computes || !splitter.isPossible(why))
-      return false;
-    splitter.split();
-    return true;
   }
 };
 

@@ -73,6 +73,11 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
   let options = [
     ListOption<"functions", "functions", "std::string",
                "The functions to look at (default: all)">,
+    ListOption<"outputs", "outputs", "std::string",
+               "Results of which only rows are needed that an argument names, "
+               "as in 0=sampled or 0=sampled:num_valid">,
+    Option<"minRows", "min-rows", "int64_t", /*default=*/"2",
+           "Rows there must be for a split, where their number is a constant">,
   ];
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::func::FuncDialect",

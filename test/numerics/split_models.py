@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""Each example model, split in layer groups and not: the same caches, bit by
+bit, and the same logits of the sampled rows, on random ragged batches; both
+against the model in float64.
+"""
+
+import numpy as np
+from kvtest import Guarded
+from model_programs import (Program, Sizes, expected, fixed_cases, generate,
+                            random_case, random_pool, random_weights, split)
+
+SIZES = Sizes()
+FORMS = {"unrolled": [], "rolled": ["--rolled"], "padded": ["--padded"]}
+
+
+def check(family, form, rng):
+    flags, padded = FORMS[form], form == "padded"
+    text = generate(family, SIZES, *flags)
+    after = split(text)
+    assert after.count("kvcache.select_rows") == 1, f"{family} {form}"
+    whole = Program(f"{family}_{form}", family, SIZES, text, padded)
+    parts = Program(f"{family}_{form}_split", family, SIZES, after, padded)
+    weights = random_weights(rng, family, SIZES)
+    cases = list(fixed_cases(rng, SIZES, padded))
+    for kind in ("decode", "prompt", "mixed", "mixed"):
+        cases.append(random_case(rng, SIZES, kind, 3 * padded))
+    worst = 0
+    for number, case in enumerate(cases):
+        what = f"{family} {form} case {number}"
+        pool = random_pool(rng, family, SIZES)
+        want, want_pool = expected(family, SIZES, weights, case, pool)
+        pools = [Guarded(pool), Guarded(pool)]
+        a = whole.run(case, weights, pools[0])
+        b = parts.run(case, weights, pools[1])
+        assert np.array_equal(pools[0].inside.view(np.uint32),
+                              pools[1].inside.view(np.uint32)), f"{what}: pool"
+        difference = np.abs(a - b).max()
+        worst = max(worst, difference)
+        for logits in (a, b):
+            error = np.abs(logits - want).max()
+            assert error < 2e-4, f"{what}: logits differ by {error}"
+        assert np.abs(pools[0].inside - want_pool).max() < 2e-4, what
+    print(f"{family} {form}: {worst}")
+
+
+def main():
+    rng = np.random.default_rng(7)
+    for family in ("yoco", "llama", "gemma3n", "hunyuan", "swiftkv"):
+        for form in FORMS:
+            check(family, form, rng)
+
+
+main()
