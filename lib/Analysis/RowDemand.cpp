@@ -7,6 +7,7 @@
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Interfaces/CallInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 using namespace mlir;
@@ -269,7 +270,8 @@ bool RowDemandAnalysis::visit(Operation *op) {
   if (demand.kind == RowDemand::Kind::None) {
     if (wouldOpBeTriviallyDead(op))
       return false;
-    demand = all(op, "writes or calls with it");
+    demand = all(op, isa<CallOpInterface>(op) ? "is called with it"
+                                              : "writes what it makes of it");
   }
   // By rows, by names, or whole.
   bool changed = false;

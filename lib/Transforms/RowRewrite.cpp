@@ -49,7 +49,7 @@ Value RowSplitter::rowsOf(Value value, int64_t axis) {
   return selected[key];
 }
 
-Operation *RowSplitter::split() {
+void RowSplitter::split() {
   OpBuilder::InsertionGuard guard(rewriter);
   prepare(firstUse());
   llvm::erase_if(plan.extents, [&](Operation *op) { return rewriteExtent(op); });
@@ -75,7 +75,6 @@ Operation *RowSplitter::split() {
     assert(op->use_empty() && "what reads the old values is made anew or dead");
     rewriter.eraseOp(op);
   }
-  return firstSelection;
 }
 
 void RowSplitter::rewrite(Operation *op) {

@@ -157,7 +157,8 @@ void RowSplitter::prepare(Operation *point) {
     Value number = tensor::ExtractOp::create(b, loc, set.valid, zero);
     valid = arith::IndexCastOp::create(b, loc, b.getIndexType(), number);
   }
-  isPrepared = true;
+  // An operation that reads the list entry by entry has no number of valid ones.
+  made.push_back({set.indices, Value()});
 }
 
 Value RowSplitter::getRowNumber(OpBuilder &b, Location loc, Value i) {
@@ -247,8 +248,7 @@ void RowSplitter::selectAt(Operation *point) {
   for (auto pair : now)
     if (!selected.contains(pair)) {
       selected[pair] = gatherRows(pair.first, pair.second);
-      if (!firstSelection)
-        firstSelection = selected[pair].getDefiningOp();
+      selections.push_back(selected[pair].getDefiningOp());
     }
 }
 
@@ -311,8 +311,8 @@ RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,
   }
   auto select = SelectRowsOp::create(rewriter, loc, rows, batch, indices,
                                      number, outs);
-  if (!firstSelection)
-    firstSelection = select;
+  selections.push_back(select);
+  made.push_back({indices, number});
   for (auto [value, row] : llvm::zip(values, select->getResults()))
     selected[{value, 0}] = row;
   Value starts = select->getResults().take_back(2)[0];

@@ -50,8 +50,12 @@ public:
 
   /// Whether the plan can be carried out; else says why not.
   bool isPossible(int64_t minRows, std::string &why);
-  /// Carries out the plan. Gives the first selection.
-  mlir::Operation *split();
+  /// Carries out the plan.
+  void split();
+  /// The operations that select, and the numbers they are asked for.
+  llvm::ArrayRef<mlir::Operation *> getSelections() const { return selections; }
+  /// What the selections name rows by.
+  llvm::ArrayRef<RowSet> getMade() const { return made; }
 
   mlir::Value getRows(mlir::OpOperand &use, int64_t axis) override;
   mlir::OpFoldResult getCount() override { return count; }
@@ -101,8 +105,8 @@ private:
   mlir::OpFoldResult count;
   /// The number of indices that count, if it is not that of all.
   mlir::Value valid;
-  bool isPrepared = false;
-  mlir::Operation *firstSelection = nullptr;
+  llvm::SmallVector<mlir::Operation *> selections;
+  llvm::SmallVector<RowSet> made;
   llvm::DenseMap<std::pair<mlir::Value, int64_t>, mlir::Value> selected;
   llvm::DenseMap<mlir::Value, mlir::Value> small;
   /// Results of new loops and branches that have selected rows, and where.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "OutlineLayerGroups.h"
 #include "PeelLayers.h"
 #include "RowSplitter.h"
 #include "SplitRemarks.h"
@@ -116,6 +117,7 @@ private:
     // A plan holds values of the function as it is: after each split there is
     // a new one.
     SmallVector<RowSet> done;
+    llvm::SetVector<Operation *> selections;
     while (true) {
       RowDemandAnalysis analysis(function, outputsOf);
       if (peelLayers(rewriter, function, analysis))
@@ -125,7 +127,7 @@ private:
              llvm::is_contained(done, analysis.getSets()[set]))
         ++set;
       if (set == analysis.getSets().size())
-        return;
+        break;
       done.push_back(analysis.getSets()[set]);
       SplitPlan plan(function, analysis, set, outputsOf);
       RowSplitter splitter(rewriter, function, analysis, set, plan);
@@ -137,7 +139,20 @@ private:
       remarkSplit(plan, analysis);
       splitter.split();
       removeDead(function, rewriter);
+      llvm::append_range(done, splitter.getMade());
+      selections.insert_range(splitter.getSelections());
     }
+    // Selections that nobody reads in the end are gone.
+    llvm::DenseSet<Operation *> there;
+    function->walk([&](Operation *op) { there.insert(op); });
+    selections.remove_if([&](Operation *op) { return !there.contains(op); });
+    std::string why;
+    if (!outline || selections.empty())
+      return;
+    if (outlineLayerGroups(function, selections, why))
+      removeDead(function, rewriter);
+    else
+      remarkNoOutline(function, why);
   }
 };
 

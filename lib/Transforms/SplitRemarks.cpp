@@ -93,3 +93,8 @@ void kvcache::remarkNoSplit(FunctionOpInterface function,
                .str();
   });
 }
+
+void kvcache::remarkNoOutline(FunctionOpInterface function, StringRef why) {
+  remark::missed(function.getLoc(), named("outline-layer-groups"))
+      << llvm::formatv("the groups stay in one function: {0}", why).str();
+}

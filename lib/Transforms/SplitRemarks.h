@@ -21,6 +21,9 @@ void remarkNoSplit(mlir::FunctionOpInterface function,
                    const RowDemandAnalysis &analysis, unsigned set,
                    llvm::StringRef why);
 
+/// Says why the groups of a function are no functions of their own.
+void remarkNoOutline(mlir::FunctionOpInterface function, llvm::StringRef why);
+
 } // namespace kvcache
 
 #endif // KVCACHE_TRANSFORMS_SPLITREMARKS_H

@@ -11,11 +11,11 @@ from model_programs import (Program, Sizes, expected, fixed_cases, generate,
                             random_case, random_pool, random_weights, split)
 
 SIZES = Sizes()
-FORMS = {"unrolled": [], "rolled": ["--rolled"], "padded": ["--padded"]}
+FORMS = {"unrolled": [], "rolled": ["--rolled", "--padded"]}
 
 
 def check(family, form, rng):
-    flags, padded = FORMS[form], form == "padded"
+    flags, padded = FORMS[form], form == "rolled"
     text = generate(family, SIZES, *flags)
     after = split(text)
     assert after.count("kvcache.select_rows") == 1, f"{family} {form}"

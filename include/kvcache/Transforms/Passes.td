@@ -76,6 +76,8 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
     ListOption<"outputs", "outputs", "std::string",
                "Results of which only rows are needed that an argument names, "
                "as in 0=sampled or 0=sampled:num_valid">,
+    Option<"outline", "outline", "bool", /*default=*/"false",
+           "Make each group of layers a function, NAME_group0 and NAME_group1">,
     Option<"minRows", "min-rows", "int64_t", /*default=*/"2",
            "Rows there must be for a split, where their number is a constant">,
   ];
