@@ -37,6 +37,8 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm) {
   options.functionBoundaryTypeConversion =
       bufferization::LayoutMapOption::IdentityLayoutMap;
   pm.addPass(bufferization::createOneShotBufferizePass(options));
+  // A pool that was reshaped there and back is an argument again.
+  pm.addPass(createCanonicalizerPass());
   pm.addPass(createDropDonatedResults());
   bufferization::BufferResultsToOutParamsPassOptions results;
   results.modifyPublicFunctions = true;

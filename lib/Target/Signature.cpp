@@ -274,6 +274,42 @@ private:
     unify(same);
   }
 
+  /// The packed buffer that a packed one is a reshape of.
+  static Value reshapedFrom(Value value) {
+    auto isPacked = [](Value buffer) {
+      auto type = dyn_cast<MemRefType>(buffer.getType());
+      return type && type.getLayout().isIdentity();
+    };
+    while (isPacked(value)) {
+      Operation *op = value.getDefiningOp();
+      if (!op || !isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(op) ||
+          !isPacked(op->getOperand(0)))
+        break;
+      value = op->getOperand(0);
+    }
+    return value;
+  }
+
+  /// Whether there is nothing to check: the type of the source has all strides
+  /// that the layout knows, and no alignment but that of elements is promised.
+  static bool isProvenByType(ViewOp view) {
+    CacheType type = view.getResult().getType();
+    const Layout &layout = type.getLayout();
+    SmallVector<int64_t> strides;
+    int64_t offset;
+    auto source = cast<MemRefType>(view.getSource().getType());
+    if (layout.align() > type.getElementBytes() ||
+        failed(source.getStridesAndOffset(strides, offset)))
+      return false;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      bool isFree = layout.dim(i).extent == 1 ||
+                    layout.dim(i).stride == StrideFact::runTime();
+      if (!isFree && ShapedType::isDynamic(strides[view.sourceDim(i)]))
+        return false;
+    }
+    return true;
+  }
+
   /// What the type of a view says beyond the type of its source becomes a
   /// requirement on the argument.
   LogicalResult requireView(ViewOp view) {
@@ -297,13 +333,24 @@ private:
       return success();
     }
     // A buffer of ours is packed in the sequence of its dimensions, and the
-    // verifier has compared the strides.
-    auto alloc = view.getSource().getDefiningOp<memref::AllocOp>();
-    bool isOurs = alloc && alloc.getType().getLayout().isIdentity() &&
-                  layout.isCompact() && layout.align() <= kWorkspaceAlign;
-    for (unsigned k = 0; isOurs && k < layout.rank(); ++k)
-      isOurs = view.sourceDim(layout.orderAt(k)) == k;
-    if (isOurs)
+    // verifier has compared the strides. So is a reshape of a packed buffer.
+    bool isPacked = layout.isCompact();
+    for (unsigned k = 0; isPacked && k < layout.rank(); ++k)
+      isPacked = view.sourceDim(layout.orderAt(k)) == k;
+    Value source = reshapedFrom(view.getSource());
+    auto alloc = source.getDefiningOp<memref::AllocOp>();
+    if (alloc && alloc.getType().getLayout().isIdentity() && isPacked &&
+        layout.align() <= kWorkspaceAlign)
+      return success();
+    if (source != view.getSource() && isPacked) {
+      auto reshaped = dyn_cast<BlockArgument>(source);
+      if (reshaped && reshaped.getOwner() == &function.getBody().front()) {
+        int64_t &align = argumentAt(reshaped.getArgNumber()).align;
+        align = std::max(align, layout.align());
+        return success();
+      }
+    }
+    if (!isArgument && isProvenByType(view))
       return success();
     if (!isArgument)
       return view.emitOpError()

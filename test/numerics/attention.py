@@ -1,26 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""attention over a grid of layouts, sizes, types and options, each pair of
-choices at least once as far as it goes, within the bounds of the reference.
+"""attention over a grid of layouts, sizes, types and options: each pair of
+choices at least once with the default count, and each function with a mixed
+batch, a hostile one, and two of the other kinds.
 """
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import attention_cases
 import numpy as np
 from kvtest import compile_library
 
-KINDS = ["decode", "prefill", "mixed", "long", "hostile", "one", "none"]
+EACH = ["mixed", "hostile"]
+IN_TURN = ["decode", "prefill", "long", "one", "none"]
+# Functions of one library; as many libraries are compiled at a time as there
+# are processors.
+PER_LIBRARY = 10
 
 
-def main(count=12, seed=77):
+def main(count=100, seed=77):
     rng = np.random.default_rng(seed)
-    functions = [
-        attention_cases.Function(rng, f"f{number}", choice)
-        for number, choice in enumerate(attention_cases.grid(rng, count))]
-    texts = [f.call(rng, "none")[0].text() for f in functions]
-    library = compile_library("".join(texts))
-    calls = attention_cases.run(library, rng, functions, KINDS)
+    choices = list(attention_cases.grid(rng, count))
+    if count >= 100:
+        missing = attention_cases.missing_pairs(choices)
+        assert not missing, f"pairs that no function has: {missing}"
+    functions = [attention_cases.Function(rng, f"f{number}", choice)
+                 for number, choice in enumerate(choices)]
+    groups = [functions[i : i + PER_LIBRARY]
+              for i in range(0, count, PER_LIBRARY)]
+    texts = ["".join(f.call(rng, "none")[0].text() for f in group)
+             for group in groups]
+    calls = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        libraries = pool.map(compile_library, texts,
+                             [f"grid{i}" for i in range(len(texts))])
+        for number, (library, group) in enumerate(zip(libraries, groups)):
+            kinds = [IN_TURN[(number + i) % len(IN_TURN)] for i in range(2)]
+            calls += attention_cases.run(library, rng, group, EACH + kinds)
     print(f"{len(functions)} functions, {calls} calls")
 
 

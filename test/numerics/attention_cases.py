@@ -58,6 +58,16 @@ def grid(rng, count, tries=25, **fixed):
         yield best
 
 
+def missing_pairs(rows):
+    """The pairs of choices that are in no row."""
+    seen = set().union(*map(pairs_of, rows))
+    names = sorted(CHOICES)
+    every = {(a, str(x), b, str(y))
+             for i, a in enumerate(names) for b in names[i + 1 :]
+             for x in CHOICES[a] for y in CHOICES[b]}
+    return sorted(every - seen)
+
+
 class Function:
     def __init__(self, rng, name, choice, blocks=24):
         self.name, self.choice = name, choice

@@ -88,4 +88,68 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
                            "mlir::tensor::TensorDialect"];
 }
 
+def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
+  let summary = "Recognise writes and reads of caches in other dialects";
+  let description = [{
+    Model compilers write rows to a cache by scatters and loops, with block and
+    offset computed from slot numbers. This pass turns them into `index_copy`,
+    `scatter` and `gather`. The result does what the input did for every number
+    in the lists, wrapping, rounding and dropping included, or the operation is
+    left alone. A remark says for each what was done, or which fact is missing.
+
+    Recognised are:
+
+      * scatters of rows to one or two dimensions of a pool:
+        `stablehlo.scatter`, `iree_linalg_ext.scatter`, `tm_tensor.scatter`,
+        `tensor.scatter`. Dialects that are not linked are recognised by name
+        and attributes. Others describe theirs by
+        `kvcache/Interfaces/Raise.h`
+      * gathers of rows or blocks: `stablehlo.gather`
+      * the arithmetic before them, elementwise on tensors, through broadcasts,
+        concatenations and calls of private functions, if it is division and
+        remainder by the block size, in whatever form
+      * transposes and reshapes of the pool around them, which vanish: axes of a
+        cache are named
+
+    Where block and offset are not proven to be those of a slot, a write becomes
+    `scatter` with the numbers as they were computed. docs/raise.md says how that
+    is proven.
+
+    Contract in: any IR. Contract out: what is not named in a remark as raised is
+    what it was; operations that only it used, and private functions that only
+    they called, are gone.
+
+    Before (`index_put_` of PyTorch, through IREE):
+
+    ```mlir
+    %block = linalg.generic ... { %q = floor(sitofp(%slot) / 16.0) ... }
+    %offset = linalg.generic ... { %r = %slot % 16, made non-negative ... }
+    %pair = tensor.concat dim(1) %block, %offset
+    %new = "iree_linalg_ext.scatter"(%rows, %pair, %pool)
+      <{dimension_map = array<i64: 0, 1>, unique_indices = true}>
+    ```
+
+    After:
+
+    ```mlir
+    %slots = kvcache.make_slots %slot : tensor<7xi64>
+      to !kvcache.slots<7T x i64, rows_per_block = 16, pad = skip_out_of_range>
+    %new = kvcache.index_copy %rows into %pool[B, N, H, D] at %slots
+    ```
+  }];
+  let options = [
+    Option<"lastRowWins", "last-row-wins", "bool", "false",
+           "Promise that of several rows for one slot the last one stays where "
+           "the program will run, as on a CPU, or that there are none">,
+    Option<"standalone", "standalone", "bool", "false",
+           "Drop attributes of functions and of the module that belong to "
+           "dialects which are not loaded">,
+  ];
+  let dependentDialects = [
+    "kvcache::KVCacheDialect", "mlir::arith::ArithDialect",
+    "mlir::bufferization::BufferizationDialect", "mlir::func::FuncDialect",
+    "mlir::linalg::LinalgDialect", "mlir::math::MathDialect",
+    "mlir::memref::MemRefDialect", "mlir::tensor::TensorDialect"];
+}
+
 #endif // KVCACHE_TRANSFORMS_PASSES_TD

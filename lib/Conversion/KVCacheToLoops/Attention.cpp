@@ -56,9 +56,36 @@ AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
   int64_t unit = 2 * lanes;
   maxRows = (tileTokens * group + unit - 1) / unit * unit;
   if (op.getWindow())
-    window = static_cast<int64_t>(*op.getWindow());
+    window = std::min(static_cast<int64_t>(*op.getWindow()), kFarPosition);
   if (op.getSoftcap())
     softcap = op.getSoftcap()->convertToDouble();
+}
+
+Value Tile::rowPosition(const Emitter &emit, Value row) const {
+  constexpr int64_t kBound = 1 << 30;
+  Value at = emit.max(position(emit, row), emit.constant(-kBound));
+  return emit.fromIndex(emit.min(at, emit.constant(kBound)),
+                        emit.builder.getI32Type());
+}
+
+Value Tile::lastTooOld(const Emitter &emit, Value row, int64_t window) const {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  Value last = emit.add(position(emit, row), -window);
+  last = emit.min(emit.max(last, emit.constant(-1)), emit.constant(kMost));
+  return emit.fromIndex(last, emit.builder.getI32Type());
+}
+
+Value kvcache::hidesKeys(const Emitter &emit, const AttentionFacts &facts,
+                         const Tile &tile, const KeyList::Chunk &chunk) {
+  Value hides = emit.truth(false);
+  if (facts.causal)
+    hides = emit.less(tile.leastPosition, emit.add(chunk.end, -1));
+  if (facts.window) {
+    Value oldest = emit.add(tile.greatestPosition, -*facts.window);
+    hides = emit.either(
+        hides, emit.compare(Emitter::Predicate::sle, chunk.first, oldest));
+  }
+  return hides;
 }
 
 /// The channels of one token and head, which are one run or several.
@@ -356,12 +383,7 @@ constexpr int64_t kTasksPerThread = 4;
 /// The least and the greatest position of the rows of a tile.
 std::pair<Value, Value>
 positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
-  auto at = [&](const Emitter &e, Value row) {
-    // Given positions may be anything, also what wraps below.
-    Value position = requests.position(e, row, tile.end, tile.length);
-    return e.min(e.max(position, e.constant(-kMaxExtent)),
-                 e.constant(kMaxExtent));
-  };
+  auto at = [&](const Emitter &e, Value row) { return tile.position(e, row); };
   Value first = at(emit, tile.firstRow);
   if (!requests.batch.positions) {
     Value steps = emit.sub(tile.tokens, emit.constant(1));
@@ -474,12 +496,15 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
         tile.tokens = e.min(left, e.constant(facts.tileTokens));
         tile.rows = e.mul(tile.tokens, facts.group);
         tile.length = requests.length(e, tile.request);
+        tile.position = [&](const Emitter &e, Value row) {
+          // Given positions may be anything, also what wraps below.
+          Value position = requests.position(e, row, tile.end, tile.length);
+          return e.min(e.max(position, e.constant(-kFarPosition)),
+                       e.constant(kFarPosition));
+        };
         auto [least, greatest] = positionRange(e, requests, tile);
         tile.leastPosition = least;
         tile.greatestPosition = greatest;
-        tile.position = [&](const Emitter &e, Value row) {
-          return requests.position(e, row, tile.end, tile.length);
-        };
         Value first = e.constant(0), end = tile.length;
         if (facts.window)
           first = e.clamp(e.add(least, 1 - *facts.window), end);

@@ -46,6 +46,8 @@ public:
     rescale = stack(emit, maxSets * lanes, f32);
     slopes = stack(emit, maxSets * lanes, f32);
     rowPositions = stack(emit, maxSets * lanes, emit.builder.getI32Type());
+    if (facts.window)
+      rowsTooOld = stack(emit, maxSets * lanes, emit.builder.getI32Type());
     setsPerHead = emit.ceilDiv(tile.rows, setRows);
     numSets = emit.mul(setsPerHead, tile.heads);
     keySide = *tile.keys;
@@ -138,9 +140,10 @@ private:
       // What is kept per row is repeated for each key of a vector.
       Value at = e.addMul(inSet, set, lanes);
       Value real = e.min(row, e.sub(tile.rows, e.constant(1)));
-      Value position = tile.position(e, rowIn(e, real));
-      position =
-          e.fromIndex(boundedPosition(e, position), e.builder.getI32Type());
+      Value position = tile.rowPosition(e, rowIn(e, real));
+      Value tooOld;
+      if (facts.window)
+        tooOld = tile.lastTooOld(e, rowIn(e, real), *facts.window);
       Value slope = e.f32(0);
       if (tile.alibi)
         slope =
@@ -151,14 +154,10 @@ private:
         e.store(e.f32(0), totals, lane);
         e.store(slope, slopes, lane);
         e.store(position, rowPositions, lane);
+        if (tooOld)
+          e.store(tooOld, rowsTooOld, lane);
       }
     });
-  }
-
-  static Value boundedPosition(const Emitter &emit, Value position) {
-    constexpr int64_t kBound = 1 << 30;
-    return emit.min(emit.max(position, emit.constant(-kBound)),
-                    emit.constant(kBound));
   }
 
   /// Where channels are: those of a head of the task, for the keys of a list.
@@ -299,8 +298,8 @@ private:
             x = mulF(e, x, splat(e, facts.queryFactor(), lanes));
           x = facts.capped(e, x);
           if (tile.alibi) {
-            Value distance =
-                subI(e, keyPositions(e, list, c, key), positionsOf(e, set));
+            Value distance = subI(e, keyPositions(e, list, c, key),
+                                  integersOf(e, rowPositions, set));
             Value slope = loadLanes(e, ofSet(e, slopes, set), lanes);
             x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance), slope,
                     x);
@@ -313,10 +312,10 @@ private:
     return emit.make<arith::SubIOp>(a, b);
   }
 
-  /// The positions of the rows of a set, one per lane.
-  Value positionsOf(const Emitter &emit, Value set) const {
+  /// Positions that are kept for the rows of a set, one per lane.
+  Value integersOf(const Emitter &emit, Value kept, Value set) const {
     auto type = VectorType::get({lanes}, emit.builder.getI32Type());
-    return vector::LoadOp::create(emit.builder, emit.loc, type, rowPositions,
+    return vector::LoadOp::create(emit.builder, emit.loc, type, kept,
                                   emit.mul(set, lanes));
   }
 
@@ -337,39 +336,22 @@ private:
   /// become minus infinity. Gives whether that is so.
   Value mask(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
              Value set, Value padded) {
-    Value differ = emit.truth(false);
-    bool causal = facts.causal;
-    if (causal)
-      differ =
-          emit.compare(Emitter::Predicate::sgt,
-                       emit.sub(c.end, emit.constant(1)), tile.leastPosition);
-    if (facts.window) {
-      Value oldest =
-          emit.sub(tile.greatestPosition, emit.constant(*facts.window));
-      differ = emit.either(
-          differ, emit.compare(Emitter::Predicate::sle, c.first, oldest));
-    }
+    Value differ = hidesKeys(emit, facts, tile, c);
     emit.when(differ, [&](const Emitter &e) {
-      Value rows = positionsOf(e, set);
+      Value rows = integersOf(e, rowPositions, set);
       e.loop(e.constant(0), padded, keysAtOnce,
              [&](const Emitter &e, Value key) {
                Value keys = keyPositions(e, list, c, key);
                Place at = scoresOf(e, set, key);
                Value x = loadLanes(e, at, lanes);
                Value unseen = splat(e, -INFINITY, lanes);
-               if (causal)
+               if (facts.causal)
                  x = e.select(e.compare(Emitter::Predicate::sle, keys, rows), x,
                               unseen);
                if (facts.window) {
-                 Value width =
-                     splat(e,
-                           arith::ConstantIntOp::create(
-                               e.builder, e.loc, e.builder.getI32Type(),
-                               std::min<int64_t>(*facts.window, 1 << 30)),
-                           lanes);
-                 Value oldest = subI(e, rows, width);
-                 x = e.select(e.compare(Emitter::Predicate::sgt, keys, oldest),
-                              x, unseen);
+                 Value old = integersOf(e, rowsTooOld, set);
+                 x = e.select(e.compare(Emitter::Predicate::sgt, keys, old), x,
+                              unseen);
                }
                storeLanes(e, x, at);
              });
@@ -596,7 +578,7 @@ private:
   std::optional<CacheSide> keySide, valueSide;
   Type f32;
   Value queries, scores, pairs, sums, maxima, totals, rescale, slopes,
-      rowPositions;
+      rowPositions, rowsTooOld;
   Value keyBuffer, valueBuffer, setsPerHead, numSets;
 };
 

@@ -36,6 +36,8 @@ public:
     rescale = stack(emit, maxRows, f32);
     slopes = stack(emit, maxRows, f32);
     rowPositions = stack(emit, maxRows, emit.builder.getI32Type());
+    if (facts.window)
+      rowsTooOld = stack(emit, maxRows, emit.builder.getI32Type());
     int64_t unit = 2 * lanes;
     rows = emit.mul(emit.ceilDiv(tile.rows, unit), unit);
   }
@@ -85,11 +87,10 @@ private:
                    facts.valueChannels);
       e.store(e.f32(kNoMaximum), maxima, row);
       e.store(e.f32(0), totals, row);
-      Value position = tile.position(e, rowIn(e, real));
-      constexpr int64_t kBound = 1 << 30;
-      position =
-          e.min(e.max(position, e.constant(-kBound)), e.constant(kBound));
-      e.store(e.fromIndex(position, e.builder.getI32Type()), rowPositions, row);
+      e.store(tile.rowPosition(e, rowIn(e, real)), rowPositions, row);
+      if (facts.window)
+        e.store(tile.lastTooOld(e, rowIn(e, real), *facts.window), rowsTooOld,
+                row);
       if (tile.alibi)
         e.store(mulF(e, e.load(tile.alibi, headOf(e, real)), e.f32(M_LOG2E)),
                 slopes, row);
@@ -109,18 +110,6 @@ private:
                         {values, e.mul(i, facts.valueChannels)});
     });
     score(emit, count);
-    Value differ = emit.truth(false);
-    bool causal = facts.causal;
-    if (causal)
-      differ =
-          emit.compare(Emitter::Predicate::sgt,
-                       emit.sub(c.end, emit.constant(1)), tile.leastPosition);
-    if (facts.window) {
-      Value oldest =
-          emit.sub(tile.greatestPosition, emit.constant(*facts.window));
-      differ = emit.either(
-          differ, emit.compare(Emitter::Predicate::sle, c.first, oldest));
-    }
     auto rest = [&](const Emitter &e, bool masked) {
       weigh(e, list, c, masked);
       addValues(e, count, masked);
@@ -128,7 +117,8 @@ private:
     if (!facts.hasMask())
       return rest(emit, false);
     emit.when(
-        differ, [&](const Emitter &e) { rest(e, true); },
+        hidesKeys(emit, facts, tile, c),
+        [&](const Emitter &e) { rest(e, true); },
         [&](const Emitter &e) { rest(e, false); });
   }
 
@@ -173,8 +163,11 @@ private:
     Value count = c.count;
     auto integers = VectorType::get({lanes}, emit.builder.getI32Type());
     emit.loop(emit.constant(0), rows, lanes, [&](const Emitter &e, Value row) {
-      Value positions =
-          vector::LoadOp::create(e.builder, e.loc, integers, rowPositions, row);
+      auto kept = [&](Value list) -> Value {
+        return vector::LoadOp::create(e.builder, e.loc, integers, list, row);
+      };
+      Value positions = kept(rowPositions);
+      Value tooOld = facts.window ? kept(rowsTooOld) : Value();
       Value slope = loadLanes(e, {slopes, row}, lanes);
       Value before = loadLanes(e, {maxima, row}, lanes);
       Value maximum =
@@ -190,7 +183,7 @@ private:
                              slope, x);
                    }
                    if (masked)
-                     x = e.select(isSeen(e, keyAt, positions), x,
+                     x = e.select(isSeen(e, keyAt, positions, tooOld), x,
                                   splat(e, -INFINITY, lanes));
                    storeLanes(e, x, at);
                    return Values{maxF(e, x, m[0])};
@@ -211,17 +204,13 @@ private:
     });
   }
 
-  Value isSeen(const Emitter &emit, Value key, Value position) const {
+  Value isSeen(const Emitter &emit, Value key, Value position,
+               Value tooOld) const {
     Value seen;
     if (facts.causal)
       seen = emit.compare(Emitter::Predicate::sle, key, position);
     if (facts.window) {
-      Value width = arith::ConstantIntOp::create(
-          emit.builder, emit.loc, emit.builder.getI32Type(),
-          std::min<int64_t>(*facts.window, 1 << 30));
-      Value oldest =
-          emit.make<arith::SubIOp>(position, splat(emit, width, lanes));
-      Value isNew = emit.compare(Emitter::Predicate::sgt, key, oldest);
+      Value isNew = emit.compare(Emitter::Predicate::sgt, key, tooOld);
       seen = seen ? emit.both(seen, isNew) : isNew;
     }
     return seen;
@@ -274,7 +263,7 @@ private:
   const Tile &tile;
   int64_t lanes, maxRows;
   Value queries, keys, values, scores, sums;
-  Value maxima, totals, rescale, slopes, rowPositions, rows;
+  Value maxima, totals, rescale, slopes, rowPositions, rowsTooOld, rows;
 };
 
 } // namespace

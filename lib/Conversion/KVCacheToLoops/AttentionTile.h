@@ -72,6 +72,10 @@ struct CacheSide {
 /// sequence.
 constexpr int64_t kTaskHeads = 8;
 
+/// Positions and windows that are as far as any: the sum of two of them does
+/// not wrap.
+constexpr int64_t kFarPosition = int64_t(1) << 62;
+
 /// Some rows of a request, and some heads of the cache.
 struct Tile {
   const CacheSide *keys, *values;
@@ -83,7 +87,16 @@ struct Tile {
   mlir::Value tokens, rows;  ///< how many
   mlir::Value length;
   mlir::Value leastPosition, greatestPosition;
+  /// Of a row; at most kFarPosition from 0.
   std::function<mlir::Value(const Emitter &, mlir::Value)> position;
+
+  /// The position of a row as an i32: what is further than 2^30 from 0 is
+  /// there.
+  mlir::Value rowPosition(const Emitter &emit, mlir::Value row) const;
+  /// The last key that the window of a row leaves behind, -1 if none, as an
+  /// i32.
+  mlir::Value lastTooOld(const Emitter &emit, mlir::Value row,
+                         int64_t window) const;
 };
 
 /// Offsets and positions of the keys of a chunk.
@@ -121,6 +134,10 @@ private:
   const AttentionFacts &facts;
   const Tile &tile;
 };
+
+/// Whether some row of a tile does not see some key of a chunk.
+mlir::Value hidesKeys(const Emitter &emit, const AttentionFacts &facts,
+                      const Tile &tile, const KeyList::Chunk &chunk);
 
 struct Outputs {
   const Rows *out, *lse; ///< lse is null if it is not asked for

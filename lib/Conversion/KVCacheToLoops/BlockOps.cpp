@@ -94,16 +94,20 @@ public:
     while (!dims.empty() && dims.back().known && continues(dims.back().from) &&
            continues(dims.back().to))
       run *= *dims.pop_back_val().known;
+    if (run == 1)
+      findTile(tileLanes(to.type));
   }
 
   /// Copies all elements.
   void copy(const Emitter &emit, const Place &from, const Place &to,
-            unsigned depth = 0) const {
+            Stores stores = Stores::Cached, unsigned depth = 0) const {
     if (depth == dims.size())
-      return emitRunCopy(emit, from, to, run);
+      return emitRunCopy(emit, from, to, run, stores);
+    if (tile && depth + 2 == dims.size())
+      return copyTiles(emit, from, to, dims[depth], dims[depth + 1]);
     emit.loop(dims[depth].extent, [&](const Emitter &e, Value i) {
       copy(e, from.plus(e, dims[depth].from.offset(e, i)),
-           to.plus(e, dims[depth].to.offset(e, i)), depth + 1);
+           to.plus(e, dims[depth].to.offset(e, i)), stores, depth + 1);
     });
   }
 
@@ -125,8 +129,44 @@ public:
 
   SmallVector<NestDim> dims; ///< slowest first
   int64_t run = 1;
+  /// The last two dimensions are transposed in square tiles of this size, if
+  /// the source is contiguous in the first of them.
+  int64_t tile = 0;
 
 private:
+  /// What is contiguous in the source becomes the last dimension but one, if it
+  /// and the last one are long enough.
+  void findTile(int64_t lanes) {
+    auto fits = [&](const NestDim &dim, Walk NestDim::*side) {
+      const Walk &walk = dim.*side;
+      return dim.known && *dim.known % lanes == 0 && !dim.from.cut &&
+             !dim.to.cut && getConstantIntValue(walk.outer) == 1;
+    };
+    if (dims.size() < 2 || !fits(dims.back(), &NestDim::to))
+      return;
+    auto across = llvm::find_if(
+        dims, [&](const NestDim &dim) { return fits(dim, &NestDim::from); });
+    if (across == dims.end() || across == &dims.back())
+      return;
+    std::rotate(across, across + 1, dims.end() - 1);
+    tile = lanes;
+  }
+
+  void copyTiles(const Emitter &emit, const Place &from, const Place &to,
+                 const NestDim &across, const NestDim &along) const {
+    emit.loop(
+        emit.constant(0), across.extent, tile, [&](const Emitter &e, Value i) {
+          e.loop(e.constant(0), along.extent, tile,
+                 [&](const Emitter &e, Value j) {
+                   Place source =
+                       from.plus(e, i).plus(e, along.from.offset(e, j));
+                   Place dest = to.plus(e, across.to.offset(e, i)).plus(e, j);
+                   emitTransposed(e, source, along.from.outer, dest,
+                                  across.to.outer, tile);
+                 });
+        });
+  }
+
   void addAxis(const Emitter &emit, const CacheAxis &from,
                const CacheAxis &to) {
     bool known = from.extent != kRunTime && to.extent != kRunTime;
@@ -184,17 +224,17 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
     Value bytes = emit.mul(nest.bytes(emit, to.type), blocks);
     Value tasks = emitTaskCount(emit, bytes, blocks);
     Value perTask = emit.div(emit.add(emit.add(blocks, tasks), -1), tasks);
-    // Whichever of blocks and the slowest other axis is slower in memory is
-    // the outer loop; tasks are parts of the blocks.
     emit.parallel(tasks, [&](const Emitter &e, Value task) {
       Value first = e.mul(task, perTask);
-      e.loop(first, e.min(e.add(first, perTask), blocks), 1,
-             [&](const Emitter &e, Value block) {
-               nest.copy(
-                   e,
-                   source.plus(e, e.mul(block, from.stride(AxisKind::Block))),
-                   dest.plus(e, e.mul(block, to.stride(AxisKind::Block))));
-             });
+      auto copy = [&](const Emitter &e, Stores stores) {
+        e.loop(first, e.min(e.add(first, perTask), blocks), 1,
+               [&](const Emitter &e, Value block) {
+                 Value a = e.mul(block, from.stride(AxisKind::Block));
+                 Value b = e.mul(block, to.stride(AxisKind::Block));
+                 nest.copy(e, source.plus(e, a), dest.plus(e, b), stores);
+               });
+      };
+      emitWithStores(e, bytes, to.type, nest.run, copy);
     });
     rewriter.eraseOp(op);
     return success();

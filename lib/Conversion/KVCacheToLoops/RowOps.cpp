@@ -94,11 +94,11 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
   }
   int64_t sides = mover.rows.size();
   Value all = emit.constant(sides * parts);
-  Value tasks =
-      emitTaskCount(emit, emit.mul(count, mover.rowBytes() * sides), all);
+  Value written = emit.mul(count, mover.rowBytes() * sides);
+  Value tasks = emitTaskCount(emit, written, all);
   Value perTask = emit.div(emit.add(emit.add(all, tasks), -1), tasks);
 
-  emit.parallel(tasks, [&](const Emitter &e, Value task) {
+  auto writeTask = [&](const Emitter &e, Value task, Stores stores) {
     Value first = e.mul(task, perTask);
     Value end = e.min(e.add(first, perTask), all);
     for (int64_t side = 0; side < sides; ++side) {
@@ -117,10 +117,10 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
             Place row = mover.rows[side].at(e, t);
             Place slot = {mover.pool, mover.sideOffset(e, at, side)};
             auto copy = [&](int64_t elements) {
-              return [elements](const Emitter &e, const Place &row,
-                                const Place &slot) {
-                emitRunCopy(e, row, slot, elements);
-              };
+              return
+                  [=](const Emitter &e, const Place &row, const Place &slot) {
+                    emitRunCopy(e, row, slot, elements, stores);
+                  };
             };
             if (wholeRow)
               return mover.forPieces(e, axes, row, slot,
@@ -129,7 +129,7 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
               if (!byAxis) {
                 Value shift = e.mul(part, run);
                 return emitRunCopy(e, row.plus(e, shift), slot.plus(e, shift),
-                                   run);
+                                   run, stores);
               }
               RowPlan::PieceAxis axis = axes.front();
               mover.forPieces(
@@ -148,6 +148,11 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
             whole, [&](const Emitter &e) { writeAll(e, true); },
             [&](const Emitter &e) { writeAll(e, false); });
     }
+  };
+  emit.parallel(tasks, [&](const Emitter &e, Value task) {
+    emitWithStores(
+        e, written, mover.cache.type, run,
+        [&](const Emitter &e, Stores stores) { writeTask(e, task, stores); });
   });
 }
 

@@ -2,8 +2,9 @@
 
 #include "Runs.h"
 
-#include "kvcache/Layout/Layout.h"
+#include "kvcache/Layout/Transfers.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -92,6 +93,22 @@ Value kvcache::emitConvert(const Emitter &emit, Value value, Type elementType) {
   return emit.make<arith::TruncFOp>(withElement(f32, elementType), value);
 }
 
+/// Picks lanes of two vectors. Halves go as integers: vectors of bf16 are taken
+/// apart where the CPU has no arithmetic for them.
+static Value emitShuffle(const Emitter &emit, Value a, Value b,
+                         ArrayRef<int64_t> lanes) {
+  auto type = cast<VectorType>(a.getType());
+  Type bits = emit.builder.getIntegerType(type.getElementTypeBitWidth());
+  auto asBits = [&](Value v) {
+    return emit.make<arith::BitcastOp>(type.clone(bits), v);
+  };
+  Value picked = vector::ShuffleOp::create(emit.builder, emit.loc, asBits(a),
+                                           asBits(b), lanes);
+  auto some = VectorType::get({static_cast<int64_t>(lanes.size())},
+                              type.getElementType());
+  return emit.make<arith::BitcastOp>(some, picked);
+}
+
 /// Calls `move` for pieces of at most `lanes` elements, powers of two, that
 /// cover `elements`; whole ones in a loop if there are several.
 static void
@@ -115,19 +132,96 @@ static int64_t lanesOf(Type element) {
   return 64 * 8 / element.getIntOrFloatBitWidth();
 }
 
+/// The widest access that a layout proves aligned.
+constexpr int64_t kStreamedBytes = Layout::kWidestAccess;
+
 void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
-                          const Place &to, int64_t elements) {
+                          const Place &to, int64_t elements, Stores stores) {
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
-  forPieces(emit, elements, std::min(lanesOf(source), lanesOf(target)),
-            [&](const Emitter &e, Value at, int64_t lanes) {
-              Value loaded = vector::LoadOp::create(
-                  e.builder, e.loc, VectorType::get({lanes}, source),
-                  from.memref, e.add(from.offset, at));
-              loaded = emitConvert(e, loaded, target);
-              vector::StoreOp::create(e.builder, e.loc, loaded, to.memref,
-                                      e.add(to.offset, at));
-            });
+  forPieces(
+      emit, elements, std::min(lanesOf(source), lanesOf(target)),
+      [&](const Emitter &e, Value at, int64_t lanes) {
+        Value loaded = vector::LoadOp::create(
+            e.builder, e.loc, VectorType::get({lanes}, source), from.memref,
+            e.add(from.offset, at));
+        loaded = emitConvert(e, loaded, target);
+        if (stores == Stores::Cached) {
+          vector::StoreOp::create(e.builder, e.loc, loaded, to.memref,
+                                  e.add(to.offset, at));
+          return;
+        }
+        int64_t width = kStreamedBytes * 8 / target.getIntOrFloatBitWidth();
+        for (int64_t i = 0; i < lanes; i += width) {
+          Value part = emitShuffle(e, loaded, loaded,
+                                   llvm::to_vector(llvm::seq(i, i + width)));
+          vector::StoreOp::create(
+              e.builder, e.loc, part, to.memref, e.add(e.add(to.offset, at), i),
+              /*nontemporal=*/true, llvm::MaybeAlign(kStreamedBytes));
+        }
+      });
+}
+
+void kvcache::emitWithStores(
+    const Emitter &emit, Value bytes, CacheType type, int64_t run,
+    llvm::function_ref<void(const Emitter &, Stores)> write) {
+  constexpr int64_t kLeastStreamed = 8 * 1024 * 1024;
+  constexpr int64_t kLine = 64;
+  int64_t elementBytes = type.getElementBytes();
+  // Runs lie one after the other in what is contiguous in a block, so that
+  // what is proven for its beginning is true of each run.
+  if (run * elementBytes % kLine ||
+      blockTransfer(type.getLayout(), elementBytes).accessBytes <
+          kStreamedBytes)
+    return write(emit, Stores::Cached);
+  Value isMuch = emit.compare(Emitter::Predicate::sgt, bytes,
+                              emit.constant(kLeastStreamed));
+  emit.when(
+      isMuch,
+      [&](const Emitter &e) {
+        write(e, Stores::Streaming);
+        // Streamed data becomes visible in any sequence without it.
+        LLVM::FenceOp::create(e.builder, e.loc, LLVM::AtomicOrdering::seq_cst,
+                              "");
+      },
+      [&](const Emitter &e) { write(e, Stores::Cached); });
+}
+
+int64_t kvcache::tileLanes(CacheType type) {
+  return kStreamedBytes / type.getElementBytes();
+}
+
+void kvcache::emitTransposed(const Emitter &emit, const Place &from,
+                             Value fromStride, const Place &to, Value toStride,
+                             int64_t lanes) {
+  OpBuilder &b = emit.builder;
+  Type source = cast<MemRefType>(from.memref.getType()).getElementType();
+  Type target = cast<MemRefType>(to.memref.getType()).getElementType();
+  SmallVector<Value> tile;
+  for (int64_t i = 0; i < lanes; ++i) {
+    Value at = emit.addMul(from.offset, emit.constant(i), fromStride);
+    Value column = vector::LoadOp::create(
+        b, emit.loc, VectorType::get({lanes}, source), from.memref, at);
+    tile.push_back(emitConvert(emit, column, target));
+  }
+  // Each round interleaves the vectors of both halves, the low and the high
+  // lanes of each two: one instruction on every CPU. The number of a lane and
+  // that of its vector have changed places when each bit has moved once.
+  SmallVector<int64_t> low, high;
+  for (int64_t i = 0; i < lanes / 2; ++i) {
+    low.append({i, lanes + i});
+    high.append({lanes / 2 + i, lanes + lanes / 2 + i});
+  }
+  for (int64_t round = 1; round < lanes; round *= 2) {
+    SmallVector<Value> next;
+    for (int64_t i = 0; i < lanes / 2; ++i)
+      for (ArrayRef<int64_t> mask : {ArrayRef(low), ArrayRef(high)})
+        next.push_back(emitShuffle(emit, tile[i], tile[i + lanes / 2], mask));
+    tile = next;
+  }
+  for (int64_t i = 0; i < lanes; ++i)
+    vector::StoreOp::create(b, emit.loc, tile[i], to.memref,
+                            emit.addMul(to.offset, emit.constant(i), toStride));
 }
 
 void kvcache::emitRunClear(const Emitter &emit, const Place &to,

@@ -8,6 +8,7 @@
 #define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
 
 #include "../Common/Emitter.h"
+#include "kvcache/IR/KVCache.h"
 
 namespace kvcache {
 
@@ -35,16 +36,38 @@ struct Rows {
   mlir::Value stride;
 };
 
+/// How a store treats the caches of the CPU. A streaming store does not read
+/// the line that it overwrites, and leaves nothing behind; its addresses are
+/// multiples of 16 bytes.
+enum class Stores { Cached, Streaming };
+
 /// Copies `elements` contiguous elements, converted if the types differ.
 void emitRunCopy(const Emitter &emit, const Place &from, const Place &to,
-                 int64_t elements);
+                 int64_t elements, Stores stores = Stores::Cached);
 void emitRunClear(const Emitter &emit, const Place &to, int64_t elements);
+
+/// How many elements a side of a tile has that is transposed in registers.
+int64_t tileLanes(CacheType type);
+
+/// Copies a square tile of that size. Its columns are contiguous where it comes
+/// from, with `fromStride` from one to the next; its rows are contiguous where
+/// it goes.
+void emitTransposed(const Emitter &emit, const Place &from,
+                    mlir::Value fromStride, const Place &to,
+                    mlir::Value toStride, int64_t lanes);
 
 /// A number or a vector of numbers in another floating-point type: to the
 /// nearest, ties to even; NaN stays NaN. bf16 is made of integer operations, as
 /// compilers call a library for it on most targets.
 mlir::Value emitConvert(const Emitter &emit, mlir::Value value,
                         mlir::Type elementType);
+
+/// Calls `write` for the stores that suit work that writes so many bytes to a
+/// layout, in runs of so many elements. Only much data is worth streaming: what
+/// is less will be read again soon, from the caches.
+void emitWithStores(const Emitter &emit, mlir::Value bytes, CacheType type,
+                    int64_t run,
+                    llvm::function_ref<void(const Emitter &, Stores)> write);
 
 /// How many tasks a piece of work of so many bytes is worth, from 1 to `most`.
 mlir::Value emitTaskCount(const Emitter &emit, mlir::Value bytes,

@@ -23,11 +23,51 @@
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[C128]] step %[[C16]]
 // CHECK: vector.load {{.*}}, vector<16xbf16>
 // CHECK: arith.shli {{.*}} : vector<16xi32>
+// CHECK-COUNT-4: vector.store {{.*}} {alignment = 16 : i64, nontemporal = true} : {{.*}}, vector<4xf32>
+// CHECK: llvm.fence seq_cst
+// CHECK-NEXT: } else {
+// CHECK: arith.shli {{.*}} : vector<16xi32>
 // CHECK: vector.store {{.*}}, vector<16xf32>
 // CHECK-NOT: vector.store
 // CHECK: return
 func.func @loops_as_in_destination(%a: !nhd, %b: !hnd) {
   kvcache.relayout %a into %b : !nhd into !hnd
+  return
+}
+
+// Where tokens are contiguous on one side and channels on the other, squares of
+// four are transposed in registers.
+
+!channels_first = !kvcache.cache<?B x 16N x 8H x 128D x f32, order = [B, H, D, N]>
+!tokens_first = !kvcache.cache<?B x 16N x 8H x 128D x f32, order = [B, H, N, D]>
+
+// CHECK-LABEL: func.func @squares(
+// CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
+// CHECK-DAG: %[[C4:.*]] = arith.constant 4 : index
+// CHECK-DAG: %[[N:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[D:.*]] = arith.constant 128 : index
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[D]] step %[[C4]]
+// CHECK: scf.for %{{.*}} = %[[C0]] to %[[N]] step %[[C4]]
+// CHECK-COUNT-4: vector.load {{.*}}, vector<4xf32>
+// CHECK-COUNT-8: vector.shuffle {{.*}} : vector<4xi32>
+// CHECK-COUNT-4: vector.store {{.*}}, vector<4xf32>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @squares(%a: !tokens_first, %b: !channels_first) {
+  kvcache.relayout %a into %b : !tokens_first into !channels_first
+  return
+}
+
+// Six tokens make no whole squares: elements go one by one.
+
+!odd = !kvcache.cache<?B x 6N x 8H x 128D x f32, order = [B, H, N, D]>
+!odd_channels_first = !kvcache.cache<?B x 6N x 8H x 128D x f32, order = [B, H, D, N]>
+
+// CHECK-LABEL: func.func @no_squares(
+// CHECK-NOT: vector.shuffle
+// CHECK: return
+func.func @no_squares(%a: !odd, %b: !odd_channels_first) {
+  kvcache.relayout %a into %b : !odd into !odd_channels_first
   return
 }
 

@@ -31,6 +31,12 @@
 // CHECK-DAG: %[[CAPACITY:.*]] = arith.muli %[[SIZES]]#1, %[[C16]]
 // CHECK: scf.parallel (%{{.*}}) = (%[[C0]])
 
+// Much data is streamed past the caches.
+// CHECK: arith.cmpi sgt, %{{.*}}, %c8388608 : index
+// CHECK: vector.store {{.*}} {alignment = 16 : i64, nontemporal = true} : {{.*}}, vector<8xbf16>
+// CHECK: llvm.fence seq_cst
+// CHECK-NEXT: } else {
+
 // Of the keys, whole rows.
 // CHECK: %[[TOKENS:.*]] = arith.select %{{.*}}, %[[C0]], %[[COUNT]]
 // CHECK: scf.if
@@ -82,6 +88,7 @@ func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?
 // CHECK-DAG: %[[HEAD:.*]] = arith.constant 128 : index
 // CHECK-DAG: %[[HEAD_STRIDE:.*]] = arith.constant 2048 : index
 // CHECK-DAG: %[[BLOCK_STRIDE:.*]] = arith.constant 16384 : index
+// CHECK: llvm.fence seq_cst
 // CHECK: %[[SLOT:.*]] = arith.index_cast %{{.*}} : i64 to index
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
 // CHECK: %[[IN_BLOCK:.*]] = arith.remui %[[SLOT]], %[[C16]]
@@ -108,6 +115,7 @@ func.func @loop_over_heads(%cache: !hnd, %k: memref<?x8x128xbf16>, %s: !slots) {
 // CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
 // CHECK-DAG: %[[C512:.*]] = arith.constant 512 : index
 // CHECK: %{{.*}}, %[[OFFSET:.*]], %{{.*}}:2, %[[STRIDES:.*]]:2 = memref.extract_strided_metadata %[[ROWS]]
+// CHECK: llvm.fence seq_cst
 // CHECK: scf.for %[[TOKEN:.*]] =
 // CHECK: %[[SLOT:.*]] = arith.index_cast
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
@@ -124,16 +132,20 @@ func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, stride
   return
 }
 
-// A block stride that is known at run time only.
+// A block stride that is known at run time only: nothing proves where stores
+// that stream would be aligned.
 
 !dynamic = !kvcache.cache<?B x 16N x 16D x f32, strides = [B = ?]>
 
 // CHECK-LABEL: func.func @run_time_block_stride(
 // CHECK-SAME: %[[CACHE:[^ ]*]]: memref<?x16x16xf32, strided<[?, 16, 1], offset: ?>>
+// CHECK-NOT: nontemporal
 // CHECK: %{{.*}}, %{{.*}}, %{{.*}}:3, %[[STRIDES:.*]]:3 = memref.extract_strided_metadata %[[CACHE]]
 // CHECK: %[[SLOT:.*]] = arith.index_cast
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]]
 // CHECK: arith.muli %[[BLOCK]], %[[STRIDES]]#0
+// CHECK-NOT: nontemporal
+// CHECK: return
 func.func @run_time_block_stride(%cache: !dynamic, %rows: memref<?x16xf32>, %s: !slots) {
   kvcache.index_copy %rows into %cache at %s : memref<?x16xf32> into !dynamic at !slots
   return

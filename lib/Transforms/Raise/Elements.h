@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// From tensors of numbers to what computes one of them.
+//
+// A list of block numbers comes out of chains of elementwise operations,
+// broadcasts, unit dimensions, concatenations and calls. An ElementTracer
+// follows such a chain for the element at given coordinates and builds the same
+// computation of scalars, in a block of its own. What it cannot follow is a
+// leaf: an element of a tensor that stays. The block can be asked
+// (SlotProof.h), and can become the body of a linalg.generic that makes the
+// list.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
+#define KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "llvm/ADT/SetVector.h"
+
+#include <optional>
+
+namespace kvcache {
+
+/// A coordinate of an element: a number, or the position along one of the
+/// dimensions of the list that is made.
+struct Coord {
+  bool isLoop;
+  int64_t value; ///< the number, or which dimension
+
+  static Coord loop(int64_t dim) { return {true, dim}; }
+  static Coord at(int64_t number) { return {false, number}; }
+  bool operator==(const Coord &o) const {
+    return isLoop == o.isLoop && value == o.value;
+  }
+};
+
+class ElementTracer {
+public:
+  /// Lists have one extent for each of `shape`; where it is dynamic, it is that
+  /// of dimension `d` of `like`.
+  ElementTracer(mlir::Location loc, llvm::ArrayRef<int64_t> shape,
+                mlir::Value like);
+  ~ElementTracer();
+
+  /// The scalar that is the element of a tensor at some coordinates; null if
+  /// its type is no scalar.
+  mlir::Value trace(mlir::Value tensor, llvm::ArrayRef<Coord> at);
+
+  /// Builds further scalars in the block.
+  mlir::OpBuilder &scalars() { return builder; }
+
+  /// The only leaf that all of these scalars depend on; null if there are
+  /// several or none.
+  mlir::Value onlyLeaf(llvm::ArrayRef<mlir::Value> values);
+
+  /// Lists of these scalars, made where `at` inserts: a leaf that is such a
+  /// list already, or the results of one linalg.generic, which takes the block;
+  /// it is the last call.
+  llvm::SmallVector<mlir::Value> makeLists(mlir::OpBuilder &at,
+                                           llvm::ArrayRef<mlir::Value> values);
+
+private:
+  struct Leaf {
+    mlir::Value tensor;
+    llvm::SmallVector<Coord> at;
+    mlir::BlockArgument scalar;
+  };
+  /// The call that the values of a function are looked at for.
+  struct Frame {
+    const Frame *outer = nullptr;
+    mlir::Operation *call = nullptr;
+  };
+
+  mlir::Value follow(mlir::Value tensor, llvm::ArrayRef<Coord> at,
+                     const Frame &frame);
+  mlir::Value step(mlir::Value tensor, llvm::ArrayRef<Coord> at,
+                   const Frame &frame);
+  mlir::Value structured(mlir::OpResult result, llvm::ArrayRef<Coord> at,
+                         const Frame &frame);
+  mlir::Value elementwise(mlir::Operation *op, llvm::ArrayRef<Coord> at,
+                          const Frame &frame);
+  mlir::Value leaf(mlir::Value tensor, llvm::ArrayRef<Coord> at);
+  bool isWholeList(const Leaf &leaf) const;
+  mlir::Value asInput(mlir::OpBuilder &at, const Leaf &leaf,
+                      llvm::SmallVectorImpl<int64_t> &dims) const;
+
+  mlir::Location loc;
+  llvm::SmallVector<int64_t> shape;
+  mlir::Value like;
+  mlir::Block *block;
+  mlir::OpBuilder builder;
+  llvm::SmallVector<Leaf> leaves;
+  unsigned depth = 0;
+};
+
+/// Whether nothing but a value comes out of an operation that the tracer
+/// follows, so that it may be erased once nothing uses it.
+bool isErasable(mlir::Operation *op);
+
+/// The operations that an operation and what is in it take values from.
+void addSources(mlir::Operation *op,
+                llvm::SetVector<mlir::Operation *> &sources);
+
+/// Erases operations that nothing uses any more, and those that only they used.
+void eraseUnused(llvm::SmallVector<mlir::Operation *> worklist);
+
+} // namespace kvcache
+
+#endif // KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
