@@ -164,6 +164,8 @@ KNOWN = re.compile(
     rb"|tensor\.from_elements.*\d{6}"
     # linalg.generic takes each iterator type for a string.
     rb'|iterator_types\s*=(?!\s*\[\s*(?:"\w*"(?:\s*,\s*"\w*")*)?\s*\])'
+    # Named linalg ops keep the list that failed to parse, a null.
+    rb"|(?:permutation|dimensions)\s*=(?!\s*\[\s*(?:-?\d{1,18}(?:\s*,\s*-?\d{1,18})*)?\s*\])"
 )
 
 

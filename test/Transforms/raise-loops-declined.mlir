@@ -667,3 +667,51 @@ func.func @no_remark(%pool: memref<6x16x64xf32>, %x: f32, %counts: memref<6xi64>
   }
   return
 }
+
+// -----
+
+func.func @no_pool_of_the_row(%pools: memref<5x6x16x64xf32> {kvcache.noalias}, %rows: memref<5x64xf32>, %slots: memref<5xi64>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c5 = arith.constant 5 : index
+  %c64 = arith.constant 64 : index
+  %n = arith.constant 16 : i64
+  // expected-remark @+1 {{left alone: the pool, the rows or how many there are is computed in the loop}}
+  scf.for %t = %c0 to %c5 step %c1 {
+    %pool = memref.subview %pools[%t, 0, 0, 0] [1, 6, 16, 64] [1, 1, 1, 1] : memref<5x6x16x64xf32> to memref<6x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+    %s = memref.load %slots[%t] : memref<5xi64>
+    %b = arith.divsi %s, %n : i64
+    %o = arith.remsi %s, %n : i64
+    %bi = arith.index_cast %b : i64 to index
+    %oi = arith.index_cast %o : i64 to index
+    scf.for %d = %c0 to %c64 step %c1 {
+      %x = memref.load %rows[%t, %d] : memref<5x64xf32>
+      memref.store %x, %pool[%bi, %oi, %d] : memref<6x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+    }
+  }
+  return
+}
+
+// -----
+
+func.func @no_list_outside(%pool: memref<6x16x64xf32> {kvcache.noalias}, %rows: memref<5x64xf32>, %lists: memref<5x5xi64>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c5 = arith.constant 5 : index
+  %c64 = arith.constant 64 : index
+  %n = arith.constant 16 : i64
+  // expected-remark @+1 {{left alone: the list of slots is computed in the loop}}
+  scf.for %t = %c0 to %c5 step %c1 {
+    %slots = memref.subview %lists[%t, 0] [1, 5] [1, 1] : memref<5x5xi64> to memref<5xi64, strided<[1], offset: ?>>
+    %s = memref.load %slots[%t] : memref<5xi64, strided<[1], offset: ?>>
+    %b = arith.divsi %s, %n : i64
+    %o = arith.remsi %s, %n : i64
+    %bi = arith.index_cast %b : i64 to index
+    %oi = arith.index_cast %o : i64 to index
+    scf.for %d = %c0 to %c64 step %c1 {
+      %x = memref.load %rows[%t, %d] : memref<5x64xf32>
+      memref.store %x, %pool[%bi, %oi, %d] : memref<6x16x64xf32>
+    }
+  }
+  return
+}

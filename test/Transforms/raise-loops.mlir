@@ -112,3 +112,36 @@ func.func @guarded(%slots: memref<7xi32>, %rows: memref<7x8x128xf32>, %pool: mem
   }
   return
 }
+
+// A loop over layers is around it.
+
+// CHECK-LABEL: func.func @layers(
+// CHECK: scf.for %[[L:.*]] =
+// CHECK-NEXT: %[[ALL:.*]] = kvcache.view %{{.*}}[L, B, N, D]
+// CHECK-NEXT: %[[C:.*]] = kvcache.layer %[[ALL]][%[[L]]]
+// CHECK-NEXT: %[[S:.*]] = kvcache.make_slots
+// CHECK-NEXT: kvcache.index_copy %{{.*}} into %[[C]] at %[[S]]
+// CHECK-NEXT: }
+func.func @layers(%pool: memref<4x?x16x64xf32> {kvcache.noalias}, %rows: memref<5x64xf32>, %slots: memref<5xi64>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c4 = arith.constant 4 : index
+  %c5 = arith.constant 5 : index
+  %c64 = arith.constant 64 : index
+  %n = arith.constant 16 : i64
+  %B = memref.dim %pool, %c1 : memref<4x?x16x64xf32>
+  scf.for %l = %c0 to %c4 step %c1 {
+    %layer = memref.subview %pool[%l, 0, 0, 0] [1, %B, 16, 64] [1, 1, 1, 1] : memref<4x?x16x64xf32> to memref<?x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+    scf.parallel (%t, %d) = (%c0, %c0) to (%c5, %c64) step (%c1, %c1) {
+      %s = memref.load %slots[%t] : memref<5xi64>
+      %b = arith.divsi %s, %n : i64
+      %o = arith.remsi %s, %n : i64
+      %bi = arith.index_cast %b : i64 to index
+      %oi = arith.index_cast %o : i64 to index
+      %x = memref.load %rows[%t, %d] : memref<5x64xf32>
+      memref.store %x, %layer[%bi, %oi, %d] : memref<?x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+      scf.reduce
+    }
+  }
+  return
+}

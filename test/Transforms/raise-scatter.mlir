@@ -237,3 +237,83 @@ func.func @gather_rows(%pool: tensor<6x16x64xf32>, %at: tensor<5x2xi32>) -> tens
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1], collapsed_slice_dims = [0, 1], start_index_map = [0, 1], index_vector_dim = 1>, slice_sizes = array<i64: 1, 1, 64>}> : (tensor<6x16x64xf32>, tensor<5x2xi32>) -> tensor<5x64xf32>
   return %r : tensor<5x64xf32>
 }
+
+// -----
+
+// A division that may be another one, by its flags, is not known.
+
+// CHECK-LABEL: func.func @no_fast_division(
+// CHECK: kvcache.scatter
+func.func @no_fast_division(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %slots: tensor<5xi64>) -> tensor<6x16x64xf32> {
+  %n = arith.constant dense<16> : tensor<5xi64>
+  %nf = arith.constant dense<16.0> : tensor<5xf32>
+  %f = arith.sitofp %slots : tensor<5xi64> to tensor<5xf32>
+  %q = arith.divf %f, %nf fastmath<arcp> : tensor<5xf32>
+  %r = math.floor %q : tensor<5xf32>
+  %b = arith.fptosi %r : tensor<5xf32> to tensor<5xi64>
+  %o = arith.remsi %slots, %n : tensor<5xi64>
+  %b1 = tensor.expand_shape %b [[0, 1]] output_shape [5, 1] : tensor<5xi64> into tensor<5x1xi64>
+  %o1 = tensor.expand_shape %o [[0, 1]] output_shape [5, 1] : tensor<5xi64> into tensor<5x1xi64>
+  %at = tensor.concat dim(1) %b1, %o1 : (tensor<5x1xi64>, tensor<5x1xi64>) -> tensor<5x2xi64>
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<5x64xf32>, tensor<5x2xi64>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
+  return %new : tensor<6x16x64xf32>
+}
+
+// -----
+
+// What is used twice is followed once.
+
+// CHECK-LABEL: func.func @doubled_often(
+// CHECK-COUNT-40: arith.addi
+// CHECK-NOT: arith.addi
+// CHECK: kvcache.index_copy
+func.func @doubled_often(%pool: tensor<96x64xf32>, %rows: tensor<5x64xf32>, %x0: tensor<5xi64>) -> tensor<96x64xf32> {
+  %x1 = arith.addi %x0, %x0 : tensor<5xi64>
+  %x2 = arith.addi %x1, %x1 : tensor<5xi64>
+  %x3 = arith.addi %x2, %x2 : tensor<5xi64>
+  %x4 = arith.addi %x3, %x3 : tensor<5xi64>
+  %x5 = arith.addi %x4, %x4 : tensor<5xi64>
+  %x6 = arith.addi %x5, %x5 : tensor<5xi64>
+  %x7 = arith.addi %x6, %x6 : tensor<5xi64>
+  %x8 = arith.addi %x7, %x7 : tensor<5xi64>
+  %x9 = arith.addi %x8, %x8 : tensor<5xi64>
+  %x10 = arith.addi %x9, %x9 : tensor<5xi64>
+  %x11 = arith.addi %x10, %x10 : tensor<5xi64>
+  %x12 = arith.addi %x11, %x11 : tensor<5xi64>
+  %x13 = arith.addi %x12, %x12 : tensor<5xi64>
+  %x14 = arith.addi %x13, %x13 : tensor<5xi64>
+  %x15 = arith.addi %x14, %x14 : tensor<5xi64>
+  %x16 = arith.addi %x15, %x15 : tensor<5xi64>
+  %x17 = arith.addi %x16, %x16 : tensor<5xi64>
+  %x18 = arith.addi %x17, %x17 : tensor<5xi64>
+  %x19 = arith.addi %x18, %x18 : tensor<5xi64>
+  %x20 = arith.addi %x19, %x19 : tensor<5xi64>
+  %x21 = arith.addi %x20, %x20 : tensor<5xi64>
+  %x22 = arith.addi %x21, %x21 : tensor<5xi64>
+  %x23 = arith.addi %x22, %x22 : tensor<5xi64>
+  %x24 = arith.addi %x23, %x23 : tensor<5xi64>
+  %x25 = arith.addi %x24, %x24 : tensor<5xi64>
+  %x26 = arith.addi %x25, %x25 : tensor<5xi64>
+  %x27 = arith.addi %x26, %x26 : tensor<5xi64>
+  %x28 = arith.addi %x27, %x27 : tensor<5xi64>
+  %x29 = arith.addi %x28, %x28 : tensor<5xi64>
+  %x30 = arith.addi %x29, %x29 : tensor<5xi64>
+  %x31 = arith.addi %x30, %x30 : tensor<5xi64>
+  %x32 = arith.addi %x31, %x31 : tensor<5xi64>
+  %x33 = arith.addi %x32, %x32 : tensor<5xi64>
+  %x34 = arith.addi %x33, %x33 : tensor<5xi64>
+  %x35 = arith.addi %x34, %x34 : tensor<5xi64>
+  %x36 = arith.addi %x35, %x35 : tensor<5xi64>
+  %x37 = arith.addi %x36, %x36 : tensor<5xi64>
+  %x38 = arith.addi %x37, %x37 : tensor<5xi64>
+  %x39 = arith.addi %x38, %x38 : tensor<5xi64>
+  %x40 = arith.addi %x39, %x39 : tensor<5xi64>
+  %new = "iree_linalg_ext.scatter"(%rows, %x40, %pool) <{dimension_map = array<i64: 0>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<5x64xf32>, tensor<5xi64>, tensor<96x64xf32>) -> tensor<96x64xf32>
+  return %new : tensor<96x64xf32>
+}

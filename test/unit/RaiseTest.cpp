@@ -50,8 +50,8 @@ struct ToyRaising : RaiseInterface {
     access.rows = op->getOperand(1);
     access.indices = op->getOperand(2);
     access.poolDims = {0};
-    access.outOfRange = op->hasAttr("clamped") ? OutOfRange::Clamped
-                                               : OutOfRange::Skipped;
+    access.outOfRange =
+        op->hasAttr("clamped") ? OutOfRange::Clamped : OutOfRange::Skipped;
     access.repeated = Repeated::AnyOrder;
     return access;
   }
@@ -64,8 +64,8 @@ struct ToyRaising : RaiseInterface {
     access.pool = op->getOperand(0);
     access.indices = op->getOperand(1);
     access.poolDims = {0};
-    access.outOfRange = op->hasAttr("inside") ? OutOfRange::Undefined
-                                              : OutOfRange::Skipped;
+    access.outOfRange =
+        op->hasAttr("inside") ? OutOfRange::Undefined : OutOfRange::Skipped;
     if (op->hasAttr("pair")) {
       access.columnDim = 1;
       access.poolDims = {0, 1};

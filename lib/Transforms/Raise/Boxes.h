@@ -18,6 +18,20 @@ namespace kvcache {
 /// Wide enough for products of 64-bit numbers.
 using Wide = __int128;
 
+// Above all integers, and small enough to be multiplied once more.
+inline constexpr Wide kHuge = Wide(1) << 80;
+
+inline Wide floorDiv(Wide a, Wide b) {
+  Wide quotient = a / b;
+  return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient;
+}
+inline Wide ceilDiv(Wide a, Wide b) { return -floorDiv(-a, b); }
+
+inline unsigned widthOf(mlir::Type type) {
+  return type.isIndex() ? 64 : type.getIntOrFloatBitWidth();
+}
+inline bool isBool(mlir::Type type) { return type.isInteger(1); }
+
 /// The slots N * q + r with q0 <= q <= q1 and r0 <= r <= r1.
 struct Box {
   Wide q0, q1, r0, r1;

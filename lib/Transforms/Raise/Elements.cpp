@@ -37,16 +37,25 @@ ElementTracer::~ElementTracer() {
 }
 
 Value ElementTracer::trace(Value tensor, ArrayRef<Coord> at) {
-  return follow(tensor, at, Frame());
+  return follow(tensor, at, top);
 }
 
 Value ElementTracer::follow(Value tensor, ArrayRef<Coord> at,
                             const Frame &frame) {
+  std::vector<std::pair<bool, int64_t>> where;
+  for (const Coord &coord : at)
+    where.push_back({coord.isLoop, coord.value});
+  auto key = std::pair(tensor.getAsOpaquePointer(), where);
+  auto known = frame.built.find(key);
+  if (known != frame.built.end())
+    return known->second;
   llvm::SaveAndRestore deeper(depth, depth + 1);
-  if (Value result = depth < kMaxDepth ? step(tensor, at, frame) : Value())
-    return result;
+  Value result = depth < kMaxDepth ? step(tensor, at, frame) : Value();
   // Values of another function have no name here.
-  return frame.call ? Value() : leaf(tensor, at);
+  if (!result && !frame.call)
+    result = leaf(tensor, at);
+  frame.built[key] = result;
+  return result;
 }
 
 Value ElementTracer::leaf(Value tensor, ArrayRef<Coord> at) {
@@ -230,7 +239,9 @@ Value ElementTracer::step(Value tensor, ArrayRef<Coord> at,
     auto result = dyn_cast<func::ReturnOp>(callee.front().getTerminator());
     if (!result)
       return {};
-    Frame inner = {&frame, op};
+    Frame inner;
+    inner.outer = &frame;
+    inner.call = op;
     return follow(result.getOperand(0), at, inner);
   }
   if (auto splat = dyn_cast<tensor::SplatOp>(op))
@@ -476,53 +487,4 @@ SmallVector<Value> ElementTracer::makeLists(OpBuilder &at,
     if (!result)
       result = *next++;
   return results;
-}
-
-//===----------------------------------------------------------------------===//
-// What is not needed any more
-//===----------------------------------------------------------------------===//
-
-/// `depth` ends at functions that call each other.
-static bool isErasable(Operation *op, unsigned depth) {
-  if (op->hasTrait<OpTrait::IsTerminator>() || isa<FunctionOpInterface>(op))
-    return false;
-  if (isMemoryEffectFree(op) || stablehlo::isPure(op))
-    return true;
-  if (auto call = dyn_cast<func::CallOp>(op)) {
-    auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
-        call, call.getCalleeAttr());
-    return depth > 0 && callee && callee.getBody().hasOneBlock() &&
-           llvm::all_of(callee.front().without_terminator(),
-                        [&](Operation &inner) {
-                          return ::isErasable(&inner, depth - 1);
-                        });
-  }
-  auto *raising =
-      op->getDialect()
-          ? op->getDialect()->getRegisteredInterface<RaiseInterface>()
-          : nullptr;
-  return raising && raising->isErasable(op);
-}
-
-bool kvcache::isErasable(Operation *op) { return ::isErasable(op, 8); }
-
-void kvcache::addSources(Operation *op, llvm::SetVector<Operation *> &sources) {
-  op->walk([&](Operation *inner) {
-    for (Value operand : inner->getOperands()) {
-      Operation *before = operand.getDefiningOp();
-      if (before && !op->isAncestor(before))
-        sources.insert(before);
-    }
-  });
-}
-
-void kvcache::eraseUnused(SmallVector<Operation *> worklist) {
-  llvm::SetVector<Operation *> pending(worklist.begin(), worklist.end());
-  while (!pending.empty()) {
-    Operation *op = pending.pop_back_val();
-    if (!op->use_empty() || !kvcache::isErasable(op))
-      continue;
-    addSources(op, pending);
-    op->erase();
-  }
 }

@@ -19,7 +19,9 @@
 #include "mlir/IR/BuiltinTypes.h"
 #include "llvm/ADT/SetVector.h"
 
+#include <map>
 #include <optional>
+#include <vector>
 
 namespace kvcache {
 
@@ -67,10 +69,14 @@ private:
     llvm::SmallVector<Coord> at;
     mlir::BlockArgument scalar;
   };
-  /// The call that the values of a function are looked at for.
+  /// The call that the values of a function are looked at for, and what has
+  /// been built for them: values are used more than once.
   struct Frame {
     const Frame *outer = nullptr;
     mlir::Operation *call = nullptr;
+    mutable std::map<std::pair<void *, std::vector<std::pair<bool, int64_t>>>,
+                     mlir::Value>
+        built;
   };
 
   mlir::Value follow(mlir::Value tensor, llvm::ArrayRef<Coord> at,
@@ -93,6 +99,7 @@ private:
   mlir::OpBuilder builder;
   llvm::SmallVector<Leaf> leaves;
   unsigned depth = 0;
+  Frame top;
 };
 
 /// Whether nothing but a value comes out of an operation that the tracer

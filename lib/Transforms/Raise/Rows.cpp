@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "Rows.h"
+#include "RowRaiser.h"
 
-#include "Elements.h"
-#include "PoolChain.h"
 #include "SlotProof.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/Dialect/Utils/ReshapeOpsUtils.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "llvm/ADT/Sequence.h"
 
@@ -30,68 +26,6 @@ SlotsType kvcache::slotsOf(Type list, int64_t tokens, Padding pad) {
 std::string kvcache::describe(Padding pad) {
   return "pad = " + stringifyPadding(pad).str();
 }
-
-namespace {
-
-/// What a pool is, once it is known which dimension is which.
-struct Pool {
-  PoolChain chain;
-  /// The base, with a dimension for the tokens of a block.
-  RankedTensorType type;
-  SmallVector<ReassociationIndices> groups; ///< to it; none if it is the base
-  ArrayAttr axes;
-  CacheType cache;
-
-  int64_t tokens() const { return cache.getLayout().extent(AxisKind::Token); }
-  int64_t blocks() const { return cache.getLayout().extent(AxisKind::Block); }
-  /// How many rows all blocks have; kRunTime if it is not known.
-  int64_t rows() const {
-    return blocks() == kRunTime ? kRunTime : blocks() * tokens();
-  }
-};
-
-class RowRaiser {
-public:
-  RowRaiser(Operation *op, const RowAccess &access)
-      : op(op), access(access), loc(op->getLoc()), builder(op),
-        poolType(dyn_cast<RankedTensorType>(access.pool.getType())),
-        listType(dyn_cast<RankedTensorType>(access.indices.getType())) {}
-
-  Raised write(const RaiseFacts &facts);
-  Raised read();
-
-private:
-  /// Says what is missing.
-  LogicalResult refuse(const Twine &text) {
-    raised.text = text.str();
-    return failure();
-  }
-  LogicalResult check();
-  LogicalResult namePool(ArrayRef<char> axes);
-  SmallVector<int64_t> windowDims() const;
-  Value basePool();
-  Value collapsed(Value pool);
-  LogicalResult checkRows(int64_t &count);
-  Value inner(Value rows);
-  LogicalResult traceColumns(ElementTracer &tracer, int64_t rank,
-                             SmallVectorImpl<Value> &columns);
-  LogicalResult clamp(ElementTracer &tracer, Value &number, int64_t extent);
-  Value asListElement(ElementTracer &tracer, Value number);
-  Value withCount(Value list, int64_t count);
-  void writeSlots(ElementTracer &tracer, Value slot, Padding pad, Value rows,
-                  int64_t count);
-  void replaceReshapes(Value result, Value flat);
-
-  Operation *op;
-  const RowAccess &access;
-  Location loc;
-  OpBuilder builder;
-  RankedTensorType poolType, listType;
-  Pool pool;
-  Raised raised;
-};
-
-} // namespace
 
 //===----------------------------------------------------------------------===//
 // The pool
@@ -403,175 +337,7 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
   return raised;
 }
 
-//===----------------------------------------------------------------------===//
-// Reads
-//===----------------------------------------------------------------------===//
-
-/// A tensor with other extents in the same row-major sequence.
-static Value reshapeTo(OpBuilder &builder, Location loc, Value value,
-                       RankedTensorType to) {
-  auto from = cast<RankedTensorType>(value.getType());
-  if (from == to)
-    return value;
-  if (auto groups = getReassociationIndicesForReshape(from, to)) {
-    if (from.getRank() > to.getRank())
-      return tensor::CollapseShapeOp::create(builder, loc, to, value, *groups);
-    if (from.getRank() < to.getRank())
-      return tensor::ExpandShapeOp::create(builder, loc, to, value, *groups);
-  }
-  auto all = [](int64_t rank) {
-    return SmallVector<ReassociationIndices>{
-        llvm::to_vector<2>(llvm::seq<int64_t>(rank))};
-  };
-  auto flat =
-      RankedTensorType::get({from.getNumElements()}, from.getElementType());
-  if (from.getRank() > 1)
-    value = tensor::CollapseShapeOp::create(builder, loc, flat, value,
-                                            all(from.getRank()));
-  return tensor::ExpandShapeOp::create(builder, loc, to, value,
-                                       all(to.getRank()));
-}
-
-/// Replaces what is read. Reshapes of another dialect become reshapes of
-/// `flat`, which is what the rows are made of.
-void RowRaiser::replaceReshapes(Value result, Value flat) {
-  for (Operation *user : llvm::to_vector(result.getUsers())) {
-    if (user->getName().getStringRef() != "stablehlo.reshape")
-      continue;
-    auto to = cast<RankedTensorType>(user->getResult(0).getType());
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPoint(user);
-    user->getResult(0).replaceAllUsesWith(reshapeTo(builder, loc, flat, to));
-    raised.erased.push_back(user);
-  }
-  bool isUsed = llvm::any_of(result.getUsers(), [&](Operation *user) {
-    return !llvm::is_contained(raised.erased, user);
-  });
-  if (isUsed)
-    result.replaceUsesWithIf(
-        reshapeTo(builder, loc, flat, cast<RankedTensorType>(result.getType())),
-        [&](OpOperand &use) {
-          return !llvm::is_contained(raised.erased, use.getOwner());
-        });
-}
-
-Raised RowRaiser::read() {
-  if (failed(check()))
-    return raised;
-  auto result = dyn_cast<RankedTensorType>(op->getResult(0).getType());
-  if (!result || !result.hasStaticShape() || !listType.hasStaticShape()) {
-    (void)refuse("the extents of what is read are expected to be constants");
-    return raised;
-  }
-  // Whole blocks, or rows.
-  SmallVector<int64_t> windows = windowDims();
-  bool isPair = access.poolDims.size() == 2;
-  bool isBlocks = !isPair && windows.size() == 3;
-  if (windows.empty() || (windows.size() > 2 && !isBlocks)) {
-    (void)refuse("blocks, or rows of heads and channels, are expected; what is "
-                 "read has " +
-                 Twine(windows.size()) + " dimensions for each number");
-    return raised;
-  }
-  SmallVector<char> axes(poolType.getRank());
-  axes[access.poolDims[0]] = isPair || isBlocks ? 'B' : kRows;
-  if (isPair)
-    axes[access.poolDims[1]] = 'N';
-  StringRef names = isBlocks ? "NHD" : windows.size() == 2 ? "HD" : "D";
-  for (auto [dim, name] : llvm::zip_equal(windows, names))
-    axes[dim] = name;
-  if (failed(namePool(axes)))
-    return raised;
-
-  SmallVector<int64_t> shape;
-  for (int64_t dim = 0; dim < listType.getRank(); ++dim)
-    if (!access.columnDim || dim != *access.columnDim)
-      shape.push_back(listType.getDimSize(dim));
-  ElementTracer tracer(loc, shape, access.indices);
-  SmallVector<Value> numbers;
-  if (failed(traceColumns(tracer, shape.size(), numbers)))
-    return raised;
-  bool isClamped = access.outOfRange == OutOfRange::Clamped;
-  if (!isClamped && access.outOfRange != OutOfRange::Undefined) {
-    (void)refuse("what is read for a number outside of the pool is not known");
-    return raised;
-  }
-  if (isClamped)
-    for (auto [number, dim] : llvm::zip_equal(numbers, access.poolDims))
-      if (failed(clamp(tracer, number, poolType.getDimSize(dim))))
-        return raised;
-  Value number = asListElement(tracer, numbers[0]);
-  if (isPair) {
-    if (!isClamped) {
-      (void)refuse("block and offset are not known to be in range");
-      return raised;
-    }
-    // Both are in range, so the slot is too, in 64 bits.
-    OpBuilder &b = tracer.scalars();
-    auto wide = [&](Value value) -> Value {
-      value = asListElement(tracer, value);
-      if (value.getType().isInteger(64))
-        return value;
-      return arith::ExtSIOp::create(b, loc, b.getI64Type(), value);
-    };
-    Value tokens =
-        arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(pool.tokens()));
-    Value first = arith::MulIOp::create(b, loc, wide(numbers[0]), tokens);
-    number = arith::AddIOp::create(b, loc, first, wide(numbers[1]));
-  }
-  Value list = tracer.makeLists(builder, number)[0];
-  if (shape.size() != 1) {
-    auto type = cast<RankedTensorType>(list.getType());
-    list = reshapeTo(
-        builder, loc, list,
-        RankedTensorType::get({type.getNumElements()}, type.getElementType()));
-  }
-  if (isBlocks) {
-    int64_t tokens = pool.tokens();
-    auto type = cast<RankedTensorType>(list.getType());
-    Value empty = tensor::EmptyOp::create(
-        builder, loc, {type.getNumElements() * tokens}, builder.getI64Type());
-    list = BlockSlotsOp::create(builder, loc, TypeRange(empty.getType()), list,
-                                builder.getI64IntegerAttr(tokens), empty)
-               ->getResult(0);
-  }
-  Value slots = MakeSlotsOp::create(
-      builder, loc, slotsOf(list.getType(), pool.tokens(), Padding::none),
-      list);
-  SmallVector<int64_t> flat = {
-      cast<RankedTensorType>(list.getType()).getDimSize(0)};
-  llvm::append_range(flat, pool.cache.getRowShape());
-  // The rows lie in a buffer of the shape that is used, so that it can be the
-  // caller's.
-  auto flatType = RankedTensorType::get(flat, poolType.getElementType());
-  RankedTensorType used = result;
-  if (op->getResult(0).hasOneUse()) {
-    Operation *user = *op->getResult(0).user_begin();
-    if (user->getName().getStringRef() == "stablehlo.reshape")
-      used = cast<RankedTensorType>(user->getResult(0).getType());
-  }
-  Value empty = reshapeTo(builder, loc,
-                          tensor::EmptyOp::create(builder, loc, used.getShape(),
-                                                  used.getElementType()),
-                          flatType);
-  // All slots are in the pool, so all rows are written: `zero` says that what
-  // was there before is not read.
-  raised.op = GatherOp::create(builder, loc, TypeRange(empty.getType()),
-                               basePool(), slots, ValueRange(empty), pool.axes,
-                               /*zero=*/true, CopyScheduleAttr());
-  raised.text =
-      "raised to gather: rows_per_block = " + std::to_string(pool.tokens()) +
-      (isClamped ? ", numbers outside are moved to the nearest inside" : "");
-  replaceReshapes(op->getResult(0), raised.op->getResult(0));
-  raised.erased.push_back(op);
-  return raised;
-}
-
 Raised kvcache::raiseWrite(Operation *op, const RowAccess &access,
                            const RaiseFacts &facts) {
   return RowRaiser(op, access).write(facts);
-}
-
-Raised kvcache::raiseRead(Operation *op, const RowAccess &access) {
-  return RowRaiser(op, access).read();
 }

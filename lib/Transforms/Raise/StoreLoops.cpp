@@ -411,6 +411,15 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
                  "(last-row-wins)");
     return raised;
   }
+  auto isInside = [&](Value value) {
+    return value && op->isAncestor(value.getParentBlock()->getParentOp());
+  };
+  auto count = dyn_cast_if_present<Value>(loops[rowLoop].count);
+  if (isInside(store.getMemRef()) || isInside(rows.memref) || isInside(count)) {
+    (void)refuse("the pool, the rows or how many there are is computed in the "
+                 "loop");
+    return raised;
+  }
   std::string why;
   std::optional<CacheView> view = CacheView::get(store.getMemRef(), axes, why);
   if (!view) {
@@ -443,6 +452,10 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   if (llvm::is_contained(found, Value()) || !slots) {
     (void)refuse("the place of a row is not computed of one number that is "
                  "loaded for it");
+    return raised;
+  }
+  if (isInside(slots)) {
+    (void)refuse("the list of slots is computed in the loop");
     return raised;
   }
   question.slot = scratch->getArgument(0);
@@ -502,12 +515,8 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   return raised;
 }
 
-bool kvcache::isStoreLoop(Operation *op) {
-  if (!isa<scf::ForOp, scf::ParallelOp, linalg::GenericOp>(op))
-    return false;
-  if (op->getParentOfType<scf::ForOp>() ||
-      op->getParentOfType<scf::ParallelOp>())
-    return false;
+/// Whether a loop stores at a place that is computed from loaded numbers.
+static bool storesAtLoaded(Operation *op) {
   SmallVector<Value> worklist;
   op->walk([&](memref::StoreOp store) {
     Type element = store.getMemRefType().getElementType();
@@ -532,6 +541,25 @@ bool kvcache::isStoreLoop(Operation *op) {
   return false;
 }
 
+bool kvcache::isStoreLoop(Operation *op) {
+  return isa<scf::ForOp, scf::ParallelOp, linalg::GenericOp>(op) &&
+         !op->getParentOfType<scf::ForOp>() &&
+         !op->getParentOfType<scf::ParallelOp>() && storesAtLoaded(op);
+}
+
 Raised kvcache::raiseStoreLoop(Operation *op, const RaiseFacts &facts) {
-  return StoreLoop(op).raise(facts);
+  Raised raised = StoreLoop(op).raise(facts);
+  if (raised.op)
+    return raised;
+  // One around it, over layers perhaps, is none of the loops of rows.
+  Raised within;
+  op->walk<WalkOrder::PreOrder>([&](Operation *inner) {
+    bool isLoop = isa<scf::ForOp, scf::ParallelOp, linalg::GenericOp>(inner);
+    if (inner == op || !isLoop)
+      return WalkResult::advance();
+    if (storesAtLoaded(inner))
+      within = StoreLoop(inner).raise(facts);
+    return within.op ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return within.op ? within : raised;
 }
