@@ -127,8 +127,9 @@ SmallVector<Value> kvcache::createLinalgForRows(OpBuilder &builder,
       if (isLoopNumber(copy, index, dim)) {
         assert(rowIndices[next] == i && "extracts are cloned in sequence");
         ++next;
-        // A number of its own, which stays that of the selected row.
-        OpBuilder inner(extract);
+        // A number of its own, which stays that of the selected row; it must
+        // stand in the body itself.
+        OpBuilder inner = OpBuilder::atBlockBegin(copy.getBlock());
         Value number =
             linalg::IndexOp::create(inner, extract.getLoc(), dim).getResult();
         numbered.insert(number.getDefiningOp());
@@ -248,7 +249,7 @@ void kvcache::replaceLinalgRowGather(RewriterBase &rewriter,
     rewriter.replaceAllUsesWith(op->getResult(0), rows);
     return;
   }
-  rewriter.setInsertionPoint(extract);
+  rewriter.setInsertionPointToStart(op.getBlock());
   Value number = linalg::IndexOp::create(rewriter, extract.getLoc(), named.dim);
   rewriter.modifyOpInPlace(extract, [&] {
     extract.getTensorMutable().assign(rows);

@@ -56,6 +56,11 @@ static bool isCheap(Operation *op) {
           isMemoryEffectFree(op));
 }
 
+static bool isScalarArithmetic(Operation *op) {
+  return isa<arith::ArithDialect>(op->getDialect()) &&
+         !isa<ShapedType>(op->getResult(0).getType());
+}
+
 static bool isExtentOfArgument(Operation *op) {
   auto dim = dyn_cast<tensor::DimOp>(op);
   return dim && isa<BlockArgument>(dim.getSource());
@@ -83,7 +88,7 @@ void Outliner::assign(const llvm::SetVector<Operation *> &selections) {
     forEachOperand(op, [&](OpOperand &operand) {
       Operation *def = operand.get().getDefiningOp();
       if (def && groups[def] != Group::Caller &&
-          (isCheap(def) || isa<arith::ArithDialect>(def->getDialect()) ||
+          (isCheap(def) || isScalarArithmetic(def) ||
            isa<tensor::DimOp, tensor::EmptyOp, tensor::ExtractOp,
                tensor::FromElementsOp>(def)))
         worklist.push_back(def);

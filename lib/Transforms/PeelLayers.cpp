@@ -45,7 +45,7 @@ static SmallVector<Value> cloneBody(OpBuilder &builder, scf::ForOp loop,
   return results;
 }
 
-static void peelLast(RewriterBase &rewriter, scf::ForOp loop) {
+static scf::ForOp peelLast(RewriterBase &rewriter, scf::ForOp loop) {
   OpBuilder::InsertionGuard guard(rewriter);
   Location loc = loop.getLoc();
   rewriter.setInsertionPoint(loop);
@@ -83,20 +83,24 @@ static void peelLast(RewriterBase &rewriter, scf::ForOp loop) {
     results = branch.getResults();
   }
   rewriter.replaceOp(loop, results);
+  return before;
 }
 
 bool kvcache::peelLayers(RewriterBase &rewriter, FunctionOpInterface function,
-                         const RowDemandAnalysis &analysis) {
+                         const RowDemandAnalysis &analysis,
+                         llvm::DenseSet<Operation *> &peeled) {
   SmallVector<scf::ForOp> loops;
   // A loop around another one is looked at first; the inner one may be found in
   // the iteration that is peeled.
   function->walk<WalkOrder::PreOrder>([&](scf::ForOp loop) {
-    if (!isWorthPeeling(loop, analysis))
+    // Once: rows that change their dimension in each iteration would ask for
+    // the next one for ever.
+    if (peeled.contains(loop) || !isWorthPeeling(loop, analysis))
       return WalkResult::advance();
     loops.push_back(loop);
     return WalkResult::skip();
   });
   for (scf::ForOp loop : loops)
-    peelLast(rewriter, loop);
+    peeled.insert(peelLast(rewriter, loop));
   return !loops.empty();
 }

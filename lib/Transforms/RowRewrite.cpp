@@ -108,7 +108,7 @@ void RowSplitter::setMade(Value old, Value made) {
     return;
   }
   small[old] = made;
-  divided[made] = analysis.getDemand(old).axis;
+  divided[made] = plan.restricted.lookup(old);
 }
 
 void RowSplitter::rewriteBranch(Operation *op) {
@@ -117,7 +117,7 @@ void RowSplitter::rewriteBranch(Operation *op) {
   for (Value result : op->getResults())
     types.push_back(plan.restricted.contains(result)
                         ? typeForRows(result.getType(),
-                                      analysis.getDemand(result).axis, count)
+                                      plan.restricted.lookup(result), count)
                         : result.getType());
   auto made = scf::IfOp::create(rewriter, op->getLoc(), types,
                                 branch.getCondition(), false, false);
@@ -135,7 +135,7 @@ void RowSplitter::rewriteLoop(Operation *op) {
   for (auto [result, init] :
        llvm::zip_equal(loop.getResults(), loop.getInitArgs()))
     inits.push_back(plan.restricted.contains(result)
-                        ? rowsOf(init, analysis.getDemand(result).axis)
+                        ? rowsOf(init, plan.restricted.lookup(result))
                         : init);
   rewriter.setInsertionPoint(op);
   auto made = scf::ForOp::create(rewriter, op->getLoc(), loop.getLowerBound(),
@@ -180,7 +180,7 @@ bool RowSplitter::rewriteExtent(Operation *op) {
   Extent extent = extentOf(dim.getSource(), number);
   rewriter.setInsertionPoint(op);
   if (extent.origin && plan.restricted.contains(extent.origin)) {
-    if (number != analysis.getDemand(dim.getSource()).axis)
+    if (number != plan.restricted.lookup(dim.getSource()))
       return false;
     auto [value, axis] = *llvm::find_if(plan.frontier, [&](auto pair) {
       return dominance.properlyDominates(pair.first, op);

@@ -37,14 +37,23 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
     return demand.isRows() && demand.set == set;
   };
   function->walk([&](Operation *op) {
+    bool isMade = false;
     for (Value result : op->getResults())
-      if (isOurs(result) && analysis.isRestricted(result))
-        restricted.insert(result);
+      if (isOurs(result) && analysis.isRestricted(result)) {
+        restricted[result] = analysis.getDemand(result).axis;
+        isMade = true;
+      }
+    // Of other results somebody may ask for an extent.
+    if (const RowAxes *axes = isMade ? analysis.getAxes(op) : nullptr)
+      for (auto [result, axis] :
+           llvm::zip_equal(op->getResults(), axes->results))
+        if (axis >= 0)
+          restricted[result] = axis;
     if (auto loop = dyn_cast<scf::ForOp>(op))
       for (auto [result, argument] :
            llvm::zip_equal(loop.getResults(), loop.getRegionIterArgs()))
         if (restricted.contains(result))
-          restricted.insert(argument);
+          restricted[argument] = restricted[result];
   });
   auto need = [&](Value value, int64_t axis) {
     if (!restricted.contains(value))
@@ -60,7 +69,7 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
     auto needAsResults = [&](ValueRange values, ValueRange results) {
       for (auto [value, result] : llvm::zip_equal(values, results))
         if (restricted.contains(result))
-          need(value, analysis.getDemand(result).axis);
+          need(value, restricted[result]);
     };
     if (auto loop = dyn_cast<scf::ForOp>(op))
       needAsResults(loop.getInitArgs(), loop.getResults());

@@ -110,8 +110,8 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   for (Operation *op : plan.extents) {
     auto dim = cast<tensor::DimOp>(op);
     Extent extent = extentOf(dim.getSource(), *dim.getConstantIndex());
-    bool isRow = *dim.getConstantIndex() ==
-                 analysis.getDemand(dim.getSource()).axis;
+    bool isRow =
+        *dim.getConstantIndex() == plan.restricted.lookup(dim.getSource());
     if (extent.origin && plan.restricted.contains(extent.origin) && isRow &&
         !llvm::any_of(plan.frontier, [&](auto pair) {
           return dominance.properlyDominates(pair.first, op);

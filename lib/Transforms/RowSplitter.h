@@ -21,8 +21,9 @@ struct SplitPlan {
   /// Operations that run on the rows only, loops, branches, and their ends, in
   /// the sequence of the function.
   llvm::SmallVector<mlir::Operation *> operations;
-  /// Values that can be made with the selected rows only.
-  llvm::DenseSet<mlir::Value> restricted;
+  /// Values that are made with the selected rows only, and the dimension of
+  /// these.
+  llvm::DenseMap<mlir::Value, int64_t> restricted;
   /// Values that are there with all rows, and the dimension of these.
   llvm::SetVector<std::pair<mlir::Value, int64_t>> frontier;
   /// Who reads the rows by name.

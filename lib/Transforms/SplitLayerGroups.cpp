@@ -118,9 +118,11 @@ private:
     // a new one.
     SmallVector<RowSet> done;
     llvm::SetVector<Operation *> selections;
+    llvm::DenseSet<Operation *> peeled;
+    SplitRemarks remarks(function);
     while (true) {
       RowDemandAnalysis analysis(function, outputsOf);
-      if (peelLayers(rewriter, function, analysis))
+      if (peelLayers(rewriter, function, analysis, peeled))
         continue;
       unsigned set = 0;
       while (set < analysis.getSets().size() &&
@@ -133,10 +135,10 @@ private:
       RowSplitter splitter(rewriter, function, analysis, set, plan);
       std::string why;
       if (!plan.computes || !splitter.isPossible(minRows, why)) {
-        remarkNoSplit(function, analysis, set, why);
+        remarks.noSplit(analysis, set, why);
         continue;
       }
-      remarkSplit(plan, analysis);
+      remarks.split(plan, analysis);
       splitter.split();
       removeDead(function, rewriter);
       llvm::append_range(done, splitter.getMade());
@@ -152,7 +154,7 @@ private:
     if (outlineLayerGroups(function, selections, why))
       removeDead(function, rewriter);
     else
-      remarkNoOutline(function, why);
+      remarks.noOutline(why);
   }
 };
 

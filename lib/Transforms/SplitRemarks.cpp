@@ -43,8 +43,8 @@ static void emitInOrder(Reasons &reasons, Emit emit) {
   });
 }
 
-void kvcache::remarkSplit(const SplitPlan &plan,
-                          const RowDemandAnalysis &analysis) {
+void SplitRemarks::split(const SplitPlan &plan,
+                         const RowDemandAnalysis &analysis) {
   Reasons reasons;
   for (auto [value, axis] : plan.frontier)
     if (auto [op, why] = reason(value, analysis); op)
@@ -66,9 +66,8 @@ void kvcache::remarkSplit(const SplitPlan &plan,
       << text;
 }
 
-void kvcache::remarkNoSplit(FunctionOpInterface function,
-                            const RowDemandAnalysis &analysis, unsigned set,
-                            StringRef why) {
+void SplitRemarks::noSplit(const RowDemandAnalysis &analysis, unsigned set,
+                           StringRef why) {
   Reasons reasons;
   function->walk([&](Operation *op) {
     for (const RowGather &gather : getRowGathers(op)) {
@@ -86,15 +85,17 @@ void kvcache::remarkNoSplit(FunctionOpInterface function,
         reasons.insert({by, reasonOf});
     }
   });
-  emitInOrder(reasons, [](Operation *op, StringRef why) {
-    remark::missed(op->getLoc(), named("split-layer-groups"))
-        << llvm::formatv("nothing runs on selected rows only: '{0}' {1}",
-                         op->getName(), why)
-               .str();
+  emitInOrder(reasons, [&](Operation *op, StringRef why) {
+    std::string text =
+        llvm::formatv("nothing runs on selected rows only: '{0}' {1}",
+                      op->getName(), why);
+    auto key = StringAttr::get(op->getContext(), text);
+    if (said.insert({op->getLoc(), key}).second)
+      remark::missed(op->getLoc(), named("split-layer-groups")) << text;
   });
 }
 
-void kvcache::remarkNoOutline(FunctionOpInterface function, StringRef why) {
+void SplitRemarks::noOutline(StringRef why) {
   remark::missed(function.getLoc(), named("outline-layer-groups"))
       << llvm::formatv("the groups stay in one function: {0}", why).str();
 }

@@ -11,18 +11,26 @@
 
 namespace kvcache {
 
-/// Says what runs on selected rows, and which operations need all rows of what
-/// is selected from.
-void remarkSplit(const SplitPlan &plan, const RowDemandAnalysis &analysis);
+class SplitRemarks {
+public:
+  explicit SplitRemarks(mlir::FunctionOpInterface function)
+      : function(function) {}
 
-/// Says why nothing runs on the rows of a set only: `why`, or the operations
-/// that need all rows of what is read by name.
-void remarkNoSplit(mlir::FunctionOpInterface function,
-                   const RowDemandAnalysis &analysis, unsigned set,
-                   llvm::StringRef why);
+  /// What runs on selected rows, and which operations need all rows of what is
+  /// selected from.
+  void split(const SplitPlan &plan, const RowDemandAnalysis &analysis);
+  /// Why nothing runs on the rows of a set only: `why`, or the operations that
+  /// need all rows of what is read by name.
+  void noSplit(const RowDemandAnalysis &analysis, unsigned set,
+               llvm::StringRef why);
+  /// Why the groups are no functions of their own.
+  void noOutline(llvm::StringRef why);
 
-/// Says why the groups of a function are no functions of their own.
-void remarkNoOutline(mlir::FunctionOpInterface function, llvm::StringRef why);
+private:
+  mlir::FunctionOpInterface function;
+  /// What was said: two sets of rows may have one reason.
+  llvm::DenseSet<std::pair<mlir::Location, mlir::StringAttr>> said;
+};
 
 } // namespace kvcache
 

@@ -130,10 +130,10 @@ func.func @tokens_last(%x: tensor<32x?xf32>, %w: tensor<16x32xf32>, %indices: te
 //       CHECK: tensor.insert_slice {{.*}}[0, 2] [4, 32] [1, 1]
 //       CHECK: linalg.softmax dimension(1) {{.*}} tensor<4x36xf32>
 //       CHECK: linalg.generic
+//       CHECK: %[[OWN:.*]] = linalg.index 0
 //       CHECK: %[[I:.*]] = linalg.index 0
 //       CHECK: %[[ENTRY:.*]] = tensor.extract %arg2[%[[I]]] : tensor<4xi32>
 //       CHECK: %[[NUMBER:.*]] = arith.index_cast %[[ENTRY]]
-//       CHECK: %[[OWN:.*]] = linalg.index 0
 //       CHECK: tensor.extract %{{.*}}[%[[OWN]], %{{.*}}] : tensor<4x36xf32>
 //       CHECK: arith.index_cast %[[NUMBER]]
 //       CHECK: linalg.reduce
