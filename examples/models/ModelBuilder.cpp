@@ -112,10 +112,9 @@ Value ModelBuilder::multiply(Value a, Value b) {
 Value ModelBuilder::silu(Value x) {
   return map(x, true, [](ImplicitLocOpBuilder &b, ValueRange values) {
     Value one = arith::ConstantOp::create(b, b.getF32FloatAttr(1));
-    Value power =
-        math::ExpOp::create(b, arith::NegFOp::create(b, values[0]));
-    return Value(arith::DivFOp::create(
-        b, values[0], arith::AddFOp::create(b, one, power)));
+    Value power = math::ExpOp::create(b, arith::NegFOp::create(b, values[0]));
+    return Value(arith::DivFOp::create(b, values[0],
+                                       arith::AddFOp::create(b, one, power)));
   });
 }
 
@@ -134,28 +133,27 @@ Value ModelBuilder::rmsNorm(Value rows, Value weight) {
                linalg::YieldOp::create(b, loc, sum);
              })
              .getResult(0);
-  return map({rows, sums, weight}, {true, true, false},
-             [&](ImplicitLocOpBuilder &b, ValueRange values) {
-               Value count =
-                   arith::ConstantOp::create(b, b.getF32FloatAttr(width));
-               Value eps = arith::ConstantOp::create(b, b.getF32FloatAttr(1e-6));
-               Value mean = arith::DivFOp::create(b, values[1], count);
-               Value scale = math::RsqrtOp::create(
-                   b, arith::AddFOp::create(b, mean, eps));
-               Value scaled = arith::MulFOp::create(b, values[0], scale);
-               return Value(arith::MulFOp::create(b, scaled, values[2]));
-             });
+  return map(
+      {rows, sums, weight}, {true, true, false},
+      [&](ImplicitLocOpBuilder &b, ValueRange values) {
+        Value count = arith::ConstantOp::create(b, b.getF32FloatAttr(width));
+        Value eps = arith::ConstantOp::create(b, b.getF32FloatAttr(1e-6));
+        Value mean = arith::DivFOp::create(b, values[1], count);
+        Value scale =
+            math::RsqrtOp::create(b, arith::AddFOp::create(b, mean, eps));
+        Value scaled = arith::MulFOp::create(b, values[0], scale);
+        return Value(arith::MulFOp::create(b, scaled, values[2]));
+      });
 }
 
 Value ModelBuilder::rmsNormByParts(Value rows, Value weight) {
   int64_t width = shapeOf(rows).back();
   Value squares = multiply(rows, rows);
   Value sums = linalg::ReduceOp::create(
-                   *this, squares, filled(empty({})),
-                   SmallVector<int64_t>{1},
+                   *this, squares, filled(empty({})), SmallVector<int64_t>{1},
                    [](OpBuilder &b, Location loc, ValueRange values) {
-                     Value sum = arith::AddFOp::create(b, loc, values[0],
-                                                       values[1]);
+                     Value sum =
+                         arith::AddFOp::create(b, loc, values[0], values[1]);
                      linalg::YieldOp::create(b, loc, sum);
                    })
                    .getResult(0);
@@ -220,8 +218,7 @@ std::pair<Value, Value> ModelBuilder::angles(Value positions) {
       *this, TypeRange{out.getType(), out.getType()}, positions,
       ValueRange{out, empty(half)},
       ArrayRef<AffineMap>{AffineMap::get(2, 0, getAffineDimExpr(0)),
-                          getMultiDimIdentityMap(2),
-                          getMultiDimIdentityMap(2)},
+                          getMultiDimIdentityMap(2), getMultiDimIdentityMap(2)},
       ArrayRef<utils::IteratorType>{kParallel, kParallel},
       [&](OpBuilder &builder, Location loc, ValueRange values) {
         ImplicitLocOpBuilder b(loc, builder);
@@ -300,8 +297,9 @@ Value ModelBuilder::rotateByIndex(Value heads, Value cos, Value sin) {
                auto read = [&](Value from, ValueRange at) -> Value {
                  return tensor::ExtractOp::create(b, from, at);
                };
-               Value x = arith::MulFOp::create(
-                   b, read(heads, {row, head, channel}), read(cos, {row, pair}));
+               Value x =
+                   arith::MulFOp::create(b, read(heads, {row, head, channel}),
+                                         read(cos, {row, pair}));
                Value y = arith::MulFOp::create(
                    b, read(heads, {row, head, other}), read(sin, {row, pair}));
                Value plus = arith::AddFOp::create(b, x, y);

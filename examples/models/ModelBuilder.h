@@ -39,9 +39,7 @@ public:
   unsigned addArgument(llvm::StringRef name, mlir::Type type);
   mlir::func::FuncOp begin(mlir::ModuleOp module, llvm::StringRef name,
                            mlir::TypeRange results);
-  mlir::Value argument(unsigned number) {
-    return function.getArgument(number);
-  }
+  mlir::Value argument(unsigned number) { return function.getArgument(number); }
 
   mlir::RankedTensorType tensor(llvm::ArrayRef<int64_t> shape) {
     return mlir::RankedTensorType::get(shape, getF32Type());

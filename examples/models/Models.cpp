@@ -98,13 +98,15 @@ private:
     case Family::Yoco:
       return {first, {k, all - k, {{Source::Shared, false, k, 0}}}};
     case Family::Gemma3n:
-      return {{0, k / 2, {{Source::Own, true, 0, 2}, {Source::Own, false, 1, 2}}},
-              {k,
-               (all - k) / 2,
-               {{Source::Shared, true, k - 2, 0},
-                {Source::Shared, false, k - 1, 0}}}};
+      return {
+          {0, k / 2, {{Source::Own, true, 0, 2}, {Source::Own, false, 1, 2}}},
+          {k,
+           (all - k) / 2,
+           {{Source::Shared, true, k - 2, 0},
+            {Source::Shared, false, k - 1, 0}}}};
     case Family::Hunyuan:
-      return {{0, k, {{Source::Own, false, 0, 1}, {Source::Shared, false, 0, 1}}}};
+      return {
+          {0, k, {{Source::Own, false, 0, 1}, {Source::Shared, false, 0, 1}}}};
     case Family::SwiftKV:
       return {first, {k, all - k, {{Source::Early, false, k, 1}}}};
     }
@@ -124,8 +126,8 @@ private:
                          RankedTensorType::get({any, any}, getI32Type()));
     sampled = addArgument("sampled", list());
     if (options.padded)
-      valid = addArgument("num_valid",
-                          RankedTensorType::get({1}, getI32Type()));
+      valid =
+          addArgument("num_valid", RankedTensorType::get({1}, getI32Type()));
     pool = addArgument("pool", poolType(caches()));
     embedding = addArgument("embedding", tensor({sizes.vocabulary, width}));
     attentionNorm = addArgument("attention_norm", tensor({layers, width}));
@@ -155,13 +157,13 @@ private:
     auto index = getI32Type();
     auto tableType = kvcache::BlockTableType::get(
         context, kvcache::kRunTime, kvcache::kRunTime, index, sizes.tokens);
-    Value table = kvcache::MakeBlockTableOp::create(*this, tableType,
-                                                    argument(blocks));
+    Value table =
+        kvcache::MakeBlockTableOp::create(*this, tableType, argument(blocks));
     batch = kvcache::MakeBatchOp::create(*this, argument(starts),
                                          argument(lengths), table, Value());
     auto numbers = RankedTensorType::get({ShapedType::kDynamic}, getI64Type());
-    Value out = tensor::EmptyOp::create(*this, numbers.getShape(), getI64Type(),
-                                        rows);
+    Value out =
+        tensor::EmptyOp::create(*this, numbers.getShape(), getI64Type(), rows);
     out = kvcache::SlotMappingOp::create(*this, numbers, batch, Value(), out)
               .getResult(0);
     auto slotsType = kvcache::SlotsType::get(
@@ -176,8 +178,9 @@ private:
       return getIndexAttr(base + *number * step);
     if (step == 0)
       return getIndexAttr(base);
-    Value scaled = arith::MulIOp::create(
-        *this, cast<Value>(period), arith::ConstantIndexOp::create(*this, step));
+    Value scaled =
+        arith::MulIOp::create(*this, cast<Value>(period),
+                              arith::ConstantIndexOp::create(*this, step));
     return Value(arith::AddIOp::create(
         *this, scaled, arith::ConstantIndexOp::create(*this, base)));
   }
@@ -194,8 +197,8 @@ private:
     auto loop = scf::ForOp::create(*this, zero, end, one, x);
     OpBuilder::InsertionGuard guard(*this);
     setInsertionPointToStart(loop.getBody());
-    Value next = runPeriod(segment, loop.getInductionVar(),
-                           loop.getRegionIterArgs()[0]);
+    Value next =
+        runPeriod(segment, loop.getInductionVar(), loop.getRegionIterArgs()[0]);
     scf::YieldOp::create(*this, next);
     return loop.getResult(0);
   }
@@ -243,8 +246,7 @@ private:
     else if (isGemma())
       // As published, these layers make keys and values, and drop them.
       (void)keysOf(normed, layer);
-    Value attended =
-        attend(query, argument(pool), cache, batch, kind.window);
+    Value attended = attend(query, argument(pool), cache, batch, kind.window);
     x = add(x, matmul(merge(attended), weight(wo, layer)));
     normed = norm(x, weight(mlpNorm, layer));
     Value gate = silu(matmul(normed, weight(wGate, layer)));
@@ -276,8 +278,7 @@ private:
     SmallVector<int64_t> shape = {ShapedType::kDynamic};
     Value numbers =
         tensor::EmptyOp::create(*this, shape, getI32Type(), requests);
-    Value where = tensor::EmptyOp::create(*this, shape, getI32Type(),
-                                          rows);
+    Value where = tensor::EmptyOp::create(*this, shape, getI32Type(), rows);
     SmallVector<Value> outs = {out, numbers, where};
     return kvcache::SelectRowsOp::create(*this, x, batch, argument(sampled),
                                          argument(valid), outs)

@@ -24,20 +24,20 @@ int main(int argc, char **argv) {
   cl::OptionCategory category("kv-models options");
   auto family = cl::opt<Family>(
       "model", cl::desc("Which model"), cl::Required, cl::cat(category),
-      cl::values(clEnumValN(Family::Llama, "llama", "each layer its own cache"),
-                 clEnumValN(Family::Yoco, "yoco",
-                            "the second half reads one cache"),
-                 clEnumValN(Family::Gemma3n, "gemma3n",
-                            "the second half reads the last two caches, inputs "
-                            "for each layer"),
-                 clEnumValN(Family::Hunyuan, "hunyuan",
-                            "two layers read one cache"),
-                 clEnumValN(Family::SwiftKV, "swiftkv",
-                            "the second half writes caches from the rows of "
-                            "the middle")));
+      cl::values(
+          clEnumValN(Family::Llama, "llama", "each layer its own cache"),
+          clEnumValN(Family::Yoco, "yoco", "the second half reads one cache"),
+          clEnumValN(Family::Gemma3n, "gemma3n",
+                     "the second half reads the last two caches, inputs "
+                     "for each layer"),
+          clEnumValN(Family::Hunyuan, "hunyuan", "two layers read one cache"),
+          clEnumValN(Family::SwiftKV, "swiftkv",
+                     "the second half writes caches from the rows of "
+                     "the middle")));
   auto flag = [&](const char *name, const char *what, bool &value) {
     return std::make_unique<cl::opt<bool, true>>(
-        StringRef(name), cl::desc(what), cl::location(value), cl::cat(category));
+        StringRef(name), cl::desc(what), cl::location(value),
+        cl::cat(category));
   };
   auto number = [&](const char *name, const char *what, int64_t &value) {
     return std::make_unique<cl::opt<int64_t, true>>(
@@ -45,10 +45,10 @@ int main(int argc, char **argv) {
         cl::cat(category));
   };
   auto rolled = flag("rolled", "Layers as loops", options.rolled);
-  auto padded = flag("padded", "The list of sampled rows is padded",
-                     options.padded);
-  auto prompt = flag("prompt-logits", "Logits of all rows, too",
-                     options.promptLogits);
+  auto padded =
+      flag("padded", "The list of sampled rows is padded", options.padded);
+  auto prompt =
+      flag("prompt-logits", "Logits of all rows, too", options.promptLogits);
   auto layers = number("layers", "A multiple of 4", sizes.layers);
   auto hidden = number("hidden", "Width of a row", sizes.hidden);
   auto heads = number("heads", "Query heads", sizes.heads);

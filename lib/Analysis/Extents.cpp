@@ -12,9 +12,9 @@ using namespace kvcache;
 
 /// The dimension before a reshape that became `dim` with others of extent 1
 /// only; nothing if it was merged or divided.
-static std::optional<int64_t>
-dimBefore(ArrayRef<ReassociationIndices> groups, ArrayRef<int64_t> grouped,
-          int64_t dim, bool fromGroup) {
+static std::optional<int64_t> dimBefore(ArrayRef<ReassociationIndices> groups,
+                                        ArrayRef<int64_t> grouped, int64_t dim,
+                                        bool fromGroup) {
   for (auto [number, group] : llvm::enumerate(groups)) {
     if (fromGroup ? int64_t(number) != dim : !llvm::is_contained(group, dim))
       continue;
@@ -66,10 +66,10 @@ static std::pair<Value, int64_t> before(OpResult result, int64_t dim) {
                                   collapse.getSrcType().getShape(), dim, true));
       })
       .Case([&](tensor::ExpandShapeOp expand) {
-        return reshaped(
-            expand.getSrc(),
-            dimBefore(expand.getReassociationIndices(),
-                      expand.getResultType().getShape(), dim, false));
+        return reshaped(expand.getSrc(),
+                        dimBefore(expand.getReassociationIndices(),
+                                  expand.getResultType().getShape(), dim,
+                                  false));
       })
       .Default([](Operation *) { return Place(); });
 }

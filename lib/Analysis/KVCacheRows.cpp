@@ -52,10 +52,9 @@ struct AttentionRows
       why = "has a batch of which it is not known how many requests it has";
       return failure();
     }
-    return leadingAxes(
-        op, axis, why,
-        {MutableOperandRange(attention.getQueryMutable()),
-         attention.getOutsMutable()});
+    return leadingAxes(op, axis, why,
+                       {MutableOperandRange(attention.getQueryMutable()),
+                        attention.getOutsMutable()});
   }
   SmallVector<Value> createForRows(Operation *op, OpBuilder &builder,
                                    const RowAxes &axes,
@@ -96,8 +95,8 @@ struct SelectRowsRows
     auto select = cast<SelectRowsOp>(op);
     Location loc = op->getLoc();
     rewriter.setInsertionPoint(op);
-    unsigned number =
-        gather.source->getOperandNumber() - select.getRows().getBeginOperandIndex();
+    unsigned number = gather.source->getOperandNumber() -
+                      select.getRows().getBeginOperandIndex();
     Value valid = validCount(rewriter, loc, select);
     Value init = select.getRowOuts()[number];
     auto type = cast<RankedTensorType>(init.getType());
@@ -114,8 +113,7 @@ struct SelectRowsRows
               b, loc, arith::CmpIPredicate::slt, row, valid);
           Value zero = arith::ConstantOp::create(
               b, loc, b.getZeroAttr(type.getElementType()));
-          Value kept =
-              arith::SelectOp::create(b, loc, counts, values[0], zero);
+          Value kept = arith::SelectOp::create(b, loc, counts, values[0], zero);
           linalg::YieldOp::create(b, loc, kept);
         });
     rewriter.replaceAllUsesWith(op->getResult(number), masked.getResult(0));
@@ -127,8 +125,8 @@ struct SelectRowsRows
     SmallVector<OpFoldResult> sizes =
         tensor::getMixedSizes(rewriter, loc, init);
     sizes[0] = selection.getWholeCount(rewriter);
-    Value none = tensor::EmptyOp::create(rewriter, loc, sizes,
-                                         source.getElementType());
+    Value none =
+        tensor::EmptyOp::create(rewriter, loc, sizes, source.getElementType());
     if (none.getType() != source)
       none = tensor::CastOp::create(rewriter, loc, source, none);
     rewriter.modifyOpInPlace(op, [&] { gather.source->set(none); });

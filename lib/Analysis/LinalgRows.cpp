@@ -61,8 +61,8 @@ FailureOr<RowAxes> kvcache::getLinalgRowAxes(linalg::LinalgOp op,
     return failure();
   }
   OpOperand *init = op.getDpsInitOperand(result);
-  auto row = dyn_cast<AffineDimExpr>(
-      op.getMatchingIndexingMap(init).getResult(axis));
+  auto row =
+      dyn_cast<AffineDimExpr>(op.getMatchingIndexingMap(init).getResult(axis));
   if (!row) {
     os << "writes rows at computed places";
     return failure();
@@ -111,8 +111,8 @@ SmallVector<Value> kvcache::createLinalgForRows(OpBuilder &builder,
   auto copy = cast<linalg::LinalgOp>(results.front().getDefiningOp());
   // A map that has the row loop says which loop it is.
   unsigned dim = 0;
-  for (auto [init, axis] : llvm::zip_equal(copy.getDpsInitsMutable(),
-                                           axes.results))
+  for (auto [init, axis] :
+       llvm::zip_equal(copy.getDpsInitsMutable(), axes.results))
     dim = copy.getMatchingIndexingMap(&init).getDimPosition(axis);
 
   // The extracts that now read selected rows, in the sequence of `uses`.

@@ -268,16 +268,16 @@ bool RowDemandAnalysis::visit(Operation *op) {
 
   RowDemand demand = resultDemand(op);
   if (demand.kind == RowDemand::Kind::None) {
-    // Demand is that of tensors: a number, a cache or a batch is needed if it is
-    // used at all.
+    // Demand is that of tensors: a number, a cache or a batch is needed if it
+    // is used at all.
     bool isUsed = llvm::any_of(op->getResults(), [](Value result) {
       return !isa<RankedTensorType>(result.getType()) && !result.use_empty();
     });
     if (!isUsed && wouldOpBeTriviallyDead(op))
       return false;
-    demand = all(op, isUsed                      ? "needs it whole"
+    demand = all(op, isUsed                     ? "needs it whole"
                      : isa<CallOpInterface>(op) ? "is called with it"
-                                                 : "writes what it makes of it");
+                                                : "writes what it makes of it");
   }
   // By rows, by names, or whole.
   bool changed = false;

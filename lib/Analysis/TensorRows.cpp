@@ -53,8 +53,7 @@ struct CastRows
 };
 
 /// The numbers of the dimensions of a source that a slice keeps.
-template <typename Slice>
-int64_t sourceDim(Slice slice, int64_t dim) {
+template <typename Slice> int64_t sourceDim(Slice slice, int64_t dim) {
   llvm::SmallBitVector dropped = slice.getDroppedDims();
   int64_t kept = -1;
   for (unsigned i = 0; i < dropped.size(); ++i)
@@ -169,7 +168,7 @@ struct PadRows : RowDemandOpInterface::ExternalModel<PadRows, tensor::PadOp> {
 /// The dimension among `members` that is not 1; nothing if there are several,
 /// or none but more than one member.
 std::optional<int64_t> onlyWide(ArrayRef<int64_t> members,
-                                       ArrayRef<int64_t> shape) {
+                                ArrayRef<int64_t> shape) {
   if (members.size() == 1)
     return members[0];
   std::optional<int64_t> wide;
@@ -234,8 +233,8 @@ struct ExpandRows
 
 struct ReshapeRows
     : RowDemandOpInterface::ExternalModel<ReshapeRows, tensor::ReshapeOp> {
-  FailureOr<RowAxes> getRowAxes(Operation *, unsigned, int64_t, std::string &why)
-      const {
+  FailureOr<RowAxes> getRowAxes(Operation *, unsigned, int64_t,
+                                std::string &why) const {
     why = "is a reshape of which it is not known what becomes of rows";
     return failure();
   }

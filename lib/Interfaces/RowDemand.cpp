@@ -23,8 +23,8 @@ RankedTensorType kvcache::typeForRows(Type type, int64_t axis,
 SmallVector<Value> kvcache::cloneForRows(OpBuilder &builder, Operation *op,
                                          const RowAxes &axes,
                                          RowSelection &selection) {
-  // Rows may have to be made, which comes before the copy. Operands are looked at
-  // one by one: a value may be used both by rows and whole.
+  // Rows may have to be made, which comes before the copy. Operands are looked
+  // at one by one: a value may be used both by rows and whole.
   SmallVector<Value> rows;
   for (auto [use, axis] : axes.uses)
     rows.push_back(selection.getRows(*use, axis));
@@ -36,7 +36,8 @@ SmallVector<Value> kvcache::cloneForRows(OpBuilder &builder, Operation *op,
     target->setOperand(pair.first->getOperandNumber(), value);
   }
   SmallVector<Value> results;
-  for (auto [result, axis] : llvm::zip_equal(copy->getResults(), axes.results)) {
+  for (auto [result, axis] :
+       llvm::zip_equal(copy->getResults(), axes.results)) {
     if (axis >= 0)
       result.setType(typeForRows(result.getType(), axis, selection.getCount()));
     results.push_back(axis >= 0 ? Value(result) : Value());

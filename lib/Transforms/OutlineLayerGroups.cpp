@@ -46,14 +46,13 @@ private:
 
 } // namespace
 
-/// What costs nothing and is the same wherever it is done: each function has its
-/// own.
+/// What costs nothing and is the same wherever it is done: each function has
+/// its own.
 static bool isCheap(Operation *op) {
   return op->hasTrait<OpTrait::ConstantLike>() ||
          isa<MakeBatchOp, MakeBlockTableOp, MakeSlotsOp, WithRowsOp>(op) ||
          (isa<ViewLikeOpInterface>(op) &&
-          isa<CacheType>(op->getResult(0).getType()) &&
-          isMemoryEffectFree(op));
+          isa<CacheType>(op->getResult(0).getType()) && isMemoryEffectFree(op));
 }
 
 static bool isScalarArithmetic(Operation *op) {
@@ -177,7 +176,8 @@ Outliner::Members Outliner::members(Group group) {
 }
 
 void Outliner::outline() {
-  Members all = members(Group::AllRows), selected = members(Group::SelectedRows);
+  Members all = members(Group::AllRows),
+          selected = members(Group::SelectedRows);
   auto isConstant = [](Operation *op) {
     return op->hasTrait<OpTrait::ConstantLike>();
   };
@@ -190,8 +190,8 @@ void Outliner::outline() {
     bool isEarly = true;
     forEachOperand(op, [&](OpOperand &operand) {
       Operation *def = operand.get().getDefiningOp();
-      isEarly &= !def || early.contains(def) ||
-                 def->hasTrait<OpTrait::ConstantLike>();
+      isEarly &=
+          !def || early.contains(def) || def->hasTrait<OpTrait::ConstantLike>();
     });
     (isEarly ? sequence : late).push_back(op);
     if (isEarly)
@@ -329,8 +329,8 @@ bool kvcache::outlineLayerGroups(func::FuncOp function,
   }
   for (Operation *selection : selections)
     if (selection->getBlock() != &function.getBody().front()) {
-      why = llvm::formatv("'{0}' is in a loop or a branch",
-                          selection->getName());
+      why =
+          llvm::formatv("'{0}' is in a loop or a branch", selection->getName());
       return false;
     }
   Outliner outliner(function, selections);

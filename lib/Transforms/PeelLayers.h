@@ -13,9 +13,10 @@ namespace kvcache {
 
 /// Peels the last iteration of each loop of which some rows of a result are
 /// needed and all rows of what it carries, if the operation that gives the
-/// result could run on some rows, and the loop is none of `peeled`, the rests of
-/// loops that were peeled before. Says whether there was one.
-bool peelLayers(mlir::RewriterBase &rewriter, mlir::FunctionOpInterface function,
+/// result could run on some rows, and the loop is none of `peeled`, the rests
+/// of loops that were peeled before. Says whether there was one.
+bool peelLayers(mlir::RewriterBase &rewriter,
+                mlir::FunctionOpInterface function,
                 const RowDemandAnalysis &analysis,
                 llvm::DenseSet<mlir::Operation *> &peeled);
 

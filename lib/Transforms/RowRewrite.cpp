@@ -52,7 +52,8 @@ Value RowSplitter::rowsOf(Value value, int64_t axis) {
 void RowSplitter::split() {
   OpBuilder::InsertionGuard guard(rewriter);
   prepare(firstUse());
-  llvm::erase_if(plan.extents, [&](Operation *op) { return rewriteExtent(op); });
+  llvm::erase_if(plan.extents,
+                 [&](Operation *op) { return rewriteExtent(op); });
   for (Operation *op : plan.operations)
     rewrite(op);
   // Extents that are no numbers of rows are those of the selected rows, too.
@@ -71,10 +72,11 @@ void RowSplitter::split() {
       rewriter.eraseOp(op);
   for (auto [operand, axis] : plan.outputs)
     rewriteOutput(*operand, axis);
-  for (Operation *op : llvm::reverse(dead)) {
-    assert(op->use_empty() && "what reads the old values is made anew or dead");
-    rewriter.eraseOp(op);
-  }
+  // What nobody needs may read old values all the same, where it is part of a
+  // loop; then these stay.
+  for (Operation *op : llvm::reverse(dead))
+    if (op->use_empty())
+      rewriter.eraseOp(op);
 }
 
 void RowSplitter::rewrite(Operation *op) {
@@ -124,7 +126,8 @@ void RowSplitter::rewriteBranch(Operation *op) {
   for (auto [from, to] : llvm::zip_equal(op->getRegions(), made->getRegions()))
     to.takeBody(from);
   made->setDiscardableAttrs(op->getDiscardableAttrDictionary());
-  for (auto [old, result] : llvm::zip_equal(op->getResults(), made.getResults()))
+  for (auto [old, result] :
+       llvm::zip_equal(op->getResults(), made.getResults()))
     setMade(old, result);
   dead.push_back(op);
 }
@@ -143,9 +146,8 @@ void RowSplitter::rewriteLoop(Operation *op) {
                                  nullptr, loop.getUnsignedCmp());
   made.getRegion().takeBody(loop.getRegion());
   made->setDiscardableAttrs(op->getDiscardableAttrDictionary());
-  for (auto [old, result, argument] :
-       llvm::zip_equal(op->getResults(), made.getResults(),
-                       made.getRegionIterArgs())) {
+  for (auto [old, result, argument] : llvm::zip_equal(
+           op->getResults(), made.getResults(), made.getRegionIterArgs())) {
     setMade(old, result);
     if (!plan.restricted.contains(old))
       continue;
@@ -209,12 +211,11 @@ void RowSplitter::rewriteOutput(OpOperand &operand, int64_t axis) {
   });
   sizes[axis] = tensor::getMixedSize(rewriter, loc, source, dim);
   part[axis] = rewriter.getIndexAttr(1);
-  Value empty = tensor::EmptyOp::create(rewriter, loc, sizes,
-                                        type.getElementType());
+  Value empty =
+      tensor::EmptyOp::create(rewriter, loc, sizes, type.getElementType());
   Value zero = arith::ConstantOp::create(
       rewriter, loc, rewriter.getZeroAttr(type.getElementType()));
-  Value full =
-      linalg::FillOp::create(rewriter, loc, zero, empty).getResult(0);
+  Value full = linalg::FillOp::create(rewriter, loc, zero, empty).getResult(0);
   Value none = arith::ConstantIndexOp::create(rewriter, loc, 0);
   Value step = arith::ConstantIndexOp::create(rewriter, loc, 1);
   Value number = getValueOrCreateConstantIndexOp(rewriter, loc, count);

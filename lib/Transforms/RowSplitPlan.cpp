@@ -73,7 +73,8 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
     };
     if (auto loop = dyn_cast<scf::ForOp>(op))
       needAsResults(loop.getInitArgs(), loop.getResults());
-    if (isa<scf::YieldOp>(op) && isa<scf::IfOp, scf::ForOp>(op->getParentOp()) &&
+    if (isa<scf::YieldOp>(op) &&
+        isa<scf::IfOp, scf::ForOp>(op->getParentOp()) &&
         llvm::any_of(op->getParentOp()->getResults(),
                      [&](Value v) { return restricted.contains(v); })) {
       operations.push_back(op);
@@ -85,8 +86,8 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
     if (op->hasTrait<OpTrait::ReturnLike>() && op->getParentOp() == function)
       for (OpOperand &operand : op->getOpOperands())
         if (auto given = outputsOfFunction.find(operand.getOperandNumber());
-            given != outputsOfFunction.end() &&
-            given->second.second == rows && restricted.contains(operand.get()))
+            given != outputsOfFunction.end() && given->second.second == rows &&
+            restricted.contains(operand.get()))
           outputs.push_back({&operand, given->second.first});
 
     const RowAxes *axes = isRestricted ? analysis.getAxes(op) : nullptr;

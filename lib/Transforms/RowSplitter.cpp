@@ -47,8 +47,8 @@ Operation *RowSplitter::outermost(Operation *point, ArrayRef<Value> values) {
   while (point->getParentOp() != function) {
     Operation *parent = point->getParentOp();
     if (llvm::any_of(values, [&](Value value) {
-          return value && parent->isAncestor(
-                              value.getParentRegion()->getParentOp());
+          return value &&
+                 parent->isAncestor(value.getParentRegion()->getParentOp());
         }))
       break;
     point = parent;
@@ -101,10 +101,9 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   }
   for (Operation *op : plan.operations)
     if (Operation *ancestor = point->getBlock()->findAncestorOpInBlock(*op);
-        !isGenerator(op) &&
-        (!ancestor || ancestor->isBeforeInBlock(point))) {
-      os << "needs '" << op->getName() << "', which is not behind '" << point->getName()
-         << "' in one block";
+        !isGenerator(op) && (!ancestor || ancestor->isBeforeInBlock(point))) {
+      os << "needs '" << op->getName() << "', which is not behind '"
+         << point->getName() << "' in one block";
       return false;
     }
   for (Operation *op : plan.extents) {
@@ -130,8 +129,8 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
       return false;
     }
     if (!all.origin && all.number < minRows) {
-      os << "names rows of " << all.number << ", fewer than min-rows = "
-         << minRows;
+      os << "names rows of " << all.number
+         << ", fewer than min-rows = " << minRows;
       return false;
     }
   }
@@ -157,7 +156,8 @@ void RowSplitter::prepare(Operation *point) {
     Value number = tensor::ExtractOp::create(b, loc, set.valid, zero);
     valid = arith::IndexCastOp::create(b, loc, b.getIndexType(), number);
   }
-  // An operation that reads the list entry by entry has no number of valid ones.
+  // An operation that reads the list entry by entry has no number of valid
+  // ones.
   made.push_back({set.indices, Value()});
 }
 
@@ -179,8 +179,8 @@ Value RowSplitter::gatherRows(Value value, int64_t axis) {
   auto type = cast<RankedTensorType>(value.getType());
   SmallVector<OpFoldResult> sizes = tensor::getMixedSizes(rewriter, loc, value);
   sizes[axis] = count;
-  Value empty = tensor::EmptyOp::create(rewriter, loc, sizes,
-                                        type.getElementType());
+  Value empty =
+      tensor::EmptyOp::create(rewriter, loc, sizes, type.getElementType());
   SmallVector<utils::IteratorType> loops(type.getRank(),
                                          utils::IteratorType::parallel);
   auto gather = linalg::GenericOp::create(
@@ -200,8 +200,8 @@ Value RowSplitter::gatherRows(Value value, int64_t axis) {
           return;
         }
         // There may be no row at all that padding could read.
-        Value counts = arith::CmpIOp::create(
-            b, loc, arith::CmpIPredicate::slt, row, valid);
+        Value counts = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                             row, valid);
         auto branch = scf::IfOp::create(
             b, loc, counts,
             [&](OpBuilder &b, Location loc) {
@@ -268,9 +268,8 @@ RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,
   SmallVector<Value> rows(values), outs;
   // A tensor of which only the number of rows matters.
   if (rows.empty())
-    rows.push_back(tensor::EmptyOp::create(rewriter, loc,
-                                           {getWholeCount(rewriter)},
-                                           rewriter.getI32Type()));
+    rows.push_back(tensor::EmptyOp::create(
+        rewriter, loc, {getWholeCount(rewriter)}, rewriter.getI32Type()));
   for (Value value : rows) {
     SmallVector<OpFoldResult> sizes =
         tensor::getMixedSizes(rewriter, loc, value);
@@ -296,12 +295,11 @@ RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,
   Type element = indexType.getElementType();
   if (!element.isInteger(32) && !element.isInteger(64)) {
     Type wide = indexType.clone(rewriter.getI64Type());
-    indices = element.isIndex() ? arith::IndexCastOp::create(rewriter, loc, wide,
-                                                             indices)
-                                      .getResult()
-                                : arith::ExtSIOp::create(rewriter, loc, wide,
-                                                         indices)
-                                      .getResult();
+    indices =
+        element.isIndex()
+            ? arith::IndexCastOp::create(rewriter, loc, wide, indices)
+                  .getResult()
+            : arith::ExtSIOp::create(rewriter, loc, wide, indices).getResult();
     element = rewriter.getI64Type();
   }
   if (!number) {
@@ -309,8 +307,8 @@ RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,
     all = arith::IndexCastOp::create(rewriter, loc, element, all);
     number = tensor::FromElementsOp::create(rewriter, loc, all);
   }
-  auto select = SelectRowsOp::create(rewriter, loc, rows, batch, indices,
-                                     number, outs);
+  auto select =
+      SelectRowsOp::create(rewriter, loc, rows, batch, indices, number, outs);
   selections.push_back(select);
   made.push_back({indices, number});
   for (auto [value, row] : llvm::zip(values, select->getResults()))
@@ -341,18 +339,19 @@ Value RowSplitter::getDescription(OpBuilder &, Value batch) {
         ours.getPositions() != other.getPositions())
       continue;
     // A length is at most what the table has room for.
-    BlockTableType a = ours.getTable().getType(), b = other.getTable().getType();
-    bool sameRoom = a.getMaxBlocks() != kRunTime && b.getMaxBlocks() != kRunTime &&
-                    a.getMaxBlocks() * a.getTokens() ==
-                        b.getMaxBlocks() * b.getTokens();
+    BlockTableType a = ours.getTable().getType(),
+                   b = other.getTable().getType();
+    bool sameRoom =
+        a.getMaxBlocks() != kRunTime && b.getMaxBlocks() != kRunTime &&
+        a.getMaxBlocks() * a.getTokens() == b.getMaxBlocks() * b.getTokens();
     if (!ours.getPositions() && !sameRoom)
       continue;
     if (!dominance.properlyDominates(description.rows, point))
       point = current;
     rewriter.setInsertionPoint(point);
     Value starts = description.starts, positions = description.positions;
-    Value with = WithRowsOp::create(rewriter, batch.getLoc(), batch, starts,
-                                    positions);
+    Value with =
+        WithRowsOp::create(rewriter, batch.getLoc(), batch, starts, positions);
     descriptions.push_back({batch, with, starts, positions});
     return with;
   }

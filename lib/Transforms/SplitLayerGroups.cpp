@@ -34,11 +34,9 @@ struct SplitLayerGroups
   void runOnOperation() override {
     ModuleOp module = getOperation();
     // A function that several others call would have to serve the rows of all.
-    bool hasCalls = module
-                        .walk([](func::CallOp) {
-                          return WalkResult::interrupt();
-                        })
-                        .wasInterrupted();
+    bool hasCalls =
+        module.walk([](func::CallOp) { return WalkResult::interrupt(); })
+            .wasInterrupted();
     if (hasCalls) {
       OpPassManager inliner(ModuleOp::getOperationName());
       inliner.addPass(createInlinerPass());
@@ -96,8 +94,8 @@ private:
       if (number.getAsInteger(10, result) ||
           result >= function.getNumResults() ||
           !isa<RankedTensorType>(function.getResultTypes()[result]) ||
-          cast<RankedTensorType>(function.getResultTypes()[result])
-                  .getRank() == 0 ||
+          cast<RankedTensorType>(function.getResultTypes()[result]).getRank() ==
+              0 ||
           !isList(set.indices) || (!valid.empty() && !isList(set.valid)))
         return function.emitError()
                << "outputs: a result that is a tensor and an argument that is "

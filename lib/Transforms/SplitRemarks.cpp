@@ -30,8 +30,7 @@ using Reasons = llvm::MapVector<Operation *, std::string>;
 } // namespace
 
 /// In the sequence of the IR.
-template <typename Emit>
-static void emitInOrder(Reasons &reasons, Emit emit) {
+template <typename Emit> static void emitInOrder(Reasons &reasons, Emit emit) {
   if (reasons.empty())
     return;
   Operation *function = reasons.begin()->first;
@@ -60,8 +59,8 @@ void SplitRemarks::split(const SplitPlan &plan,
                     "attention",
                     plan.operations.size(), plan.attentions);
   if (plan.flops)
-    text += llvm::formatv(", {0} FLOPs of contractions for each row",
-                          plan.flops);
+    text +=
+        llvm::formatv(", {0} FLOPs of contractions for each row", plan.flops);
   remark::passed(plan.operations.front()->getLoc(), named("split-layer-groups"))
       << text;
 }
@@ -86,9 +85,8 @@ void SplitRemarks::noSplit(const RowDemandAnalysis &analysis, unsigned set,
     }
   });
   emitInOrder(reasons, [&](Operation *op, StringRef why) {
-    std::string text =
-        llvm::formatv("nothing runs on selected rows only: '{0}' {1}",
-                      op->getName(), why);
+    std::string text = llvm::formatv(
+        "nothing runs on selected rows only: '{0}' {1}", op->getName(), why);
     auto key = StringAttr::get(op->getContext(), text);
     if (said.insert({op->getLoc(), key}).second)
       remark::missed(op->getLoc(), named("split-layer-groups")) << text;

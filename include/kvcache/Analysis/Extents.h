@@ -15,8 +15,8 @@ namespace kvcache {
 /// A constant, an index value, or an extent of a tensor that nothing is known
 /// about.
 struct Extent {
-  mlir::Value origin;   ///< null for a constant
-  int64_t number = 0;   ///< the constant, or the dimension of the tensor
+  mlir::Value origin; ///< null for a constant
+  int64_t number = 0; ///< the constant, or the dimension of the tensor
 
   bool operator==(const Extent &other) const {
     return origin == other.origin && number == other.number;

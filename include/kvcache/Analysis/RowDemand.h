@@ -5,8 +5,8 @@
 //
 // Demand flows backwards, from what has effects or leaves the function, through
 // operations whose rows are made apart from each other. What is not known needs
-// all rows, and what has other results than tensors is needed if these are used.
-// A loop that carries rows is taken to its fixed point: a demand only
+// all rows, and what has other results than tensors is needed if these are
+// used. A loop that carries rows is taken to its fixed point: a demand only
 // grows, from none to some rows to all.
 //
 //===----------------------------------------------------------------------===//

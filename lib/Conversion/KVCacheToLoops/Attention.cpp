@@ -343,9 +343,9 @@ static void storeEmptyRow(const Emitter &emit, const AttentionFacts &facts,
 
 namespace {
 
-/// A quotient of positive numbers below 2^40. A division of integers stays where
-/// it is, as it traps for 0; this one and what follows from it, such as the size
-/// of a buffer, can move in front of a loop over layers.
+/// A quotient of positive numbers below 2^40. A division of integers stays
+/// where it is, as it traps for 0; this one and what follows from it, such as
+/// the size of a buffer, can move in front of a loop over layers.
 Value divideAnywhere(const Emitter &emit, Value a, Value b) {
   OpBuilder &builder = emit.builder;
   auto number = [&](Value value) -> Value {
