@@ -120,15 +120,14 @@ func.func @tokens_last(%x: tensor<32x?xf32>, %w: tensor<16x32xf32>, %indices: te
 }
 
 // A body that asks for the number of its row gets that of the selected row; one
-// that reads a tensor at it reads selected rows. Concats, pads, slices, softmax
-// and a leading 1 keep rows apart.
+// that reads a tensor at it reads selected rows. Concats, pads, slices and a
+// leading 1 keep rows apart.
 // CHECK-LABEL: func.func @ways_to_write_it
 //   CHECK-DAG: tensor.concat dim(1) {{.*}} -> tensor<4x32xf32>
 //       CHECK: tensor.pad {{.*}} low[0, 0] high[0, 4]
 //       CHECK: tensor.expand_shape {{.*}} into tensor<1x4x36xf32>
 //       CHECK: tensor.collapse_shape {{.*}} into tensor<4x36xf32>
 //       CHECK: tensor.insert_slice {{.*}}[0, 2] [4, 32] [1, 1]
-//       CHECK: linalg.softmax dimension(1) {{.*}} tensor<4x36xf32>
 //       CHECK: linalg.generic
 //       CHECK: %[[OWN:.*]] = linalg.index 0
 //       CHECK: %[[I:.*]] = linalg.index 0
@@ -153,12 +152,11 @@ func.func @ways_to_write_it(%x: tensor<10x16xf32>, %y: tensor<10x16xf32>, %indic
   %part = tensor.extract_slice %wide[0, 0] [10, 32] [1, 1] : tensor<10x32xf32> to tensor<10x32xf32>
   %put = tensor.insert_slice %part into %flat[0, 2] [10, 32] [1, 1] : tensor<10x32xf32> into tensor<10x36xf32>
   %e = tensor.empty() : tensor<10x36xf32>
-  %soft = linalg.softmax dimension(1) ins(%put : tensor<10x36xf32>) outs(%e : tensor<10x36xf32>) -> tensor<10x36xf32>
   %num = linalg.generic {indexing_maps = [#all], iterator_types = ["parallel", "parallel"]} outs(%e : tensor<10x36xf32>) {
   ^bb0(%out: f32):
     %t = linalg.index 0 : index
     %d = linalg.index 1 : index
-    %v = tensor.extract %soft[%t, %d] : tensor<10x36xf32>
+    %v = tensor.extract %put[%t, %d] : tensor<10x36xf32>
     %n = arith.index_cast %t : index to i32
     %nf = arith.sitofp %n : i32 to f32
     %r = arith.addf %v, %nf : f32
@@ -206,7 +204,7 @@ func.func @last_of_a_loop(
     kvcache.index_copy %h, %h into %layer at %slots : tensor<?x2x8xf32>, tensor<?x2x8xf32> into !kv at !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
     %e = tensor.empty(%t) : tensor<?x2x8xf32>
     %a = kvcache.attention %h over %layer in %batch into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
-    %m = arith.mulf %a, %h : tensor<?x2x8xf32>
+    %m = arith.mulf %h, %a : tensor<?x2x8xf32>
     scf.yield %m : tensor<?x2x8xf32>
   }
   %s:3 = kvcache.select_rows %y of %batch at %indices, %n into %e0, %e1, %e2
@@ -236,10 +234,12 @@ func.func @loop_and_branch(
     %e = tensor.empty(%t) : tensor<?x2x8xf32>
     %a = kvcache.attention %h over %cache in %batch into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
     %m = scf.if %flag -> tensor<?x2x8xf32> {
-      %p = arith.mulf %a, %x : tensor<?x2x8xf32>
-      scf.yield %p : tensor<?x2x8xf32>
+      %p = arith.mulf %h, %x : tensor<?x2x8xf32>
+      %q = arith.addf %p, %a : tensor<?x2x8xf32>
+      scf.yield %q : tensor<?x2x8xf32>
     } else {
-      scf.yield %a : tensor<?x2x8xf32>
+      %q = arith.addf %h, %a : tensor<?x2x8xf32>
+      scf.yield %q : tensor<?x2x8xf32>
     }
     scf.yield %m : tensor<?x2x8xf32>
   }
@@ -270,4 +270,98 @@ func.func @two_batches(
   %s:3 = kvcache.select_rows %b of %batch at %indices, %n into %e0, %e1, %e2
     : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
   return %s#0 : tensor<?x2x8xf32>
+}
+
+// Along the other dimension, softmax keeps rows apart.
+// CHECK-LABEL: func.func @softmax
+//       CHECK: linalg.softmax dimension(1) {{.*}} tensor<4x8xf32>
+//       CHECK: linalg.matmul {{.*}} -> tensor<4x8xf32>
+func.func @softmax(%x: tensor<10x8xf32>, %w: tensor<8x8xf32>, %e: tensor<10x8xf32>, %indices: tensor<4xi32>, %o: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %y = linalg.softmax dimension(1) ins(%x : tensor<10x8xf32>) outs(%e : tensor<10x8xf32>) -> tensor<10x8xf32>
+  %z = linalg.matmul ins(%y, %w : tensor<10x8xf32>, tensor<8x8xf32>) outs(%x : tensor<10x8xf32>) -> tensor<10x8xf32>
+  %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%indices : tensor<4xi32>) outs(%o : tensor<4x8xf32>) {
+  ^bb0(%i: i32, %out: f32):
+    %at = arith.index_cast %i : i32 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %z[%at, %d] : tensor<10x8xf32>
+    linalg.yield %v : f32
+  } -> tensor<4x8xf32>
+  return %g : tensor<4x8xf32>
+}
+
+// An extract in a branch of a body; a generic with two results, of which nobody
+// reads the second, but for its extent.
+// CHECK-LABEL: func.func @body_with_branch
+//       CHECK: tensor.extract %arg0
+//       CHECK: %[[BOTH:.*]]:2 = linalg.generic
+//  CHECK-NEXT: ^bb0
+//  CHECK-NEXT:   %[[OWN:.*]] = linalg.index 0
+//       CHECK:   scf.if
+//       CHECK:     tensor.extract %{{.*}}[%[[OWN]]] : tensor<?xf32>
+//       CHECK: %[[T:.*]] = tensor.dim %arg0
+//       CHECK: tensor.empty(%[[T]])
+//       CHECK: linalg.matmul
+//       CHECK: return
+func.func @body_with_branch(%x: tensor<?xf32>, %y: tensor<?x8xf32>, %y8: tensor<8x8xf32>, %indices: tensor<?xi32>) -> (tensor<?x8xf32>, tensor<?xf32>) {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %t = tensor.dim %x, %c0 : tensor<?xf32>
+  %ex = tensor.empty(%t) : tensor<?xf32>
+  %x2 = linalg.generic {indexing_maps = [affine_map<(t) -> (t)>, affine_map<(t) -> (t)>], iterator_types = ["parallel"]} ins(%x : tensor<?xf32>) outs(%ex : tensor<?xf32>) {
+  ^bb0(%a: f32, %out: f32):
+    %b = arith.addf %a, %a : f32
+    linalg.yield %b : f32
+  } -> tensor<?xf32>
+  %e = tensor.empty(%t) : tensor<?x8xf32>
+  %both:2 = linalg.generic {indexing_maps = [#all, #all, #row], iterator_types = ["parallel", "parallel"]} ins(%y : tensor<?x8xf32>) outs(%e, %x2 : tensor<?x8xf32>, tensor<?xf32>) {
+  ^bb0(%a: f32, %out: f32, %out2: f32):
+    %r = linalg.index 0 : index
+    %isSmall = arith.cmpf olt, %a, %zero : f32
+    %v = scf.if %isSmall -> f32 {
+      %f = tensor.extract %x2[%r] : tensor<?xf32>
+      scf.yield %f : f32
+    } else {
+      scf.yield %a : f32
+    }
+    linalg.yield %v, %out2 : f32, f32
+  } -> (tensor<?x8xf32>, tensor<?xf32>)
+  %extent = tensor.dim %both#1, %c0 : tensor<?xf32>
+  %ez = tensor.empty(%extent) : tensor<?xf32>
+  %zeros = linalg.fill ins(%zero : f32) outs(%ez : tensor<?xf32>) -> tensor<?xf32>
+  %s = tensor.dim %indices, %c0 : tensor<?xi32>
+  %eg = tensor.empty(%s) : tensor<?x8xf32>
+  %w = linalg.matmul ins(%both#0, %y8 : tensor<?x8xf32>, tensor<8x8xf32>) outs(%both#0 : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%indices : tensor<?xi32>) outs(%eg : tensor<?x8xf32>) {
+  ^bb0(%i: i32, %out: f32):
+    %at = arith.index_cast %i : i32 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %w[%at, %d] : tensor<?x8xf32>
+    linalg.yield %v : f32
+  } -> tensor<?x8xf32>
+  return %g, %zeros : tensor<?x8xf32>, tensor<?xf32>
+}
+
+// Rows that change their dimension in each iteration: the last one is peeled,
+// and no more than that.
+// CHECK-LABEL: func.func @turning_loop
+//       CHECK: %[[LOOP:.*]] = scf.for
+//       CHECK: scf.if
+//   CHECK-NOT: scf.for
+//       CHECK: return
+func.func @turning_loop(%x: tensor<8x8xf32>, %w: tensor<8x8xf32>, %n: index, %indices: tensor<4xi32>, %o: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %y = scf.for %i = %c0 to %n step %c1 iter_args(%h = %x) -> tensor<8x8xf32> {
+    %t = linalg.transpose ins(%h : tensor<8x8xf32>) outs(%x : tensor<8x8xf32>) permutation = [1, 0]
+    %z = linalg.matmul ins(%t, %w : tensor<8x8xf32>, tensor<8x8xf32>) outs(%h : tensor<8x8xf32>) -> tensor<8x8xf32>
+    scf.yield %z : tensor<8x8xf32>
+  }
+  %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%indices : tensor<4xi32>) outs(%o : tensor<4x8xf32>) {
+  ^bb0(%i: i32, %out: f32):
+    %at = arith.index_cast %i : i32 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %y[%at, %d] : tensor<8x8xf32>
+    linalg.yield %v : f32
+  } -> tensor<4x8xf32>
+  return %g : tensor<4x8xf32>
 }
