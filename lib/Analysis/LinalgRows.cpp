@@ -226,7 +226,9 @@ SmallVector<RowGather> kvcache::getLinalgRowGathers(linalg::LinalgOp op) {
 static bool isOnlyGather(linalg::LinalgOp op, tensor::ExtractOp extract,
                          const NamedIndex &named) {
   // A gather of some columns has other extents, which a type may not show.
+  // A tensor that is given to be written is one that the caller may look at.
   if (op->getNumResults() != 1 || !named.isWhole ||
+      !op.getDpsInitOperand(0)->get().getDefiningOp<tensor::EmptyOp>() ||
       cast<RankedTensorType>(op->getResult(0).getType()).getNumDynamicDims() >
           1 ||
       !op.getMatchingIndexingMap(op.getDpsInitOperand(0)).isIdentity() ||
