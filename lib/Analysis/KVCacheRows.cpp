@@ -119,7 +119,8 @@ struct SelectRowsRows
     rewriter.replaceAllUsesWith(op->getResult(number), masked.getResult(0));
     if (op->use_empty())
       return;
-    // Who still wants starts, positions or other rows does not want these.
+    // Who still wants starts, positions or other rows does not want these, and
+    // must not write them to a destination that is the caller's.
     rewriter.setInsertionPoint(op);
     auto source = cast<RankedTensorType>(gather.source->get().getType());
     SmallVector<OpFoldResult> sizes =
@@ -129,7 +130,15 @@ struct SelectRowsRows
         tensor::EmptyOp::create(rewriter, loc, sizes, source.getElementType());
     if (none.getType() != source)
       none = tensor::CastOp::create(rewriter, loc, source, none);
-    rewriter.modifyOpInPlace(op, [&] { gather.source->set(none); });
+    Value nowhere = tensor::EmptyOp::create(
+        rewriter, loc, tensor::getMixedSizes(rewriter, loc, init),
+        source.getElementType());
+    if (nowhere.getType() != type)
+      nowhere = tensor::CastOp::create(rewriter, loc, type, nowhere);
+    rewriter.modifyOpInPlace(op, [&] {
+      gather.source->set(none);
+      select.getOutsMutable()[number].set(nowhere);
+    });
   }
 
 private:
