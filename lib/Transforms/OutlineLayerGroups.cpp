@@ -5,6 +5,7 @@
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
@@ -25,6 +26,7 @@ public:
   Outliner(func::FuncOp function,
            const llvm::SetVector<Operation *> &selections)
       : function(function), body(&function.getBody().front()) {
+    uniteExtents();
     assign(selections);
   }
 
@@ -34,10 +36,12 @@ public:
 private:
   using Members = SmallVector<Operation *>;
 
+  void uniteExtents();
   void assign(const llvm::SetVector<Operation *> &selections);
+  Members selectingMembers();
   Members members(Group group);
   void shareCheap(Members &ops);
-  void outline(Group group, const Members &ops, StringRef suffix);
+  void outline(const Members &ops, StringRef suffix);
 
   func::FuncOp function;
   Block *body;
@@ -74,6 +78,25 @@ static void forEachOperand(Operation *op,
           !op->isAncestor(region->getParentOp()))
         visit(operand);
   });
+}
+
+/// A group has one argument for each extent, and not one for each time that the
+/// function asks for it.
+void Outliner::uniteExtents() {
+  llvm::DenseMap<std::pair<Value, int64_t>, Operation *> first;
+  for (Operation &op : llvm::make_early_inc_range(body->without_terminator())) {
+    if (!isExtentOfArgument(&op))
+      continue;
+    auto dim = cast<tensor::DimOp>(op);
+    std::optional<int64_t> number = dim.getConstantIndex();
+    if (!number)
+      continue;
+    auto [found, isNew] = first.insert({{dim.getSource(), *number}, &op});
+    if (isNew)
+      continue;
+    op.replaceAllUsesWith(found->second);
+    op.erase();
+  }
 }
 
 void Outliner::assign(const llvm::SetVector<Operation *> &selections) {
@@ -175,9 +198,32 @@ Outliner::Members Outliner::members(Group group) {
   return ops;
 }
 
+/// The selections and what only they take; not what others take as well, such as
+/// numbers of rows.
+Outliner::Members Outliner::selectingMembers() {
+  Members ops;
+  llvm::SmallPtrSet<Operation *, 16> inside;
+  Members candidates = members(Group::Caller);
+  for (Operation *op : llvm::reverse(candidates)) {
+    if (op->hasTrait<OpTrait::ConstantLike>() || isExtentOfArgument(op) ||
+        isCheap(op))
+      continue;
+    bool isOurs = isa<SelectRowsOp, linalg::LinalgOp>(op) ||
+                  llvm::all_of(op->getUsers(), [&](Operation *user) {
+                    return inside.contains(body->findAncestorOpInBlock(*user));
+                  });
+    if (!isOurs)
+      continue;
+    inside.insert(op);
+    ops.insert(ops.begin(), op);
+  }
+  return ops;
+}
+
 void Outliner::outline() {
   Members all = members(Group::AllRows),
           selected = members(Group::SelectedRows);
+  Members selecting = selectingMembers();
   auto isConstant = [](Operation *op) {
     return op->hasTrait<OpTrait::ConstantLike>();
   };
@@ -208,8 +254,10 @@ void Outliner::outline() {
   for (Operation *op : llvm::concat<Operation *>(constants, sequence))
     op->moveBefore(body->getTerminator());
   shareCheap(all);
-  outline(Group::AllRows, all, "_group0");
-  outline(Group::SelectedRows, selected, "_group1");
+  outline(all, "_group0");
+  // The last group is named after what the selections give, while they are there.
+  outline(selected, "_group1");
+  outline(selecting, "_select");
 }
 
 /// Cheap values of the first group that others use are made again behind it.
@@ -235,7 +283,7 @@ void Outliner::shareCheap(Members &ops) {
   }
 }
 
-void Outliner::outline(Group group, const Members &ops, StringRef suffix) {
+void Outliner::outline(const Members &ops, StringRef suffix) {
   if (ops.empty())
     return;
   llvm::SmallPtrSet<Operation *, 32> inside(ops.begin(), ops.end());
@@ -293,10 +341,16 @@ void Outliner::outline(Group group, const Members &ops, StringRef suffix) {
         outlined.setArgAttrs(number, attributes);
       continue;
     }
-    std::string name =
-        value.getType().isIndex()
-            ? (counts++ ? llvm::formatv("rows{0}", counts).str() : "rows")
-            : llvm::formatv("x{0}", rows++).str();
+    std::string name;
+    auto select = value.getDefiningOp<SelectRowsOp>();
+    if (value.getType().isIndex())
+      name = counts++ ? llvm::formatv("rows{0}", counts).str() : "rows";
+    else if (select && value == select->getResults().back())
+      name = "row_positions";
+    else if (select && value == select->getResults().drop_back().back())
+      name = "row_starts";
+    else
+      name = llvm::formatv("x{0}", rows++);
     outlined.setArgAttr(number, KVCacheDialect::kNameAttr,
                         b.getStringAttr(name));
   }
@@ -310,7 +364,10 @@ void Outliner::outline(Group group, const Members &ops, StringRef suffix) {
     returned.push_back(mapping.lookup(result));
   func::ReturnOp::create(b, loc, returned);
 
-  b.setInsertionPoint(ops.back());
+  // Behind all that comes in.
+  Operation *last = *llvm::max_element(
+      ops, [](Operation *x, Operation *y) { return x->isBeforeInBlock(y); });
+  b.setInsertionPoint(last);
   auto call = func::CallOp::create(b, loc, outlined, ordered);
   for (auto [number, result] : llvm::enumerate(call.getResults()))
     Value(results[number]).replaceUsesWithIf(result, [&](OpOperand &use) {

@@ -15,8 +15,8 @@
 
 namespace kvcache {
 
-/// Moves what does not depend on the selections to `NAME_group0`, and what does
-/// to `NAME_group1`; the selections stay in between. Fails, and says why, if an
+/// Moves what does not depend on the selections to `NAME_group0`, the selections
+/// to `NAME_select`, and what depends on them to `NAME_group1`. Fails, and says why, if an
 /// effect of the first would come before one of the second that it came after.
 bool outlineLayerGroups(mlir::func::FuncOp function,
                         const llvm::SetVector<mlir::Operation *> &selections,

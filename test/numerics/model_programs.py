@@ -22,11 +22,19 @@ def generate(family, sizes, *flags):
         check=True, capture_output=True, text=True).stdout
 
 
-def split(program, options=""):
-    """The program after the pass."""
+def split(program, options="", remarks=False):
+    """The program after the pass, and what it says."""
     flag = "--kvcache-split-layer-groups" + (f"={options}" if options else "")
-    return subprocess.run([BIN / "kv-opt", "-", flag], input=program,
-                          check=True, capture_output=True, text=True).stdout
+    ask = ["--remark-format=emitRemark", "--remarks-filter=.*"] * remarks
+    result = subprocess.run([BIN / "kv-opt", "-", flag, *ask], input=program,
+                            check=True, capture_output=True, text=True)
+    return (result.stdout, result.stderr) if remarks else result.stdout
+
+
+def unchanged(program):
+    """The program as it is printed."""
+    return subprocess.run([BIN / "kv-opt", "-"], input=program, check=True,
+                          capture_output=True, text=True).stdout
 
 
 class Case:
@@ -143,4 +151,4 @@ def expected(family, sizes, weights, case, pool):
 
 
 __all__ = ["Case", "Program", "Sizes", "expected", "fixed_cases", "generate",
-           "random_case", "random_pool", "random_weights", "split"]
+           "random_case", "random_pool", "random_weights", "split", "unchanged"]

@@ -8,7 +8,8 @@ against the model in float64.
 import numpy as np
 from kvtest import Guarded
 from model_programs import (Program, Sizes, expected, fixed_cases, generate,
-                            random_case, random_pool, random_weights, split)
+                            random_case, random_pool, random_weights, split,
+                            unchanged)
 
 SIZES = Sizes()
 FORMS = {"unrolled": [], "rolled": ["--rolled", "--padded"]}
@@ -44,9 +45,39 @@ def check(family, form, rng):
     print(f"{family} {form}: {worst}")
 
 
+def check_outlined(rng):
+    """Three functions in place of one."""
+    text = generate("yoco", SIZES, "--padded")
+    whole = Program("outlined_whole", "yoco", SIZES, text, True)
+    parts = Program("outlined", "yoco", SIZES, split(text, "outline=true"), True)
+    weights = random_weights(rng, "yoco", SIZES)
+    for case in fixed_cases(rng, SIZES, True):
+        pool = random_pool(rng, "yoco", SIZES)
+        pools = [Guarded(pool), Guarded(pool)]
+        a = whole.run(case, weights, pools[0])
+        b = parts.run(case, weights, pools[1])
+        assert np.array_equal(pools[0].inside, pools[1].inside)
+        assert np.abs(a - b).max() < 1e-4
+
+
+def check_unchanged():
+    """Where logits of all rows are asked for, each row is needed."""
+    for family in FAMILIES:
+        text = generate(family, SIZES, "--prompt-logits")
+        after, remarks = split(text, remarks=True)
+        assert after == unchanged(text), family
+        assert "nothing runs on selected rows only: 'func.return' gives it " \
+            "back, as output #1" in remarks, remarks
+
+
+FAMILIES = "yoco", "llama", "gemma3n", "hunyuan", "swiftkv"
+
+
 def main():
     rng = np.random.default_rng(7)
-    for family in ("yoco", "llama", "gemma3n", "hunyuan", "swiftkv"):
+    check_unchanged()
+    check_outlined(rng)
+    for family in FAMILIES:
         for form in FORMS:
             check(family, form, rng)
 

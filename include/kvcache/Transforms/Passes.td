@@ -104,10 +104,10 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
     `outputs` gives a function that returns all rows, of which the caller reads
     some, a demand of its own: the result has its shape, and 0 in other rows.
 
-    With `outline`, what runs on all rows becomes `NAME_group0` and what runs on
-    selected rows `NAME_group1`, with the numbers of rows as arguments: functions
-    that can be captured as a graph each. The selections stay in `NAME`, which
-    calls both.
+    With `outline`, what runs on all rows becomes `NAME_group0`, the selection
+    `NAME_select`, and what runs on selected rows `NAME_group1`: functions with
+    the numbers of their rows as arguments, which can be captured as a graph each.
+    `NAME` calls them.
 
     Before:
 
@@ -135,7 +135,8 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
                "Results of which only rows are needed that an argument names, "
                "as in 0=sampled or 0=sampled:num_valid">,
     Option<"outline", "outline", "bool", /*default=*/"false",
-           "Make each group of layers a function, NAME_group0 and NAME_group1">,
+           "Make each group of layers a function: NAME_group0, NAME_select and "
+           "NAME_group1">,
     Option<"minRows", "min-rows", "int64_t", /*default=*/"2",
            "Rows there must be for a split, where their number is a constant">,
   ];
