@@ -198,8 +198,8 @@ Outliner::Members Outliner::members(Group group) {
   return ops;
 }
 
-/// The selections and what only they take; not what others take as well, such as
-/// numbers of rows.
+/// The selections and what only they take; not what others take as well, such
+/// as numbers of rows.
 Outliner::Members Outliner::selectingMembers() {
   Members ops;
   llvm::SmallPtrSet<Operation *, 16> inside;
@@ -255,7 +255,8 @@ void Outliner::outline() {
     op->moveBefore(body->getTerminator());
   shareCheap(all);
   outline(all, "_group0");
-  // The last group is named after what the selections give, while they are there.
+  // The last group is named after what the selections give, while they are
+  // there.
   outline(selected, "_group1");
   outline(selecting, "_select");
 }

@@ -15,9 +15,10 @@
 
 namespace kvcache {
 
-/// Moves what does not depend on the selections to `NAME_group0`, the selections
-/// to `NAME_select`, and what depends on them to `NAME_group1`. Fails, and says why, if an
-/// effect of the first would come before one of the second that it came after.
+/// Moves what does not depend on the selections to `NAME_group0`, the
+/// selections to `NAME_select`, and what depends on them to `NAME_group1`.
+/// Fails, and says why, if an effect of the first would come before one of the
+/// second that it came after.
 bool outlineLayerGroups(mlir::func::FuncOp function,
                         const llvm::SetVector<mlir::Operation *> &selections,
                         std::string &why);
