@@ -8,10 +8,12 @@
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/OneShotAnalysis.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
@@ -31,6 +33,8 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   pm.addPass(createInlinerPass());
   // Two index values of one tensor that is updated later would be two copies.
   pm.addPass(createCSEPass());
+  // Arithmetic on tensors has no bufferization of its own.
+  pm.addPass(createConvertElementwiseToLinalgPass());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   // The default, strides known at run time only, would make every access of
@@ -103,6 +107,11 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   loops.vectorBits = options.vectorBits;
   loops.bf16Dots = options.bf16Dots;
   pm.addPass(createConvertKVCacheToLoops(loops));
+  // The workspace has one buffer for all iterations of a loop over layers: its
+  // size is moved in front of the loop, then the buffer.
+  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createLoopInvariantCodeMotionPass());
+  pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());
   pm.addPass(createExpandMath());

@@ -9,6 +9,7 @@
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/GPU/Transforms/Passes.h"
 #include "mlir/Dialect/LLVMIR/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Dialect/MemRef/Transforms/Passes.h"
 #include "mlir/Transforms/Passes.h"
 
@@ -24,11 +25,13 @@ void kvcache::registerAllPasses() {
 
   // A pipeline that is written out, in a reproducer or on the command line,
   // does not parse without each pass of it.
+  mlir::bufferization::registerBufferLoopHoistingPass();
   mlir::bufferization::registerBufferResultsToOutParamsPass();
   mlir::bufferization::registerDropEquivalentBufferResultsPass();
   mlir::bufferization::registerOneShotBufferizePass();
   mlir::LLVM::registerDIScopeForLLVMFuncOpPass();
   mlir::memref::registerExpandStridedMetadataPass();
+  mlir::registerConvertElementwiseToLinalgPass();
   mlir::registerConvertToLLVMPass();
   mlir::registerFinalizeMemRefToLLVMConversionPass();
   mlir::registerGpuModuleToBinaryPass();

@@ -2,6 +2,7 @@
 
 #include "kvcache/Registration/Registration.h"
 
+#include "kvcache/Analysis/RowDemand.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Transforms/BufferizableOpInterfaceImpl.h"
 
@@ -35,6 +36,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/SCF/Transforms/BufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Tensor/IR/TensorInferTypeOpInterfaceImpl.h"
 #include "mlir/Dialect/Tensor/Transforms/BufferizableOpInterfaceImpl.h"
 #include "mlir/Dialect/UB/IR/UBOps.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -50,6 +52,9 @@ void kvcache::registerKVCacheDialect(DialectRegistry &registry) {
   registry.insert<KVCacheDialect>();
   // Tensors that feed kvcache operations cannot be bufferized without.
   registerBufferizableOpInterfaceExternalModels(registry);
+  // Without, kvcache-split-layer-groups takes every operation of kvcache and
+  // tensor for one that needs all rows.
+  registerRowDemandModels(registry);
 }
 
 void kvcache::registerAllDialects(DialectRegistry &registry) {
@@ -69,6 +74,8 @@ void kvcache::registerAllDialects(DialectRegistry &registry) {
   cf::registerBufferizableOpInterfaceExternalModels(registry);
   scf::registerBufferizableOpInterfaceExternalModels(registry);
   tensor::registerBufferizableOpInterfaceExternalModels(registry);
+  // Concatenations and paddings cannot be bufferized without.
+  tensor::registerInferTypeOpInterfaceExternalModels(registry);
   // The models of tensor load this dialect, so that it parses in a program with
   // tensors; it promises its own models, and one-shot-bufferize aborts without.
   linalg::registerBufferizableOpInterfaceExternalModels(registry);

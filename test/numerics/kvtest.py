@@ -179,7 +179,9 @@ class Library:
         size = self.workspace_size(function, *args)
         assert size >= 0, f"{function}: {self.last_error()}"
         workspace = Guarded(np.full(size, poison, np.uint8))
-        self.check_call(function, *args, workspace=workspace.inside)
+        # NumPy says of an empty array that it lies anywhere.
+        self.check_call(function, *args,
+                        workspace=workspace.inside if size else None)
         workspace.check(f"{function}: workspace")
         return size
 

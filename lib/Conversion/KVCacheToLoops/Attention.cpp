@@ -343,6 +343,25 @@ static void storeEmptyRow(const Emitter &emit, const AttentionFacts &facts,
 
 namespace {
 
+/// A quotient of positive numbers below 2^40. A division of integers stays
+/// where it is, as it traps for 0; this one and what follows from it, such as
+/// the size of a buffer, can move in front of a loop over layers.
+Value divideAnywhere(const Emitter &emit, Value a, Value b) {
+  OpBuilder &builder = emit.builder;
+  auto number = [&](Value value) -> Value {
+    value = arith::IndexCastOp::create(builder, emit.loc, builder.getI64Type(),
+                                       value);
+    return arith::SIToFPOp::create(builder, emit.loc, builder.getF64Type(),
+                                   value);
+  };
+  Value quotient =
+      arith::DivFOp::create(builder, emit.loc, number(a), number(b));
+  quotient = arith::FPToSIOp::create(builder, emit.loc, builder.getI64Type(),
+                                     quotient);
+  return arith::IndexCastOp::create(builder, emit.loc, builder.getIndexType(),
+                                    quotient);
+}
+
 /// How many threads a parallel loop runs on.
 Value emitThreadCount(const Emitter &emit, Operation *op) {
   auto module = op->getParentOfType<ModuleOp>();
@@ -434,7 +453,8 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     constexpr int64_t kEnoughTasks = 64, kLeastKeys = 1024;
     Value perPart =
         emit.max(emit.mul(requests.count, facts.heads), emit.constant(1));
-    Value wanted = emit.div(emit.add(perPart, kEnoughTasks - 1), perPart);
+    Value wanted =
+        divideAnywhere(emit, emit.add(perPart, kEnoughTasks - 1), perPart);
     Value room = emit.mul(emit.dim(batch.table, 1), facts.tokens);
     Value parts = emit.min(wanted, emit.div(room, kLeastKeys));
     parts = emit.max(parts, emit.constant(1));

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Where an extent of a tensor comes from.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_ANALYSIS_EXTENTS_H
+#define KVCACHE_ANALYSIS_EXTENTS_H
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/OpDefinition.h"
+
+namespace kvcache {
+
+/// A constant, an index value, or an extent of a tensor that nothing is known
+/// about.
+struct Extent {
+  mlir::Value origin; ///< null for a constant
+  int64_t number = 0; ///< the constant, or the dimension of the tensor
+
+  bool operator==(const Extent &other) const {
+    return origin == other.origin && number == other.number;
+  }
+};
+
+/// Follows a tensor to what its extent is made from: two extents with the same
+/// origin are equal.
+Extent extentOf(mlir::Value tensor, int64_t dim);
+/// The same for an index value, which may be an extent of a tensor.
+Extent extentOf(mlir::OpFoldResult size);
+
+mlir::OpFoldResult materializeExtent(mlir::OpBuilder &builder,
+                                     mlir::Location loc, const Extent &extent);
+
+} // namespace kvcache
+
+#endif // KVCACHE_ANALYSIS_EXTENTS_H

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "OutlineLayerGroups.h"
+
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/Matchers.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// Where an operation of the function belongs.
+enum class Group { AllRows, Caller, SelectedRows };
+
+class Outliner {
+public:
+  Outliner(func::FuncOp function,
+           const llvm::SetVector<Operation *> &selections)
+      : function(function), body(&function.getBody().front()) {
+    uniteExtents();
+    assign(selections);
+  }
+
+  bool isPossible(std::string &why);
+  void outline();
+
+private:
+  using Members = SmallVector<Operation *>;
+
+  void uniteExtents();
+  void assign(const llvm::SetVector<Operation *> &selections);
+  Members selectingMembers();
+  Members members(Group group);
+  void shareCheap(Members &ops);
+  void outline(const Members &ops, StringRef suffix);
+
+  func::FuncOp function;
+  Block *body;
+  llvm::DenseMap<Operation *, Group> groups;
+};
+
+} // namespace
+
+/// What costs nothing and is the same wherever it is done: each function has
+/// its own.
+static bool isCheap(Operation *op) {
+  return op->hasTrait<OpTrait::ConstantLike>() ||
+         isa<MakeBatchOp, MakeBlockTableOp, MakeSlotsOp, WithRowsOp>(op) ||
+         (isa<ViewLikeOpInterface>(op) &&
+          isa<CacheType>(op->getResult(0).getType()) && isMemoryEffectFree(op));
+}
+
+static bool isScalarArithmetic(Operation *op) {
+  return isa<arith::ArithDialect>(op->getDialect()) &&
+         !isa<ShapedType>(op->getResult(0).getType());
+}
+
+static bool isExtentOfArgument(Operation *op) {
+  auto dim = dyn_cast<tensor::DimOp>(op);
+  return dim && isa<BlockArgument>(dim.getSource());
+}
+
+/// All operands, also of operations inside.
+static void forEachOperand(Operation *op,
+                           llvm::function_ref<void(OpOperand &)> visit) {
+  op->walk([&](Operation *inner) {
+    for (OpOperand &operand : inner->getOpOperands())
+      if (Region *region = operand.get().getParentRegion();
+          !op->isAncestor(region->getParentOp()))
+        visit(operand);
+  });
+}
+
+/// A group has one argument for each extent, and not one for each time that the
+/// function asks for it.
+void Outliner::uniteExtents() {
+  llvm::DenseMap<std::pair<Value, int64_t>, Operation *> first;
+  for (Operation &op : llvm::make_early_inc_range(body->without_terminator())) {
+    if (!isExtentOfArgument(&op))
+      continue;
+    auto dim = cast<tensor::DimOp>(op);
+    std::optional<int64_t> number = dim.getConstantIndex();
+    if (!number)
+      continue;
+    auto [found, isNew] = first.insert({{dim.getSource(), *number}, &op});
+    if (isNew)
+      continue;
+    op.replaceAllUsesWith(found->second);
+    op.erase();
+  }
+}
+
+void Outliner::assign(const llvm::SetVector<Operation *> &selections) {
+  for (Operation &op : body->without_terminator())
+    groups[&op] = Group::AllRows;
+  // Selections, and the numbers that they take.
+  SmallVector<Operation *> worklist(selections.begin(), selections.end());
+  while (!worklist.empty()) {
+    Operation *op = body->findAncestorOpInBlock(*worklist.pop_back_val());
+    groups[op] = Group::Caller;
+    forEachOperand(op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      if (def && groups[def] != Group::Caller &&
+          (isCheap(def) || isScalarArithmetic(def) ||
+           isa<tensor::DimOp, tensor::EmptyOp, tensor::ExtractOp,
+               tensor::FromElementsOp>(def)))
+        worklist.push_back(def);
+    });
+  }
+  // Numbers of rows are arguments of the groups.
+  for (Operation &op : body->without_terminator())
+    if (isExtentOfArgument(&op))
+      groups[&op] = Group::Caller;
+  // What depends on a selection.
+  llvm::SmallPtrSet<Operation *, 32> selected(selections.begin(),
+                                              selections.end());
+  for (Operation &op : body->without_terminator()) {
+    bool depends = false;
+    forEachOperand(&op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      depends |= def && (selected.contains(def) ||
+                         groups.lookup(def) == Group::SelectedRows);
+    });
+    if (depends && !selections.contains(&op))
+      groups[&op] = Group::SelectedRows;
+  }
+  // And what only that reads.
+  for (Operation &op : llvm::reverse(body->without_terminator())) {
+    bool isOnlyRead = !op.use_empty() && isMemoryEffectFree(&op) &&
+                      groups[&op] == Group::AllRows;
+    for (Operation *user : op.getUsers()) {
+      Operation *reader = body->findAncestorOpInBlock(*user);
+      isOnlyRead &= groups.lookup(reader) == Group::SelectedRows &&
+                    reader != body->getTerminator();
+    }
+    if (isOnlyRead)
+      groups[&op] = Group::SelectedRows;
+  }
+}
+
+/// The layer of a pool that an operation reads or writes, if that is all.
+static std::optional<std::pair<Value, int64_t>> layerOf(Operation *op) {
+  std::optional<std::pair<Value, int64_t>> found;
+  for (Value operand : op->getOperands()) {
+    if (!isa<CacheType>(operand.getType()))
+      continue;
+    auto layer = operand.getDefiningOp<LayerOp>();
+    IntegerAttr number;
+    if (found || !layer || !matchPattern(layer.getIndex(), m_Constant(&number)))
+      return std::nullopt;
+    found = {layer.getCache(), number.getInt()};
+  }
+  return found;
+}
+
+bool Outliner::isPossible(std::string &why) {
+  SmallVector<Operation *> passed;
+  for (Operation &op : body->without_terminator()) {
+    if (isMemoryEffectFree(&op))
+      continue;
+    // Selections read index lists, which no group writes.
+    if (groups[&op] == Group::SelectedRows)
+      passed.push_back(&op);
+    if (groups[&op] != Group::AllRows)
+      continue;
+    auto ours = layerOf(&op);
+    for (Operation *before : passed) {
+      auto theirs = layerOf(before);
+      if (hasSingleEffect<MemoryEffects::Read>(before) &&
+          hasSingleEffect<MemoryEffects::Read>(&op))
+        continue;
+      if (ours && theirs && ours->first == theirs->first &&
+          ours->second != theirs->second)
+        continue;
+      why = llvm::formatv("'{0}' on all rows comes after '{1}' on selected "
+                          "rows, and may touch what that does",
+                          op.getName(), before->getName());
+      return false;
+    }
+  }
+  return true;
+}
+
+Outliner::Members Outliner::members(Group group) {
+  Members ops;
+  for (Operation &op : body->without_terminator())
+    if (groups.lookup(&op) == group)
+      ops.push_back(&op);
+  return ops;
+}
+
+/// The selections and what only they take; not what others take as well, such
+/// as numbers of rows.
+Outliner::Members Outliner::selectingMembers() {
+  Members ops;
+  llvm::SmallPtrSet<Operation *, 16> inside;
+  Members candidates = members(Group::Caller);
+  for (Operation *op : llvm::reverse(candidates)) {
+    if (op->hasTrait<OpTrait::ConstantLike>() || isExtentOfArgument(op) ||
+        isCheap(op))
+      continue;
+    bool isOurs = isa<SelectRowsOp, linalg::LinalgOp>(op) ||
+                  llvm::all_of(op->getUsers(), [&](Operation *user) {
+                    return inside.contains(body->findAncestorOpInBlock(*user));
+                  });
+    if (!isOurs)
+      continue;
+    inside.insert(op);
+    ops.insert(ops.begin(), op);
+  }
+  return ops;
+}
+
+void Outliner::outline() {
+  Members all = members(Group::AllRows),
+          selected = members(Group::SelectedRows);
+  Members selecting = selectingMembers();
+  auto isConstant = [](Operation *op) {
+    return op->hasTrait<OpTrait::ConstantLike>();
+  };
+  llvm::erase_if(all, isConstant);
+  llvm::erase_if(selected, isConstant);
+  // What the caller does without the first group, that group, and the rest.
+  llvm::SmallPtrSet<Operation *, 32> early;
+  Members sequence, late;
+  for (Operation *op : members(Group::Caller)) {
+    bool isEarly = true;
+    forEachOperand(op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      isEarly &=
+          !def || early.contains(def) || def->hasTrait<OpTrait::ConstantLike>();
+    });
+    (isEarly ? sequence : late).push_back(op);
+    if (isEarly)
+      early.insert(op);
+  }
+  Members constants;
+  for (Operation &op : body->without_terminator())
+    if (op.hasTrait<OpTrait::ConstantLike>())
+      constants.push_back(&op);
+  llvm::append_range(sequence, members(Group::AllRows));
+  llvm::append_range(sequence, late);
+  llvm::append_range(sequence, members(Group::SelectedRows));
+  llvm::erase_if(sequence, isConstant);
+  for (Operation *op : llvm::concat<Operation *>(constants, sequence))
+    op->moveBefore(body->getTerminator());
+  shareCheap(all);
+  outline(all, "_group0");
+  // The last group is named after what the selections give, while they are
+  // there.
+  outline(selected, "_group1");
+  outline(selecting, "_select");
+}
+
+/// Cheap values of the first group that others use are made again behind it.
+void Outliner::shareCheap(Members &ops) {
+  if (ops.empty())
+    return;
+  llvm::SmallPtrSet<Operation *, 32> inside(ops.begin(), ops.end());
+  OpBuilder b(ops.back()->getContext());
+  b.setInsertionPointAfter(ops.back());
+  for (Operation *op : llvm::reverse(ops)) {
+    if (!isCheap(op))
+      continue;
+    auto isOutside = [&](OpOperand &use) {
+      return !inside.contains(body->findAncestorOpInBlock(*use.getOwner()));
+    };
+    if (llvm::none_of(op->getUses(), isOutside))
+      continue;
+    Operation *copy = b.clone(*op);
+    b.setInsertionPoint(copy);
+    for (auto [value, made] :
+         llvm::zip_equal(op->getResults(), copy->getResults()))
+      value.replaceUsesWithIf(made, isOutside);
+  }
+}
+
+void Outliner::outline(const Members &ops, StringRef suffix) {
+  if (ops.empty())
+    return;
+  llvm::SmallPtrSet<Operation *, 32> inside(ops.begin(), ops.end());
+  // What comes in: arguments, or cheap operations that are made again.
+  llvm::SetVector<Value> arguments, results;
+  llvm::SetVector<Operation *> remade;
+  std::function<void(Operation *)> take = [&](Operation *op) {
+    forEachOperand(op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      if (def && inside.contains(def))
+        return;
+      if (!def || !isCheap(def)) {
+        arguments.insert(operand.get());
+        return;
+      }
+      if (remade.contains(def))
+        return;
+      take(def);
+      remade.insert(def);
+    });
+  };
+  for (Operation *op : ops) {
+    take(op);
+    for (Value result : op->getResults())
+      for (Operation *user : result.getUsers())
+        if (!inside.contains(body->findAncestorOpInBlock(*user)))
+          results.insert(result);
+  }
+  // Numbers of rows first.
+  SmallVector<Value> ordered;
+  for (bool isCount : {true, false})
+    for (Value value : arguments)
+      if (value.getType().isIndex() == isCount)
+        ordered.push_back(value);
+
+  Location loc = function.getLoc();
+  OpBuilder b(function.getContext());
+  b.setInsertionPointAfter(function);
+  auto type = b.getFunctionType(ValueRange(ordered).getTypes(),
+                                ValueRange(results.getArrayRef()).getTypes());
+  auto outlined =
+      func::FuncOp::create(b, loc, (function.getName() + suffix).str(), type);
+  SymbolTable(function->getParentOp()).insert(outlined);
+  unsigned counts = 0, rows = 0;
+  IRMapping mapping;
+  Block *entry = outlined.addEntryBlock();
+  for (auto [value, argument] :
+       llvm::zip_equal(ordered, entry->getArguments())) {
+    unsigned number = argument.getArgNumber();
+    mapping.map(value, argument);
+    auto given = dyn_cast<BlockArgument>(value);
+    if (given && given.getOwner() == body) {
+      if (DictionaryAttr attributes =
+              function.getArgAttrDict(given.getArgNumber()))
+        outlined.setArgAttrs(number, attributes);
+      continue;
+    }
+    std::string name;
+    auto select = value.getDefiningOp<SelectRowsOp>();
+    if (value.getType().isIndex())
+      name = counts++ ? llvm::formatv("rows{0}", counts).str() : "rows";
+    else if (select && value == select->getResults().back())
+      name = "row_positions";
+    else if (select && value == select->getResults().drop_back().back())
+      name = "row_starts";
+    else
+      name = llvm::formatv("x{0}", rows++);
+    outlined.setArgAttr(number, KVCacheDialect::kNameAttr,
+                        b.getStringAttr(name));
+  }
+  b.setInsertionPointToStart(entry);
+  for (Operation *op : remade)
+    b.clone(*op, mapping);
+  for (Operation *op : ops)
+    b.clone(*op, mapping);
+  SmallVector<Value> returned;
+  for (Value result : results)
+    returned.push_back(mapping.lookup(result));
+  func::ReturnOp::create(b, loc, returned);
+
+  // Behind all that comes in.
+  Operation *last = *llvm::max_element(
+      ops, [](Operation *x, Operation *y) { return x->isBeforeInBlock(y); });
+  b.setInsertionPoint(last);
+  auto call = func::CallOp::create(b, loc, outlined, ordered);
+  for (auto [number, result] : llvm::enumerate(call.getResults()))
+    Value(results[number]).replaceUsesWithIf(result, [&](OpOperand &use) {
+      return !inside.contains(body->findAncestorOpInBlock(*use.getOwner()));
+    });
+  for (Operation *op : llvm::reverse(ops))
+    op->erase();
+}
+
+bool kvcache::outlineLayerGroups(func::FuncOp function,
+                                 const llvm::SetVector<Operation *> &selections,
+                                 std::string &why) {
+  if (!function.getBody().hasOneBlock()) {
+    why = "the function has several blocks";
+    return false;
+  }
+  for (Operation *selection : selections)
+    if (selection->getBlock() != &function.getBody().front()) {
+      why =
+          llvm::formatv("'{0}' is in a loop or a branch", selection->getName());
+      return false;
+    }
+  Outliner outliner(function, selections);
+  if (!outliner.isPossible(why))
+    return false;
+  outliner.outline();
+  return true;
+}

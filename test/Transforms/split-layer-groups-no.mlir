@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Where nothing can run on selected rows, the program stays what it is, and a
+// remark names the operation that is in the way.
+//
+// RUN: kv-opt %s --kvcache-split-layer-groups --remark-format=emitRemark --remarks-filter='.*' -o %t 2>&1 | FileCheck %s --implicit-check-not=remark:
+// RUN: kv-opt %s -o %t.before && diff %t.before %t
+
+!kv = !kvcache.cache<2S x ?B x 16N x 2H x 8D x f32>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+!table = !kvcache.block_table<?R x ?M x i32, tokens = 16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+#row = affine_map<(t, d) -> (t)>
+#all = affine_map<(t, d) -> (t, d)>
+
+// Prompt log-probabilities: all rows are given back.
+func.func @no_output_of_all_rows(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> (tensor<?x8xf32>, tensor<?x8xf32>) {
+  %y = math.exp %x : tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  // CHECK: split-layer-groups-no.mlir:[[@LINE+1]]:3: remark: [Missed] split-layer-groups | Category:kvcache | Remark="nothing runs on selected rows only: 'func.return' gives it back, as output #1"
+  return %s#0, %y : tensor<?x8xf32>, tensor<?x8xf32>
+}
+
+// The last thing that happens to the rows is that they are written.
+func.func @no_write_behind_all(%x: tensor<?x2x8xf32>, %c: !kv, %slots: !slots, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
+  %y = math.exp %x : tensor<?x2x8xf32>
+  // CHECK: :[[@LINE+1]]:3: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'kvcache.index_copy' writes what it makes of it"
+  kvcache.index_copy %y, %y into %c at %slots : tensor<?x2x8xf32>, tensor<?x2x8xf32> into !kv at !slots
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x2x8xf32>
+}
+
+// A convolution over tokens.
+func.func @no_convolution_over_tokens(%x: tensor<?x8xf32>, %k: tensor<3xf32>, %o: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'linalg.generic' combines rows: operand #0 is read at (d0, d1, d2) -> (d0 + d2, d1)"
+  %y = linalg.generic {
+      indexing_maps = [affine_map<(t, d, j) -> (t + j, d)>, affine_map<(t, d, j) -> (j)>, affine_map<(t, d, j) -> (t, d)>],
+      iterator_types = ["parallel", "parallel", "reduction"]}
+      ins(%x, %k : tensor<?x8xf32>, tensor<3xf32>) outs(%o : tensor<?x8xf32>) {
+  ^bb0(%a: f32, %w: f32, %c: f32):
+    %p = arith.mulf %a, %w : f32
+    %q = arith.addf %c, %p : f32
+    linalg.yield %q : f32
+  } -> tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+// A norm over tokens: each row takes part in the sum that scales all.
+func.func @no_norm_over_tokens(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e: tensor<?x8xf32>, %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.softmax' combines rows
+  %y = linalg.softmax dimension(0) ins(%x : tensor<?x8xf32>) outs(%e : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+// It is not known which dimension has the tokens afterwards.
+func.func @no_unknown_reshape(%x: tensor<?x8xf32>, %shape: tensor<2xindex>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x4xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x4xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.reshape' is a reshape of which it is not known what becomes of rows
+  %y = tensor.reshape %x(%shape) : (tensor<?x8xf32>, tensor<2xindex>) -> tensor<?x4xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x4xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x4xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x4xf32>
+}
+
+func.func @no_merged_tokens(%x: tensor<?x4x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.collapse_shape' merges the dimension of rows with others
+  %y = tensor.collapse_shape %x [[0, 1], [2]] : tensor<?x4x8xf32> into tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+func.func @no_part_of_rows(%x: tensor<20x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract_slice' takes a part of the rows, or one that is not known to be all
+  %y = tensor.extract_slice %x[10, 0] [10, 8] [1, 1] : tensor<20x8xf32> to tensor<10x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<10x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+func.func @no_rows_behind_each_other(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.concat' puts rows behind each other
+  %y = tensor.concat dim(0) %x, %x : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+// Two lists name rows of one value.
+func.func @no_two_lists(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %j: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> (tensor<?x8xf32>, tensor<?x8xf32>) {
+  %y = math.exp %x : tensor<?x8xf32>
+  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' needs rows that another index value names
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  %u:3 = kvcache.select_rows %y of %b at %j, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0, %u#0 : tensor<?x8xf32>, tensor<?x8xf32>
+}
+
+// How many requests a batch from outside has is not known.
+func.func @no_unknown_requests(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'kvcache.attention' has a batch of which it is not known how many requests it has
+  %y = kvcache.attention %x over %c in %b into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x2x8xf32>
+}
+
+// As many rows are asked for as there are.
+func.func @no_fewer_rows(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>, %o: tensor<4x8xf32>, %b: !batch, %i: tensor<4xi32>, %n: tensor<1xi32>,
+    %e0: tensor<4x8xf32>, %e1: tensor<?xi32>, %e2: tensor<4xi32>) -> tensor<4x8xf32> {
+  %y = linalg.matmul ins(%x, %w : tensor<4x8xf32>, tensor<8x8xf32>) outs(%o : tensor<4x8xf32>) -> tensor<4x8xf32>
+  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' names 4 rows of 4, which are no fewer
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<4x8xf32> of !batch at tensor<4xi32>, tensor<1xi32> into tensor<4x8xf32>, tensor<?xi32>, tensor<4xi32>
+  return %s#0 : tensor<4x8xf32>
+}
+
+// The rows that are asked for depend on the values that would be selected.
+func.func @no_rows_by_value(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>, %o: tensor<?x8xf32>, %b: !batch, %n: tensor<1xi32>,
+    %ei: tensor<?xi32>, %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  %y = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x8xf32>) outs(%o : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %c0 = arith.constant 0 : index
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract' needs it whole
+  %v = tensor.extract %y[%c0, %c0] : tensor<?x8xf32>
+  %k = arith.fptosi %v : f32 to i32
+  %i = linalg.fill ins(%k : i32) outs(%ei : tensor<?xi32>) -> tensor<?xi32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
+}
+
+// An embedding is a gather as well, of an argument: nothing to say.
+func.func @no_embedding(%table: tensor<99x8xf32>, %i: tensor<?xi32>, %e: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%i : tensor<?xi32>) outs(%e : tensor<?x8xf32>) {
+  ^bb0(%k: i32, %out: f32):
+    %at = arith.index_cast %k : i32 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %table[%at, %d] : tensor<99x8xf32>
+    linalg.yield %v : f32
+  } -> tensor<?x8xf32>
+  return %g : tensor<?x8xf32>
+}
