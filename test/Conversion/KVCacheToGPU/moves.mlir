@@ -4,9 +4,9 @@
 // targets: what ptxas makes of them has no spills and no stack, nothing is
 // divided, and at most 64 registers are used, so that 1024 threads fit.
 //
-// RUN: kv-compile %s --target=sm_80 --emit=ptx -o %t.80.ptx
-// RUN: kv-compile %s --target=sm_90a --emit=ptx -o %t.90.ptx
-// RUN: kv-compile %s --target=sm_100a --emit=ptx -o %t.100.ptx
+// RUN: kv-compile %s --target=sm_80 --max-variants=1 --emit=ptx -o %t.80.ptx
+// RUN: kv-compile %s --target=sm_90a --max-variants=1 --emit=ptx -o %t.90.ptx
+// RUN: kv-compile %s --target=sm_100a --max-variants=1 --emit=ptx -o %t.100.ptx
 // RUN: FileCheck %s --input-file=%t.80.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
 // RUN: FileCheck %s --input-file=%t.90.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
 // PTX-COUNT-12: .entry

@@ -7,11 +7,11 @@
 // are not aligned, with accesses of one element, eight for one.
 //
 // RUN: split-file %s %t
-// RUN: kv-compile %t/packed.mlir --target=sm_90a --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
-// RUN: kv-compile %t/multiple.mlir --target=sm_90a --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
-// RUN: kv-compile %t/generic.mlir --target=sm_90a --emit=ptx | FileCheck %s --check-prefixes=CHECK,NARROW --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
-// RUN: kv-compile %t/packed.mlir --target=sm_80 --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
-// RUN: kv-compile %t/generic.mlir --target=sm_100a --emit=ptx | FileCheck %s --check-prefixes=CHECK,NARROW --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
+// RUN: kv-compile %t/packed.mlir --target=sm_90a --max-variants=1 --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
+// RUN: kv-compile %t/multiple.mlir --target=sm_90a --max-variants=1 --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
+// RUN: kv-compile %t/generic.mlir --target=sm_90a --max-variants=1 --emit=ptx | FileCheck %s --check-prefixes=CHECK,NARROW --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
+// RUN: kv-compile %t/packed.mlir --target=sm_80 --max-variants=1 --emit=ptx | FileCheck %s --check-prefixes=CHECK,WIDE --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
+// RUN: kv-compile %t/generic.mlir --target=sm_100a --max-variants=1 --emit=ptx | FileCheck %s --check-prefixes=CHECK,NARROW --implicit-check-not=div. --implicit-check-not=rem. --implicit-check-not=.local
 
 // CHECK: .visible .entry index_copy(
 // CHECK-NOT: .entry
