@@ -142,3 +142,24 @@ func.func @no_copy_for_the_caller(%pool: !nhd, %copy: !hnd, %slots: !slots, %k: 
   kvcache.gather %copy at %slots into %k, %v : !hnd at !slots into !rows, !rows
   return
 }
+
+// -----
+
+// A copy to the memory of the host is not the pool in that of a device.
+
+!nhd = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D], space = host>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @no_other_memory(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="a copy to another memory is needed"
+func.func @no_other_memory(%pool: !nhd, %slots: !slots, %k: !rows) {
+  %n = kvcache.dim %pool[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %pool into %copy : !nhd into !hnd
+  kvcache.gather %copy at %slots into %k : !hnd at !slots into !rows
+  return
+}
