@@ -14,7 +14,7 @@ import random_programs
 # nothing would prove nothing.
 CHANGED_OF_100 = {
     "fold-permutes": 20,
-    "scatter-to-index-copy": 20,
+    "scatter-to-index-copy": 15,
     "specialize-page-stride": 25,
     "kvcache-optimize": 50,
 }
