@@ -24,7 +24,6 @@
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
-#include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/SourceMgr.h"
 
@@ -295,7 +294,8 @@ private:
 } // namespace
 
 int main(int argc, char **argv) {
-  llvm::InitLLVM init(argc, argv);
+  // Not InitLLVM: its handlers allocate, and hang where a program that a pass
+  // broke has damaged the heap. Dying is how that is found.
   if (argc < 2) {
     llvm::errs() << "usage: kv-check-translation PROGRAMS.mlir...\n";
     return 2;
