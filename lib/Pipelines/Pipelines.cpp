@@ -122,6 +122,7 @@ void kvcache::buildKernelsPipeline(OpPassManager &pm,
                                    const GpuOptions &options) {
   ConvertKVCacheToGPUOptions kernels;
   kernels.copyEngineBytes = options.copyEngineBytes;
+  kernels.chip = options.chip;
   pm.addPass(createConvertKVCacheToGPU(kernels));
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createCSEPass());

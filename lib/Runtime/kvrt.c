@@ -473,6 +473,13 @@ void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks) {
             (long long)blocks, (long long)count, (long long)first);
 }
 
+void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most) {
+  kvrt_fail(KV_ERROR_BOUNDS,
+            "attention on a GPU: expected a block table with room for at most "
+            "%lld tokens of a request, got %lld blocks of %lld",
+            (long long)most, (long long)columns, (long long)tokens);
+}
+
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows) {
   kvrt_fail(KV_ERROR_BOUNDS,

@@ -80,6 +80,7 @@ void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
 void kvrt_report_layer(int64_t index, int64_t layers);
 void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
+void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
 
@@ -104,12 +105,25 @@ typedef struct {
 typedef struct {
   kvrt_image *image;
   const char *name;
-  _Atomic(void *) handle; /* CUkernel */
+  _Atomic(void *) handle;    /* CUkernel */
+  _Atomic(uint64_t) devices; /* a bit for each where it may take its memory */
 } kvrt_kernel;
 
 void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
-                 int32_t block_z, int32_t shared_bytes, void **parameters);
+                 int32_t block_z, int32_t shared_bytes, int32_t together,
+                 void **parameters);
+/* How many blocks of threads of a large kernel run at the same time; less than
+ * `least` is an error. */
+int64_t kvrt_multiprocessors(int64_t least);
+/* A tensor map (128 bytes) of 16-bit elements: five dimensions, the first one
+ * contiguous, with the distances of the others in bytes, and boxes of the first
+ * dimension and some of the second. */
+void kvrt_tensor_map(void *map, int64_t address, int64_t channels,
+                     int64_t tokens, int64_t parts, int64_t heads,
+                     int64_t blocks, int64_t token_stride, int64_t part_stride,
+                     int64_t head_stride, int64_t block_stride,
+                     int64_t box_tokens);
 
 /* Blocks of one pool to another by the copy engine: the run, loops over runs
  * (slowest first), what numbers of chunks mean on both sides, and the pairs.

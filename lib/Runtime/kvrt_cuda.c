@@ -59,7 +59,20 @@ typedef struct {
     (uint64_t *to, uint64_t *from, size_t *bytes, size_t count,                \
      cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
      void *stream))                                                            \
-  X(cu_result, cuStreamIsCapturing, (void *stream, int32_t *status))
+  X(cu_result, cuStreamIsCapturing, (void *stream, int32_t *status))           \
+  X(cu_result, cuKernelSetAttribute,                                           \
+    (int32_t attribute, int32_t value, void *kernel, cu_device device))        \
+  X(cu_result, cuLaunchCooperativeKernel,                                      \
+    (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z,          \
+     unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,    \
+     void *stream, void **parameters))                                         \
+  X(cu_result, cuDeviceGetAttribute,                                           \
+    (int32_t *value, int32_t attribute, cu_device device))                     \
+  X(cu_result, cuTensorMapEncodeTiled,                                         \
+    (void *map, int32_t type, uint32_t rank, void *address,                    \
+     const uint64_t *extents, const uint64_t *strides, const uint32_t *box,    \
+     const uint32_t *steps, int32_t interleave, int32_t swizzle,               \
+     int32_t promotion, int32_t fill))
 
 #define DECLARE(result, name, parameters) result(*name) parameters;
 static struct {
@@ -73,6 +86,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int driver_ready;
 
 enum { MAX_DEVICES = 64, FIRST_DRIVER_WITH_LIBRARIES = 12000 };
+/* Attributes of kernels and devices. */
+enum {
+  DEFAULT_SHARED_BYTES = 48 << 10,
+  MAX_SHARED_BYTES = 8,
+  MULTIPROCESSORS = 16
+};
 static _Atomic(void *) primary_contexts[MAX_DEVICES];
 
 static int32_t check(cu_result result, const char *what, const char *object) {
@@ -200,9 +219,29 @@ static int32_t load_kernel(kvrt_kernel *kernel) {
   return status;
 }
 
+/* A kernel that takes more shared memory than usual has to say so once for each
+ * device. */
+static int32_t allow_shared(kvrt_kernel *kernel, void *handle,
+                            int32_t device_id, int32_t bytes) {
+  uint64_t bit = UINT64_C(1) << device_id;
+  if (atomic_load_explicit(&kernel->devices, memory_order_acquire) & bit)
+    return KV_OK;
+  if (!driver.cuKernelSetAttribute)
+    return kvrt_fail(KV_ERROR_CUDA,
+                     "kernel '%s': the CUDA driver has no cuKernelSetAttribute",
+                     kernel->name);
+  int32_t status = check(
+      driver.cuKernelSetAttribute(MAX_SHARED_BYTES, bytes, handle, device_id),
+      "shared memory for kernel", kernel->name);
+  if (!status)
+    atomic_fetch_or_explicit(&kernel->devices, bit, memory_order_release);
+  return status;
+}
+
 void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
-                 int32_t block_z, int32_t shared_bytes, void **parameters) {
+                 int32_t block_z, int32_t shared_bytes, int32_t together,
+                 void **parameters) {
   kvrt_context *context = kvrt_current();
   if (context->status)
     return;
@@ -231,6 +270,24 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
     if (status)
       return;
     handle = atomic_load_explicit(&kernel->handle, memory_order_acquire);
+  }
+  if (shared_bytes > DEFAULT_SHARED_BYTES &&
+      allow_shared(kernel, handle, context->device_id, shared_bytes))
+    return;
+  if (together) {
+    if (!driver.cuLaunchCooperativeKernel) {
+      kvrt_fail(KV_ERROR_CUDA,
+                "kernel '%s': the CUDA driver has no "
+                "cuLaunchCooperativeKernel",
+                kernel->name);
+      return;
+    }
+    check(driver.cuLaunchCooperativeKernel(
+              handle, (unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z,
+              (unsigned)block_x, (unsigned)block_y, (unsigned)block_z,
+              (unsigned)shared_bytes, context->stream, parameters),
+          "launching kernel", kernel->name);
+    return;
   }
   check(driver.cuLaunchKernel(
             handle, (unsigned)grid_x, (unsigned)grid_y, (unsigned)grid_z,
@@ -281,4 +338,60 @@ int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
         check(driver.cuMemcpyAsync(to[i], from[i], bytes[i], context->stream),
               what, NULL);
   return status;
+}
+
+int64_t kvrt_multiprocessors(int64_t least) {
+  kvrt_context *context = kvrt_current();
+  static _Atomic(int32_t) known[MAX_DEVICES];
+  if (context->status || context->device_id < 0)
+    return least; /* a launch says what is wrong */
+  int32_t count =
+      atomic_load_explicit(&known[context->device_id], memory_order_relaxed);
+  if (!count) {
+    if (!driver.cuDeviceGetAttribute) {
+      kvrt_fail(KV_ERROR_CUDA, "the CUDA driver has no cuDeviceGetAttribute");
+      return least;
+    }
+    if (check(driver.cuDeviceGetAttribute(&count, MULTIPROCESSORS,
+                                          context->device_id),
+              "cuDeviceGetAttribute", NULL))
+      return least;
+    atomic_store_explicit(&known[context->device_id], count,
+                          memory_order_relaxed);
+  }
+  if (count < least)
+    kvrt_fail(KV_ERROR_DEVICE,
+              "attention with %lld heads of the cache: expected a device with "
+              "as many multiprocessors, got %d",
+              (long long)least, count);
+  return count < least ? least : count;
+}
+
+void kvrt_tensor_map(void *map, int64_t address, int64_t channels,
+                     int64_t tokens, int64_t parts, int64_t heads,
+                     int64_t blocks, int64_t token_stride, int64_t part_stride,
+                     int64_t head_stride, int64_t block_stride,
+                     int64_t box_tokens) {
+  kvrt_context *context = kvrt_current();
+  if (context->status || context->device_id < 0)
+    return;
+  if (!driver.cuTensorMapEncodeTiled) {
+    kvrt_fail(KV_ERROR_CUDA, "the CUDA driver has no cuTensorMapEncodeTiled");
+    return;
+  }
+  enum { FLOAT16 = 6, RANK = 5 }; /* bits are copied, whatever the type */
+  uint64_t extents[RANK] = {(uint64_t)channels, (uint64_t)tokens,
+                            (uint64_t)parts, (uint64_t)heads,
+                            (uint64_t)(blocks > 0 ? blocks : 1)};
+  uint64_t strides[RANK - 1] = {(uint64_t)token_stride, (uint64_t)part_stride,
+                                (uint64_t)head_stride, (uint64_t)block_stride};
+  uint32_t box[RANK] = {(uint32_t)channels, (uint32_t)box_tokens,
+                        (uint32_t)parts, 1, 1};
+  uint32_t steps[RANK] = {1, 1, 1, 1, 1};
+  /* 0: none, 1 to 3: of 32, 64 and 128 bytes */
+  int32_t swizzle = channels == 64 ? 3 : channels == 32 ? 2 : channels == 16;
+  check(driver.cuTensorMapEncodeTiled(map, FLOAT16, RANK, (void *)address,
+                                      extents, strides, box, steps, 0, swizzle,
+                                      0, 0),
+        "tensor map of a cache", NULL);
 }

@@ -69,11 +69,21 @@ class Tensor(kvtest.Tensor):
                         + self.offset * storage.itemsize)
 
 
+# What a workspace keeps from call to call: zero before the first one.
+STATE = 8192
+
+
 class Library(kvtest.Library):
+    KEEPS_STATE = False
+    state = None
+
     def run(self, function, *args, poison=0xFF):
         size = self.workspace_size(function, *args)
         assert size >= 0, f"{function}: {self.last_error()}"
         bytes_ = np.full(size, poison, np.uint8)
+        if self.KEEPS_STATE and size >= STATE:
+            bytes_[:STATE] = 0 if self.state is None else self.state[:size]
+            self.state = bytes_[:STATE]
         workspace = _Copy(bytes_, False)
         # 256-byte alignment: canaries are two of them.
         assert workspace.pointer % 256 == 0 or not size

@@ -20,7 +20,10 @@ LIMIT = 50 << 20
 
 sys.path.insert(0, str(ROOT / "test" / "gpu"))
 sys.path.insert(0, str(ROOT / "test" / "numerics"))
+sys.path.insert(0, str(ROOT / "benchmark" / "gpu"))
 
+import test_attention  # noqa: E402
+from attention_programs import PROGRAMS  # noqa: E402
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
@@ -94,12 +97,20 @@ def main():
                      "--copy-engine-bytes=1")
         for text in move_tests():
             compile_text(text, program_name(text), folder, used)
+        # The driver compiles PTX for seconds each.
+        for text in test_attention.programs()[1] if image == "cubin" else []:
+            compile_text(text, program_name(text), folder, used)
+        if image == "cubin":
+            for facts, flags in (("", []), ("_hnd", []),
+                                 ("_generic", ["--max-variants=1"])):
+                text = "".join(PROGRAMS[facts].values())
+                compile_text(text, f"attention{facts}", folder, used, *flags)
         if options.schedules:
             compile_cases(SCHEDULES, "schedules", folder, used)
 
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              *(ROOT / f"test/numerics/{name}.py" for name in (
-                 "blocks", "cache_types", "cases", "indices", "kvtest", "merge",
+                 "attention", "attention_cases", "blocks", "cache_types", "cases", "indices", "kvtest", "merge",
                  "op_programs", "reference", "rows")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
@@ -119,4 +130,5 @@ def main():
           "./run bench")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,18 +20,24 @@ IN_TURN = ["decode", "prefill", "long", "one", "none"]
 PER_LIBRARY = 10
 
 
+def programs(rng, choices):
+    """Functions in groups, and the text of a library for each group."""
+    functions = [attention_cases.Function(rng, f"f{number}", choice)
+                 for number, choice in enumerate(choices)]
+    groups = [functions[i : i + PER_LIBRARY]
+              for i in range(0, len(functions), PER_LIBRARY)]
+    texts = ["".join(f.call(rng, "none")[0].text() for f in group)
+             for group in groups]
+    return groups, texts
+
+
 def main(count=100, seed=77):
     rng = np.random.default_rng(seed)
     choices = list(attention_cases.grid(rng, count))
     if count >= 100:
         missing = attention_cases.missing_pairs(choices)
         assert not missing, f"pairs that no function has: {missing}"
-    functions = [attention_cases.Function(rng, f"f{number}", choice)
-                 for number, choice in enumerate(choices)]
-    groups = [functions[i : i + PER_LIBRARY]
-              for i in range(0, count, PER_LIBRARY)]
-    texts = ["".join(f.call(rng, "none")[0].text() for f in group)
-             for group in groups]
+    groups, texts = programs(rng, choices)
     calls = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         libraries = pool.map(compile_library, texts,
@@ -39,7 +45,8 @@ def main(count=100, seed=77):
         for number, (library, group) in enumerate(zip(libraries, groups)):
             kinds = [IN_TURN[(number + i) % len(IN_TURN)] for i in range(2)]
             calls += attention_cases.run(library, rng, group, EACH + kinds)
-    print(f"{len(functions)} functions, {calls} calls")
+    print(f"{count} functions, {calls} calls")
 
 
-main(*map(int, sys.argv[1:]))
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -69,6 +69,8 @@ def missing_pairs(rows):
 
 
 class Function:
+    weights = "f32"  # what values are multiplied with
+
     def __init__(self, rng, name, choice, blocks=24):
         self.name, self.choice = name, choice
         self.query_heads, self.heads = choice["heads"]
@@ -195,7 +197,8 @@ class Function:
             buffers["sinks"] = cases.per_head(rng.standard_normal(heads) * 3)
         numbers = {k: b.array for k, b in buffers.items()}
         want = reference.attention(query.numbers(), [v.view for v in views],
-                                   given, **options, **numbers)
+                                   given, **options, **numbers,
+                                   weights=self.weights)
         untouched = [v.cache.clone() for v in views]
         program = ops.attention(self.name, query, views, batch, outs,
                                 **options, **buffers, rows=rows)
@@ -213,12 +216,12 @@ class Function:
         return program, check
 
 
-def run(library, rng, functions, kinds):
+def run(library, rng, functions, kinds, tensor=Tensor):
     calls = 0
     for function in functions:
         for kind in kinds:
             program, check = function.call(rng, kind)
-            library.run(program.name, *program.arguments(Tensor),
+            library.run(program.name, *program.arguments(tensor),
                         poison=0x7F if calls % 2 else 0xFF)
             check(f"{kind}, {function.choice}, {program.text()}")
             calls += 1

@@ -114,8 +114,8 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     accesses, the addressing, which strides are constants, and whether elements
     go through shared memory.
 
-    `attention` has no kernel yet: each one is an error, before anything is
-    lowered.
+    `attention` keeps state between launches at the start of the workspace, which
+    is zero before its first use.
 
     One kernel serves every number of tokens and every size of the pool. A
     remark names for each operation what the facts gave.
@@ -125,12 +125,16 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
            /*default=*/"1048576",
            "A transfer between host and device whose list of pairs is in host "
            "memory uses the copy engine if its runs have at least so many "
-           "bytes, and a kernel otherwise">];
+           "bytes, and a kernel otherwise">,
+    Option<"chip", "chip", "std::string", /*default=*/"\"sm_90a\"",
+           "The architecture that attention is built for: its copies, its "
+           "barriers, its shared memory">];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",
-    "mlir::memref::MemRefDialect", "mlir::NVVM::NVVMDialect",
-    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
+    "mlir::math::MathDialect", "mlir::memref::MemRefDialect",
+    "mlir::NVVM::NVVMDialect", "mlir::scf::SCFDialect",
+    "mlir::vector::VectorDialect"];
 }
 
 def ConvertLaunchToRuntime

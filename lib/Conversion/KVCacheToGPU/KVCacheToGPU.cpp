@@ -10,6 +10,7 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -22,30 +23,17 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
-/// All operations that have no kernel yet, each with a message of its own: one
-/// run says what a program would need.
-static LogicalResult refuseMissing(ModuleOp module) {
-  bool found = false;
-  module.walk([&](AttentionOp op) {
-    op.emitOpError()
-        << "cannot be compiled for a GPU yet; compile it for a CPU, "
-           "or beside this program";
-    found = true;
-  });
-  return failure(found);
-}
-
 namespace {
 struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
   using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
-    if (failed(refuseMissing(getOperation())))
-      return signalPassFailure();
+    allocateAttentionState(getOperation(), chip);
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
+    populateAttentionToGPU(converter, patterns, chip);
     populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
     populateIndexOpsToGPU(converter, patterns);
     populateMergeStatesToGPU(converter, patterns);

@@ -7,6 +7,8 @@
 
 #include "kvcache/Conversion/Passes.h"
 
+#include "Kernels/KernelBuilder.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -27,8 +29,8 @@ public:
   explicit LaunchRewriter(ModuleOp module)
       : module(module), builder(module.getContext()),
         pointer(LLVM::LLVMPointerType::get(module.getContext())) {
-    recordType = LLVM::LLVMStructType::getLiteral(module.getContext(),
-                                                  {pointer, pointer, pointer});
+    recordType = LLVM::LLVMStructType::getLiteral(
+        module.getContext(), {pointer, pointer, pointer, builder.getI64Type()});
     imageType = LLVM::LLVMStructType::getLiteral(module.getContext(),
                                                  {pointer, pointer});
   }
@@ -70,8 +72,11 @@ public:
     size_t count = launch.getKernelOperands().size();
     Value parameters = allocate(loc, pointer, count);
     for (auto [i, operand] : llvm::enumerate(launch.getKernelOperands())) {
-      Value slot = allocate(loc, operand.getType(), 1);
-      LLVM::StoreOp::create(builder, loc, operand, slot);
+      Value slot = operand;
+      if (!isByValue(launch, i)) {
+        slot = allocate(loc, operand.getType(), 1);
+        LLVM::StoreOp::create(builder, loc, operand, slot);
+      }
       Value entry =
           LLVM::GEPOp::create(builder, loc, pointer, pointer, parameters,
                               ArrayRef<LLVM::GEPArg>{int32_t(i)});
@@ -87,13 +92,19 @@ public:
       operands.push_back(toInteger(loc, size, 64));
     for (Value size : {block.x, block.y, block.z})
       operands.push_back(toInteger(loc, size, 32));
-    operands.append({shared, parameters});
+    Value together = LLVM::ConstantOp::create(
+        builder, loc, builder.getI32Type(), launch->hasAttr(kTogetherName));
+    operands.append({shared, together, parameters});
     LLVM::CallOp::create(builder, loc, getLaunchFunction(operands), operands);
     launch.erase();
     return success();
   }
 
 private:
+  static bool isByValue(gpu::LaunchFuncOp launch, int32_t parameter) {
+    auto numbers = launch->getAttrOfType<DenseI32ArrayAttr>(kByValueName);
+    return numbers && llvm::is_contained(numbers.asArrayRef(), parameter);
+  }
   Value toInteger(Location loc, Value size, unsigned width) {
     Type type = builder.getIntegerType(width);
     if (size.getType().isIndex())

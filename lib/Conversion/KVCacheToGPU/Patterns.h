@@ -7,9 +7,12 @@
 #ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 #define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
 
+#include "llvm/ADT/StringRef.h"
+
 #include <cstdint>
 
 namespace mlir {
+class ModuleOp;
 class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
@@ -20,6 +23,12 @@ namespace kvcache {
 void populateBlockOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns,
                            int64_t copyEngineBytes);
+void populateAttentionToGPU(mlir::TypeConverter &converter,
+                            mlir::RewritePatternSet &patterns,
+                            llvm::StringRef chip);
+/// What attentions keep between launches, and the parts of their results: at
+/// the start of the workspace.
+void allocateAttentionState(mlir::ModuleOp module, llvm::StringRef chip);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

@@ -96,8 +96,8 @@ struct Places {
   SmallVector<unsigned> lists;  ///< pointers to the numbers
   SmallVector<unsigned> limits; ///< each number is below its own
   SmallVector<Type> types;
-  /// Of slots that count the rows of gaps too: how many there are in a block, of
-  /// which only the first ones are tokens. 0 of others.
+  /// Of slots that count the rows of gaps too: how many there are in a block,
+  /// of which only the first ones are tokens. 0 of others.
   int64_t scaled = 0;
 };
 
@@ -369,9 +369,9 @@ public:
         "bytes{4}, {3} addressing",
         facts.plan.rowElements * facts.elementBytes,
         facts.plan.run.elements * facts.elementBytes, facts.width,
-        parameters.places.scaled              ? "scaled"
+        parameters.places.scaled            ? "scaled"
         : byNumber && facts.layout.isFlat() ? "flat"
-                                              : "block and offset",
+                                            : "block and offset",
         wide.width == facts.width
             ? ""
             : " or if all is aligned of " + std::to_string(wide.width));

@@ -52,3 +52,18 @@ func.func @blocks(%flat: !flat, %hnd: !hnd, %hdn: !hdn, %host: !host, %rows: mem
   kvcache.transfer %flat to %host at %pairs : !flat to !host at memref<?x2xi64>
   return
 }
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+!q = memref<?x16x128xbf16>
+!f32 = !kvcache.cache<?B x 16N x 8H x 128D x f32>
+!any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?], align = 2>
+
+func.func @attention(%q: !q, %k: !hnd, %v: !flat, %any: !any, %f: !f32, %x: memref<?x16x128xf32>, %b: !batch) {
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map"
+  kvcache.attention %q over %k, %v in %b into %q causal : !q over !hnd, !flat in !batch into !q
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows"
+  kvcache.attention %q over %k, %any in %b into %q causal : !q over !hnd, !any in !batch into !q
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="a row and a query head for each block of threads"
+  kvcache.attention %x over %f, %f in %b into %x causal : memref<?x16x128xf32> over !f32, !f32 in !batch into memref<?x16x128xf32>
+  return
+}

@@ -67,15 +67,30 @@ StrideSource KernelOperands::addRowStride(std::optional<int64_t> constant,
   return addStride(constant, metadata.getStrides()[0]);
 }
 
+unsigned KernelOperands::addMap(Value map) {
+  operands.push_back(map);
+  parameterTypes.push_back(map.getType());
+  mapNumbers.push_back(operands.size() - 1);
+  return mapNumbers.back();
+}
+
 void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
                          Value gridX, Value gridY, Value gridZ, int64_t threads,
-                         const KernelOperands &operands) {
+                         const KernelOperands &operands, int64_t sharedBytes,
+                         bool together) {
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value block = arith::ConstantIndexOp::create(builder, loc, threads);
-  gpu::LaunchFuncOp::create(
+  Value shared;
+  if (sharedBytes)
+    shared = arith::ConstantIntOp::create(builder, loc, sharedBytes, 32);
+  auto launch = gpu::LaunchFuncOp::create(
       builder, loc, kernel, gpu::KernelDim3{gridX, gridY, gridZ ? gridZ : one},
-      gpu::KernelDim3{block, one, one},
-      /*dynamicSharedMemorySize=*/Value(), operands.values());
+      gpu::KernelDim3{block, one, one}, shared, operands.values());
+  if (!operands.maps().empty())
+    launch->setAttr(kByValueName,
+                    builder.getDenseI32ArrayAttr(operands.maps()));
+  if (together)
+    launch->setAttr(kTogetherName, builder.getUnitAttr());
 }
 
 //===----------------------------------------------------------------------===//
@@ -115,6 +130,17 @@ SymbolRefAttr KernelBuilder::symbol() {
   auto inner = FlatSymbolRefAttr::get(function.getNameAttr());
   return SymbolRefAttr::get(
       StringAttr::get(function.getContext(), kKernelModule), inner);
+}
+
+void KernelBuilder::markMap(unsigned i) {
+  MLIRContext *context = builder.getContext();
+  auto type = LLVM::LLVMArrayType::get(builder.getI8Type(), 128);
+  function.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
+                      TypeAttr::get(type));
+  function.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
+                      builder.getI64IntegerAttr(64));
+  function.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(),
+                      UnitAttr::get(context));
 }
 
 void KernelBuilder::finish() {
@@ -513,4 +539,17 @@ Value KernelBuilder::barrierAll(Value condition) {
                                       Value(), reduction, number)
                   .getResult(0);
   return isNot(eq(all, i32(0)));
+}
+
+Value KernelBuilder::dynamicShared() {
+  OpBuilder outside(function);
+  StringRef name = "dynamic_shared";
+  auto kernels = function->getParentOfType<gpu::GPUModuleOp>();
+  auto buffer = kernels.lookupSymbol<LLVM::GlobalOp>(name);
+  if (!buffer)
+    buffer = LLVM::GlobalOp::create(
+        outside, loc, LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+        /*isConstant=*/false, LLVM::Linkage::External, name, Attribute(),
+        /*alignment=*/1024, kSharedMemory);
+  return LLVM::AddressOfOp::create(builder, loc, buffer);
 }

@@ -40,6 +40,8 @@ public:
   unsigned addBuffer(mlir::Value memref);
   /// An index, as i64.
   unsigned addIndex(mlir::Value index);
+  /// A tensor map in memory of the host, which the kernel gets a copy of.
+  unsigned addMap(mlir::Value map);
   /// A stride in elements, which is a parameter only if it is not known.
   StrideSource addStride(std::optional<int64_t> constant, mlir::Value stride);
   /// The outermost stride of a memref.
@@ -48,12 +50,14 @@ public:
 
   llvm::ArrayRef<mlir::Value> values() const { return operands; }
   llvm::ArrayRef<mlir::Type> types() const { return parameterTypes; }
+  llvm::ArrayRef<int32_t> maps() const { return mapNumbers; }
 
 private:
   mlir::OpBuilder &builder;
   mlir::Location loc;
   llvm::SmallVector<mlir::Value> operands;
   llvm::SmallVector<mlir::Type> parameterTypes;
+  llvm::SmallVector<int32_t> mapNumbers;
 };
 
 /// The body of a kernel under construction. Integer helpers fold constants.
@@ -69,6 +73,8 @@ public:
 
   mlir::Value parameter(unsigned i) { return function.getArgument(i); }
   mlir::SymbolRefAttr symbol();
+  /// Says that a parameter is a tensor map.
+  void markMap(unsigned i);
   /// Ends the body.
   void finish();
 
@@ -164,6 +170,8 @@ public:
   /// Accesses of `bytes` each as one access, the first one lowest.
   mlir::Value join(llvm::ArrayRef<mlir::Value> pieces, int64_t bytes);
 
+  /// The shared memory whose size a launch says, aligned to 1024 bytes.
+  mlir::Value dynamicShared();
   /// A pointer to shared memory of the block, aligned to 16 bytes.
   mlir::Value shared(int64_t bytes);
   /// All threads of the block wait for each other.
@@ -177,12 +185,18 @@ private:
   unsigned sharedBuffers = 0;
 };
 
+/// On a launch: the numbers of parameters that are passed by value from where a
+/// pointer is, and whether all blocks have to run at the same time.
+inline constexpr llvm::StringLiteral kByValueName = "by_value";
+inline constexpr llvm::StringLiteral kTogetherName = "together";
+
 /// Launches a kernel on a grid (index values) with its only block size.
 /// A null `gridZ` is one.
 void emitLaunch(mlir::OpBuilder &builder, mlir::Location loc,
                 mlir::SymbolRefAttr kernel, mlir::Value gridX,
                 mlir::Value gridY, mlir::Value gridZ, int64_t threads,
-                const KernelOperands &operands);
+                const KernelOperands &operands, int64_t sharedBytes = 0,
+                bool together = false);
 
 /// The integers that one access of a width moves.
 mlir::Type accessType(mlir::OpBuilder &builder, int64_t bytes);

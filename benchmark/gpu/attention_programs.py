@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""The programs that bench_attention.py measures: keys and values of one layer,
+in any order with any strides."""
+
+# What is known of strides: multiples of 16 bytes, and nothing.
+FACTS = {
+    "": "strides = [B = ? mult 8, N = ? mult 8, H = ? mult 8], align = 16",
+    "_generic": "strides = [B = ?, N = ?, H = ?], align = 2",
+    "_hnd": "order = [B, H, N, D], strides = [B = ? mult 8, H = ? mult 8, "
+            "N = ? mult 8], align = 16",
+}
+
+
+def program(name, query_heads, heads, tokens, facts, type_="bf16", channels=128):
+    side = f"!kv_{name}"
+    row = f"memref<?x{query_heads}x{channels}x{type_}>"
+    return f"""
+{side} = !kvcache.cache<?B x {tokens}N x {heads}H x {channels}D x {type_}, {FACTS[facts]}>
+!batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = {tokens}>
+func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %out: {row}) {{
+  kvcache.attention %query over %keys, %values in %batch into %out causal
+    : {row} over {side}, {side} in !batch_{name} into {row}
+  return
+}}
+"""
+
+
+SIZES = [(32, 8, "bf16"), (64, 8, "bf16"), (16, 8, "bf16"), (32, 8, "f16")]
+PROGRAMS = {facts: {
+    f"attention_{q}_{h}_{type_}{facts}": program(
+        f"attention_{q}_{h}_{type_}{facts}", q, h, 16, facts, type_)
+    for q, h, type_ in SIZES} for facts in FACTS}

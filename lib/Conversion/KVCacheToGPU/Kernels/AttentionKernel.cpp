@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "AttentionKernel.h"
+
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+AttentionTraits::AttentionTraits(AttentionOp op)
+    : keyType(op.getKeyType().getElementType()),
+      valueType(op.getValueType().getElementType()),
+      queryType(getElementTypeOrSelf(op.getQuery().getType())),
+      outType(getElementTypeOrSelf(op.getOut().getType())),
+      causal(op.getCausal()), hasAlibi(bool(op.getAlibi())),
+      hasSinks(bool(op.getSinks())), hasLse(bool(op.getLse())),
+      window(op.getWindow()), scale(op.getScaleValue()) {
+  const Layout &keys = op.getKeyType().getLayout();
+  heads = keys.extent(AxisKind::Head);
+  queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);
+  group = queryHeads / heads;
+  keyChannels = keys.extent(AxisKind::Channel);
+  valueChannels = op.getValueType().getLayout().extent(AxisKind::Channel);
+  tokens = keys.extent(AxisKind::Token);
+  if (op.getSoftcap())
+    softcap = op.getSoftcap()->convertToDouble();
+}
+
+/// The widest part of channels that divides them and is permuted in memory.
+static int64_t innerChannels(int64_t channels) {
+  return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : 16;
+}
+
+AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
+                               bool hasTryWait, int64_t sharedLimit,
+                               int64_t keyInner, int64_t valueInner)
+    : boxes(boxes), hasTryWait(hasTryWait) {
+  channels[0] = llvm::alignTo(traits.keyChannels, 16);
+  channels[1] = llvm::alignTo(traits.valueChannels, 16);
+  inner[0] = keyInner ? keyInner : innerChannels(channels[0]);
+  inner[1] = valueInner ? valueInner : innerChannels(channels[1]);
+  int64_t widest = std::max(channels[0], channels[1]);
+  // Sums of 256 channels fill the registers of a thread with 8 columns.
+  columnTiles = traits.group > 8 && widest <= 128 ? 2 : 1;
+  warps = widest <= 128 ? 8 : 4;
+  producers = boxes ? 1 : warps / 2;
+  // Four slots are in flight for the memory, more are not better.
+  int64_t fixed = 1024 + kQueue * (kEntryBytes + queryBytes()) +
+                  warps * (quads() * 16 + columns() * 8);
+  slots = std::min<int64_t>(4, (sharedLimit - fixed) / slotBytes());
+  assert(slots >= 2 && "two slots fit with 256 channels");
+  phases = traits.heads % 4 == 0 ? 4 : traits.heads % 2 == 0 ? 2 : 1;
+  barrierOffset = slots * slotBytes();
+  liveOffset = barrierOffset + 256;
+  queueOffset = llvm::alignTo(liveOffset + slots * warps * 4, 16);
+  queryOffset = queueOffset + kQueue * kEntryBytes;
+  sumOffset = queryOffset + kQueue * queryBytes();
+  mergeOffset = sumOffset + warps * columns() * 8;
+  sharedBytes = mergeOffset + warps * quads() * 16;
+}
+
+int64_t AttentionShape::slotBytes() const {
+  return warps * std::max(unitBytes(0), unitBytes(1));
+}
+
+AttentionKernel::AttentionKernel(KernelBuilder &k,
+                                 const AttentionTraits &traits,
+                                 const AttentionShape &shape,
+                                 const BatchParameters &batch,
+                                 const AttentionParameters &parameters)
+    : k(k), w(k), traits(traits), shape(shape), batch(batch),
+      parameters(parameters) {}
+
+void AttentionKernel::build() {
+  using State = AttentionState;
+  shared = k.dynamicShared();
+  thread = w.number(k.threadX());
+  // Roles are those of whole warps: they are told so.
+  warp = w.fromLane(thread >> 5, int64_t(0));
+  lane = thread & 31;
+  Num number = w.number(k.blockX());
+  rows = as(w.parameter(batch.rows), 32);
+  requests = as(w.parameter(batch.count), 32);
+  room = as(w.parameter(batch.columns), 32) * traits.tokens;
+  chunkBits = as(w.parameter(parameters.chunkBits), 32);
+
+  Value state = k.parameter(parameters.state);
+  Num running = w.when(
+      thread == 0, k.builder.getI32Type(),
+      [&]() -> Nums {
+        return {w.exchange(at(state, as(number, 64) * 4 + State::kRunning),
+                           w.i32(1))};
+      },
+      [&]() -> Nums { return {w.i32(0)}; })[0];
+  Num epoch = as(
+      w.loadRelaxed(at(state, State::kFinished), 64) >> State::kLaunchBits, 32);
+  // Tags of two launches have nothing in common with small numbers, which other
+  // operations leave in the workspace.
+  tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
+  parity = epoch & 1;
+  w.when(thread < shape.slots, [&] {
+    int64_t arrivals = shape.boxes ? 1 : 33 * shape.producers;
+    w.initBarrier(fullBarrier(thread), arrivals);
+    w.initBarrier(emptyBarrier(thread), shape.warps);
+    w.fenceBarriers(shape.hasTryWait);
+  });
+  w.when(thread == 0, [&] { k.storeScalar(w.i32(0), failedFlag()); });
+  w.when(thread < shape.kQueue, [&] {
+    w.initBarrier(queueBarrier(thread, QueueBarrier::Full), 33);
+    w.initBarrier(queueBarrier(thread, QueueBarrier::Empty), shape.warps);
+    w.initBarrier(queueBarrier(thread, QueueBarrier::Split), 1);
+    w.fenceBarriers(shape.hasTryWait);
+  });
+  k.barrier();
+  w.when(
+      warp >= shape.warps, [&] { produce(); },
+      [&] {
+        consume();
+        w.barrierOf(1, 32 * shape.warps);
+      });
+  w.when(thread == 0, [&] {
+    Num failed = w.number(k.loadScalar(failedFlag(), k.builder.getI32Type()));
+    w.when((running | failed) != 0, [&] {
+      w.fail("attention_message",
+             "kvcache attention: the workspace was not zero before its first "
+             "use, or two launches use it at once");
+    });
+    // The counters of the next launch.
+    for (int64_t i = 0; i < State::kMaxPhases; ++i) {
+      Num other =
+          (parity ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
+      k.storeScalar(w.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
+    }
+    k.storeScalar(w.i32(0), at(state, as(number, 64) * 4 + State::kRunning));
+    Num grid = w.number(k.gridX());
+    Num share = select(number == 0, w.i32((1 << State::kLaunchBits) + 1) - grid,
+                       w.i32(1));
+    w.addRelaxed(at(state, State::kFinished), as(share, 64));
+  });
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Attention on a GPU: functions and batches as on a CPU, against the same
+reference. Runs from a bundle: bundle/run test-attention [seed]. make_bundle.py
+runs it too, to learn which libraries the bundle needs.
+"""
+
+import sys
+
+import attention
+import attention_cases
+import numpy as np
+
+# Those of matrix products, with few and with many channels; then any.
+GRIDS = [dict(cache="bf16", query="bf16"), dict(cache="f16", query="f16"), {}]
+COUNTS = [30, 20, 20]
+
+
+def programs():
+    rng = np.random.default_rng(7)
+    choices = [choice for grid, count in zip(GRIDS, COUNTS)
+               for choice in attention_cases.grid(rng, count, **grid)]
+    groups, texts = attention.programs(rng, choices)
+    for function in sum(groups, []):
+        if function.choice["cache"] == function.choice["query"]:
+            function.weights = function.choice["cache"]
+    return groups, texts
+
+
+def main(seed=0, rounds=1):
+    import cudadrv
+    import device
+
+    cudadrv.Device()
+    device.Library.KEEPS_STATE = True
+    rng = np.random.default_rng(seed)
+    groups, texts = programs()
+    calls = failed = 0
+    for text, group in zip(texts, groups):
+        library = device.compile_library(text)
+        for function in group:
+            for kind in (attention.EACH + attention.IN_TURN) * rounds:
+                try:
+                    calls += attention_cases.run(library, rng, [function],
+                                                 [kind], device.Tensor)
+                except AssertionError as error:
+                    failed += 1
+                    if failed < 20:
+                        what = str(error)
+                        print(f"FAIL {what[:what.find('func.func')]}"
+                              f"{what[what.rfind('}'):]}", flush=True)
+    print(f"attention: {sum(map(len, groups))} functions, {calls} calls, "
+          f"{failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
