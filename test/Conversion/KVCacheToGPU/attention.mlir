@@ -27,7 +27,7 @@
 //
 // Copies: four of the query; of keys and values a box each, or a chunk for each
 // of 16 channels in 32 tokens; where nothing is known, also 4 words of a chunk,
-// and 8 elements.
+// and 8 elements. Twice as many where LLVM peels the first tile off a loop.
 // RUN: grep -c cp.async.cg.shared.global %t.packed.90 | FileCheck %s --check-prefix=FOUR
 // RUN: grep -c cp.async.bulk.tensor.5d %t.packed.90 | FileCheck %s --check-prefix=TWO
 // RUN: grep -c cp.async.bulk.tensor.5d %t.multiple.90 | FileCheck %s --check-prefix=TWO
@@ -38,8 +38,8 @@
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.packed.90 | FileCheck %s --check-prefix=PRODUCTS
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.packed.80 | FileCheck %s --check-prefix=PRODUCTS
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.generic.80 | FileCheck %s --check-prefix=PRODUCTS
-// FOUR: {{^}}4{{$}}
-// TWO: {{^}}2{{$}}
+// FOUR: {{^(4|8)$}}
+// TWO: {{^(2|4)$}}
 // ALL: {{^}}36{{$}}
 // EIGHT: {{^(8|16)$}}
 // PRODUCTS: {{^}}24{{$}}

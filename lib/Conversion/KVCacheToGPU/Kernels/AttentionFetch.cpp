@@ -57,13 +57,15 @@ void AttentionKernel::produce() {
               Num from = now.item.first + (now.done << chunkBits);
               Num end = min(from + (count << chunkBits),
                             now.item.first + now.item.units);
-              // On its way while the consumers are told.
               Num entries = entriesOf(now, from, end);
-              publish(now, from, end - from, place, parity);
+              // Consumers are told when the first tile is on its way.
+              auto tell = [&] {
+                publish(now, from, end - from, place, parity);
+              };
               if (shape.boxes)
-                fetchBoxes(now, from, end, entries, ring);
+                fetchBoxes(now, from, end, entries, ring, tell);
               else
-                fetchRows(now, from, end, entries, ring);
+                fetchRows(now, from, end, entries, ring, tell);
               publishSplit(now, count, place);
               step(place, parity, shape.kQueue);
               Num more = advance(now, count);
@@ -208,7 +210,8 @@ Num AttentionKernel::entriesOf(const Work &now, Num unit, Num end) {
 }
 
 void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
-                                 Num entries, Nums &ring) {
+                                 Num entries, Nums &ring,
+                                 llvm::function_ref<void()> tell) {
   // What is shared is read again; all else is not.
   Num policy = select(isShared, w.evictLast(), w.evictFirst());
   int64_t perBlock = traits.tokens / shape.kUnit;
@@ -243,6 +246,7 @@ void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
           });
           step(slot, parity, shape.slots);
         }
+        w.when(unit == first, tell);
         return {slot, parity, ahead};
       });
   ring = {next[0], next[1]};
@@ -257,7 +261,8 @@ Num AttentionKernel::axisBytes(const AxisStrides &axis, Num index) {
 }
 
 void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
-                                Num entries, Nums &ring) {
+                                Num entries, Nums &ring,
+                                llvm::function_ref<void()> tell) {
   // A lane has a token of the tile, and works out where it is; then the warp
   // copies the tokens of its lanes, chunk by chunk.
   Num number = warp - shape.warps;
@@ -295,6 +300,7 @@ void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
                  w.when(lane == 0, [&] { w.arrive(full); });
                  step(slot, parity, shape.slots);
                }
+               w.when(unit == first, tell);
                return {slot, parity, ahead};
              });
   ring = {next[0], next[1]};

@@ -209,9 +209,10 @@ private:
   void fetchQuery(const Item &item, Num place);
   /// The entries of the table for a tile, of the units or tokens of this lane.
   Num entriesOf(const Work &work, Num unit, Num end);
-  void fetchBoxes(const Work &work, Num first, Num end, Num entries,
-                  Nums &ring);
-  void fetchRows(const Work &work, Num first, Num end, Num entries, Nums &ring);
+  void fetchBoxes(const Work &work, Num first, Num end, Num entries, Nums &ring,
+                  llvm::function_ref<void()> tell);
+  void fetchRows(const Work &work, Num first, Num end, Num entries, Nums &ring,
+                 llvm::function_ref<void()> tell);
   /// 32 tokens, each at the bytes that a lane has.
   void copyTokens(unsigned side, Num slot, mlir::Value base, Num bytes,
                   Num there);
