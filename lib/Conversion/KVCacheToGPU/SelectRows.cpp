@@ -73,6 +73,8 @@ public:
     KernelBuilder &k = *kernel;
     KernelRequests requests(k, *batch, kThreads);
     thread = k.widen(k.threadX());
+    samples = k.shared(8 * kThreads + 8);
+    last = sampleAt(k.i64(kThreads));
     // All loads that wait for nothing come first.
     Value raw = valid.load(k, k.i64(0));
     KernelRequests::Loaded ready = requests.load(k.i64(0));
@@ -131,6 +133,8 @@ private:
     KernelBuilder &k = *kernel;
     Value given = k.parameter(numSelected);
     Value lowest = entryIf(k.i64(0), k.slt(k.i64(0), given));
+    Value place = k.mul(thread, sampleStep());
+    k.storeScalar(entryIf(place, k.slt(place, given)), sampleAt(thread));
     Value least = requests.least(), most = requests.most();
     Value wanted = k.smin(k.smax(raw, k.i64(0)), given);
     Value inOrder =
@@ -138,18 +142,56 @@ private:
                [&](Value i, ValueRange state) {
                  Value isFirst = k.eq(i, k.i64(0));
                  Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
-                 Value fits = k.sle(index.load(k, before), index.load(k, i));
+                 Value own = index.load(k, i);
+                 Value fits = k.sle(index.load(k, before), own);
+                 k.ifThen(k.eq(k.add(i, k.i64(1)), wanted),
+                          [&] { k.storeScalar(own, last); });
                  Value isUnused = k.sle(wanted, i);
                  Value holds =
                      k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
                  return SmallVector<Value>{k.both(state[0], holds)};
                })
             .front();
-    Value highest = entryIf(k.sub(wanted, k.i64(1)), k.slt(k.i64(0), wanted));
     Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
+    // Of no index, nothing was stored, and nothing counts anyway.
+    Value highest = k.loadScalar(last, k.builder.getI64Type());
     Value isPast = k.barrierAll(k.sle(most, highest));
     isRight = k.both(isRight, k.isNot(isPast));
     return k.select(isRight, wanted, k.i64(0));
+  }
+
+  /// Samples of the indices in shared memory are this far apart.
+  Value sampleStep() {
+    KernelBuilder &k = *kernel;
+    return k.smax(tilesOf(k.parameter(numSelected)), k.i64(1));
+  }
+  Value sampleAt(Value number) {
+    KernelBuilder &k = *kernel;
+    return k.byteOffset(samples, k.mul(number, k.i64(8)));
+  }
+
+  /// How many of the first `used` indices are below a start. Among the samples
+  /// without a branch, as in KernelRequests; then among those between two.
+  Value countBelow(Value start, Value used) {
+    KernelBuilder &k = *kernel;
+    Value step = sampleStep(), count = k.i64(0);
+    for (int64_t half = kThreads / 2;; half /= 2) {
+      int64_t more = std::max<int64_t>(half, 1);
+      Value sample = k.add(count, k.i64(more - 1));
+      Value isUsed = k.slt(k.mul(sample, step), used);
+      Value number = k.loadScalar(sampleAt(sample), k.builder.getI64Type());
+      Value isBelow = k.both(isUsed, k.slt(number, start));
+      count = k.add(count, k.select(isBelow, k.i64(more), k.i64(0)));
+      if (!half)
+        break;
+    }
+    // Those behind the last sample that is below.
+    Value end = k.smin(k.mul(count, step), used);
+    Value first =
+        k.smax(k.add(k.mul(k.sub(count, k.i64(1)), step), k.i64(1)), k.i64(0));
+    return k.searchFirst(k.smin(first, end), end, [&](Value i) {
+      return k.sle(start, index.load(k, i));
+    });
   }
 
   /// The starts of a tile: how many of the indices are below each.
@@ -163,10 +205,7 @@ private:
               k.both(k.eq(tile.first, first), k.slt(r, k.parameter(numStarts)));
           k.ifThen(writes, [&] {
             Value start = tile.start(k, thread);
-            Value below = k.searchFirst(k.i64(0), used, [&](Value i) {
-              return k.sle(start, index.load(k, i));
-            });
-            startsOut.store(k, below, r);
+            startsOut.store(k, countBelow(start, used), r);
           });
           return SmallVector<Value>();
         });
@@ -236,7 +275,8 @@ private:
   unsigned numSelected, numStarts;
   Value selected, numStartsOnHost;
   std::optional<KernelBuilder> kernel;
-  Value thread; ///< i64
+  Value thread;        ///< i64
+  Value samples, last; ///< indices in shared memory
 };
 
 struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
