@@ -41,9 +41,9 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
   let description = [{
     Contract in: linalg operations on memrefs, and copies between memrefs.
     Contract out: no linalg operation on memrefs and no copy of a strided memref
-    is left. Operations that are the same but for their operands share a private
-    function. Loops that are worth several threads are one-dimensional
-    `scf.parallel`.
+    is left. Operations that are the same but for their operands, and for where
+    parts of buffers begin, share a private function, which LLVM does not inline.
+    Loops that are worth several threads are one-dimensional `scf.parallel`.
 
     *Matrix products* (named or generic; batches; either operand transposed;
     f32, f16 or bf16 into f32) are computed in tiles from copies of blocks that
@@ -168,6 +168,7 @@ def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
     - Loops of several dimensions get one number, the last dimension fastest.
       It costs one division for each dimension but the first; none for those
       that have one iteration.
+    - Equal bodies share a function, whichever functions they come from.
     - Constants are made again in the body. `memref.alloca` stays in the body,
       one of constant size outside of its loops.
     - A parallel loop in the body of another one becomes sequential. So does a

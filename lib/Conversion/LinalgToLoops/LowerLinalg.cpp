@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../Common/FunctionSet.h"
 #include "Loops.h"
 
 #include "kvcache/Conversion/Passes.h"
@@ -14,8 +15,6 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Transforms/RegionUtils.h"
-#include "llvm/ADT/StringMap.h"
-#include "llvm/Support/raw_ostream.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_LOWERLINALG
@@ -50,14 +49,19 @@ static void generalizeCopies(ModuleOp module) {
 
 namespace {
 
-/// Functions that hold one operation each, by what they compute: a model has
-/// the same few operations in each of its layers.
+/// Makes functions that hold one operation each.
 class Outliner {
 public:
   explicit Outliner(ModuleOp module) : module(module), symbols(module) {}
 
   void outline(linalg::GenericOp op) {
     OpBuilder b(op);
+    llvm::SetVector<Value> captured;
+    getUsedValuesDefinedAbove(op->getRegions(), captured);
+    // A layer's part of the weights of all layers differs in where it begins.
+    for (OpOperand &operand : op->getOpOperands())
+      if (!captured.contains(operand.get()))
+        operand.set(forgetOffset(b, operand.get()));
     // Constants go inside; other values from outside are arguments.
     IRMapping mapping;
     SmallVector<Value> arguments, constants;
@@ -76,15 +80,15 @@ public:
         add(operand);
       else
         arguments.push_back(operand);
-    llvm::SetVector<Value> captured;
-    getUsedValuesDefinedAbove(op->getRegions(), captured);
     for (Value value : captured)
       add(value);
 
     auto function = func::FuncOp::create(
-        op.getLoc(), "linalg",
+        op.getLoc(), "kvcache.linalg",
         b.getFunctionType(ValueRange(arguments).getTypes(), {}));
     function.setPrivate();
+    // A copy for each layer would cost more to compile than a call costs.
+    function->setAttr("passthrough", b.getStrArrayAttr({"noinline"}));
     OpBuilder inner = OpBuilder::atBlockBegin(function.addEntryBlock());
     for (Value constant : constants)
       inner.clone(*constant.getDefiningOp(), mapping);
@@ -98,26 +102,33 @@ public:
         operand.set(function.getArgument(next++));
     func::ReturnOp::create(inner, op.getLoc());
 
-    std::string key;
-    llvm::raw_string_ostream os(key);
-    function->print(os, OpPrintingFlags().useLocalScope());
-    auto [known, isNew] = functions.try_emplace(key, function);
-    if (isNew) {
-      function.setName("kvcache.linalg");
+    func::FuncOp known = functions.getOrInsert(function);
+    if (known == function)
       symbols.insert(function);
-    } else {
+    else
       function.erase();
-    }
-    func::CallOp::create(b, op.getLoc(), known->second, arguments);
+    func::CallOp::create(b, op.getLoc(), known, arguments);
     op.erase();
   }
 
-  auto getFunctions() { return llvm::make_second_range(functions); }
-
 private:
+  /// A part of a buffer as one that begins anywhere.
+  static Value forgetOffset(OpBuilder &b, Value value) {
+    auto type = dyn_cast<MemRefType>(value.getType());
+    auto layout =
+        type ? dyn_cast<StridedLayoutAttr>(type.getLayout()) : nullptr;
+    if (!layout || ShapedType::isDynamic(layout.getOffset()))
+      return value;
+    layout = StridedLayoutAttr::get(b.getContext(), ShapedType::kDynamic,
+                                    layout.getStrides());
+    type = MemRefType::get(type.getShape(), type.getElementType(), layout,
+                           type.getMemorySpace());
+    return memref::CastOp::create(b, value.getLoc(), type, value);
+  }
+
   ModuleOp module;
   SymbolTable symbols;
-  llvm::StringMap<func::FuncOp> functions;
+  FunctionSet functions;
 };
 
 struct LowerLinalg : kvcache::impl::LowerLinalgBase<LowerLinalg> {

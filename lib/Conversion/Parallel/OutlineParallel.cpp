@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../Common/FunctionSet.h"
+
 #include "kvcache/Conversion/Passes.h"
 #include "kvcache/IR/KVCache.h"
 
@@ -102,13 +104,21 @@ static scf::ForOp makeSequential(scf::ParallelOp loop) {
 
 namespace {
 
+/// The functions made so far.
+struct Bodies {
+  FunctionSet functions;
+  llvm::DenseMap<func::FuncOp, func::FuncOp> all;
+};
+
 /// Makes a function of the body of a loop.
 class LoopOutliner {
 public:
-  LoopOutliner(scf::ParallelOp loop, SymbolTable &symbols)
-      : loop(loop), symbols(symbols), loc(loop.getLoc()), builder(loop) {}
+  LoopOutliner(scf::ParallelOp loop, SymbolTable &symbols, Bodies &bodies)
+      : loop(loop), symbols(symbols), bodies(bodies), loc(loop.getLoc()),
+        builder(loop) {}
 
-  void outline(func::FuncOp parent, const Twine &name) {
+  /// Gives false if the function is one that was made before.
+  bool outline(func::FuncOp parent, const Twine &name) {
     SmallVector<scf::ParallelOp> nested;
     loop.getBody()->walk(
         [&](scf::ParallelOp inner) { nested.push_back(inner); });
@@ -124,24 +134,35 @@ public:
     llvm::append_range(operands, captured);
     auto type = builder.getFunctionType(ValueRange(operands).getTypes(), {});
 
-    builder.setInsertionPointAfter(parent);
-    auto function = func::FuncOp::create(builder, loc, name.str(), type);
+    auto function = func::FuncOp::create(loc, name.str(), type);
     function.setPrivate();
+    fill(function);
+    func::FuncOp known = bodies.functions.getOrInsert(function);
+    func::FuncOp &all = bodies.all[known];
+    bool isNew = !all;
+    if (isNew)
+      all = insert(function, parent);
+    else
+      function.erase();
+    builder.setInsertionPoint(loop);
+    func::CallOp::create(builder, loc, all, operands);
+    loop.erase();
+    return isNew;
+  }
+
+private:
+  /// Gives what is called with the number of iterations.
+  func::FuncOp insert(func::FuncOp function, func::FuncOp parent) {
     symbols.insert(function, std::next(parent->getIterator()));
-    auto all = func::FuncOp::create(builder, loc,
-                                    (function.getName() + ".all").str(), type);
+    auto all = func::FuncOp::create(loc, (function.getName() + ".all").str(),
+                                    function.getFunctionType());
     all.setPrivate();
     all->setAttr(KVCacheDialect::kParallelBodyAttr,
                  FlatSymbolRefAttr::get(function));
     symbols.insert(all, std::next(function->getIterator()));
-
-    fill(function);
-    builder.setInsertionPoint(loop);
-    func::CallOp::create(builder, loc, all, operands);
-    loop.erase();
+    return all;
   }
 
-private:
   /// The number of iterations of each dimension.
   void computeTrips() {
     Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
@@ -232,6 +253,7 @@ private:
 
   scf::ParallelOp loop;
   SymbolTable &symbols;
+  Bodies &bodies;
   Location loc;
   OpBuilder builder;
   SmallVector<Value> trips;
@@ -242,12 +264,14 @@ private:
 struct OutlineParallel : kvcache::impl::OutlineParallelBase<OutlineParallel> {
   void runOnOperation() override {
     SymbolTable &symbols = getAnalysis<SymbolTable>();
+    Bodies bodies;
     for (auto function : llvm::to_vector(getOperation().getOps<func::FuncOp>()))
-      if (failed(outline(function, symbols)))
+      if (failed(outline(function, symbols, bodies)))
         return signalPassFailure();
   }
 
-  static LogicalResult outline(func::FuncOp function, SymbolTable &symbols) {
+  static LogicalResult outline(func::FuncOp function, SymbolTable &symbols,
+                               Bodies &bodies) {
     if (failed(refuseAllocations(function)))
       return failure();
     SmallVector<scf::ParallelOp> loops = outermostLoops(function);
@@ -256,9 +280,9 @@ struct OutlineParallel : kvcache::impl::OutlineParallelBase<OutlineParallel> {
     for (size_t i = 0; i < loops.size(); ++i) {
       scf::ParallelOp loop = loops[i];
       if (loop.getNumReductions() == 0 && !launchesKernels(loop)) {
-        LoopOutliner(loop, symbols)
-            .outline(function,
-                     function.getName() + "_parallel_" + Twine(count++));
+        count += LoopOutliner(loop, symbols, bodies)
+                     .outline(function,
+                              function.getName() + "_parallel_" + Twine(count));
         continue;
       }
       scf::ForOp nest = makeSequential(loop);

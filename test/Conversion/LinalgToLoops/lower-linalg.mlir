@@ -5,6 +5,8 @@
 // RUN: split-file %s %t
 // RUN: kv-opt %t/product.mlir --kvcache-lower-linalg | FileCheck %t/product.mlir --implicit-check-not=linalg.
 // RUN: kv-opt %t/shared.mlir --kvcache-lower-linalg | FileCheck %t/shared.mlir
+// RUN: kv-opt %t/parts.mlir --kvcache-lower-linalg | FileCheck %t/parts.mlir
+// RUN: kv-opt %t/strides.mlir --kvcache-lower-linalg | FileCheck %t/strides.mlir
 // RUN: kv-opt %t/generic.mlir --kvcache-lower-linalg | FileCheck %t/generic.mlir
 // RUN: kv-opt %t/copy.mlir --kvcache-lower-linalg | FileCheck %t/copy.mlir
 // RUN: kv-opt %t/tensors.mlir --kvcache-lower-linalg | FileCheck %t/tensors.mlir
@@ -69,6 +71,56 @@ func.func @same_operations(%x: memref<1x64xf32>, %w: memref<64x32xf32>,
                 outs(%y : memref<1x32xf32>)
   linalg.matmul ins(%x, %v : memref<1x64xf32>, memref<64x32xf32>)
                 outs(%y : memref<1x32xf32>)
+  return
+}
+
+//--- parts.mlir
+
+// Parts of one buffer differ in where they begin, which is an operand.
+
+// CHECK: func.func @layers_of_weights(
+// CHECK: %[[FIRST:.*]] = memref.cast {{.*}} to memref<64x32xf32, strided<[32, 1], offset: ?>>
+// CHECK: call @[[PART:[a-z_.0-9]*]](%{{.*}}, %[[FIRST]], %{{.*}})
+// CHECK: %[[LAST:.*]] = memref.cast {{.*}} offset: 4096>> to memref<64x32xf32, strided<[32, 1], offset: ?>>
+// CHECK: call @[[PART]](%{{.*}}, %[[LAST]], %{{.*}})
+// CHECK-NEXT: return
+// CHECK: func.func private @[[PART]].row(
+// CHECK: func.func private @[[PART]](
+// CHECK-SAME: passthrough = ["noinline"]
+// CHECK-NOT: func.func
+func.func @layers_of_weights(%x: memref<1x64xf32>, %w: memref<3x64x32xf32>,
+                             %y: memref<1x32xf32>) {
+  %first = memref.subview %w[0, 0, 0] [1, 64, 32] [1, 1, 1]
+      : memref<3x64x32xf32> to memref<64x32xf32, strided<[32, 1]>>
+  linalg.matmul
+      ins(%x, %first : memref<1x64xf32>, memref<64x32xf32, strided<[32, 1]>>)
+      outs(%y : memref<1x32xf32>)
+  %last = memref.subview %w[2, 0, 0] [1, 64, 32] [1, 1, 1]
+      : memref<3x64x32xf32> to memref<64x32xf32, strided<[32, 1], offset: 4096>>
+  linalg.matmul
+      ins(%x, %last : memref<1x64xf32>,
+                      memref<64x32xf32, strided<[32, 1], offset: 4096>>)
+      outs(%y : memref<1x32xf32>)
+  return
+}
+
+//--- strides.mlir
+
+// Other strides are other code.
+
+// CHECK: func.func @no_other_strides(
+// CHECK: call @[[PACKED:[a-z_.0-9]*]](
+// CHECK-NOT: call @[[PACKED]](
+// CHECK: call
+// CHECK: return
+func.func @no_other_strides(%x: memref<1x48xf32>, %w: memref<48x32xf32>,
+                            %v: memref<48x32xf32, strided<[64, 1]>>,
+                            %y: memref<1x32xf32>) {
+  linalg.matmul ins(%x, %w : memref<1x48xf32>, memref<48x32xf32>)
+                outs(%y : memref<1x32xf32>)
+  linalg.matmul
+      ins(%x, %v : memref<1x48xf32>, memref<48x32xf32, strided<[64, 1]>>)
+      outs(%y : memref<1x32xf32>)
   return
 }
 

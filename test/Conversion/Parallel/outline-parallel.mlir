@@ -258,6 +258,77 @@ func.func @no_launch(%n: index) {
 
 // -----
 
+// Equal bodies are one function, in other functions too. Where they begin, how
+// far they go and what they use may differ.
+// CHECK-LABEL: func.func @equal_bodies(
+// CHECK-SAME:    %[[X:.*]]: memref<?xf32>, %[[Y:.*]]: memref<?xf32>, %{{.*}}: index, %{{.*}}: index)
+// CHECK:         call @equal_bodies_parallel_0.all(%{{.*}}, %[[X]])
+// CHECK:         call @equal_bodies_parallel_0.all(%{{.*}}, %[[Y]])
+// CHECK:         call @equal_bodies_parallel_1.all(%{{.*}}, %[[Y]])
+// CHECK:       func.func private @equal_bodies_parallel_1(
+// CHECK:         arith.constant 1.0
+// CHECK:       func.func private @equal_bodies_parallel_1.all(
+// CHECK:       func.func private @equal_bodies_parallel_0(
+// CHECK:         arith.constant 0.0
+// CHECK:       func.func private @equal_bodies_parallel_0.all(
+// CHECK:       func.func @equal_body_elsewhere(
+// CHECK:         call @equal_bodies_parallel_0.all(
+// CHECK-NOT:   func.func
+func.func @equal_bodies(%x: memref<?xf32>, %y: memref<?xf32>, %n: index,
+                        %m: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %one = arith.constant 1.0 : f32
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %zero, %x[%i] : memref<?xf32>
+  }
+  scf.parallel (%i) = (%c0) to (%m) step (%c1) {
+    memref.store %zero, %y[%i] : memref<?xf32>
+  }
+  scf.parallel (%i) = (%c0) to (%m) step (%c1) {
+    memref.store %one, %y[%i] : memref<?xf32>
+  }
+  return
+}
+func.func @equal_body_elsewhere(%x: memref<?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    memref.store %zero, %x[%i] : memref<?xf32>
+  }
+  return
+}
+
+// -----
+
+// The same loops over other types, or in another order, are others.
+// CHECK-LABEL: func.func @no_equal_bodies(
+// CHECK:         call @no_equal_bodies_parallel_0.all(
+// CHECK:         call @no_equal_bodies_parallel_1.all(
+// CHECK:         call @no_equal_bodies_parallel_2.all(
+func.func @no_equal_bodies(%x: memref<?xf32>, %y: memref<8xf32>, %n: index,
+                           %f: f32, %g: f32) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %0 = arith.subf %f, %g : f32
+    memref.store %0, %y[%i] : memref<8xf32>
+  }
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %0 = arith.subf %f, %g : f32
+    memref.store %0, %x[%i] : memref<?xf32>
+  }
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %0 = arith.divf %f, %g : f32
+    memref.store %0, %x[%i] : memref<?xf32>
+  }
+  return
+}
+
+// -----
+
 // A name that is taken is not taken twice.
 // CHECK-LABEL: func.func @taken(
 // CHECK:         call @[[NAME:taken_parallel_0_.*]].all(

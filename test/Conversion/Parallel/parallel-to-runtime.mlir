@@ -13,7 +13,7 @@
 // CHECK:         %[[F2:.*]] = llvm.getelementptr %[[CONTEXT]][0, 2]
 // CHECK:         %[[V:.*]] = llvm.load %[[F2]] : !llvm.ptr -> vector<8xf32>
 // CHECK:         llvm.call @body(%[[I]], %[[X]], %[[A]], %[[V]])
-// CHECK:       llvm.func internal @body.all(%[[COUNT:.*]]: i64, %[[X:.*]]: !llvm.ptr, %[[A:.*]]: f32, %[[V:.*]]: vector<8xf32>) {
+// CHECK:       llvm.func internal @body.all(%[[COUNT:.*]]: i64, %[[X:.*]]: !llvm.ptr, %[[A:.*]]: f32, %[[V:.*]]: vector<8xf32>) attributes {no_inline} {
 // CHECK:         %[[CONTEXT:.*]] = llvm.alloca %{{.*}} x ![[RECORD]]
 // CHECK:         %[[F0:.*]] = llvm.getelementptr %[[CONTEXT]][0, 0]
 // CHECK:         llvm.store %[[X]], %[[F0]]
