@@ -4,9 +4,11 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace kvcache;
@@ -27,9 +29,23 @@ struct Extent {
   }
 };
 
+/// The rows that a kvcache.select_rows takes from a batch.
+struct Selection {
+  int indices = -1;            ///< an argument
+  int validArgument = -1;      ///< holds how many of them count, or
+  std::optional<Extent> valid; ///< says so
+};
+
 /// The members of a batch, as numbers of arguments; -1: made in the function.
-struct BatchArguments {
+struct BatchOrigin {
   int starts = -1, lengths = -1, table = -1, positions = -1;
+  std::optional<Selection> selection =
+      std::nullopt; ///< of the rows of all that
+
+  bool isKnown(bool hasPositions) const {
+    return starts >= 0 && lengths >= 0 && table >= 0 &&
+           (selection || !hasPositions || positions >= 0);
+  }
 };
 
 /// Finds what is known of values before a call.
@@ -53,20 +69,18 @@ public:
       return Extent{0, *argument, int(dim)};
     if (auto cast = value.getDefiningOp<memref::CastOp>())
       return extent(cast.getSource(), dim);
-    auto alloc = value.getDefiningOp<memref::AllocOp>();
-    if (!alloc)
-      return std::nullopt;
-    Value size = alloc.getDynamicSizes()[type.getDynamicDimIndex(dim)];
-    if (auto of = size.getDefiningOp<memref::DimOp>())
-      if (std::optional<int64_t> constant = of.getConstantIndex())
-        return extent(of.getSource(), *constant);
-    if (std::optional<int> argument = this->argument(size))
-      return Extent{0, *argument, -1};
+    if (auto expand = value.getDefiningOp<memref::ExpandShapeOp>())
+      return extent(expand.getMixedOutputShape()[dim]);
+    if (auto collapse = value.getDefiningOp<memref::CollapseShapeOp>())
+      return extentOfGroup(collapse.getSrc(),
+                           collapse.getReassociationIndices()[dim]);
+    if (auto alloc = value.getDefiningOp<memref::AllocOp>())
+      return extent(alloc.getMixedSizes()[dim]);
     return std::nullopt;
   }
 
-  BatchArguments batch(Value value) const {
-    BatchArguments found;
+  BatchOrigin batch(Value value) const {
+    BatchOrigin found;
     if (std::optional<int> first = argument(value)) {
       bool hasPositions = cast<BatchType>(value.getType()).hasPositions();
       found = {*first, *first + 1, *first + 2, hasPositions ? *first + 3 : -1};
@@ -81,6 +95,17 @@ public:
         found.positions = unwritten(make.getPositions());
     } else if (auto with = value.getDefiningOp<WithRowsOp>()) {
       found = batch(with.getBatch());
+      if (SelectRowsOp select = selectionOf(with)) {
+        found = batch(select.getBatch());
+        // Rows of selected rows are not followed.
+        if (found.selection ||
+            !found.isKnown(select.getBatch().getType().hasPositions()))
+          return {};
+        found.selection = selection(select);
+        if (found.selection)
+          return found;
+      }
+      found.selection = std::nullopt;
       found.starts = unwritten(with.getStarts());
       found.positions = unwritten(with.getPositions());
     }
@@ -103,6 +128,75 @@ public:
   }
 
 private:
+  std::optional<Extent> extent(OpFoldResult size) const {
+    if (std::optional<int64_t> constant = getConstantIntValue(size))
+      return Extent{*constant};
+    auto value = cast<Value>(size);
+    while (auto cast = value.getDefiningOp<arith::IndexCastOp>())
+      value = cast.getIn();
+    if (auto of = value.getDefiningOp<memref::DimOp>())
+      if (std::optional<int64_t> constant = of.getConstantIndex())
+        return extent(of.getSource(), *constant);
+    if (std::optional<int> argument = this->argument(value))
+      return Extent{0, *argument, -1};
+    return std::nullopt;
+  }
+
+  /// The product of extents, of which all but one are 1.
+  std::optional<Extent> extentOfGroup(Value value,
+                                      ArrayRef<int64_t> dims) const {
+    auto type = cast<ShapedType>(value.getType());
+    std::optional<Extent> found = Extent{1};
+    for (int64_t dim : dims) {
+      if (type.getDimSize(dim) == 1)
+        continue;
+      if (!found || found->argument >= 0 || found->constant != 1)
+        return std::nullopt;
+      found = extent(value, dim);
+    }
+    return found;
+  }
+
+  /// What made the starts and the positions of a batch.
+  static SelectRowsOp selectionOf(WithRowsOp with) {
+    for (Operation *user : with.getStarts().getUsers())
+      if (auto select = dyn_cast<SelectRowsOp>(user))
+        if (select.getStartsOut() == with.getStarts() &&
+            select.getPositionsOut() == with.getPositions() &&
+            isWrittenBy(with.getStarts(), select) &&
+            isWrittenBy(with.getPositions(), select))
+          return select;
+    return nullptr;
+  }
+
+  /// Whether the buffer is one of the function that nothing else writes.
+  static bool isWrittenBy(Value buffer, Operation *writer) {
+    return buffer.getDefiningOp<memref::AllocOp>() &&
+           llvm::all_of(buffer.getUses(), [&](OpOperand &use) {
+             Operation *user = use.getOwner();
+             if (user == writer || isa<WithRowsOp, memref::DeallocOp>(user))
+               return true;
+             auto select = dyn_cast<SelectRowsOp>(user);
+             return select && !llvm::is_contained(select.getOuts(), buffer);
+           });
+  }
+
+  std::optional<Selection> selection(SelectRowsOp select) const {
+    Selection found;
+    found.indices = unwritten(select.getIndices());
+    if (found.indices < 0)
+      return std::nullopt;
+    Value valid = select.getValid();
+    found.validArgument = unwritten(valid);
+    if (found.validArgument >= 0)
+      return found;
+    for (Operation *user : valid.getUsers())
+      if (auto store = dyn_cast<memref::StoreOp>(user);
+          store && isWrittenBy(valid, store))
+        found.valid = extent(OpFoldResult(store.getValue()));
+    return found.valid ? std::optional(found) : std::nullopt;
+  }
+
   std::optional<int> argument(Value value) const {
     auto argument = dyn_cast<BlockArgument>(value);
     if (!argument || argument.getOwner() != &function.front())
@@ -124,39 +218,79 @@ private:
 /// The pairs of a row and a key that it sees, as kvcache.attention defines
 /// them.
 struct SeenKeys {
-  BatchArguments batch;
+  BatchOrigin batch;
   Extent rows;
   int64_t tokens;
   bool isCausal;
   std::optional<int64_t> window;
 
   uint64_t in(const Arguments &arguments) const {
+    uint64_t seen = 0;
+    for (const Row &row : batch.selection
+                              ? selectedRows(arguments)
+                              : allRows(arguments, rows.in(arguments)))
+      seen += keys(row.position, row.length);
+    return seen;
+  }
+
+private:
+  /// A row of a batch; one of no request sees no key.
+  struct Row {
+    int64_t position = -1, length = 0;
+    bool hasRequest = false;
+  };
+
+  /// None where the entry function refuses the call.
+  std::vector<Row> allRows(const Arguments &arguments, int64_t count) const {
     const Tensor &table = *arguments.tensor(batch.table);
     std::vector<int64_t> starts = values(*arguments.tensor(batch.starts)),
                          lengths = values(*arguments.tensor(batch.lengths));
     std::vector<int64_t> positions;
     if (batch.positions >= 0)
       positions = values(*arguments.tensor(batch.positions));
-    int64_t count = rows.in(arguments);
     if (table.shape.size() != 2 || starts.size() != lengths.size() + 1 ||
         (batch.positions >= 0 && int64_t(positions.size()) < count))
-      return 0; // the entry function refuses them
+      return {};
     int64_t longest =
         llvm::SaturatingMultiply(uint64_t(table.shape[1]), uint64_t(tokens));
-    uint64_t seen = 0;
+    std::vector<Row> all(count);
     int64_t first = std::clamp<int64_t>(starts[0], 0, count);
     for (size_t r = 0; r < lengths.size(); ++r) {
       int64_t end = std::clamp(starts[r + 1], first, count);
       int64_t length = std::clamp<int64_t>(lengths[r], 0, longest);
       for (int64_t row = first; row < end; ++row)
-        seen += keys(positions.empty() ? length - (end - row) : positions[row],
-                     length);
+        all[row] = {positions.empty() ? length - (end - row) : positions[row],
+                    length, true};
       first = end;
     }
-    return seen;
+    return all;
   }
 
-private:
+  /// None where the call fails, as rows decrease or are of no request.
+  std::vector<Row> selectedRows(const Arguments &arguments) const {
+    const Selection &selection = *batch.selection;
+    std::vector<int64_t> starts = values(*arguments.tensor(batch.starts)),
+                         indices = values(*arguments.tensor(selection.indices));
+    std::vector<int64_t> valid =
+        selection.valid ? std::vector<int64_t>{selection.valid->in(arguments)}
+                        : values(*arguments.tensor(selection.validArgument));
+    if (starts.empty() || valid.size() != 1)
+      return {};
+    std::vector<Row> all =
+        allRows(arguments, std::max<int64_t>(starts.back(), 0));
+    std::vector<Row> rows;
+    int64_t last = 0;
+    int64_t count = std::clamp<int64_t>(valid[0], 0, indices.size());
+    for (int64_t index : ArrayRef(indices).take_front(count)) {
+      if (index < last || index >= int64_t(all.size()) ||
+          !all[index].hasRequest)
+        return {};
+      rows.push_back(all[index]);
+      last = index;
+    }
+    return rows;
+  }
+
   static std::vector<int64_t> values(const Tensor &tensor) {
     std::vector<int64_t> result;
     tensor.forEach([&](char *element) {
@@ -184,15 +318,12 @@ FlopCount::FlopCount(func::FuncOp function,
                      const FunctionSignature &signature) {
   Origins origins(function, signature);
   auto countAttention = [&](AttentionOp op, int64_t times) {
-    BatchArguments batch = origins.batch(op.getBatch());
+    BatchOrigin batch = origins.batch(op.getBatch());
     auto type = cast<BatchType>(op.getBatch().getType());
     auto query = cast<ShapedType>(op.getQuery().getType());
     auto out = cast<ShapedType>(op.getOut().getType());
     std::optional<Extent> rows = origins.extent(op.getQuery(), 0);
-    bool isKnown = batch.starts >= 0 && batch.lengths >= 0 &&
-                   batch.table >= 0 && rows &&
-                   (!type.hasPositions() || batch.positions >= 0);
-    if (!isKnown) {
+    if (!rows || !batch.isKnown(type.hasPositions())) {
       reasons.push_back(reasonFor(
           op, "its batch, or the number of its rows, is no argument"));
       return;

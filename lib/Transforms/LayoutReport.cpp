@@ -238,6 +238,8 @@ private:
         .Case([&](AttentionOp attention) {
           auto query = cast<ShapedType>(attention.getQuery().getType());
           int64_t heads = query.getDimSize(1);
+          bool isOfSelectedRows =
+              attention.getBatch().getDefiningOp<WithRowsOp>() != nullptr;
           for (unsigned i = 0; i < attention.getCaches().size(); ++i) {
             CacheType type = attention.getCacheType(i);
             Line &line = add(type, Moved::Channels);
@@ -246,7 +248,8 @@ private:
             // multiplication and an addition per channel.
             line.flops = {2 * heads * type.getNumSides() *
                               type.getLayout().extent(AxisKind::Channel),
-                          "row and key"};
+                          isOfSelectedRows ? "selected row and key"
+                                           : "row and key"};
             line.checks.push_back("block of the table in the cache");
           }
         });

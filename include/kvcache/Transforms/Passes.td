@@ -250,7 +250,8 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
     that the operation moves, the widest aligned access, whether rows have one
     number, how many descriptors of which size it takes to move one block, bytes
     and floating-point operations, and what is checked in each call. Numbers that
-    are known at run time only are `?`, and null in JSON.
+    are known at run time only are `?`, and null in JSON. An attention on some of
+    the rows of a batch says so: its operations are per selected row and key.
 
     It changes nothing, and can stand anywhere in a pipeline.
   }];

@@ -48,8 +48,9 @@ public:
 
     all->removeAttr(KVCacheDialect::kParallelBodyAttr);
     all.setLinkage(LLVM::Linkage::Internal);
-    // A model calls it in each layer, and the run time is called by its address:
-    // a copy for each call is worth nothing, and takes time to compile.
+    // A model calls it in each layer, and the run time is called by its
+    // address: a copy for each call is worth nothing, and takes time to
+    // compile.
     all.setNoInline(true);
     builder.setInsertionPointToStart(all.addEntryBlock(builder));
     Value context = LLVM::ZeroOp::create(builder, loc, pointer);
