@@ -35,6 +35,7 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   pm.addPass(createCSEPass());
   // Arithmetic on tensors has no bufferization of its own.
   pm.addPass(createConvertElementwiseToLinalgPass());
+  pm.addPass(createCopyCarriedTensors());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   // The default, strides known at run time only, would make every access of

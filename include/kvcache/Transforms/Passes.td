@@ -5,6 +5,42 @@
 
 include "mlir/Pass/PassBase.td"
 
+def CopyCarriedTensors
+    : Pass<"kvcache-copy-carried-tensors", "mlir::ModuleOp"> {
+  let summary = "Copy what a loop carries into the buffer that it began with";
+  let description = [{
+    A loop has one buffer for each tensor that it carries. A layer that makes its
+    result in a tensor of its own, as `outs(%empty)`, gives the loop a second
+    one; one-shot-bufferize refuses that. Such results are copied at the end of
+    each iteration. Those that are made in the place of the old value, as
+    `outs(%carried)`, need no copy.
+
+    Contract in: tensors that one-shot-bufferize takes, except for such loops.
+    Contract out: in each `scf.for`, what is yielded has the buffer of what is
+    carried. Where its extents are not known to be those before the loop, a copy
+    would not fit, which is an error. Of a pool it is one as well, but
+    `kvcache-check-copies` gives it.
+
+    Before:
+
+    ```mlir
+    %r = scf.for %l = %c0 to %n step %c1 iter_args(%h = %x) -> (tensor<?x64xf32>) {
+      ...
+      %next = linalg.add ins(%m, %h : ...) outs(%empty : ...) -> tensor<?x64xf32>
+      scf.yield %next : tensor<?x64xf32>
+    }
+    ```
+
+    After:
+
+    ```mlir
+      %copy = bufferization.materialize_in_destination %next in %h : ...
+      scf.yield %copy : tensor<?x64xf32>
+    ```
+  }];
+  let dependentDialects = ["mlir::bufferization::BufferizationDialect"];
+}
+
 def DropDonatedResults
     : Pass<"kvcache-drop-donated-results", "mlir::ModuleOp"> {
   let summary = "Drop results that are arguments of their function";
