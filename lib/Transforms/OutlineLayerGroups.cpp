@@ -40,7 +40,8 @@ private:
   void assign(const llvm::SetVector<Operation *> &selections);
   Members selectingMembers();
   Members members(Group group);
-  void shareCheap(Members &ops);
+  bool isRemade(Operation *op);
+  void shareRemade(Members &ops);
   void outline(const Members &ops, StringRef suffix);
 
   func::FuncOp function;
@@ -67,6 +68,18 @@ static bool isScalarArithmetic(Operation *op) {
 static bool isExtentOfArgument(Operation *op) {
   auto dim = dyn_cast<tensor::DimOp>(op);
   return dim && isa<BlockArgument>(dim.getSource());
+}
+
+/// Arithmetic on numbers, or a part of an argument, such as a layer's weights.
+/// From arguments and constants only: nobody has to hand it over.
+static bool isMadeOfArguments(Operation *op) {
+  if (!isScalarArithmetic(op) && !isa<tensor::ExtractSliceOp>(op))
+    return false;
+  return llvm::all_of(op->getOperands(), [](Value operand) {
+    Operation *def = operand.getDefiningOp();
+    return !def || def->hasTrait<OpTrait::ConstantLike>() ||
+           (isScalarArithmetic(def) && isMadeOfArguments(def));
+  });
 }
 
 /// All operands, also of operations inside.
@@ -253,23 +266,32 @@ void Outliner::outline() {
   llvm::erase_if(sequence, isConstant);
   for (Operation *op : llvm::concat<Operation *>(constants, sequence))
     op->moveBefore(body->getTerminator());
-  shareCheap(all);
+  shareRemade(all);
   outline(all, "_group0");
   // The last group is named after what the selections give, while they are
   // there.
   outline(selected, "_group1");
   outline(selecting, "_select");
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(*body)))
+    if (isOpTriviallyDead(&op))
+      op.erase();
 }
 
-/// Cheap values of the first group that others use are made again behind it.
-void Outliner::shareCheap(Members &ops) {
+/// Whether each function has its own. What the caller makes is handed over.
+bool Outliner::isRemade(Operation *op) {
+  return isCheap(op) ||
+         (isMadeOfArguments(op) && groups.lookup(op) != Group::Caller);
+}
+
+/// Such values of the first group that others use are made again behind it.
+void Outliner::shareRemade(Members &ops) {
   if (ops.empty())
     return;
   llvm::SmallPtrSet<Operation *, 32> inside(ops.begin(), ops.end());
   OpBuilder b(ops.back()->getContext());
   b.setInsertionPointAfter(ops.back());
   for (Operation *op : llvm::reverse(ops)) {
-    if (!isCheap(op))
+    if (!isRemade(op))
       continue;
     auto isOutside = [&](OpOperand &use) {
       return !inside.contains(body->findAncestorOpInBlock(*use.getOwner()));
@@ -296,7 +318,7 @@ void Outliner::outline(const Members &ops, StringRef suffix) {
       Operation *def = operand.get().getDefiningOp();
       if (def && inside.contains(def))
         return;
-      if (!def || !isCheap(def)) {
+      if (!def || !isRemade(def)) {
         arguments.insert(operand.get());
         return;
       }

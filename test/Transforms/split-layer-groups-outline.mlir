@@ -2,6 +2,8 @@
 //
 // RUN: kv-opt %kvcache_src/examples/last_layer.mlir --kvcache-split-layer-groups | FileCheck %s --check-prefix=SPLIT
 // RUN: kv-opt %kvcache_src/examples/last_layer.mlir --kvcache-split-layer-groups=outline=true | FileCheck %s --check-prefix=OUTLINE
+// RUN: kv-models --model=swiftkv --layers=4 | kv-opt - --kvcache-split-layer-groups=outline=true | FileCheck %s --check-prefix=PARTS
+// RUN: kv-models --model=llama --layers=4 --rolled | kv-opt - --kvcache-split-layer-groups=outline=true | FileCheck %s --check-prefix=NUMBERS
 // RUN: kv-opt %s --kvcache-split-layer-groups=outline=true --remark-format=emitRemark --remarks-filter='.*' -o /dev/null 2>&1 | FileCheck %s --check-prefix=REMARK
 
 // The example of docs/row-demand.md.
@@ -29,6 +31,26 @@
 //       OUTLINE: kvcache.attention
 // OUTLINE-LABEL: func.func @last_layer_group0(
 //       OUTLINE: kvcache.index_copy
+
+// What is a part of an argument, such as a layer's weights, is taken in each
+// group: the first one gives rows back, and no copies of weights.
+// PARTS-LABEL: func.func @model(
+//   PARTS-NOT: tensor.extract_slice
+//       PARTS: call @model_group0({{.*}}) -> (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x64xf32>){{$}}
+//   PARTS-NOT: tensor.extract_slice
+// PARTS-LABEL: func.func @model_group1(
+//       PARTS: tensor.extract_slice %{{.*}} : tensor<4x64xf32> to tensor<64xf32>
+
+// So are numbers, such as that of the layer that was peeled off: an entry
+// function has no result of type index.
+// NUMBERS-LABEL: func.func @model(
+//   NUMBERS-NOT: arith.addi
+//       NUMBERS: call @model_group0({{.*}}) -> (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x64xf32>, tensor<?x64xf32>){{$}}
+//   NUMBERS-NOT: arith.addi
+// NUMBERS-LABEL: func.func @model_group1(
+//  NUMBERS-SAME: index {kvcache.name = "rows"}
+//   NUMBERS-NOT: index {kvcache.name = "rows2"}
+//       NUMBERS: tensor.extract_slice
 
 !kv = !kvcache.cache<2S x ?B x 16N x 2H x 8D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>

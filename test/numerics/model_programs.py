@@ -91,8 +91,8 @@ class Program:
         self.family, self.sizes, self.padded = family, sizes, padded
         self.library = compile_library(text, name)
 
-    def run(self, case, weights, pool, function="model"):
-        """Logits of the sampled rows; the pool is written."""
+    def arguments(self, case, weights, pool):
+        """What the function 'model' takes, without its result."""
         def integers(values):
             storage = np.ascontiguousarray(values, np.int32)
             return Tensor(storage.reshape(-1), "i32", storage.shape)
@@ -111,15 +111,18 @@ class Program:
             args.append(integers([len(case.sampled) if case.valid is None
                                   else case.valid]))
         args.append(kv)
-        args += [Tensor(w.reshape(-1), "f32", w.shape)
-                 for w in weights.values()]
-        logits = Guarded(np.full(len(case.sampled) * s.vocab, np.nan,
-                                 np.float32))
-        args.append(Tensor(logits.inside, "f32", [len(case.sampled), s.vocab]))
-        self.library.run(function, *args)
+        return args + [Tensor(w.reshape(-1), "f32", w.shape)
+                       for w in weights.values()]
+
+    def run(self, case, weights, pool):
+        """Logits of the sampled rows; the pool is written."""
+        shape = [len(case.sampled), self.sizes.vocab]
+        logits = Guarded(np.full(np.prod(shape), np.nan, np.float32))
+        self.library.run("model", *self.arguments(case, weights, pool),
+                         Tensor(logits.inside, "f32", shape))
         logits.check("logits")
         pool.check("pool")
-        return logits.inside.reshape(-1, s.vocab).copy()
+        return logits.inside.reshape(shape).copy()
 
 
 def random_weights(rng, family, sizes):
