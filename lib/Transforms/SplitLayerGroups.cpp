@@ -43,7 +43,15 @@ struct SplitLayerGroups
       if (failed(runPipeline(inliner, module)))
         return signalPassFailure();
     }
-    for (auto function : module.getOps<func::FuncOp>()) {
+    for (const std::string &name : functions)
+      if (!module.lookupSymbol<func::FuncOp>(name)) {
+        module.emitError()
+            << "functions: expected the name of a function, got '" << name
+            << "'";
+        return signalPassFailure();
+      }
+    // Functions that are made of others are not looked at again.
+    for (auto function : llvm::to_vector(module.getOps<func::FuncOp>())) {
       if (function.isExternal() ||
           (!functions.empty() &&
            !llvm::is_contained(functions, function.getName())))
