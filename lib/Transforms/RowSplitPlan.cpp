@@ -29,6 +29,13 @@ static int64_t flopsOfRow(linalg::LinalgOp op, const RowAxes &axes) {
   return flops;
 }
 
+/// What a model compiler describes may be its products, for all that is known.
+static bool isOfOtherDialect(Operation *op) {
+  return isa<RowDemandOpInterface>(op) &&
+         !isa<KVCacheDialect, linalg::LinalgDialect, scf::SCFDialect,
+              tensor::TensorDialect>(op->getDialect());
+}
+
 SplitPlan::SplitPlan(FunctionOpInterface function,
                      const RowDemandAnalysis &analysis, unsigned set,
                      const RowDemandAnalysis::Outputs &outputsOfFunction) {
@@ -102,6 +109,8 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
       if (auto structured = dyn_cast<linalg::LinalgOp>(op)) {
         computes += structured.getNumReductionLoops() > 0;
         flops += flopsOfRow(structured, *axes);
+      } else if (isOfOtherDialect(op)) {
+        ++computes;
       }
       return;
     }
