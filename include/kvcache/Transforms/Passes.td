@@ -218,8 +218,8 @@ def SpecializePageStride
 def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
   let summary = "Refuse copies of pools, and writes that are lost in a copy";
   let description = [{
-    Runs twice. It changes nothing but an attribute that marks the copies that
-    the program asks for.
+    Runs twice. It changes nothing but marks on what the program asks for, which
+    the second run reads and removes.
 
     *On the program*, before anything is simplified. It is an error if
 
@@ -230,10 +230,33 @@ def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
         its buffer
 
     *After bufferization* (`bufferized`), the second of these again, and it is an
-    error if bufferization copies a buffer that is seen as a cache, which it does
-    where the old contents are used after an update, or where the caller does not
-    donate the pool. The message has the bytes. Each copy and each buffer gets a
-    remark with its bytes. `allow-pool-copies` makes a remark of the error.
+    error if
+
+      * bufferization copies a buffer that is seen as a cache, which it does
+        where the old contents are used after an update, or where the caller does
+        not donate the pool
+      * bufferization allocates a buffer that is seen as a cache, which it does
+        for a result whose destination it cannot overwrite, and for arithmetic on
+        whole pools
+
+    The message has the bytes. Each copy and each buffer gets a remark with its
+    bytes. `allow-pool-copies` makes remarks of these errors.
+
+    What the program asks for is no error: `memref.copy`, `memref.alloc`,
+    `tensor.empty` and what else makes a tensor of nothing (`tensor.splat`,
+    `tensor.generate`), `bufferization.alloc_tensor`, and results that are
+    written to memory of the caller.
+
+    Before, where `%pool` is read again later:
+
+    ```mlir
+    %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
+    %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+    ```
+
+    ```
+    error: 'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill'
+    ```
   }];
   let options = [
     Option<"bufferized", "bufferized", "bool", /*default=*/"false",
