@@ -91,8 +91,6 @@ private:
   /// Adds the variants.
   MaybeFailure prepare(Program &program, mlir::ModuleOp source);
   mlir::LogicalResult run(mlir::ModuleOp module, llvm::StringRef passes);
-  mlir::OwningOpRef<mlir::ModuleOp> alone(mlir::ModuleOp module,
-                                          llvm::StringRef name);
   llvm::Expected<std::vector<Memory>>
   execute(const LoadedFunction &function, const FunctionSignature &signature,
           llvm::ArrayRef<Call> calls);

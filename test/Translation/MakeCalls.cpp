@@ -63,6 +63,10 @@ public:
     // Numbers that address memory without a test: of a block of any pool, and
     // so of a row, too. As many rows as blocks leaves no number to be wrong.
     count = usesRawIndices ? 20 : 6;
+    rawNumbers = count;
+    for (const ArgumentSignature &arg : signature.arguments)
+      if (arg.dims.size() > 1 && arg.dims[0].extent > 0)
+        rawNumbers = std::min(rawNumbers, arg.dims[0].extent);
     collectSymbols();
   }
 
@@ -312,15 +316,29 @@ private:
       break;
     }
     bool isInteger = llvm::StringRef(arg.elementType).starts_with("i");
+    if (isInteger && !usesRawIndices)
+      return random(-2, 100, seed);
+    // Parallel loops say nothing of two rows for one slot.
     if (isInteger)
-      return random(usesRawIndices ? 0 : -2, usesRawIndices ? count - 1 : 100,
-                    seed);
+      return shuffled(shape, seed);
     int64_t elements = 1;
     for (int64_t extent : shape)
       elements *= extent;
     // Whole numbers are made faster.
     return elements > 50000 ? random(-3, 3, seed)
                             : "random,seed=" + std::to_string(seed);
+  }
+
+  /// The numbers that address any block, each as often as it takes.
+  std::string shuffled(llvm::ArrayRef<int64_t> shape, unsigned seed) const {
+    std::vector<int64_t> values;
+    int64_t elements = 1;
+    for (int64_t extent : shape)
+      elements *= extent;
+    int64_t step = rawNumbers % 7 ? 7 : 5;
+    for (int64_t k = 0; k < elements; ++k)
+      values.push_back((step * k + seed) % rawNumbers);
+    return listStr(values);
   }
 
   /// So many numbers from 0 to `last`.
@@ -336,7 +354,8 @@ private:
   std::vector<unsigned> firstOf; ///< of each argument of the function
   std::vector<Use> uses;         ///< of each argument of the signature
   std::vector<int64_t> symbols;
-  int64_t count = 0;
+  int64_t count = 0;      ///< of blocks and of rows, where any will do
+  int64_t rawNumbers = 0; ///< from 0 on that address a block of any pool
   bool usesRawIndices = false;
 };
 
