@@ -37,10 +37,12 @@ enum class Role {
 /// What is known of an argument of the signature.
 struct Use {
   Role role = Role::Data;
-  int64_t tokens = 1; ///< in a block
+  int64_t tokens = 1;  ///< in a block
+  int64_t extent = -1; ///< of dimension 0, where it is free
 };
 
-constexpr int64_t kRequests = 2, kTableBlocks = 3, kSampled = 3;
+constexpr int64_t kRequests = 2, kTableBlocks = 3, kSampled = 3,
+                  kWholeBlocks = 2;
 /// Enough for pools of the tests, in elements of a byte.
 constexpr int64_t kPoolBytes = 1 << 23;
 
@@ -57,7 +59,7 @@ public:
       static constexpr Role members[] = {Role::Starts, Role::Lengths,
                                          Role::Table, Role::Positions};
       for (unsigned i = firstOf.back(); i < uses.size(); ++i)
-        uses[i] = {members[i - firstOf.back()], batch.getTokens()};
+        uses[i] = {members[i - firstOf.back()], batch.getTokens(), -1};
     }
     function.walk([&](Operation *op) { collect(op); });
     // Numbers that address memory without a test: of a block of any pool, and
@@ -98,7 +100,26 @@ private:
   void mark(Value value, Role role, int64_t tokens = 1) {
     Use *use = value ? useOf(value) : nullptr;
     if (use)
-      *use = {role, tokens};
+      *use = {role, tokens, use->extent};
+  }
+
+  void setExtent(Value value, int64_t extent) {
+    if (Use *use = useOf(value))
+      use->extent = extent;
+  }
+
+  /// Rows for all slots of some blocks.
+  void collectWholeBlocks(BlockSlotsOp op) {
+    int64_t rows = kWholeBlocks * static_cast<int64_t>(op.getTokens());
+    mark(op.getBlocks(), Role::Blocks);
+    setExtent(op.getBlocks(), kWholeBlocks);
+    setExtent(op.getOut(), rows);
+    for (Operation *user : op.getOut().getUsers())
+      if (auto made = dyn_cast<MakeSlotsOp>(user))
+        for (Operation *moved : made->getUsers())
+          for (Value operand : moved->getOperands())
+            if (isa<MemRefType>(operand.getType()))
+              setExtent(operand, rows);
   }
 
   void markNumber(Value value, Role role) {
@@ -133,8 +154,8 @@ private:
         })
         .Case<CopyBlocksOp, TransferOp>(
             [&](auto o) { mark(o.getPairs(), Role::Pairs); })
-        .Case<MapBlocksOp, BlockSlotsOp>(
-            [&](auto o) { mark(o.getBlocks(), Role::Blocks); })
+        .Case([&](BlockSlotsOp o) { collectWholeBlocks(o); })
+        .Case([&](MapBlocksOp o) { mark(o.getBlocks(), Role::Blocks); })
         .Case([&](SelectRowsOp o) { mark(o.getIndices(), Role::SampledRows); })
         .Case([&](AttentionOp o) { mark(o.getQuery(), Role::Data); })
         .Case([&](ViewOp o) {
@@ -167,9 +188,12 @@ private:
   void collectSymbols() {
     symbols.assign(signature.numSymbols, -1);
     for (auto [i, arg] : llvm::enumerate(signature.arguments))
-      for (const DimRule &rule : arg.dims)
-        if (rule.symbol >= 0 && uses[i].role == Role::SampledRows)
-          symbols[rule.symbol] = kSampled;
+      if (!arg.dims.empty() && arg.dims[0].symbol >= 0) {
+        if (uses[i].role == Role::SampledRows)
+          symbols[arg.dims[0].symbol] = kSampled;
+        else if (uses[i].extent >= 0)
+          symbols[arg.dims[0].symbol] = uses[i].extent;
+      }
   }
 
   std::vector<int64_t> shapeOf(unsigned i) const {
@@ -187,6 +211,8 @@ private:
   }
 
   int64_t freeExtent(unsigned i, unsigned d) const {
+    if (d == 0 && uses[i].extent >= 0)
+      return uses[i].extent;
     switch (uses[i].role) {
     case Role::Starts:
       return kRequests + 1;

@@ -56,6 +56,7 @@ RUN = {
     "split-layer-groups-no.mlir": 10,
     "split-layer-groups-outline.mlir": 1,
     "split-layer-groups.mlir": 9,
+    "whole-blocks.mlir": 10,
 }
 
 files = [path for folder in ("test/Transforms", "test/Transforms/Inputs/raise",
