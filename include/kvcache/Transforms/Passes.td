@@ -177,7 +177,8 @@ def SpecializePageStride
     A variant that would get the same code as the next one that assumes less is
     left out, and a remark says so. What the code depends on is asked of the
     layout: the length of a contiguous run, whether rows have one number, and for
-    a GPU the width of an aligned access. With `trace`, each variant says so
+    a GPU the width of an aligned access. For reads on a CPU the number of a row
+    counts where rows are short, below 256 bytes. With `trace`, each variant says so
     where the program runs with `KVRT_TRACE=1`.
 
     Before:
