@@ -144,7 +144,7 @@ func.func @no_blocks_of_another_size(%rows: !rows, %cache: !kv, %blocks: memref<
 
 // CHECK-LABEL: func.func @no_list_that_changes(
 // CHECK: kvcache.index_copy %arg0 into %arg1
-func.func @no_list_that_changes(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64>, %i: index, %slot: i64) {
+func.func @no_list_that_changes(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>, %i: index, %slot: i64) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   memref.store %slot, %list[%i] : memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
@@ -154,7 +154,7 @@ func.func @no_list_that_changes(%rows: !rows, %cache: !kv, %blocks: memref<?xi64
 
 // CHECK-LABEL: func.func @no_blocks_that_change(
 // CHECK: kvcache.index_copy %arg0 into %arg1
-func.func @no_blocks_that_change(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64>, %i: index, %block: i64) {
+func.func @no_blocks_that_change(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64> {kvcache.noalias}, %i: index, %block: i64) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   memref.store %block, %blocks[%i] : memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
