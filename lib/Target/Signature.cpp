@@ -319,20 +319,41 @@ private:
     return value;
   }
 
+  /// The layout of the cache that a memref is a reshape of.
+  static const Layout *storedAs(Value memref) {
+    while (Operation *def = memref.getDefiningOp()) {
+      if (auto storage = dyn_cast<StorageOp>(def))
+        return &cast<CacheType>(storage.getCache().getType()).getLayout();
+      if (!isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(def))
+        break;
+      memref = def->getOperand(0);
+    }
+    return nullptr;
+  }
+
   /// Whether there is nothing to check: the type of the source has all strides
-  /// that the layout knows, and no alignment but that of elements is promised.
+  /// that the layout knows, and no alignment but that of elements is promised,
+  /// or both are those of a cache that was seen as a memref.
   static bool isProvenByType(ViewOp view) {
     CacheType type = view.getResult().getType();
     const Layout &layout = type.getLayout();
     SmallVector<int64_t> strides;
     int64_t offset;
     auto source = cast<MemRefType>(view.getSource().getType());
-    if (layout.align() > type.getElementBytes() ||
+    const Layout *stored = storedAs(view.getSource());
+    int64_t align = stored ? stored->align() : type.getElementBytes();
+    if (layout.align() > align ||
         failed(source.getStridesAndOffset(strides, offset)))
       return false;
     for (unsigned i = 0; i < layout.rank(); ++i) {
       bool isFree = layout.dim(i).extent == 1 ||
                     layout.dim(i).stride == StrideFact::runTime();
+      std::optional<unsigned> same =
+          stored ? stored->find(layout.dim(i).axis) : std::nullopt;
+      // An axis that is split or joined has another extent.
+      isFree |= same && stored->dim(*same).extent == layout.dim(i).extent &&
+                stored->dim(*same).stride == layout.dim(i).stride &&
+                layout.dim(i).stride.kind != StrideFact::Kind::Compact;
       if (!isFree && ShapedType::isDynamic(strides[view.sourceDim(i)]))
         return false;
     }

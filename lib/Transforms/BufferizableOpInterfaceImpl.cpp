@@ -45,6 +45,77 @@ FailureOr<SmallVector<Value>> getBuffers(Operation *op, RewriterBase &rewriter,
   return operands;
 }
 
+/// What an operation takes of a buffer that it reads.
+enum class Packing {
+  Whole, ///< all dimensions: of a list
+  Inner, ///< all but the first: of rows, and of a table
+};
+
+bool isPacked(MemRefType type, Packing packing) {
+  if (packing == Packing::Whole)
+    return type.getLayout().isIdentity();
+  SmallVector<int64_t> strides;
+  int64_t offset, span = 1;
+  if (failed(type.getStridesAndOffset(strides, offset)))
+    return false;
+  for (int64_t d = type.getRank() - 1; d > 0; --d) {
+    if (strides[d] != span)
+      return false;
+    // What a run-time extent spans is no constant.
+    span =
+        type.isDynamicDim(d) ? ShapedType::kDynamic : span * type.getDimSize(d);
+  }
+  return true;
+}
+
+/// The buffer, or a copy where it is a column of a matrix or another part of a
+/// tensor that is not packed.
+Value packed(RewriterBase &rewriter, Location loc, Value buffer,
+             Packing packing) {
+  auto type = dyn_cast<MemRefType>(buffer.getType());
+  if (!type || isPacked(type, packing))
+    return buffer;
+  SmallVector<Value> sizes;
+  for (int64_t d = 0; d < type.getRank(); ++d)
+    if (type.isDynamicDim(d))
+      sizes.push_back(memref::DimOp::create(rewriter, loc, buffer, d));
+  Value copy = memref::AllocOp::create(
+      rewriter, loc, MemRefType::get(type.getShape(), type.getElementType()),
+      sizes);
+  memref::CopyOp::create(rewriter, loc, buffer, copy);
+  return copy;
+}
+
+/// Whether an operand that is read is a pool, which may have any strides that a
+/// cache can have.
+bool isPool(OpOperand &operand) {
+  return llvm::TypeSwitch<Operation *, bool>(operand.getOwner())
+      .Case([&](GatherOp o) { return &operand == &o.getCacheMutable(); })
+      .Case([&](RelayoutOp o) { return &operand == &o.getSourceMutable(); })
+      .Case([&](AttentionOp o) {
+        return llvm::any_of(o.getCachesMutable(), [&](OpOperand &cache) {
+          return &operand == &cache;
+        });
+      })
+      .Default(false);
+}
+
+/// The same for all tensors that are read: lists are of integers, rows are not.
+void packSources(Operation *op, RewriterBase &rewriter,
+                 MutableArrayRef<Value> operands) {
+  auto into = dyn_cast<DestinationStyleOpInterface>(op);
+  for (OpOperand &operand : op->getOpOperands()) {
+    auto tensor = dyn_cast<RankedTensorType>(operand.get().getType());
+    if (!tensor || (into && into.isDpsInit(&operand)))
+      continue;
+    Value &buffer = operands[operand.getOperandNumber()];
+    bool isList = tensor.getRank() == 1 || tensor.getElementType().isInteger();
+    if (!isPool(operand))
+      buffer = packed(rewriter, op->getLoc(), buffer,
+                      isList ? Packing::Whole : Packing::Inner);
+  }
+}
+
 /// Whether a write may come between the making of index values and a use of
 /// them, also a use of what is made of them.
 bool maySeeWrite(Operation *made, Operation *write) {
@@ -125,14 +196,10 @@ struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
       return failure();
     // Lists are read entry by entry without a stride; the rows of a table may
     // be apart.
-    bool mayHaveGaps = isa<MakeBlockTableOp>(op);
-    for (Value operand : *operands) {
-      auto type = dyn_cast<MemRefType>(operand.getType());
-      if (type && !mayHaveGaps && !type.getLayout().isIdentity())
-        return op->emitOpError() << "the buffer of the source is expected to "
-                                    "be contiguous, got "
-                                 << type;
-    }
+    for (Value &operand : *operands)
+      operand =
+          packed(rewriter, op->getLoc(), operand,
+                 isa<MakeBlockTableOp>(op) ? Packing::Inner : Packing::Whole);
     Operation *made =
         mlir::clone(rewriter, op, op->getResultTypes(), *operands);
     rewriter.replaceOp(op, made->getResults());
@@ -162,6 +229,7 @@ struct ReadModel : BufferizableOpInterface::ExternalModel<ReadModel<Op>, Op> {
         getBuffers(op, rewriter, options, state);
     if (failed(operands))
       return failure();
+    packSources(op, rewriter, *operands);
     mlir::clone(rewriter, op, TypeRange(), *operands);
     rewriter.eraseOp(op);
     return success();
@@ -244,6 +312,7 @@ struct IntoModel : DstBufferizableOpInterfaceExternalModel<IntoModel<Op>, Op> {
          cast<DestinationStyleOpInterface>(op).getDpsInitsMutable())
       if (isa<TensorType>(init.get().getType()))
         results.push_back((*operands)[init.getOperandNumber()]);
+    packSources(op, rewriter, *operands);
     viewPools(op, rewriter, *operands);
     dropNames(mlir::clone(rewriter, op, TypeRange(), *operands));
     replaceOpWithBufferizedValues(rewriter, op, results);

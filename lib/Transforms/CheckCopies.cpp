@@ -26,6 +26,37 @@ using namespace kvcache;
 static constexpr llvm::StringLiteral kName = "check-copies";
 /// The program copies this itself.
 static constexpr llvm::StringLiteral kAsked = "kvcache.asked";
+/// In a location: buffers that are made for this operation are not in the
+/// program. Bufferization drops attributes and keeps locations.
+static constexpr llvm::StringLiteral kResultOf = "kvcache.result_of ";
+
+using MarkedLoc = FusedLocWith<StringAttr>;
+
+static void markLocation(Operation *op, const Twine &mark) {
+  if (!op->getLoc()->findInstanceOf<MarkedLoc>())
+    op->setLoc(FusedLoc::get(op->getContext(), {op->getLoc()},
+                             StringAttr::get(op->getContext(), mark)));
+}
+
+/// What this was marked with, or nothing.
+static StringRef markOf(Operation *op) {
+  auto marked = op->getLoc()->findInstanceOf<MarkedLoc>();
+  StringRef mark = marked ? marked.getMetadata().getValue() : StringRef();
+  return mark == kAsked || mark.starts_with(kResultOf) ? mark : StringRef();
+}
+
+static void eraseMarks(Operation *module) {
+  AttrTypeReplacer replacer;
+  replacer.addReplacement([](MarkedLoc loc) -> std::optional<Attribute> {
+    StringRef mark = loc.getMetadata().getValue();
+    if (mark != kAsked && !mark.starts_with(kResultOf))
+      return std::nullopt;
+    return Attribute(loc.getLocations().front());
+  });
+  replacer.recursivelyReplaceElementsIn(module, /*replaceAttrs=*/false,
+                                        /*replaceLocs=*/true,
+                                        /*replaceTypes=*/false);
+}
 
 /// `4096 bytes`, or with run-time extents `65536 bytes for each index of
 /// dimension 0`.
@@ -107,18 +138,33 @@ struct CheckCopies : kvcache::impl::CheckCopiesBase<CheckCopies> {
       if (!bufferized) {
         ok &= succeeded(checkResultIsUsed(op));
         ok &= succeeded(checkTensorBehindView(op));
-        if (isa<memref::CopyOp>(op))
-          op->setAttr(kAsked, UnitAttr::get(&getContext()));
+        markAsWritten(op);
       }
       ok &= succeeded(checkWriteIsRead(op));
       if (bufferized)
-        ok &= succeeded(checkCopy(op));
+        ok &= succeeded(checkCopy(op)) && succeeded(checkBuffer(op));
     });
+    if (bufferized)
+      eraseMarks(getOperation());
     if (!ok)
       signalPassFailure();
   }
 
 private:
+  /// What the second run has to know of the program as it was written: which
+  /// copies are in it, and which operations have a result and no memory for it.
+  static void markAsWritten(Operation *op) {
+    if (isa<memref::CopyOp>(op))
+      op->setAttr(kAsked, UnitAttr::get(op->getContext()));
+    if (isa<bufferization::AllocTensorOp>(op))
+      return markLocation(op, kAsked);
+    bool hasTensor =
+        llvm::any_of(op->getResultTypes(), llvm::IsaPred<RankedTensorType>);
+    if (hasTensor && (isa<DestinationStyleOpInterface>(op) ||
+                      op->hasTrait<OpTrait::Elementwise>()))
+      markLocation(op, kResultOf + op->getName().getStringRef());
+  }
+
   //===------------------------------------------------------------------===//
   // Tensors
   //===------------------------------------------------------------------===//
@@ -283,15 +329,51 @@ private:
     return first;
   }
 
-  LogicalResult checkCopy(Operation *op) {
-    if (auto alloc = dyn_cast<memref::AllocOp>(op)) {
-      remarkCount(op, "a buffer of " + bytesStr(alloc.getType()));
+  /// `65536 bytes for each block` of a buffer that is seen like this.
+  static std::string poolBytesStr(ShapedType type, ViewOp view) {
+    bool perBlock =
+        !view.isByteView() && view.getResult().getType().getLayout().extent(
+                                  AxisKind::Block) == kRunTime;
+    return bytesStr(type, perBlock ? "block" : "");
+  }
+
+  /// A pool is memory that the caller has, or that the program allocates; it is
+  /// not a result that has to lie somewhere.
+  LogicalResult checkBuffer(Operation *op) {
+    auto alloc = dyn_cast<memref::AllocOp>(op);
+    if (!alloc)
+      return success();
+    remarkCount(op, "a buffer of " + bytesStr(alloc.getType()));
+    StringRef writer = markOf(op);
+    ViewOp view = viewOfPool(alloc);
+    bool isCopied = llvm::any_of(alloc->getUsers(), [&](Operation *user) {
+      auto copy = dyn_cast<memref::CopyOp>(user);
+      return copy && copy.getTarget() == alloc; // which is refused itself
+    });
+    if (!view || isCopied || !writer.consume_front(kResultOf))
+      return success();
+    std::string bytes = poolBytesStr(alloc.getType(), view);
+    if (allowPoolCopies) {
+      remarkCount(op, "a pool is allocated, " + bytes + ", as is allowed");
       return success();
     }
+    InFlightDiagnostic error =
+        op->emitOpError()
+        << "allocates a pool, " << bytes
+        << ", on each call, for the result of '" << writer
+        << "': expected an update in place, which takes a pool that the caller "
+           "donates and whose old contents nobody reads afterwards";
+    error.attachNote(op->getLoc())
+        << "a buffer that is meant is written as tensor.empty or memref.alloc "
+           "in the input, or allowed with 'allow-pool-copies'";
+    return error;
+  }
+
+  LogicalResult checkCopy(Operation *op) {
     auto copy = dyn_cast<memref::CopyOp>(op);
     if (!copy)
       return success();
-    bool isAsked = op->removeAttr(kAsked) != nullptr;
+    bool isAsked = op->removeAttr(kAsked) || markOf(op) == kAsked;
     auto type = cast<ShapedType>(copy.getSource().getType());
     remarkCount(op, "a copy of " + bytesStr(type) +
                         (isAsked ? ", which the program asks for" : ""));
@@ -303,10 +385,7 @@ private:
         view = viewOfPool(rootOf(side));
     if (!view)
       return success();
-    bool perBlock =
-        !view.isByteView() && view.getResult().getType().getLayout().extent(
-                                  AxisKind::Block) == kRunTime;
-    std::string bytes = bytesStr(type, perBlock ? "block" : "");
+    std::string bytes = poolBytesStr(type, view);
     if (allowPoolCopies) {
       remarkCount(op, "a pool is copied, " + bytes + ", as is allowed");
       return success();

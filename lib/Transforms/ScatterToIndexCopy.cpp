@@ -11,6 +11,7 @@
 
 #include "Remarks.h"
 #include "SlotArithmetic.h"
+#include "WholeBlocks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Facts.h"
@@ -68,6 +69,12 @@ struct ScatterToIndexCopy
     for (ScatterOp op : scatters)
       if (failed(rewrite(op)))
         return signalPassFailure();
+    // Those that the program has, and those that were just made.
+    SmallVector<IndexCopyOp> copies;
+    getOperation().walk([&](IndexCopyOp op) { copies.push_back(op); });
+    for (IndexCopyOp op : copies)
+      if (Value blocks = findWholeBlocks(op))
+        rewriteBlocks(op, blocks);
   }
 
 private:
@@ -153,6 +160,22 @@ private:
               "shrsi) or give the remainder the sign of the slot (remsi)";
   }
 
+  /// All slots of some blocks: the blocks are rows.
+  static void rewriteBlocks(IndexCopyOp op, Value blocks) {
+    std::string why;
+    if (!writeWholeBlocks(op, blocks, why))
+      return remarkDeclined(op, kName,
+                            "whole blocks are written by token: " + why);
+    auto made = op.getSlots().getDefiningOp<MakeSlotsOp>();
+    Value list = made.getSource();
+    remarkDone(op, kName, "whole blocks are written: a block is a row");
+    op.erase();
+    if (!made->use_empty())
+      return;
+    made.erase();
+    eraseIfOnlyWritten(list);
+  }
+
   static void replaceBySlots(ScatterOp op, Value list) {
     const Layout &layout = op.getCacheType().getLayout();
     Value blocks = op.getBlocks(), offsets = op.getOffsets();
@@ -165,7 +188,21 @@ private:
                      "divides, as " +
                          whyNotFlat(layout));
     op.erase();
-    eraseIfOnlyWritten(blocks, offsets);
+    kvcache::eraseIfOnlyWritten(blocks, offsets);
+  }
+
+  /// A local list of slots that nobody reads any more.
+  static void eraseIfOnlyWritten(Value list) {
+    auto buffer = list.getDefiningOp<memref::AllocOp>();
+    if (!buffer || !llvm::all_of(buffer->getUsers(), [&](Operation *user) {
+          auto write = dyn_cast<BlockSlotsOp>(user);
+          return isa<memref::DeallocOp>(user) ||
+                 (write && write.getBlocks() != list);
+        }))
+      return;
+    for (Operation *user : llvm::make_early_inc_range(buffer->getUsers()))
+      user->erase();
+    buffer.erase();
   }
 
   static std::string whyNotFlat(const Layout &layout) {

@@ -27,6 +27,9 @@ using namespace mlir;
 using namespace kvcache;
 
 static constexpr llvm::StringLiteral kName = "specialize-page-stride";
+/// From so many bytes on, a CPU reads a row that it finds by block and token as
+/// fast as one that it finds by one number (docs/layout-passes.md).
+static constexpr int64_t kLongRowBytes = 256;
 
 namespace {
 
@@ -112,9 +115,17 @@ private:
                   canStream(layout, access.runElements, type.getElementBytes())
               ? kStreamedBytes
               : 0;
-    if (!isa<IndexCopyOp, GatherOp>(op))
+    if (!isa<IndexCopyOp, GatherOp>(op) ||
+        (target == "cpu" && isa<GatherOp>(op) && isLongRow(type)))
       access.isFlat = false;
     return access;
+  }
+
+  static bool isLongRow(CacheType type) {
+    int64_t bytes = type.getElementBytes();
+    for (int64_t extent : type.getRowShape())
+      bytes *= extent;
+    return bytes >= kLongRowBytes;
   }
 
   static bool isGuarded(Operation *op) {

@@ -105,7 +105,7 @@ for name in ("flat-cache.md", "cross-layer.md", "strided-pages.md"):
         for line in block.splitlines():
             if bare(line) not in lines:
                 errors.append(f"docs/{name}: kv-opt {arguments} does not say {line}")
-if runs < 7:
+if runs < 8:
     errors.append(f"only {runs} quotes of kv-opt are found")
 
 # Before and after of a pass are lines of a test of it, with or without CHECK.
@@ -114,6 +114,9 @@ QUOTED = {
     "FoldPermutes": "fold-permutes.mlir",
     "ScatterToIndexCopy": "scatter-to-index-copy.mlir",
     "SpecializePageStride": "specialize-page-stride.mlir",
+    "CheckCopies": "check-copies-invalid.mlir",
+    "LayoutReport": "layout-report.mlir",
+    "Raise": "raise-scatter.mlir",
 }
 for name, test in QUOTED.items():
     description = re.search(rf"def {name}\b.*?\n}}\n", passes, re.S)[0]
@@ -122,11 +125,15 @@ for name, test in QUOTED.items():
     # Names of values and numbers of lines are bound in a test.
     lines = {re.sub(r"%\[\[\w+(?::[^]]*\])?\]\]?|\[\[LINE.*?\]\]+", "*", line).strip()
              for line in lines}
-    blocks = re.findall(r"```mlir\n(.*?)```", description, re.S)
+    # A report has columns; an error is expected by a test in braces.
+    lines |= {re.sub(r"^{{\.\*}}|^line ", "", line).strip() for line in lines}
+    lines |= {"error: " + said for line in lines
+              for said in re.findall(r"// expected-error@\+\d \{\{(.*)\}\}$", line)}
+    blocks = re.findall(r"```(?:mlir)?\n(.*?)```", description, re.S)
     if len(blocks) != 2:
         errors.append(f"{name}: {len(blocks)} blocks are found, expected before and after")
     for line in "\n".join(blocks).splitlines():
-        line = line.strip()
+        line = re.sub(r"^line |^\d+ {4}", "", line.strip()).strip()
         plain = re.sub(r"in line \d+", "in line *", line)
         bound = re.sub(r"^%\d+ =", "* =", plain)
         bound = re.sub(r" at %\d+( |$)", r" at *\1", bound)

@@ -151,3 +151,50 @@ func.func @batch_before_a_loop(%s: !list, %l: !list, %blocks: tensor<?x?xi32>, %
   }
   return %r#0, %r#1 : !list, tensor<?xi64>
 }
+
+// A list is read entry by entry: a column of a matrix is copied, and so are rows
+// whose channels are apart; rows that are apart are not.
+
+// CHECK-LABEL: func.func @column_of_a_matrix(
+// CHECK-SAME: %[[PAIRS:[^ ]*]]: memref<5x2xi64>
+// CHECK-DAG: %[[B:.*]] = memref.subview %[[PAIRS]][0, 0] [5, 1] [1, 1]
+// CHECK-DAG: %[[O:.*]] = memref.subview %[[PAIRS]][0, 1] [5, 1] [1, 1]
+// CHECK-DAG: memref.copy %[[B]], %[[BLOCKS:.*]] : memref<5xi64, strided<[2]>> to memref<5xi64>
+// CHECK-DAG: memref.copy %[[O]], %[[OFFSETS:.*]] : memref<5xi64, strided<[2], offset: 1>> to memref<5xi64>
+// CHECK: kvcache.scatter %{{.*}} into %{{.*}} at %[[BLOCKS]], %[[OFFSETS]]
+func.func @column_of_a_matrix(%pairs: tensor<5x2xi64>, %rows: tensor<5x64xf32>, %pool: tensor<6x16x64xf32>) -> tensor<6x16x64xf32> {
+  %b = tensor.extract_slice %pairs[0, 0] [5, 1] [1, 1] : tensor<5x2xi64> to tensor<5xi64>
+  %o = tensor.extract_slice %pairs[0, 1] [5, 1] [1, 1] : tensor<5x2xi64> to tensor<5xi64>
+  %new = kvcache.scatter %rows into %pool[B, N, D] at %b, %o pad = none : tensor<5x64xf32> into tensor<6x16x64xf32> at tensor<5xi64>, tensor<5xi64>
+  return %new : tensor<6x16x64xf32>
+}
+
+// CHECK-LABEL: func.func @part_of_a_list(
+// CHECK: memref.copy %{{.*}}, %[[S:.*]] : memref<5xi64, strided<[1], offset: ?>> to memref<5xi64>
+// CHECK: kvcache.make_slots %[[S]] : memref<5xi64>
+func.func @part_of_a_list(%list: tensor<?xi64>, %i: index, %rows: tensor<5x64xf32>, %pool: tensor<6x16x64xf32>) -> tensor<6x16x64xf32> {
+  %part = tensor.extract_slice %list[%i] [5] [1] : tensor<?xi64> to tensor<5xi64>
+  %s = kvcache.make_slots %part : tensor<5xi64> to !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>
+  %new = kvcache.index_copy %rows into %pool[B, N, D] at %s : tensor<5x64xf32> into tensor<6x16x64xf32> at !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>
+  return %new : tensor<6x16x64xf32>
+}
+
+// CHECK-LABEL: func.func @no_copy_of_rows_apart(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.index_copy %{{.*}} into %{{.*}} at %{{.*}} : memref<5x64xf32, strided<[192, 1], offset: 64>>
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @no_copy_of_rows_apart(%fused: tensor<5x192xf32>, %s: !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>, %pool: tensor<6x16x64xf32>) -> tensor<6x16x64xf32> {
+  %rows = tensor.extract_slice %fused[0, 64] [5, 64] [1, 1] : tensor<5x192xf32> to tensor<5x64xf32>
+  %new = kvcache.index_copy %rows into %pool[B, N, D] at %s : tensor<5x64xf32> into tensor<6x16x64xf32> at !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>
+  return %new : tensor<6x16x64xf32>
+}
+
+// CHECK-LABEL: func.func @channels_apart(
+// CHECK: memref.copy %{{.*}}, %[[R:.*]] : memref<5x64xf32, strided<[128, 2]>> to memref<5x64xf32>
+// CHECK: kvcache.index_copy %[[R]] into
+func.func @channels_apart(%fused: tensor<5x128xf32>, %s: !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>, %pool: tensor<6x16x64xf32>) -> tensor<6x16x64xf32> {
+  %rows = tensor.extract_slice %fused[0, 0] [5, 64] [1, 2] : tensor<5x128xf32> to tensor<5x64xf32>
+  %new = kvcache.index_copy %rows into %pool[B, N, D] at %s : tensor<5x64xf32> into tensor<6x16x64xf32> at !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>
+  return %new : tensor<6x16x64xf32>
+}

@@ -97,3 +97,43 @@ func.func @two_forms(%pool: !pool, %rows: !rows, %out: !rows, %slots: tensor<?xi
   %r = kvcache.gather %pool[B, N, H, D] at %where into %out : !pool at !slots into !rows
   return %r : !rows
 }
+
+// -----
+
+// A destination whose old contents are read later: there is a buffer of the size
+// of the pool for the cleared one, which the program does not have.
+
+!pool = tensor<?x16x8x128xbf16>
+!rows = tensor<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+func.func @cleared_and_old(%pool: !pool, %rows: !rows, %slots: tensor<?xi64>, %a: !rows, %b: !rows) -> (!rows, !rows) {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %zero = arith.constant 0.0 : bf16
+  // expected-error@+2 {{'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards}}
+  // expected-note@+1 {{a buffer that is meant is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
+  %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
+  %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+  %new = kvcache.gather %next[B, N, H, D] at %where into %a : !pool at !slots into !rows
+  %old = kvcache.gather %pool[B, N, H, D] at %where into %b : !pool at !slots into !rows
+  return %new, %old : !rows, !rows
+}
+
+// -----
+
+// The same for arithmetic on a whole pool.
+
+!pool = tensor<4x16x8x128xf32>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!rows = tensor<?x8x128xf32>
+
+func.func @scaled_and_old(%pool: !pool, %scales: !pool, %slots: tensor<?xi64>, %a: !rows, %b: !rows) -> (!rows, !rows) {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  // expected-error@+2 {{'memref.alloc' op allocates a pool, 262144 bytes, on each call, for the result of 'arith.mulf'}}
+  // expected-note@+1 {{a buffer that is meant is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
+  %scaled = arith.mulf %pool, %scales : !pool
+  %new = kvcache.gather %scaled[B, N, H, D] at %where into %a : !pool at !slots into !rows
+  %old = kvcache.gather %pool[B, N, H, D] at %where into %b : !pool at !slots into !rows
+  %keep = kvcache.gather %scales[B, N, H, D] at %where into %new : !pool at !slots into !rows
+  return %keep, %old : !rows, !rows
+}

@@ -3,6 +3,8 @@
 // RUN: kv-opt %s --kvcache-bufferize --split-input-file | FileCheck %s
 // RUN: kv-opt %s --kvcache-bufferize -o /dev/null --split-input-file --remark-format=emitRemark --remarks-filter='.*' 2>&1 | FileCheck %s --check-prefix=REMARK --implicit-check-not=remark: --implicit-check-not=error
 
+// RUN: kv-opt %s --kvcache-bufferize --split-input-file --mlir-print-debuginfo | FileCheck %s --check-prefix=LOC
+
 // A donated pool is updated in place; a list is copied, as it changes.
 
 !pool = tensor<?x16x8x128xbf16>
@@ -80,3 +82,83 @@ func.func @no_error_in_a_loop(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x
   }
   return
 }
+
+// -----
+
+// Pools that the program allocates: as tensor.empty, as a tensor made of one
+// number, and as a copy that it writes down.
+
+!pool = tensor<?x16x8x128xbf16>
+!rows = tensor<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @no_error_for_an_empty_pool(
+// CHECK: memref.alloc
+// REMARK: remark: [Analysis] check-copies | Category:kvcache | Remark="a buffer of 32768 bytes for each index of dimension 0"
+func.func @no_error_for_an_empty_pool(%rows: !rows, %slots: tensor<?xi64>, %out: !rows, %blocks: index) -> !rows {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %zero = arith.constant 0.0 : bf16
+  %empty = tensor.empty(%blocks) : !pool
+  %cleared = linalg.fill ins(%zero : bf16) outs(%empty : !pool) -> !pool
+  %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+  %read = kvcache.gather %next[B, N, H, D] at %where into %out : !pool at !slots into !rows
+  return %read : !rows
+}
+
+// CHECK-LABEL: func.func @no_error_for_a_splat(
+// CHECK: memref.alloc
+// REMARK: remark: [Analysis] check-copies | Category:kvcache | Remark="a buffer of 32768 bytes for each index of dimension 0"
+func.func @no_error_for_a_splat(%rows: !rows, %slots: tensor<?xi64>, %out: !rows, %blocks: index) -> !rows {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %zero = arith.constant 0.0 : bf16
+  %cleared = tensor.splat %zero[%blocks] : !pool
+  %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+  %read = kvcache.gather %next[B, N, H, D] at %where into %out : !pool at !slots into !rows
+  return %read : !rows
+}
+
+// CHECK-LABEL: func.func @no_error_for_a_copied_tensor(
+// CHECK: memref.copy
+// REMARK: remark: [Analysis] check-copies | Category:kvcache | Remark="a buffer of 32768 bytes for each index of dimension 0"
+// REMARK: remark: [Analysis] check-copies | Category:kvcache | Remark="a copy of 32768 bytes for each index of dimension 0, which the program asks for"
+func.func @no_error_for_a_copied_tensor(%pool: !pool, %rows: !rows, %slots: tensor<?xi64>, %a: !rows, %b: !rows) -> (!rows, !rows) {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %copy = bufferization.alloc_tensor() copy(%pool) : !pool
+  %next = kvcache.index_copy %rows into %copy[B, N, H, D] at %where : !rows into !pool at !slots
+  %new = kvcache.gather %next[B, N, H, D] at %where into %a : !pool at !slots into !rows
+  %old = kvcache.gather %pool[B, N, H, D] at %where into %b : !pool at !slots into !rows
+  return %new, %old : !rows, !rows
+}
+
+// A result that is returned is written to memory of the caller, and cleared in
+// place where nobody reads the old contents.
+
+// CHECK-LABEL: func.func @no_error_for_memory_of_the_caller(
+// CHECK-NOT: memref.alloc
+func.func @no_error_for_memory_of_the_caller(%pool: !pool, %other: !pool, %rows: !rows, %slots: tensor<?xi64>) -> (!pool, !pool) {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %zero = arith.constant 0.0 : bf16
+  %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
+  %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+  %again = linalg.fill ins(%zero : bf16) outs(%other : !pool) -> !pool
+  return %next, %again : !pool, !pool
+}
+
+// What is computed and no cache is none of a pool, however large.
+
+// CHECK-LABEL: func.func @no_error_for_activations(
+// CHECK: memref.alloc
+// REMARK: remark: [Analysis] check-copies | Category:kvcache | Remark="a buffer of 2048 bytes for each index of dimension 0"
+func.func @no_error_for_activations(%pool: !pool, %rows: !rows {bufferization.writable = false},
+                                    %more: !rows {bufferization.writable = false}, %slots: tensor<?xi64>) -> !pool {
+  %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
+  %sum = arith.addf %rows, %more : !rows
+  %next = kvcache.index_copy %sum into %pool[B, N, H, D] at %where : !rows into !pool at !slots
+  return %next : !pool
+}
+
+// The marks that one run leaves for the other are gone.
+
+// LOC-NOT: kvcache.asked
+// LOC-NOT: kvcache.result_of
+// LOC: #loc

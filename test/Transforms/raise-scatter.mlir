@@ -41,9 +41,9 @@ func.func @division_and_mask(%pool: tensor<6x16x64xf32>, %rows: tensor<?x64xf32>
 
 // CHECK: !kv_slots = !kvcache.slots<?T x i32, rows_per_block = 16, pad = skip_out_of_range>
 // CHECK-LABEL: func.func @shift_and_mask(
-// CHECK-SAME: %[[POOL:.*]]: tensor<?x16x64xf32>, %[[ROWS:.*]]: tensor<?x64xf32>, %[[SLOTS:.*]]: tensor<?xi32>)
-// CHECK-NEXT: %[[S:.*]] = kvcache.make_slots %[[SLOTS]]
-// CHECK-NEXT: kvcache.index_copy %[[ROWS]] into %[[POOL]][B, N, D] at %[[S]]
+// CHECK-SAME: %arg0: tensor<?x16x64xf32>, %arg1: tensor<?x64xf32>, %arg2: tensor<?xi32>)
+// CHECK-NEXT: %0 = kvcache.make_slots %arg2 : tensor<?xi32> to !kv_slots
+// CHECK-NEXT: %1 = kvcache.index_copy %arg1 into %arg0[B, N, D] at %0 : tensor<?x64xf32> into tensor<?x16x64xf32> at !kv_slots
 func.func @shift_and_mask(%pool: tensor<?x16x64xf32>, %rows: tensor<?x64xf32>, %slots: tensor<?xi32>) -> tensor<?x16x64xf32> {
   %c0 = arith.constant 0 : index
   %T = tensor.dim %slots, %c0 : tensor<?xi32>

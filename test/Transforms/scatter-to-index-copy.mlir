@@ -155,16 +155,18 @@ func.func @run_time_stride(%rows: memref<?x8x128xbf16>, %cache: !any,
 // -----
 
 // Whole blocks, as a prefill writes them: slots that are computed from blocks
-// and divided again.
+// and divided again. They are all slots of these blocks, which are written as
+// rows (whole-blocks.mlir).
 
 !flat = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 #id = affine_map<(t) -> (t)>
 
 // CHECK-LABEL: func.func @whole_blocks(
-// CHECK: kvcache.block_slots %arg2 of 16 into %arg3
-// CHECK-NEXT: %[[SLOTS:.*]] = kvcache.make_slots %arg3
-// CHECK-NEXT: kvcache.index_copy %arg0 into %arg1 at %[[SLOTS]]
-// REMARK: remark: [Passed]
+// CHECK-NOT: linalg.generic
+// CHECK: %[[SLOTS:.*]] = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
+// CHECK-NEXT: kvcache.index_copy %{{.*}} into %{{.*}} at %[[SLOTS]] : memref<?x128x128xbf16> into !kv_nhd1 at !kv_slots
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+// REMARK: remark: [Passed] {{.*}}whole blocks are written: a block is a row
 func.func @whole_blocks(%rows: memref<?x8x128xbf16>, %cache: !flat,
                         %list: memref<?xi64>, %slots: memref<?xi64>) {
   %c0 = arith.constant 0 : index

@@ -122,6 +122,14 @@ def ScatterToIndexCopy
     * scale + offset` where `stride(B) = scale * stride(N)`, and with a test in
     each call where the stride is not known. What the scatter skips becomes -1.
 
+    *Whole blocks.* An `index_copy` at all slots of some blocks (`block_slots`)
+    becomes one whose rows are these blocks, of a view with blocks of one token:
+    `?B x 16N x 8H x 128D` is seen as `?B x 1N x 128H x 128D`. This takes tokens,
+    heads and channels that lie one after the other in a block as in the rows,
+    which is more than `stride(B) = N * stride(N)` says of a block and nothing
+    of the distance between blocks; packed rows; and padding that is skipped, not
+    written to a sink.
+
     Before:
 
     ```mlir
@@ -205,7 +213,8 @@ def SpecializePageStride
     A variant that would get the same code as the next one that assumes less is
     left out, and a remark says so. What the code depends on is asked of the
     layout: the length of a contiguous run, whether rows have one number, and for
-    a GPU the width of an aligned access. With `trace`, each variant says so
+    a GPU the width of an aligned access. For reads on a CPU the number of a row
+    counts where rows are short, below 256 bytes. With `trace`, each variant says so
     where the program runs with `KVRT_TRACE=1`.
 
     Before:
@@ -254,8 +263,8 @@ def SpecializePageStride
 def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
   let summary = "Refuse copies of pools, and writes that are lost in a copy";
   let description = [{
-    Runs twice. It changes nothing but an attribute that marks the copies that
-    the program asks for.
+    Runs twice. It changes nothing but marks on what the program asks for, which
+    the second run reads and removes.
 
     *On the program*, before anything is simplified. It is an error if
 
@@ -266,10 +275,33 @@ def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
         its buffer
 
     *After bufferization* (`bufferized`), the second of these again, and it is an
-    error if bufferization copies a buffer that is seen as a cache, which it does
-    where the old contents are used after an update, or where the caller does not
-    donate the pool. The message has the bytes. Each copy and each buffer gets a
-    remark with its bytes. `allow-pool-copies` makes a remark of the error.
+    error if
+
+      * bufferization copies a buffer that is seen as a cache, which it does
+        where the old contents are used after an update, or where the caller does
+        not donate the pool
+      * bufferization allocates a buffer that is seen as a cache, which it does
+        for a result whose destination it cannot overwrite, and for arithmetic on
+        whole pools
+
+    The message has the bytes. Each copy and each buffer gets a remark with its
+    bytes. `allow-pool-copies` makes remarks of these errors.
+
+    What the program asks for is no error: `memref.copy`, `memref.alloc`,
+    `tensor.empty` and what else makes a tensor of nothing (`tensor.splat`,
+    `tensor.generate`), `bufferization.alloc_tensor`, and results that are
+    written to memory of the caller.
+
+    Before, where `%pool` is read again later:
+
+    ```mlir
+    %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
+    %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
+    ```
+
+    ```
+    error: 'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards
+    ```
   }];
   let options = [
     Option<"bufferized", "bufferized", "bool", /*default=*/"false",
@@ -289,7 +321,24 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
     are known at run time only are `?`, and null in JSON. An attention on some of
     the rows of a batch says so: its operations are per selected row and key.
 
-    It changes nothing, and can stand anywhere in a pipeline.
+    It changes nothing, and can stand anywhere in a pipeline. The program:
+
+    ```mlir
+    %pool = kvcache.view %bytes extents(B = %n) : memref<?xi8> to !all
+    %layer = kvcache.layer %pool[%i] : !all
+    kvcache.index_copy %k, %v into %layer at %slots : !rows, !rows into !one at !slots
+    kvcache.attention %q over %layer in %batch into %out causal : !heads over !one in !batch into !heads
+    ```
+
+    What is printed:
+
+    ```
+    line  operation   order            strides    fastest  runs         access  rows  block moves as  bytes           FLOPs                  checked in each call
+    31    view        cross_layer_nhd  packed     128D     1 x 2097152  16            1 x 2097152                                            base aligned to 16, inside of the bytes
+    32    layer       paired_nhd       B=1048576  128D     1 x 65536    16            1 x 65536                                              layer in the cache
+    33    index_copy  paired_nhd       B=1048576  128D     1 x 2048     16            1 x 65536       4096 per token                         slot in the cache
+    34    attention   paired_nhd       B=1048576  128D     1 x 256      16            1 x 65536       4096 per key    16384 per row and key  block of the table in the cache
+    ```
   }];
   let options = [
     Option<"format", "format", "std::string", /*default=*/"\"table\"",
@@ -412,22 +461,25 @@ def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
     what it was; operations that only it used, and private functions that only
     they called, are gone.
 
-    Before (`index_put_` of PyTorch, through IREE):
+    Before:
 
     ```mlir
-    %block = linalg.generic ... { %q = floor(sitofp(%slot) / 16.0) ... }
-    %offset = linalg.generic ... { %r = %slot % 16, made non-negative ... }
-    %pair = tensor.concat dim(1) %block, %offset
-    %new = "iree_linalg_ext.scatter"(%rows, %pair, %pool)
-      <{dimension_map = array<i64: 0, 1>, unique_indices = true}>
+    %b = arith.shrsi %slots, %n : tensor<?xi32>
+    %o = arith.andi %slots, %m : tensor<?xi32>
+    %b1 = tensor.expand_shape %b [[0, 1]] output_shape [%T, 1] : tensor<?xi32> into tensor<?x1xi32>
+    %o1 = tensor.expand_shape %o [[0, 1]] output_shape [%T, 1] : tensor<?xi32> into tensor<?x1xi32>
+    %at = tensor.concat dim(1) %b1, %o1 : (tensor<?x1xi32>, tensor<?x1xi32>) -> tensor<?x2xi32>
+    %new = "tm_tensor.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+    ^bb0(%x: f32, %y: f32):
+      "tm_tensor.yield"(%x) : (f32) -> ()
+    }) : (tensor<?x64xf32>, tensor<?x2xi32>, tensor<?x16x64xf32>) -> tensor<?x16x64xf32>
     ```
 
     After:
 
     ```mlir
-    %slots = kvcache.make_slots %slot : tensor<7xi64>
-      to !kvcache.slots<7T x i64, rows_per_block = 16, pad = skip_out_of_range>
-    %new = kvcache.index_copy %rows into %pool[B, N, H, D] at %slots
+    %0 = kvcache.make_slots %arg2 : tensor<?xi32> to !kv_slots
+    %1 = kvcache.index_copy %arg1 into %arg0[B, N, D] at %0 : tensor<?x64xf32> into tensor<?x16x64xf32> at !kv_slots
     ```
   }];
   let options = [
