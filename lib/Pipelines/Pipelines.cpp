@@ -144,7 +144,7 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   target.chip = options.chip;
   // The version of PTX that has all instructions of the architecture.
   target.features =
-      StringRef(options.chip).starts_with("sm_8") ? "+ptx80" : "+ptx86";
+      StringRef(options.chip).starts_with("sm_8") ? "+ptx83" : "+ptx86";
   target.optLevel = 3;
   pm.addPass(createGpuNVVMAttachTarget(target));
   std::string image = options.image;

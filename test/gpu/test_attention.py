@@ -10,9 +10,13 @@ import attention
 import attention_cases
 import numpy as np
 
-# Those of matrix products, with few and with many channels; then any.
-GRIDS = [dict(cache="bf16", query="bf16"), dict(cache="f16", query="f16"), {}]
-COUNTS = [30, 20, 20]
+# Those of matrix products, then any, and what is not in the grid of a CPU:
+# columns for groups of 16, other channels, blocks that are no power of two.
+BF16 = dict(cache="bf16", query="bf16")
+F16 = dict(cache="f16", query="f16")
+GRIDS = [BF16, F16, {}, dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3)),
+         dict(BF16, channels=192), dict(BF16, tokens=48), dict(F16, tokens=12)]
+COUNTS = [30, 20, 20, 6, 3, 6, 3, 3]
 
 
 def programs():

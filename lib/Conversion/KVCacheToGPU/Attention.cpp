@@ -293,7 +293,7 @@ static Value emitMap(const Emitter &emit, Operation *op,
 }
 
 /// So many units make a chunk, as a power of two, that the chunks of all items
-/// times the number of blocks are below 2^32, whatever the lengths are.
+/// are below 2^31, whatever the lengths are.
 static Value chunkBits(const Emitter &emit, const AttentionTraits &traits,
                        const AttentionShape &shape,
                        const AttentionOperands &given) {
@@ -302,13 +302,22 @@ static Value chunkBits(const Emitter &emit, const AttentionTraits &traits,
       emit.div(emit.mul(given.rows, traits.group), shape.columns()), requests);
   Value room = emit.mul(emit.dim(given.batch.table, 1), traits.tokens);
   Value units = emit.mul(items, emit.ceilDiv(room, AttentionShape::kUnit));
-  constexpr int64_t kMostBits = 24;
-  static_assert(AttentionState::kMaxBlocks < 1 << (32 - kMostBits));
+  constexpr int64_t kMostBits = 31;
   // Items round up, one each.
   Value over = emit.div(emit.add(units, items), int64_t(1) << (kMostBits - 1));
   Value bits =
       emit.sub(emit.constant(64), emit.make<math::CountLeadingZerosOp>(over));
   return bits;
+}
+
+/// As many blocks of threads for each head as run at the same time.
+static Value gridSize(const Emitter &emit, AttentionOp op,
+                      const AttentionTraits &traits) {
+  Value count =
+      callRuntime(emit, op, "kvrt_multiprocessors",
+                  {emit.constant(traits.heads)}, emit.builder.getIndexType());
+  count = emit.min(count, emit.constant(AttentionState::kMaxBlocks));
+  return emit.mul(emit.div(count, traits.heads), traits.heads);
 }
 
 static void emitProducts(OpBuilder &builder, AttentionOp op,
@@ -317,7 +326,18 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
                          const AttentionOperands &given) {
   Emitter emit{builder, op.getLoc()};
   KernelOperands operands(builder, emit.loc);
+  BatchParameters batch(builder, emit.loc, operands, given.batch, given.rows);
   AttentionParameters p = {};
+  p.chunkBits = operands.addIndex(chunkBits(emit, traits, shape, given));
+  Value grid = gridSize(emit, op, traits);
+  Value one = emit.constant(1);
+  auto scale = [&](int64_t heads) {
+    return operands.addIndex(emit.div(emit.constant(UINT32_MAX),
+                                      emit.max(emit.div(grid, heads), one)));
+  };
+  p.scale = scale(traits.heads);
+  p.sharedScale = scale(traits.heads / shape.phases);
+  p.blocks = operands.addIndex(given.blocks);
   Value state = findState(op);
   p.state = operands.addBuffer(state);
   auto metadata =
@@ -339,8 +359,6 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
     p.alibi = operands.addBuffer(given.alibi);
   if (given.sinks)
     p.sinks = operands.addBuffer(given.sinks);
-  p.blocks = operands.addIndex(given.blocks);
-  p.chunkBits = operands.addIndex(chunkBits(emit, traits, shape, given));
   const AttentionCache *caches[2] = {&given.keys, &given.values};
   for (unsigned side : {0u, 1u}) {
     if (shape.boxes) {
@@ -354,8 +372,6 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
     if (!p.sides[side].isWide)
       p.sides[side].width = operands.addIndex(copyWidth(emit, *caches[side]));
   }
-  BatchParameters batch(builder, emit.loc, operands, given.batch, given.rows);
-
   KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "attention",
                   operands.types(), shape.threads());
   for (unsigned map : operands.maps())
@@ -371,11 +387,6 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
                 e.constant(kMaxTokens)});
   });
   emit.when(emit.less(emit.constant(0), given.rows), [&](const Emitter &e) {
-    Value count =
-        callRuntime(e, op, "kvrt_multiprocessors", {e.constant(traits.heads)},
-                    e.builder.getIndexType());
-    count = e.min(count, e.constant(AttentionState::kMaxBlocks));
-    Value grid = e.mul(e.div(count, traits.heads), traits.heads);
     emitLaunch(e.builder, e.loc, k.symbol(), grid, e.constant(1), Value(),
                shape.threads(), operands, shape.sharedBytes,
                /*cooperative=*/true);

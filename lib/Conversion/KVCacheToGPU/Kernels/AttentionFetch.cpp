@@ -13,6 +13,9 @@
 using namespace mlir;
 using namespace kvcache;
 
+/// Tiles of a block, up to which it looks for parts without being told.
+static constexpr int64_t kShortTiles = 3;
+
 void AttentionKernel::step(Num &slot, Num &parity, int64_t slots) {
   Num next = slot + 1;
   Num wraps = next == slots;
@@ -20,24 +23,46 @@ void AttentionKernel::step(Num &slot, Num &parity, int64_t slots) {
   parity = select(wraps, parity ^ 1, parity);
 }
 
+/// The table is needed next: a small one is on its way when lengths are known,
+/// a line for each lane of the launch.
+void AttentionKernel::prefetchTable() {
+  int64_t bytes = batch.table.type.getIntOrFloatBitWidth() / 8;
+  Num all = as(requests, 64) * w.parameter(batch.rowStride) * bytes;
+  Num place = Num(k, k.widen((w.number(k.blockX()) * 32 + lane) * 128));
+  w.when((warp == shape.warps) & (place < all),
+         [&] { w.prefetch(at(k.parameter(batch.table.pointer), place)); });
+}
+
+/// As the table has it: who looks at it waits for it.
 Num AttentionKernel::tableEntry(Num request, Num index, Num isThere) {
   Num at = as(request, 64) * w.parameter(batch.rowStride) + as(index, 64);
-  Num entry(k, k.loadEntryIf(isThere, k.parameter(batch.table.pointer), at,
-                             batch.table.type));
-  // Numbers that no block has all become -1.
+  return {k, k.loadRawEntryIf(isThere, k.parameter(batch.table.pointer), at,
+                              batch.table.type)};
+}
+
+/// Numbers that no block has become -1.
+Num AttentionKernel::blockOf(Num entry, Num isThere) {
+  if (entry.type().getIntOrFloatBitWidth() < 64)
+    entry = as(entry, 64);
   Num isBlock = isThere & isBelow(entry, w.parameter(parameters.blocks));
   return select(isBlock, entry, w.i64(-1));
 }
 
 void AttentionKernel::produce() {
+  // Loads are under way while the barriers are made.
+  Nums loaded = loadRequests(w.i32(0));
+  prefetchTable();
   if (shape.boxes)
     for (const AttentionSide &side : parameters.sides)
       w.prefetchMap(k.parameter(side.map));
-  share();
+  // Where it has nothing to do, its code is jumped over in that time.
+  Later later = measureLater();
+  k.barrier();
+  share(loaded, later);
   Nums first = firstWork();
   // The turns of heads, all with the same range of keys.
   Nums queue = {w.i32(0), w.i32(1)};
-  Nums state = {firstHead, w.i32(0), w.i32(1)};
+  Nums state = {head, w.i32(0), w.i32(1)};
   llvm::append_range(state, queue);
   Nums end = w.loopWhile(
       state,
@@ -58,14 +83,12 @@ void AttentionKernel::produce() {
               Num end = min(from + (count << chunkBits),
                             now.item.first + now.item.units);
               Num entries = entriesOf(now, from, end);
-              // Consumers are told when the first tile is on its way.
-              auto tell = [&] {
-                publish(now, from, end - from, place, parity);
-              };
+              // While the entries are on their way.
+              publish(now, from, end - from, place, parity);
               if (shape.boxes)
-                fetchBoxes(now, from, end, entries, ring, tell);
+                fetchBoxes(now, from, end, entries, ring);
               else
-                fetchRows(now, from, end, entries, ring, tell);
+                fetchRows(now, from, end, entries, ring);
               publishSplit(now, count, place);
               step(place, parity, shape.kQueue);
               Num more = advance(now, count);
@@ -79,20 +102,6 @@ void AttentionKernel::produce() {
   publishEnd(place);
 }
 
-/// Numbers of an entry, 16 bytes at a time, by one thread.
-static void storeEntry(KernelBuilder &k, Value place, Nums numbers) {
-  while (numbers.size() % 4)
-    numbers.emplace_back(k, k.i32(0));
-  auto four = VectorType::get({4}, k.builder.getI32Type());
-  for (size_t i = 0; i < numbers.size(); i += 4) {
-    Value vector = LLVM::PoisonOp::create(k.builder, k.loc, four);
-    for (int64_t j = 0; j < 4; ++j)
-      vector = LLVM::InsertElementOp::create(k.builder, k.loc, vector,
-                                             numbers[i + j], k.i32(j));
-    k.store(vector, k.byteOffset(place, k.i32(4 * i)), 16);
-  }
-}
-
 void AttentionKernel::publish(const Work &now, Num first, Num count, Num place,
                               Num parity) {
   w.when(warp == shape.warps, [&] {
@@ -102,9 +111,9 @@ void AttentionKernel::publish(const Work &now, Num first, Num count, Num place,
     w.when(lane == 0, [&] {
       Value at =
           this->at(shared, place * shape.kEntryBytes + shape.queueOffset);
-      storeEntry(k, at,
-                 {count, first, item.tile, item.start, item.end, item.length,
-                  head, block});
+      w.storeWords({count, first, item.tile, item.start, item.end, item.length,
+                    head, block},
+                   at);
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
     w.arriveAfterCopies(full);
@@ -128,15 +137,17 @@ void AttentionKernel::publishSplit(const Work &now, Num count, Num place) {
           // Blocks whose last item it is have time for the combine.
           Num endsRange = behind == rangeStart(lastBlock + 1);
           Num readers = select(endsRange, parts, parts - 1);
-          return {w.i32(1), firstBlock, parts,
-                  select(isLater, w.i32(1), w.i32(0)), readers};
+          Num isShort = (rangeChunks << chunkBits) < kShortTiles * shape.warps;
+          return {w.i32(1), firstBlock,
+                  parts,    select(isLater, w.i32(1), w.i32(0)),
+                  readers,  select(isShort, w.i32(1), w.i32(0))};
         },
         [&]() -> Nums {
-          return {w.i32(0), block, w.i32(1), w.i32(0), w.i32(0)};
+          return {w.i32(0), block, w.i32(1), w.i32(0), w.i32(0), w.i32(0)};
         });
     Value at = this->at(shared, place * shape.kEntryBytes +
                                     (shape.queueOffset + 4 * kEntry));
-    storeEntry(k, at, parts);
+    w.storeWords(parts, at);
     w.arrive(queueBarrier(place, QueueBarrier::Split));
   });
 }
@@ -149,8 +160,7 @@ void AttentionKernel::publishEnd(Nums &queue) {
     w.when(lane == 0, [&] {
       Value at =
           this->at(shared, place * shape.kEntryBytes + shape.queueOffset);
-      storeEntry(k, at,
-                 {w.i32(0), hasEmpty, firstRow, lastRow, firstHead, headStep});
+      w.storeWords({w.i32(0)}, at);
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
     w.arriveAfterCopies(full);
@@ -205,22 +215,25 @@ Num AttentionKernel::entriesOf(const Work &now, Num unit, Num end) {
     return tableEntry(request, mine / perBlock, mine < end);
   }
   Num key = unit * shape.kUnit + (warp - shape.warps) * 32 + lane;
-  Num endKey = min(end * shape.kUnit, now.item.length);
-  return tableEntry(request, key / traits.tokens, key < endKey);
+  return tableEntry(request, key / traits.tokens, key < endKeyOf(now, end));
+}
+
+Num AttentionKernel::endKeyOf(const Work &now, Num end) {
+  return min(end * shape.kUnit, now.item.length);
 }
 
 void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
-                                 Num entries, Nums &ring,
-                                 llvm::function_ref<void()> tell) {
+                                 Num entries, Nums &ring) {
   // What is shared is read again; all else is not.
   Num policy = select(isShared, w.evictLast(), w.evictFirst());
   int64_t perBlock = traits.tokens / shape.kUnit;
   Nums next = w.loop(
       first, end, w.i32(shape.warps), {ring[0], ring[1], entries},
       [&](Num unit, const Nums &state) -> Nums {
-        Num slot = state[0], parity = state[1], entry = as(state[2], 32);
+        Num slot = state[0], parity = state[1];
         Num ahead = entriesOf(now, unit + shape.warps, end);
         Num count = min(end - unit, shape.warps);
+        Num entry = as(blockOf(state[2], lane < count), 32);
         Num token = (unit + lane) % perBlock * shape.kUnit;
         for (unsigned side : {0u, 1u}) {
           w.wait(emptyBarrier(slot), parity, shape.hasTryWait);
@@ -246,7 +259,6 @@ void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
           });
           step(slot, parity, shape.slots);
         }
-        w.when(unit == first, tell);
         return {slot, parity, ahead};
       });
   ring = {next[0], next[1]};
@@ -261,8 +273,7 @@ Num AttentionKernel::axisBytes(const AxisStrides &axis, Num index) {
 }
 
 void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
-                                Num entries, Nums &ring,
-                                llvm::function_ref<void()> tell) {
+                                Num entries, Nums &ring) {
   // A lane has a token of the tile, and works out where it is; then the warp
   // copies the tokens of its lanes, chunk by chunk.
   Num number = warp - shape.warps;
@@ -271,8 +282,9 @@ void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
   Nums next =
       w.loop(first, end, w.i32(shape.warps), {ring[0], ring[1], entries},
              [&](Num unit, const Nums &state) -> Nums {
-               Num slot = state[0], parity = state[1], entry = state[2];
+               Num slot = state[0], parity = state[1];
                Num ahead = entriesOf(now, unit + shape.warps, end);
+               Num entry = blockOf(state[2], keyOf(unit) < endKeyOf(now, end));
                Num isThere = entry >= w.i64(0);
                Num inBlock = as(keyOf(unit) % traits.tokens, 64);
                Num there = w.ballot(isThere);
@@ -300,7 +312,6 @@ void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
                  w.when(lane == 0, [&] { w.arrive(full); });
                  step(slot, parity, shape.slots);
                }
-               w.when(unit == first, tell);
                return {slot, parity, ahead};
              });
   ring = {next[0], next[1]};

@@ -51,6 +51,7 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   assert(slots >= 2 && "two slots fit with 256 channels");
   phases = traits.heads % 4 == 0 ? 4 : traits.heads % 2 == 0 ? 2 : 1;
   barrierOffset = slots * slotBytes();
+  assert(8 * (2 * slots + 3 * kQueue) <= 192 && "what is left is behind them");
   liveOffset = barrierOffset + 256;
   queueOffset = llvm::alignTo(liveOffset + slots * warps * 4, 16);
   queryOffset = queueOffset + kQueue * kEntryBytes;
@@ -72,55 +73,60 @@ AttentionKernel::AttentionKernel(KernelBuilder &k,
       parameters(parameters) {}
 
 void AttentionKernel::build() {
-  using State = AttentionState;
   shared = k.dynamicShared();
   thread = w.number(k.threadX());
   // Roles are those of whole warps: they are told so.
   warp = w.fromLane(thread >> 5, int64_t(0));
   lane = thread & 31;
-  Num number = w.number(k.blockX());
   rows = as(w.parameter(batch.rows), 32);
   requests = as(w.parameter(batch.count), 32);
   room = as(w.parameter(batch.columns), 32) * traits.tokens;
   chunkBits = as(w.parameter(parameters.chunkBits), 32);
 
-  Value state = k.parameter(parameters.state);
-  Num running = w.when(
-      thread == 0, k.builder.getI32Type(),
-      [&]() -> Nums {
-        return {w.exchange(at(state, as(number, 64) * 4 + State::kRunning),
-                           w.i32(1))};
-      },
-      [&]() -> Nums { return {w.i32(0)}; })[0];
-  Num epoch = as(
-      w.loadRelaxed(at(state, State::kFinished), 64) >> State::kLaunchBits, 32);
-  // Tags of two launches have nothing in common with small numbers, which other
-  // operations leave in the workspace.
-  tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
-  parity = epoch & 1;
+  w.when(warp >= shape.warps, [&] { produce(); }, [&] { consume(); });
+}
+
+/// Barriers are ready, and all warps know it.
+void AttentionKernel::prepareBarriers() {
   w.when(thread < shape.slots, [&] {
     int64_t arrivals = shape.boxes ? 1 : 33 * shape.producers;
     w.initBarrier(fullBarrier(thread), arrivals);
     w.initBarrier(emptyBarrier(thread), shape.warps);
     w.fenceBarriers(shape.hasTryWait);
   });
-  w.when(thread == 0, [&] { k.storeScalar(w.i32(0), failedFlag()); });
   w.when(thread < shape.kQueue, [&] {
     w.initBarrier(queueBarrier(thread, QueueBarrier::Full), 33);
     w.initBarrier(queueBarrier(thread, QueueBarrier::Empty), shape.warps);
     w.initBarrier(queueBarrier(thread, QueueBarrier::Split), 1);
     w.fenceBarriers(shape.hasTryWait);
   });
-  k.barrier();
-  w.when(
-      warp >= shape.warps, [&] { produce(); },
-      [&] {
-        consume();
-        w.barrierOf(1, 32 * shape.warps);
-      });
+}
+
+void AttentionKernel::beginLaunch() {
+  using State = AttentionState;
+  Value state = k.parameter(parameters.state);
+  Num number = w.number(k.blockX());
+  // Another launch that runs is a failure, told at the end as all of them are.
+  w.when(thread == 0, [&] {
+    Num running =
+        w.exchange(at(state, as(number, 64) * 4 + State::kRunning), w.i32(1));
+    k.storeScalar(running, failedFlag());
+  });
+  Num epoch = as(
+      w.loadRelaxed(at(state, State::kFinished), 64) >> State::kLaunchBits, 32);
+  // Tags of two launches have nothing in common with small numbers, which other
+  // operations leave in the workspace.
+  tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
+}
+
+void AttentionKernel::endLaunch() {
+  using State = AttentionState;
+  Value state = k.parameter(parameters.state);
+  Num number = w.number(k.blockX());
+  w.barrierOf(1, 32 * shape.warps);
   w.when(thread == 0, [&] {
     Num failed = w.number(k.loadScalar(failedFlag(), k.builder.getI32Type()));
-    w.when((running | failed) != 0, [&] {
+    w.when(w.seldom(failed != 0), [&] {
       w.fail("attention_message",
              "kvcache attention: the workspace was not zero before its first "
              "use, or two launches use it at once");
@@ -128,7 +134,7 @@ void AttentionKernel::build() {
     // The counters of the next launch.
     for (int64_t i = 0; i < State::kMaxPhases; ++i) {
       Num other =
-          (parity ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
+          (parity() ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
       k.storeScalar(w.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
     }
     k.storeScalar(w.i32(0), at(state, as(number, 64) * 4 + State::kRunning));

@@ -72,6 +72,8 @@ struct AttentionSide {
 struct AttentionParameters {
   unsigned query, out, lse, alibi, sinks, state, parts, blocks;
   unsigned chunkBits; ///< units of a chunk, as a power of two
+  /// 2^32 by the number of blocks of a head, also where heads take turns.
+  unsigned scale, sharedScale;
   StrideSource queryRow, outRow, lseRow;
   int64_t queryAlign;
   AttentionSide sides[2];
@@ -100,7 +102,7 @@ struct AttentionShape {
   /// Accumulators of four numbers, of all lanes: in the merge of warps and in a
   /// part.
   int64_t quads() const { return columnTiles * channels[1] / 16 * 32; }
-  int64_t partBytes() const { return quads() * 32 + columns() * 8; }
+  int64_t partBytes() const { return quads() * 32; }
   /// Of a row of the query in shared memory: no two of 8 rows begin in the same
   /// banks.
   int64_t queryRowBytes() const { return channels[0] * 2 + 16; }
@@ -108,7 +110,7 @@ struct AttentionShape {
 
   static constexpr int64_t kUnit = 16;
   /// Segments that consumers have been told of.
-  static constexpr int64_t kQueue = 3;
+  static constexpr int64_t kQueue = 4;
   static constexpr int64_t kEntryBytes = 64;
   /// Where pages are shared, heads take turns, so that what is read in a turn
   /// stays in the cache of the device: how many turns.
@@ -157,7 +159,7 @@ private:
   static Nums flat(const Work &work);
   static Item item(llvm::ArrayRef<Num> numbers);
   static Work work(llvm::ArrayRef<Num> numbers);
-  static constexpr unsigned kWork = 10;
+  static constexpr unsigned kItem = 8, kWork = 10;
 
   /// The keys that a row sees: from `first` to before `end`.
   struct Limits {
@@ -165,14 +167,47 @@ private:
     Num position; ///< only as far as an i32 goes
   };
 
+  // AttentionKernel.cpp
+  void prepareBarriers();
+  void beginLaunch();
+  /// Of the number of the launch.
+  Num parity() { return (tag & 1) ^ 1; }
+  void endLaunch();
+
   // AttentionWork.cpp
+  Num loadWithin(const IntegerList &list, Num index, Num most);
   Num loadStart(Num index);
   Num loadLength(Num request);
   Limits limits(Num row, Num end, Num length);
   Num tiles(Num start, Num end);
   void measure(Item &item);
   Item nextItem(const Item &item);
-  void share();
+  /// Requests in turns of 32: the start, the next one and the length of that
+  /// of a lane.
+  Nums loadRequests(Num turn);
+  /// The request of a lane: its first item, and the chunks of all of them.
+  struct Lane {
+    Item item;
+    Num chunks, hasEmpty, keys;
+    Num largest; ///< start of this turn
+  };
+  /// `largest` is the one before.
+  Lane measureLane(Num turn, llvm::ArrayRef<Num> loaded, Num largest);
+  /// What the turns behind the first one have: chunks, the largest start, what
+  /// a lane has of empty items and of keys, and the first two of those before
+  /// the turns that a lane stands for, `group` of them each.
+  struct Later {
+    Num turns, group;
+    Num chunks, largest, hasEmpty, keys;
+    Num chunksBefore, largestBefore;
+  };
+  static constexpr unsigned kLater = 8;
+  Later measureLater();
+  Nums measureTurns(Num turns, Num group);
+  void share(const Nums &loaded, const Later &later);
+  Nums findTurn(const Later &later, Num first, Num largest);
+  /// Of the lanes up to each.
+  Num sumUpTo(Num value);
   Nums firstWork();
   /// A segment in the queue. One without units is the end.
   struct Entry {
@@ -184,8 +219,9 @@ private:
   /// Who else has a part of its item; told later, as it takes divisions.
   struct Split {
     Num isSplit, firstBlock, parts, firstSlot, readers;
+    Num isShort; ///< no block has more than a few units
   };
-  static constexpr unsigned kSplit = 5;
+  static constexpr unsigned kSplit = 6;
   static Nums flat(const Entry &entry);
   static Entry entry(llvm::ArrayRef<Num> numbers);
   /// After a segment of `count` chunks; the first number is whether there is
@@ -195,7 +231,7 @@ private:
     return (item.units + ((w.i32(1) << chunkBits) - 1)) >> chunkBits;
   }
   Num rangeStart(Num block);
-  Num owner(Num unit);
+  Num owner(Num chunk);
   /// Rows of no request are before `first` and from `last` on.
   void clearEmptyRows(Num hasEmpty, Num first, Num last);
   void clearRequest(Num request, Num start,
@@ -209,15 +245,17 @@ private:
   void fetchQuery(const Item &item, Num place);
   /// The entries of the table for a tile, of the units or tokens of this lane.
   Num entriesOf(const Work &work, Num unit, Num end);
-  void fetchBoxes(const Work &work, Num first, Num end, Num entries, Nums &ring,
-                  llvm::function_ref<void()> tell);
-  void fetchRows(const Work &work, Num first, Num end, Num entries, Nums &ring,
-                 llvm::function_ref<void()> tell);
+  Num endKeyOf(const Work &work, Num end);
+  void fetchBoxes(const Work &work, Num first, Num end, Num entries,
+                  Nums &ring);
+  void fetchRows(const Work &work, Num first, Num end, Num entries, Nums &ring);
   /// 32 tokens, each at the bytes that a lane has.
   void copyTokens(unsigned side, Num slot, mlir::Value base, Num bytes,
                   Num there);
   Num axisBytes(const AxisStrides &axis, Num index);
+  void prefetchTable();
   Num tableEntry(Num request, Num index, Num isThere);
+  Num blockOf(Num entry, Num isThere);
 
   // AttentionTile.cpp
   void consume();
@@ -247,8 +285,8 @@ private:
   void finishSegment(const Entry &entry, const Split &split,
                      llvm::ArrayRef<Num> state);
   void combine(const Entry &entry, const Split &split);
-  void combineQuad(const Entry &entry, const Split &split, Num all, Num list,
-                   Num lists, Num lanes, Num isThere);
+  void combineQuad(const Entry &entry, const Split &split, Num columnTile,
+                   Num quad, Num list, Num lanes, Num isThere);
   void store(const Entry &entry, Num quad, Num column, Num maximum0,
              Num maximum1, Num sum0, Num sum1, llvm::ArrayRef<Num> numbers);
   Num partAddress(Num block, Num slot, Num head);
@@ -260,6 +298,13 @@ private:
   mlir::Value at(mlir::Value pointer, int64_t bytes) {
     return bytes ? k.byteOffset(pointer, k.i32(bytes)) : pointer;
   }
+  /// What is left to do behind all segments: the rows that are in no item, and
+  /// heads. Where a number is not needed for long, it is not kept.
+  struct Rest {
+    Num hasEmpty, firstRow, lastRow;
+    Num firstHead, headStep;
+  };
+  mlir::Value restPlace() { return at(shared, shape.barrierOffset + 192); }
   mlir::Value failedFlag() { return at(shared, shape.barrierOffset + 248); }
   mlir::Value fullBarrier(Num slot) {
     return at(shared, slot * 8 + shape.barrierOffset);
@@ -289,13 +334,13 @@ private:
   /// many those are.
   Num head, block, blocks;
   Num rows, requests, room;
-  Num tag, parity;                                  ///< of this launch
-  Num total, ranges, hasWork, rangeFirst, rangeEnd; ///< chunks
+  Num tag;                 ///< of this launch; consumers know it
+  Num rangeChunks, longer; ///< chunks of a range; so many have one more
+  Num hasWork, rangeFirst, rangeEnd;
   Num chunkBits;
-  Num hasEmpty, firstRow, lastRow; ///< what is not in an item
-  Num startRequest, startBefore, startRow, startEnd, startLength;
-  Num isShared, firstHead, headStep; ///< heads take turns; the own ones
-  Nums keyOffsets, valueOffsets;     ///< of fragments in a slot
+  Item startItem;
+  Num isShared, headStep;        ///< heads take turns; the own ones
+  Nums keyOffsets, valueOffsets; ///< of fragments in a slot
 };
 
 } // namespace kvcache

@@ -3,9 +3,10 @@
 // The end of a segment: the warps of a block are put together, and so are the
 // blocks that share an item, in the same launch.
 //
-// A part is made of words that hold a number and the tag of the launch. A
-// reader takes a word when it has the tag of its own launch, so nothing orders
-// the words and nothing needs to be cleared. A counter tells when it is worth
+// A part is made of words of 16 bytes: two numbers, the logarithm of their
+// column, and the tag of the launch. A reader takes a word when it has the tag
+// of its own launch, so nothing orders the words and nothing needs to be
+// cleared. A counter tells when it is worth
 // looking. All blocks run at the same time (a cooperative launch), and a wait
 // that takes too long ends the program with a message.
 //
@@ -46,7 +47,7 @@ Num AttentionKernel::arrivals(Num pairBits) {
   return min((usedQuads(pairBits) + 31) >> 5, shape.warps);
 }
 Value AttentionKernel::counter(const Entry &item, const Split &split) {
-  Num number = parity * AttentionState::kMaxCounters +
+  Num number = parity() * AttentionState::kMaxCounters +
                split.firstBlock * traits.heads + item.head;
   return at(k.parameter(parameters.state),
             as(number, 64) * 4 + AttentionState::kCounters);
@@ -178,24 +179,40 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
           k, LLVM::LoadOp::create(k.builder, k.loc, four, address, 16));
     };
     SmallVector<Nums> each;
-    for (int64_t i = 0; i < shape.warps; ++i)
+    Num most[2] = {w.f32(kNoMaximum), w.f32(kNoMaximum)};
+    for (int64_t i = 0; i < shape.warps; ++i) {
       each.push_back(loadFour(sumAddress(w.i32(i), column)));
-    Num most[2] = {each[0][0], each[0][2]};
-    for (int64_t i = 1; i < shape.warps; ++i)
       for (int64_t c : {0, 1})
         most[c] = max(most[c], each[i][2 * c]);
-    Num sum[2] = {w.f32(0), w.f32(0)};
-    Nums numbers(4, w.f32(0));
-    for (int64_t i = 0; i < shape.warps; ++i) {
-      Nums part = loadFour(quadAddress(w.i32(i), all));
-      Num share[2];
-      for (int64_t c : {0, 1}) {
-        share[c] = w.exp2(each[i][2 * c] - most[c]);
-        sum[c] = sum[c] + each[i][2 * c + 1] * share[c];
-      }
-      for (int64_t j = 0; j < 4; ++j)
-        numbers[j] = numbers[j] + part[j] * share[j % 2];
     }
+    // The sums of two columns, and four numbers.
+    Nums merged(6, w.f32(0));
+    constexpr int64_t kTogether = 4;
+    for (int64_t first = 0; first < shape.warps; first += kTogether) {
+      auto mergeSome = [&]() -> Nums {
+        Nums next = merged;
+        for (int64_t i = first; i < first + kTogether; ++i) {
+          Nums part = loadFour(quadAddress(w.i32(i), all));
+          for (int64_t c : {0, 1}) {
+            Num share = w.exp2(each[i][2 * c] - most[c]);
+            next[c] = next[c] + each[i][2 * c + 1] * share;
+            for (int64_t j = c; j < 4; j += 2)
+              next[2 + j] = next[2 + j] + part[j] * share;
+          }
+        }
+        return next;
+      };
+      // The last warps have nothing of a short segment.
+      if (first == 0)
+        merged = mergeSome();
+      else
+        merged =
+            w.when(item.count > first,
+                   SmallVector<Type>(merged.size(), k.builder.getF32Type()),
+                   mergeSome, [&]() -> Nums { return merged; });
+    }
+    Num sum[2] = {merged[0], merged[1]};
+    Nums numbers(merged.begin() + 2, merged.end());
     w.when(
         isSplit,
         [&] {
@@ -214,16 +231,11 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
           Num slot = select(isFirst, split.firstSlot, w.i32(0));
           Value part =
               at(k.parameter(parameters.parts), partAddress(block, slot, head));
-          auto word = [&](Num x) {
-            return (Num(k, k.widen(tag)) << 32) | Num(k, k.widen(w.bits(x)));
-          };
-          Value place = at(part, as(all, 64) * 32);
-          w.storePair(word(shares[0]), word(shares[1]), place);
-          w.storePair(word(shares[2]), word(shares[3]), at(place, 16));
-          w.when((quad >> 2) == 0, [&] {
-            Value sums = at(part, as(column, 64) * 8 + 32 * quads);
-            w.storePair(word(logarithm[0]), word(logarithm[1]), sums);
-          });
+          Value place = at(part, Num(k, k.widen(all * 32)));
+          for (int64_t i : {0, 1})
+            w.storeFour({w.bits(shares[2 * i]), w.bits(shares[2 * i + 1]),
+                         w.bits(logarithm[i]), tag},
+                        at(place, 16 * i));
         },
         [&] {
           store(item, quad, columnTile, most[0], most[1], sum[0], sum[1],
@@ -238,73 +250,86 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
 }
 
 void AttentionKernel::combine(const Entry &item, const Split &split) {
-  // Lanes side by side read quads of one part, the others those of other parts;
-  // each has some parts in flight. So many lanes for a part that there is one
-  // turn for all of it.
+  // A warp has some quads of one pair of columns. Lanes side by side read quads
+  // of one part, the others those of other parts; each has some parts in
+  // flight. So many lanes for a part that there is one turn for all of it.
   Num lanes =
       select(split.parts <= kPartsInFlight, w.i32(5),
              select(split.parts <= 4 * kPartsInFlight, w.i32(3), w.i32(1)));
   Num list = lane >> lanes, place = lane & ((w.i32(1) << lanes) - 1);
-  Num lists = w.i32(32) >> lanes;
-  Num first = (block - split.firstBlock) * shape.warps + warp;
-  Num bits = pairBits(item), used = usedQuads(bits);
-  Num items = (used + ((w.i32(1) << lanes) - 1)) >> lanes;
+  // First a warp of each block: what a block reads comes through one port.
+  Num first = warp * split.readers + (block - split.firstBlock);
+  Num bits = pairBits(item);
+  int64_t ofPair = shape.channels[1] / 2;
+  Num perTile = (((w.i32(1) << lanes) - 1) + ofPair) >> lanes;
+  Num items = (perTile * shape.columnTiles) << bits;
   w.when((split.readers > 0) & (first < items), [&] {
+    // The counter tells when it is worth looking, as who looks takes time from
+    // those that still read keys. The last parts are waited for by looking:
+    // that is sooner, and all of them are where no block has much to do.
     Value address = counter(item, split);
-    Num wanted = split.parts * arrivals(bits);
-    w.loopWhile(
-        {w.i32(0)},
-        [&](const Nums &turns) -> Warp::Tested {
-          Num isEarly = w.loadRelaxed(address, 32) < wanted;
-          return {isEarly & (turns[0] < kPatience), turns};
-        },
-        [&](const Nums &turns) -> Nums { return {turns[0] + 1}; });
+    Num wanted = (split.parts * arrivals(bits) * 3) >> 2;
+    w.when(split.isShort == 0, [&] {
+      w.loopWhile(
+          {w.i32(0)},
+          [&](const Nums &turns) -> Warp::Tested {
+            Num isEarly = w.loadRelaxed(address, 32) < wanted;
+            return {isEarly & (turns[0] < kPatience), turns};
+          },
+          [&](const Nums &turns) -> Nums { return {turns[0] + 1}; });
+    });
     w.loop(first, items, split.readers * shape.warps, {},
            [&](Num number, const Nums &) -> Nums {
-             Num index = (number << lanes) + place;
-             Num isThere = index < used;
-             Num all = quadOf(min(index, used - 1), bits);
-             combineQuad(item, split, all, list, lists, lanes, isThere);
+             Num pair = number & ((w.i32(1) << bits) - 1);
+             Num index = number >> bits, columnTile = w.i32(0);
+             if (shape.columnTiles > 1) {
+               columnTile = select(index < perTile, columnTile, w.i32(1));
+               index = index - columnTile * perTile;
+             }
+             index = (index << lanes) + place;
+             Num isThere = index < ofPair;
+             Num quad = (select(isThere, index, w.i32(0)) << 2) | pair;
+             combineQuad(item, split, columnTile, quad, list, lanes, isThere);
              return {};
            });
   });
 }
 
 void AttentionKernel::combineQuad(const Entry &item, const Split &split,
-                                  Num all, Num list, Num lists, Num lanes,
+                                  Num columnTile, Num quad, Num list, Num lanes,
                                   Num isThere) {
-  int64_t steps = shape.channels[1] / 16, quads = shape.quads();
-  Num columnTile = all / (steps * 32), quad = all % (steps * 32);
-  Num column = columnTile * 8 + (quad & 3) * 2;
+  Num all = columnTile * (shape.channels[1] / 16 * 32) + quad;
+  Value parts = at(k.parameter(parameters.parts),
+                   partAddress(split.firstBlock, w.i32(0), item.head));
+  // From a block to the next one; the first block may have it in another slot.
+  // All parts are some megabytes.
+  int64_t partStride = 2 * traits.heads * shape.partBytes();
+  Num firstSlot = split.firstSlot * (traits.heads * shape.partBytes());
+  Num lists = w.i32(32) >> lanes;
   Nums start = {w.f32(kNoMaximum), w.f32(kNoMaximum)};
   start.append(6, w.f32(0));
   Nums result = w.loop(
-      list, split.parts, lists * kPartsInFlight, start,
+      w.i32(0), split.parts, lists * kPartsInFlight, start,
       [&](Num base, const Nums &sofar) -> Nums {
         struct Read {
           Num isThere;
-          Value numbers, sums;
+          Value words;
         };
         SmallVector<Read> reads;
         for (int64_t i = 0; i < kPartsInFlight; ++i) {
-          Num index = base + lists * i;
+          Num index = base + list + lists * i;
           Num isThere = index < split.parts;
           index = select(isThere, index, w.i32(0));
-          Num slot = select(index == 0, split.firstSlot, w.i32(0));
-          Value part =
-              at(k.parameter(parameters.parts),
-                 partAddress(split.firstBlock + index, slot, item.head));
-          Value numbers = at(part, as(all, 64) * 32);
-          Value sums = at(part, as(column, 64) * 8 + 32 * quads);
-          reads.push_back({isThere, numbers, sums});
+          Num offset = index * partStride + all * 32 +
+                       select(index == 0, firstSlot, w.i32(0));
+          reads.push_back({isThere, at(parts, Num(k, k.widen(offset)))});
         }
         // Words of an earlier launch are on their way.
         auto reload = [&] {
           Nums words;
           for (const Read &read : reads)
-            llvm::append_range(words, join(w.loadPair(read.numbers),
-                                           w.loadPair(at(read.numbers, 16)),
-                                           w.loadPair(read.sums)));
+            for (int64_t i : {0, 1})
+              llvm::append_range(words, w.loadFour(at(read.words, 16 * i)));
           return words;
         };
         Nums words = reload();
@@ -312,23 +337,25 @@ void AttentionKernel::combineQuad(const Entry &item, const Split &split,
         words = w.loopWhile(
             join(words, Nums{w.i32(0)}),
             [&](const Nums &n) -> Warp::Tested {
-              Num isOld = w.number(k.truth(false));
-              for (size_t i = 0; i < count; ++i)
-                isOld = isOld | (as(n[i] >> 32, 32) != tag);
-              return {isOld & (n[count] < kPatience), n};
+              Num different = w.i32(0);
+              for (size_t i = 3; i < count; i += 4)
+                different = different | (n[i] ^ tag);
+              // Together: what follows is done by all lanes.
+              return {w.any(different != 0) & (n[count] < kPatience), n};
             },
             [&](const Nums &n) -> Nums {
               return join(reload(), Nums{n[count] + 1});
             });
         // A wait that was given up is told when all is done: a call here would
         // cost every launch.
-        w.when(words[count] >= kPatience,
+        w.when(w.seldom(words[count] >= kPatience),
                [&] { k.storeScalar(w.i32(1), failedFlag()); });
         SmallVector<Nums> parts;
         for (size_t i = 0; i < reads.size(); ++i) {
+          // Four numbers and two logarithms.
           Nums numbers;
-          for (size_t j = 0; j < 6; ++j)
-            numbers.push_back(w.fromBits(as(words[6 * i + j], 32)));
+          for (size_t j : {0, 1, 4, 5, 2, 6})
+            numbers.push_back(w.fromBits(words[8 * i + j]));
           for (size_t c = 4; c < 6; ++c)
             numbers[c] =
                 select(reads[i].isThere, numbers[c], w.f32(kNoMaximum));
@@ -336,9 +363,11 @@ void AttentionKernel::combineQuad(const Entry &item, const Split &split,
         }
         Nums next = sofar;
         for (int64_t c : {0, 1}) {
-          Num most = sofar[c];
-          for (const Nums &part : parts)
+          Num most = parts[0][4 + c];
+          for (const Nums &part : ArrayRef<Nums>(parts).drop_front())
             most = max(most, part[4 + c]);
+          // All lanes have this column.
+          most = max(w.largest(most), sofar[c]);
           Num old = w.exp2(sofar[c] - most);
           next[c] = most;
           next[2 + c] = sofar[2 + c] * old;
@@ -353,30 +382,19 @@ void AttentionKernel::combineQuad(const Entry &item, const Split &split,
         }
         return next;
       });
-  w.sync();
   // The lanes that have the same quad of other parts.
-  result = w.loopWhile(
-      join(Nums{w.i32(1) << lanes}, result),
+  Nums sums(result.begin() + 2, result.end());
+  sums = w.loopWhile(
+      join(Nums{w.i32(1) << lanes}, sums),
       [&](const Nums &n) -> Warp::Tested { return {n[0] < 32, n}; },
       [&](const Nums &n) -> Nums {
-        Nums next = {n[0] << 1}, other;
+        Nums next = {n[0] << 1};
         for (Num number : ArrayRef<Num>(n).drop_front())
-          other.push_back(w.fromOther(number, n[0]));
-        Nums sum(8, Num());
-        ArrayRef<Num> own = ArrayRef<Num>(n).drop_front();
-        for (int64_t c : {0, 1}) {
-          Num most = max(own[c], other[c]);
-          Num a = w.exp2(own[c] - most), b = w.exp2(other[c] - most);
-          sum[c] = most;
-          sum[2 + c] = own[2 + c] * a + other[2 + c] * b;
-          for (int64_t j = c; j < 4; j += 2)
-            sum[4 + j] = own[4 + j] * a + other[4 + j] * b;
-        }
-        return join(next, sum);
+          next.push_back(number + w.fromOther(number, n[0]));
+        return next;
       });
-  result.erase(result.begin());
   w.when((list == 0) & isThere, [&] {
-    store(item, quad, columnTile, result[0], result[1], result[2], result[3],
-          ArrayRef<Num>(result).drop_front(4));
+    store(item, quad, columnTile, result[0], result[1], sums[1], sums[2],
+          ArrayRef<Num>(sums).drop_front(3));
   });
 }

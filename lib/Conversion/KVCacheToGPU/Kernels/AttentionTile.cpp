@@ -324,27 +324,17 @@ Nums AttentionKernel::tileStep(const Columns &columns, Num tileUnit, Num end,
 }
 
 void AttentionKernel::consume() {
+  prepareBarriers();
+  k.barrier();
+  beginLaunch();
   Num group = lane >> 3, row = lane & 7;
   keyOffsets = fragmentOffsets(0, row + (group & 1) * 8, group >> 1);
   valueOffsets = fragmentOffsets(1, row + (group >> 1) * 8, group & 1);
-  auto read = [&](Value place, unsigned count) {
-    auto four = VectorType::get({4}, k.builder.getI32Type());
-    Nums words;
-    for (int64_t i = 0; i < count; i += 4) {
-      Value vector =
-          LLVM::LoadOp::create(k.builder, k.loc, four, at(place, 4 * i), 16);
-      for (int64_t j = 0; j < 4; ++j)
-        words.push_back(w.number(LLVM::ExtractElementOp::create(
-            k.builder, k.loc, vector, k.i32(j))));
-    }
-    words.resize(count);
-    return words;
-  };
   auto entryOf = [](ArrayRef<Num> n) {
     return Entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
   };
   auto splitOf = [](ArrayRef<Num> n) {
-    return Split{n[0], n[1], n[2], n[3], n[4]};
+    return Split{n[0], n[1], n[2], n[3], n[4], n[5]};
   };
   // Carried: the slot and the place in the queue, and the last segment.
   Nums none(kEntry + kSplit, w.i32(0));
@@ -355,7 +345,7 @@ void AttentionKernel::consume() {
                shape.hasTryWait);
         Value place =
             at(shared, state[2] * shape.kEntryBytes + shape.queueOffset);
-        Nums words = read(place, kEntry);
+        Nums words = w.loadWords(place, kEntry);
         return {words[0] > 0, join(state, words)};
       },
       [&](const Nums &state) -> Nums {
@@ -376,9 +366,10 @@ void AttentionKernel::consume() {
                            });
         w.wait(queueBarrier(place, QueueBarrier::Split), parity,
                shape.hasTryWait);
-        Nums split = read(at(shared, place * shape.kEntryBytes +
-                                         (shape.queueOffset + 4 * kEntry)),
-                          kSplit);
+        Nums split =
+            w.loadWords(at(shared, place * shape.kEntryBytes +
+                                       (shape.queueOffset + 4 * kEntry)),
+                        kSplit);
         release(queueBarrier(place, QueueBarrier::Empty));
         step(place, parity, shape.kQueue);
         finishSegment(now, splitOf(split), ArrayRef<Num>(done).drop_front(2));
@@ -386,8 +377,8 @@ void AttentionKernel::consume() {
       });
   ArrayRef<Num> last = ArrayRef<Num>(end).slice(4, kEntry);
   ArrayRef<Num> split = ArrayRef<Num>(end).slice(4 + kEntry, kSplit);
-  ArrayRef<Num> words = ArrayRef<Num>(end).take_back(kEntry);
-  Num hasEmpty = words[1], first = words[2], behind = words[3];
+  Nums words = w.loadWords(restPlace(), 5);
+  Rest rest{words[0], words[1], words[2], words[3], words[4]};
   // The last item of each turn is the same one.
   auto combineHead = [&](Num turn) {
     Entry item = entryOf(last);
@@ -396,15 +387,18 @@ void AttentionKernel::consume() {
     combine(item, splitOf(split));
   };
   if (shape.phases == 1)
-    combineHead(words[4]);
+    combineHead(rest.firstHead);
   else
-    w.loop(words[4], w.i32(traits.heads), words[5], {},
+    w.loop(rest.firstHead, w.i32(traits.heads), rest.headStep, {},
            [&](Num turn, const Nums &) -> Nums {
              combineHead(turn);
              return {};
            });
-  w.when((hasEmpty != 0) | (first > 0) | (behind < rows),
-         [&] { clearEmptyRows(hasEmpty, first, behind); });
+  Num hasOthers =
+      (rest.hasEmpty != 0) | (rest.firstRow > 0) | (rest.lastRow < rows);
+  w.when(w.seldom(hasOthers),
+         [&] { clearEmptyRows(rest.hasEmpty, rest.firstRow, rest.lastRow); });
+  endLaunch();
 }
 
 /// All lanes have read; for LLVM too.

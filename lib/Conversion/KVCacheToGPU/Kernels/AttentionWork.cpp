@@ -33,16 +33,20 @@ AttentionKernel::Work AttentionKernel::work(ArrayRef<Num> n) {
   return {item(n), n[8], n[9]};
 }
 
+/// Between 0 and `most`, whatever it is.
+Num AttentionKernel::loadWithin(const IntegerList &list, Num index, Num most) {
+  Num raw(k, list.load(k, as(index, 64)));
+  if (list.type.getIntOrFloatBitWidth() <= 32)
+    return max(min(as(raw, 32), most), 0);
+  return as(max(min(raw, as(most, 64)), 0), 32);
+}
+
 Num AttentionKernel::loadStart(Num index) {
-  Num raw(k, k.loadEntry(w.parameter(batch.starts.pointer), as(index, 64),
-                         batch.starts.type));
-  return as(max(min(raw, as(rows, 64)), 0), 32);
+  return loadWithin(batch.starts, index, rows);
 }
 
 Num AttentionKernel::loadLength(Num request) {
-  Num raw(k, k.loadEntry(w.parameter(batch.lengths.pointer), as(request, 64),
-                         batch.lengths.type));
-  return as(max(min(raw, as(room, 64)), 0), 32);
+  return loadWithin(batch.lengths, request, room);
 }
 
 AttentionKernel::Limits AttentionKernel::limits(Num row, Num end, Num length) {
@@ -126,112 +130,215 @@ AttentionKernel::Item AttentionKernel::nextItem(const Item &item) {
   return next;
 }
 
-void AttentionKernel::share() {
-  Num each = (requests + 31) / 32;
-  Num first = lane * each;
-  // What a lane needs first is loaded at once: most batches need no more.
-  Type i32 = k.builder.getI32Type();
-  Nums loaded = w.when(
-      requests > 0, SmallVector<Type>(5, i32),
+Nums AttentionKernel::loadRequests(Num turn) {
+  return w.when(
+      requests > 0, SmallVector<Type>(3, k.builder.getI32Type()),
       [&]() -> Nums {
-        return {loadStart(min(first, requests)),
-                loadStart(min(first + 1, requests)),
-                loadLength(min(first, requests - 1)), loadStart(w.i32(0)),
-                loadStart(requests)};
+        Num request = turn * 32 + lane;
+        return {loadStart(min(request, requests)),
+                loadStart(min(request + 1, requests)),
+                loadLength(min(request, requests - 1))};
       },
-      [&]() -> Nums { return Nums(5, w.i32(0)); });
-  Num largest = w.loop(w.i32(1), each, w.i32(1), {loaded[0]},
-                       [&](Num i, const Nums &most) -> Nums {
-                         Num start = loadStart(min(first + i, requests));
-                         return {max(most[0], start)};
-                       })[0];
-  Num below = largest;
-  for (int64_t distance = 1; distance < 32; distance *= 2) {
-    Num other = w.fromBelow(below, distance);
-    below = select(lane >= distance, max(below, other), below);
-  }
-  firstRow = select(requests > 0, loaded[3], rows);
-  lastRow = max(w.fromLane(below, 31), loaded[4]);
-  below = select(lane == 0, w.i32(0), w.fromBelow(below, 1));
-  startRow = max(below, loaded[0]);
-  startEnd = max(startRow, loaded[1]);
-  startLength = loaded[2];
+      [&]() -> Nums { return Nums(3, w.i32(0)); });
+}
 
-  Nums sums = w.loop(
-      w.i32(0), each, w.i32(1),
-      {startRow, w.i32(0), w.i32(0), loaded[1], startLength, w.i32(0)},
-      [&](Num i, const Nums &carried) -> Nums {
-        Num request = first + i, start = carried[0], length = carried[4];
-        Num end = max(start, carried[3]);
-        Num count = select(request < requests, tiles(start, end), w.i32(0));
-        Nums sum = w.loop(
-            w.i32(0), count, w.i32(1), {carried[1], carried[2]},
-            [&](Num tile, const Nums &sum) -> Nums {
-              Item item{request, tile, start, end, length, Num(), Num(), Num()};
-              measure(item);
-              Num isEmpty = item.units == 0;
-              return {sum[0] + chunks(item), select(isEmpty, w.i32(1), sum[1])};
-            });
-        // Without a next one nothing is loaded: the warp would wait for it.
-        Nums next = w.when(
-            i + 1 < each, SmallVector<Type>(2, i32),
-            [&]() -> Nums {
-              return {loadStart(min(request + 2, requests)),
-                      loadLength(min(request + 1, requests - 1))};
-            },
-            [&]() -> Nums { return {w.i32(0), w.i32(0)}; });
-        // In units: all of them fit 32 bits.
-        Num keys =
-            carried[5] + select(count > 0, length / shape.kUnit, w.i32(0));
-        return {end, sum[0], sum[1], next[0], next[1], keys};
-      });
-  Num own = sums[1], upTo = own;
-  hasEmpty = select(w.any(sums[2] != 0), w.i32(1), w.i32(0));
+AttentionKernel::Lane
+AttentionKernel::measureLane(Num turn, ArrayRef<Num> loaded, Num largest) {
+  Type i32 = k.builder.getI32Type();
+  Num start = loaded[0], next = loaded[1], length = loaded[2];
+  Num isMixed = (start > next) | (start < largest);
+  Nums rows = w.when(
+      w.seldom(w.any(isMixed)), {i32, i32},
+      [&]() -> Nums {
+        Num most = max(start, largest);
+        for (int64_t distance = 1; distance < 32; distance *= 2) {
+          Num other = w.fromBelow(most, distance);
+          most = select(lane >= distance, max(most, other), most);
+        }
+        return {most, max(most, next)};
+      },
+      [&]() -> Nums { return {start, next}; });
+  Num request = turn * 32 + lane, isThere = request < requests;
+  Lane own;
+  own.item = {request, w.i32(0), rows[0], rows[1],
+              length,  Num(),    Num(),   w.i32(0)};
+  measure(own.item);
+  own.item.units = select(isThere, own.item.units, w.i32(0));
+  own.largest = w.fromLane(rows[1], 31);
+  // The first tile is all that most requests have.
+  Num count = select(isThere, tiles(rows[0], rows[1]), w.i32(0));
+  Num isEmpty = (count > 0) & (own.item.units == 0);
+  Nums sums = {chunks(own.item), select(isEmpty, w.i32(1), w.i32(0))};
+  sums = w.when(
+      w.seldom(w.any(count > 1)), {i32, i32},
+      [&]() -> Nums {
+        return w.loop(w.i32(1), count, w.i32(1), sums,
+                      [&](Num tile, const Nums &sums) -> Nums {
+                        Item item = own.item;
+                        item.tile = tile;
+                        measure(item);
+                        return {sums[0] + chunks(item),
+                                select(item.units == 0, w.i32(1), sums[1])};
+                      });
+      },
+      [&]() -> Nums { return sums; });
+  own.chunks = sums[0];
+  own.hasEmpty = sums[1];
+  own.keys = select(count > 0, length / shape.kUnit, w.i32(0));
+  return own;
+}
+
+Num AttentionKernel::sumUpTo(Num value) {
   for (int64_t distance = 1; distance < 32; distance *= 2) {
-    Num other = w.fromBelow(upTo, distance);
-    upTo = select(lane >= distance, upTo + other, upTo);
+    Num other = w.fromBelow(value, distance);
+    value = value + select(lane >= distance, other, w.i32(0));
   }
-  total = w.fromLane(upTo, 31);
+  return value;
+}
+
+AttentionKernel::Later AttentionKernel::measureLater() {
+  Num turns = (requests + 31) / 32;
+  Nums none(kLater, w.i32(0));
+  none[0] = turns;
+  none[1] = (turns + 31) / 32;
+  Nums later = w.when(
+      w.seldom(turns > 1), SmallVector<Type>(kLater, k.builder.getI32Type()),
+      [&]() -> Nums { return measureTurns(turns, none[1]); },
+      [&]() -> Nums { return none; });
+  return {later[0], later[1], later[2], later[3],
+          later[4], later[5], later[6], later[7]};
+}
+
+void AttentionKernel::share(const Nums &loaded, const Later &later) {
+  Type i32 = k.builder.getI32Type();
+  Lane own = measureLane(w.i32(0), loaded, w.i32(0));
+  Num upTo = sumUpTo(own.chunks), first = w.sum(own.chunks);
+  Num total = first + later.chunks, lastRow = max(own.largest, later.largest);
+  Num isEmpty = (own.hasEmpty | later.hasEmpty) != 0;
+  Num hasEmpty = select(w.any(isEmpty), w.i32(1), w.i32(0));
   // More keys than the pool has: pages are shared, and what is read in a turn
   // is read again.
   Num number = w.number(k.blockX()), grid = w.number(k.gridX());
-  int64_t all = traits.heads, some = all / shape.phases;
-  head = number % all;
-  block = number / all;
-  blocks = grid / all;
-  headStep = w.i32(all);
+  int64_t heads = traits.heads, some = heads / shape.phases;
+  head = number % heads;
+  block = number / heads;
+  blocks = grid / heads;
+  headStep = w.i32(heads);
   isShared = w.number(k.truth(false));
   if (shape.phases > 1) {
     Num inPool = w.parameter(parameters.blocks) * traits.tokens / shape.kUnit;
-    isShared = Num(k, k.widen(w.sum(sums[5]))) > inPool;
+    isShared = Num(k, k.widen(w.sum(own.keys + later.keys))) > inPool;
     head = select(isShared, number % some, head);
     block = select(isShared, number / some, block);
     blocks = select(isShared, grid / some, blocks);
     headStep = select(isShared, w.i32(some), headStep);
   }
-  firstHead = head;
-  ranges = min(blocks, total);
-  hasWork = block < ranges;
+  // Equal ranges, the first ones one chunk longer. The quotient is a product,
+  // and at most one too low.
+  Num scale = select(isShared, as(w.parameter(parameters.sharedScale), 32),
+                     as(w.parameter(parameters.scale), 32));
+  Num each = as((Num(k, k.widen(total)) * Num(k, k.widen(scale))) >> 32, 32);
+  longer = total - each * blocks;
+  Num isLow = longer >= blocks;
+  rangeChunks = select(isLow, each + 1, each);
+  longer = select(isLow, longer - blocks, longer);
   rangeFirst = rangeStart(block);
   rangeEnd = rangeStart(block + 1);
-  Num found = w.ballot(upTo > rangeFirst);
+  hasWork = rangeFirst < rangeEnd;
+
+  // The item of each lane, and the chunks before and behind its request.
+  own.item.before = upTo - own.chunks;
+  Nums found = join(flat(own.item), Nums{upTo});
+  found = w.when(
+      w.seldom((later.turns > 1) & hasWork & (first <= rangeFirst)),
+      SmallVector<Type>(found.size(), i32),
+      [&]() -> Nums { return findTurn(later, first, own.largest); },
+      [&]() -> Nums { return found; });
   Num source(k, LLVM::CountTrailingZerosOp::create(
-                    k.builder, k.loc, k.builder.getI32Type(), found,
+                    k.builder, k.loc, i32, w.ballot(found.back() > rangeFirst),
                     /*is_zero_poison=*/false));
   source = source & 31;
-  startRequest = w.fromLane(first, source);
-  startBefore = w.fromLane(upTo - own, source);
-  startRow = w.fromLane(startRow, source);
-  startEnd = w.fromLane(startEnd, source);
-  startLength = w.fromLane(startLength, source);
+  startItem = item(found);
+  for (Num *number :
+       {&startItem.request, &startItem.start, &startItem.end, &startItem.length,
+        &startItem.first, &startItem.units, &startItem.before})
+    *number = w.fromLane(*number, source);
+  startItem.tile = w.i32(0);
+  Num firstRow = select(requests > 0, w.fromLane(loaded[0], 0), rows);
+  w.when((warp == shape.warps) & (lane == 0), [&] {
+    w.storeWords({hasEmpty, firstRow, lastRow, head, headStep}, restPlace());
+  });
 }
 
+Nums AttentionKernel::measureTurns(Num turns, Num group) {
+  SmallVector<Type> three(3, k.builder.getI32Type());
+  // Of the first turn only the largest start counts here.
+  Num before = loadStart(lane), none = w.i32(0);
+  for (int64_t bits = 1; bits < 32; bits *= 2)
+    before = max(before, w.fromOther(before, bits));
+  Nums all = w.loop(
+      w.i32(1), turns, w.i32(1),
+      join(loadRequests(w.i32(1)),
+           Nums{none, before, none, none, none, before}),
+      [&](Num turn, const Nums &carried) -> Nums {
+        // Without a next turn nothing is loaded: the warp would wait for it.
+        Nums next = w.when(
+            turn + 1 < turns, three,
+            [&]() -> Nums { return loadRequests(turn + 1); },
+            [&]() -> Nums { return Nums(3, w.i32(0)); });
+        Num sum = carried[3], largest = carried[4];
+        Num isFirst = lane * group == turn;
+        Num sumBefore = select(isFirst, sum, carried[7]);
+        Num largestBefore = select(isFirst, largest, carried[8]);
+        ArrayRef<Num> loaded = ArrayRef<Num>(carried).take_front(3);
+        Lane own = measureLane(turn, loaded, largest);
+        return join(next, Nums{sum + w.sum(own.chunks), own.largest,
+                               carried[5] | own.hasEmpty, carried[6] + own.keys,
+                               sumBefore, largestBefore});
+      });
+  return join(Nums{turns, group}, Nums(all.begin() + 3, all.end()));
+}
+
+/// The turn where the range of the block begins, which is not the first one: of
+/// a group, those before it are added up.
+Nums AttentionKernel::findTurn(const Later &later, Num first, Num largest) {
+  // Lane 0 has the turns of the first group behind the first turn.
+  Num turn = select(lane == 0, w.i32(1), lane * later.group);
+  Num sumBefore = later.chunksBefore + first;
+  Num isBefore = (turn < later.turns) & (sumBefore <= rangeFirst);
+  Num which = w.bitCount(w.ballot(isBefore)) - 1;
+  Num largestBefore = select(lane == 0, largest, later.largestBefore);
+  Nums found = w.loopWhile(
+      {w.fromLane(turn, which), w.fromLane(sumBefore, which),
+       w.fromLane(largestBefore, which)},
+      [&](const Nums &n) -> Warp::Tested {
+        Num turn = n[0], before = n[1];
+        Lane own = measureLane(turn, loadRequests(turn), n[2]);
+        Num upTo = before + sumUpTo(own.chunks);
+        own.item.before = upTo - own.chunks;
+        Num behind = w.fromLane(upTo, 31);
+        return {behind <= rangeFirst,
+                join(flat(own.item), Nums{upTo, turn, behind, own.largest})};
+      },
+      [&](const Nums &n) -> Nums {
+        return {n[kItem + 1] + 1, n[kItem + 2], n[kItem + 3]};
+      });
+  found.resize(kItem + 1);
+  return found;
+}
+
+/// The first chunk of a block.
 Num AttentionKernel::rangeStart(Num block) {
-  return block * total / max(ranges, 1);
+  return block * rangeChunks + min(block, longer);
 }
 
-Num AttentionKernel::owner(Num unit) {
-  return ((unit + 1) * ranges + total - 1) / total - 1;
+/// The block that has a chunk.
+Num AttentionKernel::owner(Num chunk) {
+  Num ofLonger = longer * (rangeChunks + 1);
+  Num isLonger = chunk < ofLonger;
+  Num number = select(isLonger, chunk, chunk - ofLonger);
+  Num length = select(isLonger, rangeChunks + 1, max(rangeChunks, 1));
+  return number / length + select(isLonger, w.i32(0), longer);
 }
 
 Nums AttentionKernel::firstWork() {
@@ -239,14 +346,12 @@ Nums AttentionKernel::firstWork() {
   return w.when(
       hasWork, types,
       [&]() -> Nums {
-        Item start{startRequest, w.i32(0), startRow, startEnd,
-                   startLength,  Num(),    Num(),    startBefore};
-        measure(start);
         Nums found = w.loopWhile(
-            flat(start),
+            flat(startItem),
             [&](const Nums &n) -> Warp::Tested {
               Item here = item(n);
-              return {here.before + chunks(here) <= rangeFirst, n};
+              Num isBehind = here.before + chunks(here) <= rangeFirst;
+              return {w.seldom(isBehind), n};
             },
             [&](const Nums &n) { return flat(nextItem(item(n))); });
         Item here = item(found);

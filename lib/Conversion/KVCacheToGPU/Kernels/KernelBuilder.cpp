@@ -456,12 +456,17 @@ Value KernelBuilder::loadEntry(Value array, Value index, Type type) {
 
 Value KernelBuilder::loadEntryIf(Value condition, Value array, Value index,
                                  Type type) {
+  return extend(loadRawEntryIf(condition, array, index, type));
+}
+
+Value KernelBuilder::loadRawEntryIf(Value condition, Value array, Value index,
+                                    Type type) {
   Value address = entryAddress(*this, array, index, type);
   int64_t bytes = type.getIntOrFloatBitWidth() / 8;
   Value value = loadIf(condition, address, bytes);
   if (bytes > 4)
     value = LLVM::BitcastOp::create(builder, loc, type, value);
-  return extend(value);
+  return value;
 }
 
 void KernelBuilder::storeEntry(Value value, Value array, Value index,

@@ -158,6 +158,9 @@ public:
   /// 0 where the condition does not hold.
   mlir::Value loadEntryIf(mlir::Value condition, mlir::Value array,
                           mlir::Value index, mlir::Type type);
+  /// In its own type.
+  mlir::Value loadRawEntryIf(mlir::Value condition, mlir::Value array,
+                             mlir::Value index, mlir::Type type);
   void storeEntry(mlir::Value value, mlir::Value array, mlir::Value index,
                   mlir::Type type);
   /// Elements of an access as f32, a vector if there are several; and back.

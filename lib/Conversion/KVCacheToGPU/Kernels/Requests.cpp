@@ -17,15 +17,17 @@ BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
                                  const BatchParts &batch, Value rows)
     : type(batch.type), starts(IntegerList::get(operands, batch.starts)),
       lengths(IntegerList::get(operands, batch.lengths)),
-      table(IntegerList::get(operands, batch.table)),
       rows(operands.addIndex(rows)),
       count(operands.addIndex(batch.numRequests(builder, loc))) {
   Emitter emit{builder, loc};
+  // In the sequence of their use: a line of parameters is waited for at the
+  // first one.
+  columns = operands.addIndex(emit.dim(batch.table, 1));
   auto metadata =
       memref::ExtractStridedMetadataOp::create(builder, loc, batch.table);
-  entries = operands.addIndex(emit.dim(batch.starts, 0));
-  columns = operands.addIndex(emit.dim(batch.table, 1));
+  table = IntegerList::get(operands, batch.table);
   rowStride = operands.addIndex(metadata.getStrides()[0]);
+  entries = operands.addIndex(emit.dim(batch.starts, 0));
   if (batch.positions) {
     positions = IntegerList::get(operands, batch.positions);
     numPositions = operands.addIndex(emit.dim(batch.positions, 0));

@@ -40,13 +40,28 @@ void Warp::when(Num condition, Then then, Then otherwise) const {
       [&] { return otherwise(), Nums(); });
 }
 
+Num Warp::seldom(Num condition) const {
+  return number(
+      LLVM::ExpectOp::create(k.builder, k.loc, condition, k.truth(false)));
+}
+
 Nums Warp::loop(Num first, Num end, Num step, const Nums &start,
                 Step body) const {
-  return numsOf(k,
-                k.loop(first, end, step, valuesOf(start),
-                       [&](Value i, ValueRange carried) {
-                         return valuesOf(body(number(i), numsOf(k, carried)));
-                       }));
+  SmallVector<Value> results = k.loop(
+      first, end, step, valuesOf(start), [&](Value i, ValueRange carried) {
+        return valuesOf(body(number(i), numsOf(k, carried)));
+      });
+  // Most of these loops are seldom gone through; unrolled, they are what an
+  // instruction cache is filled with.
+  MLIRContext *context = k.builder.getContext();
+  auto isOff = BoolAttr::get(context, true);
+  auto unroll =
+      LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
+  auto annotation = LLVM::LoopAnnotationAttr::get(
+      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
+  Operation &op = *std::prev(k.builder.getInsertionPoint());
+  cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
+  return numsOf(k, results);
 }
 
 Nums Warp::loopWhile(const Nums &start,
@@ -101,8 +116,8 @@ Num Warp::shuffle(Num value, Value lane, int kind) const {
 Num Warp::fromLane(Num value, Num lane) const {
   return shuffle(value, lane, int(NVVM::ShflKind::idx));
 }
-Num Warp::fromBelow(Num value, int64_t distance) const {
-  return shuffle(value, k.i32(distance), int(NVVM::ShflKind::up));
+Num Warp::fromBelow(Num value, Num distance) const {
+  return shuffle(value, distance, int(NVVM::ShflKind::up));
 }
 Num Warp::fromOther(Num value, Num bits) const {
   return shuffle(value, bits, int(NVVM::ShflKind::bfly));
@@ -111,10 +126,25 @@ Num Warp::sum(Num value) const {
   return number(NVVM::ReduxOp::create(k.builder, k.loc, value.type(), value,
                                       NVVM::ReduxKind::ADD, k.i32(kAllLanes)));
 }
+Num Warp::largest(Num x) const {
+  // In the order of integers: those of negative numbers are turned over.
+  auto turned = [&](Num bits) {
+    Num sign = number(
+        arith::ShRSIOp::create(k.builder, k.loc, bits, bits.constant(31)));
+    return bits ^ (sign & 0x7fffffff);
+  };
+  Num bits = turned(this->bits(x));
+  return fromBits(turned(
+      number(NVVM::ReduxOp::create(k.builder, k.loc, bits.type(), bits,
+                                   NVVM::ReduxKind::MAX, k.i32(kAllLanes)))));
+}
 Num Warp::ballot(Num condition) const {
   return number(NVVM::VoteSyncOp::create(
       k.builder, k.loc, k.builder.getI32Type(), k.i32(kAllLanes), condition,
       NVVM::VoteSyncKind::ballot));
+}
+Num Warp::bitCount(Num bits) const {
+  return number(LLVM::CtPopOp::create(k.builder, k.loc, bits.type(), bits));
 }
 Num Warp::any(Num condition) const {
   return number(NVVM::VoteSyncOp::create(
@@ -278,6 +308,37 @@ void Warp::barrierOf(int64_t name, int64_t threads) const {
 }
 
 //===----------------------------------------------------------------------===//
+// Shared memory
+//===----------------------------------------------------------------------===//
+
+Nums Warp::loadWords(Value pointer, unsigned count) const {
+  auto four = VectorType::get({4}, k.builder.getI32Type());
+  Nums words;
+  for (int64_t i = 0; i < count; i += 4) {
+    Value vector = LLVM::LoadOp::create(
+        k.builder, k.loc, four, k.byteOffset(pointer, k.i32(4 * i)), 16);
+    for (int64_t j = 0; j < 4; ++j)
+      words.push_back(number(
+          LLVM::ExtractElementOp::create(k.builder, k.loc, vector, k.i32(j))));
+  }
+  words.resize(count);
+  return words;
+}
+
+void Warp::storeWords(Nums words, Value pointer) const {
+  while (words.size() % 4)
+    words.push_back(i32(0));
+  auto four = VectorType::get({4}, k.builder.getI32Type());
+  for (size_t i = 0; i < words.size(); i += 4) {
+    Value vector = LLVM::PoisonOp::create(k.builder, k.loc, four);
+    for (int64_t j = 0; j < 4; ++j)
+      vector = LLVM::InsertElementOp::create(k.builder, k.loc, vector,
+                                             words[i + j], k.i32(j));
+    k.store(vector, k.byteOffset(pointer, k.i32(4 * i)), 16);
+  }
+}
+
+//===----------------------------------------------------------------------===//
 // Copies
 //===----------------------------------------------------------------------===//
 
@@ -287,6 +348,10 @@ void Warp::copyIf(Num isThere, Value to, Value from, int64_t bytes) const {
                           bytes == 16 ? NVVM::LoadCacheModifierKind::CG
                                       : NVVM::LoadCacheModifierKind::CA,
                           size);
+}
+
+void Warp::prefetch(Value pointer) const {
+  assembly("prefetch.global.L2 [$0];", "l", {}, pointer, true);
 }
 
 void Warp::prefetchMap(Value map) const {
@@ -321,15 +386,22 @@ Num Warp::loadRelaxed(Value pointer, unsigned bits) const {
       /*isVolatile=*/false, /*isNonTemporal=*/false, /*isInvariant=*/false,
       /*isInvariantGroup=*/false, LLVM::AtomicOrdering::monotonic, "device"));
 }
-Nums Warp::loadPair(Value pointer) const {
-  Value pair = assembly("ld.relaxed.gpu.global.v2.u64 {$0, $1}, [$2];",
-                        "=l,=l,l,~{memory}", several(k.builder.getI64Type(), 2),
-                        pointer, true);
-  return fieldsOf(k, pair, 2);
+Nums Warp::loadFour(Value pointer) const {
+  Value four = assembly("{ .reg .b128 x; .reg .b64 a, b;\n\t"
+                        "ld.relaxed.gpu.global.b128 x, [$4];\n\t"
+                        "mov.b128 {a, b}, x;\n\t"
+                        "mov.b64 {$0, $1}, a;\n\tmov.b64 {$2, $3}, b; }",
+                        "=r,=r,=r,=r,l,~{memory}",
+                        several(k.builder.getI32Type(), 4), pointer, true);
+  return fieldsOf(k, four, 4);
 }
-void Warp::storePair(Num a, Num b, Value pointer) const {
-  assembly("st.relaxed.gpu.global.v2.u64 [$0], {$1, $2};", "l,l,l,~{memory}",
-           {}, ValueRange{pointer, a, b}, true);
+void Warp::storeFour(ArrayRef<Num> words, Value pointer) const {
+  SmallVector<Value> operands = valuesOf(words);
+  operands.push_back(pointer);
+  assembly("{ .reg .b128 x; .reg .b64 a, b;\n\t"
+           "mov.b64 a, {$0, $1};\n\tmov.b64 b, {$2, $3};\n\t"
+           "mov.b128 x, {a, b};\n\tst.relaxed.gpu.global.b128 [$4], x; }",
+           "r,r,r,r,l,~{memory}", {}, operands, true);
 }
 void Warp::addRelaxed(Value pointer, Num value) const {
   LLVM::AtomicRMWOp::create(k.builder, k.loc, LLVM::AtomicBinOp::add, pointer,

@@ -30,6 +30,9 @@ public:
   void when(Num condition, Then then, Then otherwise) const;
   Nums when(Num condition, llvm::ArrayRef<mlir::Type> types, Give then,
             Give otherwise) const;
+  /// For the condition of a branch that is seldom taken: its code is put out of
+  /// the way, where it is not fetched.
+  Num seldom(Num condition) const;
   using Step = llvm::function_ref<Nums(Num, const Nums &)>;
   Nums loop(Num first, Num end, Num step, const Nums &start, Step body) const;
   /// Runs `test`, which gives what is carried on, then `step` while its
@@ -48,15 +51,20 @@ public:
     return fromLane(value, i32(lane));
   }
   /// Of the lane with another number: less `distance`, or with bits flipped.
-  Num fromBelow(Num value, int64_t distance) const;
+  Num fromBelow(Num value, Num distance) const;
+  Num fromBelow(Num value, int64_t distance) const {
+    return fromBelow(value, i32(distance));
+  }
   Num fromOther(Num value, Num bits) const;
   Num fromOther(Num value, int64_t bits) const {
     return fromOther(value, i32(bits));
   }
   /// Of all lanes; numbers without a sign.
   Num sum(Num value) const;
+  Num largest(Num x) const; ///< of f32
   Num ballot(Num condition) const;
   Num any(Num condition) const;
+  Num bitCount(Num bits) const; ///< of a lane
   void sync() const;
 
   // Floats.
@@ -88,10 +96,15 @@ public:
   /// The first `threads` threads, under a number of their own.
   void barrierOf(int64_t name, int64_t threads) const;
 
+  // Words of 32 bits in shared memory, 16 bytes at a time.
+  Nums loadWords(mlir::Value pointer, unsigned count) const;
+  void storeWords(Nums words, mlir::Value pointer) const;
+
   // Copies to shared memory.
   /// 4 or 16 bytes; zeros if `isThere` does not hold.
   void copyIf(Num isThere, mlir::Value to, mlir::Value from,
               int64_t bytes) const;
+  void prefetch(mlir::Value pointer) const;
   void prefetchMap(mlir::Value map) const;
   Num evictFirst() const;
   Num evictLast() const;
@@ -100,9 +113,9 @@ public:
 
   // Memory that other blocks of threads see; `bits` is 32 or 64.
   Num loadRelaxed(mlir::Value pointer, unsigned bits) const;
-  /// Two words of 64 bits, each of them whole.
-  Nums loadPair(mlir::Value pointer) const;
-  void storePair(Num a, Num b, mlir::Value pointer) const;
+  /// Four i32 as one, which is seen whole or not at all.
+  Nums loadFour(mlir::Value pointer) const;
+  void storeFour(llvm::ArrayRef<Num> words, mlir::Value pointer) const;
   void addRelaxed(mlir::Value pointer, Num value) const;
   Num exchange(mlir::Value pointer, Num value) const;
 
