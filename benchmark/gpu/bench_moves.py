@@ -201,6 +201,59 @@ class Bench:
         self.report("select_rows, 256 of 256", self.graph(
             lambda i: self.call("select_rows", *args), 20))
 
+    def steps(self):
+        """Two kernels in one call, where the second begins while the first ends,
+        and in two calls, where it does not."""
+        requests, columns = 256, 8
+        blocks = requests * columns
+        starts = array(np.arange(requests + 1, dtype=np.int32))
+        lengths = cudadrv.Buffer(4 * requests)
+        table = array(self.rng.permutation(blocks).astype(np.int32))
+        batch = (tensor(starts.pointer, "i32", [requests + 1]),
+                 tensor(lengths.pointer, "i32", [requests]),
+                 tensor(table.pointer, "i32", [requests, columns]))
+        shape = [requests, HEADS, CHANNELS]
+        rows = [array(self.rng.integers(1, 1 << 16, shape).astype(np.uint16))
+                for _ in range(2)]
+        key, value = (tensor(r.pointer, "bf16", shape) for r in rows)
+        numbers = cudadrv.Buffer(8 * requests)
+        slots = tensor(numbers.pointer, "i64", [requests])
+        zeros = np.zeros(blocks * 2 * TOKENS * HEADS * CHANNELS, np.uint16)
+        pools = [array(zeros) for _ in range(2)]
+        one, two = (pool_tensor(p.pointer, "BSNHD", blocks) for p in pools)
+        args = (*batch, key, value, one)
+        size = self.library.workspace_size("write_tokens", *args)
+        workspace = cudadrv.Buffer(size)
+
+        def in_one(_):
+            self.call("write_tokens", *args, workspace_pointer=workspace.pointer,
+                      workspace_bytes=size)
+
+        def in_two(_):
+            self.call("slot_mapping", *batch, slots)
+            self.call("write_rows", slots, key, value, two)
+
+        def new_lengths():
+            lengths.write(self.rng.integers(
+                1, columns * TOKENS, requests).astype(np.int32))
+
+        new_lengths()
+        self.report("slots and rows, one call", self.graph(in_one, 20))
+        self.report("slots and rows, two calls", self.graph(in_two, 20))
+        # Slots of the calls before are still in memory: rows must not go there.
+        for _ in range(20):
+            for pool in pools:
+                pool.write(zeros)
+            new_lengths()
+            got = []
+            for step, pool in zip((in_one, in_two), pools):
+                step(0)
+                self.stream.synchronize()
+                got.append(np.empty_like(zeros))
+                pool.read(got[-1])
+            assert np.array_equal(*got)
+            assert np.count_nonzero(got[0]) == 2 * np.prod(shape)
+
     # --- Over the link --------------------------------------------------------
 
     def link_time(self, call, replays=5):
@@ -276,7 +329,8 @@ def main():
     parser.add_argument("--json", help="write the raw figures to this file")
     parser.add_argument("--library", default="moves")
     parser.add_argument("--parts", nargs="*", default=[
-        "relayouts", "block_copies", "metadata", "transfers", "engine"])
+        "relayouts", "block_copies", "metadata", "steps", "transfers",
+        "engine"])
     options = parser.parse_args()
     bench = Bench(options.library)
     print(f"{bench.device.name}, driver {bench.device.driver}")

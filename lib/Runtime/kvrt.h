@@ -150,6 +150,7 @@ typedef struct {
   void *stream;
   int32_t device_id;
   int32_t status; /* the first error of the call */
+  int32_t ends_with_kernel; /* the stream does, with one of this call */
 } kvrt_context;
 
 enum { KVRT_MESSAGE_BYTES = 512 };

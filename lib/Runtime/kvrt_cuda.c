@@ -47,6 +47,21 @@ typedef struct {
   uint32_t flags;
 } cu_copy_attributes;
 
+typedef struct {
+  int32_t id;
+  union {
+    int32_t number;
+    uint64_t room[8];
+  } value;
+} cu_launch_attribute;
+
+typedef struct {
+  unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared;
+  void *stream;
+  cu_launch_attribute *attributes;
+  unsigned num_attributes;
+} cu_launch;
+
 /* What only some calls need, or only newer drivers have. */
 #define OPTIONAL_FUNCTIONS(X)                                                  \
   X(cu_result, cuMemcpyAsync,                                                  \
@@ -66,6 +81,8 @@ typedef struct {
     (void *kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z,          \
      unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,    \
      void *stream, void **parameters))                                         \
+  X(cu_result, cuLaunchKernelEx,                                               \
+    (const cu_launch *launch, void *kernel, void **parameters, void **extra))  \
   X(cu_result, cuDeviceGetAttribute,                                           \
     (int32_t *value, int32_t attribute, cu_device device))                     \
   X(cu_result, cuTensorMapEncodeTiled,                                         \
@@ -92,6 +109,9 @@ enum {
   MAX_SHARED_BYTES = 8,
   MULTIPROCESSORS = 16
 };
+/* How kernels are launched, and the attribute for those that may begin while
+ * the one before them ends. */
+enum { ALL_TOGETHER = 1, WAITS_ITSELF = 2, BEGINS_EARLY = 6 };
 static _Atomic(void *) primary_contexts[MAX_DEVICES];
 
 static int32_t check(cu_result result, const char *what, const char *object) {
@@ -240,7 +260,7 @@ static int32_t allow_shared(kvrt_kernel *kernel, void *handle,
 
 void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
-                 int32_t block_z, int32_t shared_bytes, int32_t together,
+                 int32_t block_z, int32_t shared_bytes, int32_t how,
                  void **parameters) {
   kvrt_context *context = kvrt_current();
   if (context->status)
@@ -274,7 +294,22 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
   if (shared_bytes > DEFAULT_SHARED_BYTES &&
       allow_shared(kernel, handle, context->device_id, shared_bytes))
     return;
-  if (together) {
+  /* Only after a kernel of this call: of others, it is not known whether what
+   * they wait for is over when they are. */
+  int32_t follows = context->ends_with_kernel;
+  context->ends_with_kernel = 1;
+  if (how == WAITS_ITSELF && follows && driver.cuLaunchKernelEx) {
+    cu_launch_attribute attribute = {.id = BEGINS_EARLY, .value.number = 1};
+    cu_launch launch = {(unsigned)grid_x,       (unsigned)grid_y,
+                        (unsigned)grid_z,       (unsigned)block_x,
+                        (unsigned)block_y,      (unsigned)block_z,
+                        (unsigned)shared_bytes, context->stream,
+                        &attribute,             1};
+    check(driver.cuLaunchKernelEx(&launch, handle, parameters, NULL),
+          "launching kernel", kernel->name);
+    return;
+  }
+  if (how == ALL_TOGETHER) {
     if (!driver.cuLaunchCooperativeKernel) {
       kvrt_fail(KV_ERROR_CUDA,
                 "kernel '%s': the CUDA driver has no "
@@ -312,6 +347,7 @@ int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
                        size_t count) {
   kvrt_context *context = kvrt_current();
   const char *what = "transfer by the copy engine";
+  context->ends_with_kernel = 0;
   if (context->device_id < 0)
     return kvrt_fail(KV_ERROR_DEVICE,
                      "%s: expected a tensor on a GPU among the arguments, got "

@@ -80,6 +80,37 @@ func.func @select_rows(%x: memref<?x8xbf16>, %starts: memref<?xi32>,
 """,
 }
 
+# Slots, then rows written to them: kernels that follow each other, in one call.
+ROWS = f"memref<?x{HEADS}x{CHANNELS}xbf16>"
+SLOTS = f"!kvcache.slots<?T x i64, rows_per_block = {TOKENS}, " \
+        "pad = skip_negative>"
+
+
+def write(slots):
+    pool = cache("BSNHD")
+    return f"""
+  %slots = kvcache.make_slots {slots} : memref<?xi64> to {SLOTS}
+  kvcache.index_copy %key, %value into %pool at %slots
+    : {ROWS}, {ROWS} into {pool} at {SLOTS}
+  return
+}}
+"""
+
+
+METADATA["write_rows"] = f"""
+func.func @write_rows(%numbers: memref<?xi64>, %key: {ROWS}, %value: {ROWS},
+                      %pool: {cache("BSNHD")}) {{{write("%numbers")}"""
+METADATA["write_tokens"] = f"""
+func.func @write_tokens(%starts: memref<?xi32>, %lengths: memref<?xi32>,
+                        %table: memref<?x?xi32>, %key: {ROWS}, %value: {ROWS},
+                        %pool: {cache("BSNHD")}) {{
+  {MAKE_BATCH}
+  %c0 = arith.constant 0 : index
+  %rows = memref.dim %key, %c0 : {ROWS}
+  %numbers = memref.alloc(%rows) : memref<?xi64>
+  kvcache.slot_mapping %batch into %numbers : {BATCH} into memref<?xi64>
+{write("%numbers")}"""
+
 # Orders of a pool of all layers, and the length of the runs of a block in it.
 TRANSFERS = {
     "cross_layer": "BLSNHD",   # one run

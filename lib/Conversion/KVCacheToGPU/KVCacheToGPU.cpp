@@ -3,6 +3,7 @@
 #include "kvcache/Conversion/Passes.h"
 
 #include "../Common/CacheLowering.h"
+#include "Kernels/KernelBuilder.h"
 #include "Patterns.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -22,6 +23,21 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+
+void kvcache::overlapKernels(ModuleOp module) {
+  module.walk([](gpu::LaunchFuncOp launch) {
+    // The driver does not launch these so.
+    if (launch->hasAttr(kTogetherName))
+      return;
+    auto kernel = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
+        launch, launch.getKernel());
+    OpBuilder builder = OpBuilder::atBlockBegin(&kernel.getBody().front());
+    for (auto action : {NVVM::GridDepActionKind::wait,
+                        NVVM::GridDepActionKind::launch_dependents})
+      NVVM::GriddepcontrolOp::create(builder, kernel.getLoc(), action);
+    launch->setAttr(kWaitsName, builder.getUnitAttr());
+  });
+}
 
 namespace {
 struct ConvertKVCacheToGPU
@@ -46,6 +62,8 @@ struct ConvertKVCacheToGPU
                                       std::move(patterns))))
       return signalPassFailure();
     dropArgumentAttributes(getOperation());
+    if (!StringRef(chip).starts_with("sm_8"))
+      overlapKernels(getOperation());
   }
 };
 } // namespace

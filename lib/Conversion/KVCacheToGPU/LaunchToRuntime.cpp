@@ -92,9 +92,13 @@ public:
       operands.push_back(toInteger(loc, size, 64));
     for (Value size : {block.x, block.y, block.z})
       operands.push_back(toInteger(loc, size, 32));
-    Value together = LLVM::ConstantOp::create(
-        builder, loc, builder.getI32Type(), launch->hasAttr(kTogetherName));
-    operands.append({shared, together, parameters});
+    // As in lib/Runtime/kvrt_cuda.c.
+    int32_t mode = launch->hasAttr(kTogetherName) ? 1
+                   : launch->hasAttr(kWaitsName)  ? 2
+                                                  : 0;
+    Value how = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
+                                         mode);
+    operands.append({shared, how, parameters});
     LLVM::CallOp::create(builder, loc, getLaunchFunction(operands), operands);
     launch.erase();
     return success();

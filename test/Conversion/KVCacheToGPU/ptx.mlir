@@ -12,6 +12,10 @@
 // SM100: .target sm_100a{{$}}
 // CHECK: .visible .entry index_copy
 // CHECK: .maxntid
+// SM80-NOT: griddepcontrol
+// SM90: griddepcontrol.wait;
+// SM90: griddepcontrol.launch_dependents;
+// SM100: griddepcontrol.wait;
 // CHECK-NOT: ld.global{{[a-zA-Z0-9_.:]*}}.{{b8|b16}}
 // CHECK: ld.global{{[a-zA-Z0-9_.:]*}}.{{v4.b32|v2.b64}}
 // CHECK: st.global{{[a-zA-Z0-9_.:]*}}.{{v4.b32|v2.b64}}

@@ -189,9 +189,11 @@ private:
 };
 
 /// On a launch: the numbers of parameters that are passed by value from where a
-/// pointer is, and whether all blocks have to run at the same time.
+/// pointer is; whether all blocks have to run at the same time.
 inline constexpr llvm::StringLiteral kByValueName = "by_value";
 inline constexpr llvm::StringLiteral kTogetherName = "together";
+/// The kernel waits itself for the one before it in the stream.
+inline constexpr llvm::StringLiteral kWaitsName = "waits";
 
 /// Launches a kernel on a grid (index values) with its only block size.
 /// A null `gridZ` is one.
