@@ -16,6 +16,8 @@ using namespace kvcache;
 namespace {
 
 constexpr int64_t kThreads = 256;
+/// The starts of 256 requests, which are 257, are one tile.
+constexpr int64_t kRequestThreads = 512;
 /// The most that a grid has in its second dimension.
 constexpr int64_t kMostGridY = 65535;
 
@@ -24,20 +26,19 @@ bool areBuffers(ValueRange values) {
 }
 
 /// The number of the thread in its row of the grid, as i64.
-Value threadNumber(KernelBuilder &k) {
-  return k.add(k.mul(k.widen(k.blockX()), k.i64(kThreads)),
+Value threadNumber(KernelBuilder &k, int64_t threads = kThreads) {
+  return k.add(k.mul(k.widen(k.blockX()), k.i64(threads)),
                k.widen(k.threadX()));
 }
 
 /// Launches a kernel with a thread for each of `count`, if there is any.
 void launch(const Emitter &emit, KernelBuilder &k, Value count, Value rows,
-            const KernelOperands &operands) {
+            const KernelOperands &operands, int64_t threads = kThreads) {
   Value any = emit.both(emit.less(emit.constant(0), count),
                         emit.less(emit.constant(0), rows));
   emit.when(any, [&](const Emitter &e) {
-    emitLaunch(e.builder, e.loc, k.symbol(), e.ceilDiv(count, kThreads),
-               e.min(rows, e.constant(kMostGridY)), Value(), kThreads,
-               operands);
+    emitLaunch(e.builder, e.loc, k.symbol(), e.ceilDiv(count, threads),
+               e.min(rows, e.constant(kMostGridY)), Value(), threads, operands);
   });
 }
 
@@ -60,9 +61,9 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     int64_t tokens = batch.type.getTokens();
 
     KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "slot_mapping",
-                    operands.types(), kThreads);
-    KernelRequests requests(k, batch, kThreads);
-    Value row = threadNumber(k);
+                    operands.types(), kRequestThreads);
+    KernelRequests requests(k, batch, kRequestThreads);
+    Value row = threadNumber(k, kRequestThreads);
     KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
     Value isRow = k.slt(row, k.parameter(batch.rows));
     Value isIn = k.both(isRow, k.sle(k.i64(0), found.request));
@@ -80,7 +81,7 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     slot = k.select(k.both(isIn, k.sle(k.i64(0), block)), slot, padding);
     k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
-    launch(emit, k, rows, emit.constant(1), operands);
+    launch(emit, k, rows, emit.constant(1), operands, kRequestThreads);
     rewriter.eraseOp(op);
     return success();
   }

@@ -20,7 +20,8 @@ using namespace kvcache;
 
 namespace {
 
-constexpr int64_t kThreads = 256;
+/// The starts of 256 requests, which are 257, are one tile.
+constexpr int64_t kThreads = 512;
 /// Two for each multiprocessor of a large device.
 constexpr int64_t kMostRowBlocks = 264;
 
@@ -53,18 +54,22 @@ public:
       Value from = adaptor.getRows()[i].front(), to = outs[i].front();
       rows = emit.min(rows, emit.dim(from, 0));
       selected = emit.min(selected, emit.dim(to, 0));
-      pairs.emplace_back(operands, from, to);
     }
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
-    batch.emplace(emit.builder, emit.loc, operands, parts, rows);
-    index = IntegerList::get(operands, indices);
-    valid = IntegerList::get(operands, adaptor.getValid().front());
-    startsOut = IntegerList::get(operands, starts);
-    positionsOut = IntegerList::get(operands, positions);
-    numSelected = operands.addIndex(selected);
     Value count = parts.numRequests(emit.builder, emit.loc);
     numStartsOnHost = emit.min(emit.add(count, 1), emit.dim(starts, 0));
+    // In the sequence of their use: a line of parameters is waited for at the
+    // first one.
+    index = IntegerList::get(operands, indices);
+    valid = IntegerList::get(operands, adaptor.getValid().front());
+    numSelected = operands.addIndex(selected);
+    batch.emplace(emit.builder, emit.loc, operands, parts, rows);
     numStarts = operands.addIndex(numStartsOnHost);
+    startsOut = IntegerList::get(operands, starts);
+    positionsOut = IntegerList::get(operands, positions);
+    for (unsigned i = 0; i < op.getRows().size(); ++i)
+      pairs.emplace_back(operands, adaptor.getRows()[i].front(),
+                         outs[i].front());
   }
 
   void build() {
@@ -134,7 +139,7 @@ private:
     Value given = k.parameter(numSelected);
     Value lowest = entryIf(k.i64(0), k.slt(k.i64(0), given));
     Value place = k.mul(thread, sampleStep());
-    k.storeScalar(entryIf(place, k.slt(place, given)), sampleAt(thread));
+    Value sample = entryIf(place, k.slt(place, given));
     Value least = requests.least(), most = requests.most();
     Value wanted = k.smin(k.smax(raw, k.i64(0)), given);
     Value inOrder =
@@ -152,6 +157,7 @@ private:
                  return SmallVector<Value>{k.both(state[0], holds)};
                })
             .front();
+    k.storeScalar(sample, sampleAt(thread));
     Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
     // Of no index, nothing was stored, and nothing counts anyway.
     Value highest = k.loadScalar(last, k.builder.getI64Type());
@@ -170,21 +176,16 @@ private:
     return k.byteOffset(samples, k.mul(number, k.i64(8)));
   }
 
-  /// How many of the first `used` indices are below a start. Among the samples
-  /// without a branch, as in KernelRequests; then among those between two.
+  /// How many of the first `used` indices are below a start: among the samples,
+  /// then among those between two.
   Value countBelow(Value start, Value used) {
     KernelBuilder &k = *kernel;
-    Value step = sampleStep(), count = k.i64(0);
-    for (int64_t half = kThreads / 2;; half /= 2) {
-      int64_t more = std::max<int64_t>(half, 1);
-      Value sample = k.add(count, k.i64(more - 1));
+    Value step = sampleStep();
+    Value count = k.countFirst(kThreads, [&](Value sample) {
       Value isUsed = k.slt(k.mul(sample, step), used);
       Value number = k.loadScalar(sampleAt(sample), k.builder.getI64Type());
-      Value isBelow = k.both(isUsed, k.slt(number, start));
-      count = k.add(count, k.select(isBelow, k.i64(more), k.i64(0)));
-      if (!half)
-        break;
-    }
+      return k.both(isUsed, k.slt(number, start));
+    });
     // Those behind the last sample that is below.
     Value end = k.smin(k.mul(count, step), used);
     Value first =

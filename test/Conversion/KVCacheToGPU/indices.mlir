@@ -6,16 +6,16 @@
 
 // A thread has a row. All threads of a block look whether a tile of starts is in
 // order, and repair it if not; then each finds the request of its row in the
-// tile, in nine steps for 256.
+// tile, in ten steps for 512.
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 
 // CHECK-LABEL: func.func @slot_mapping(
-// CHECK-DAG: %[[C256:.*]] = arith.constant 256 : index
-// CHECK: gpu.launch_func @kv_kernels::@slot_mapping {{.*}} threads in (%[[C256]],
+// CHECK-DAG: %[[C512:.*]] = arith.constant 512 : index
+// CHECK: gpu.launch_func @kv_kernels::@slot_mapping {{.*}} threads in (%[[C512]],
 // CHECK-NOT: gpu.launch_func
 // CHECK: gpu.module
-// CHECK-COUNT-2: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<2048 x i8>
+// CHECK-COUNT-2: llvm.mlir.global internal @slot_mapping_shared_{{.*}} : !llvm.array<4096 x i8>
 // CHECK: llvm.func @slot_mapping(
 // CHECK-COUNT-3: ld.global.b32
 // CHECK: scf.for
@@ -25,7 +25,7 @@
 // CHECK: scf.while
 // CHECK-COUNT-2: nvvm.barrier0
 // CHECK: scf.yield
-// CHECK-COUNT-9: llvm.load %{{.*}} : !llvm.ptr<3> -> i64
+// CHECK-COUNT-10: llvm.load %{{.*}} : !llvm.ptr<3> -> i64
 func.func @slot_mapping(%batch: !batch, %out: memref<?xi64>) {
   kvcache.slot_mapping %batch into %out : !batch into memref<?xi64>
   return

@@ -291,6 +291,32 @@ SmallVector<Value> KernelBuilder::loopWhile(ValueRange start, Test test,
   return SmallVector<Value>(op.getResults());
 }
 
+SmallVector<Value> KernelBuilder::rolledLoop(Value first, Value end, Value step,
+                                             ValueRange start, LoopBody body) {
+  SmallVector<Value> results = loop(first, end, step, start, body);
+  MLIRContext *context = builder.getContext();
+  auto isOff = BoolAttr::get(context, true);
+  auto unroll =
+      LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
+  auto annotation = LLVM::LoopAnnotationAttr::get(
+      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
+  Operation &op = *std::prev(builder.getInsertionPoint());
+  cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
+  return results;
+}
+
+Value KernelBuilder::countFirst(int64_t count,
+                                llvm::function_ref<Value(Value)> holds) {
+  Value found = i64(0);
+  for (int64_t step = count / 2;; step /= 2) {
+    int64_t more = std::max<int64_t>(step, 1);
+    Value isBehind = holds(add(found, i64(more - 1)));
+    found = add(found, select(isBehind, i64(more), i64(0)));
+    if (!step)
+      return found;
+  }
+}
+
 Value KernelBuilder::searchFirst(Value first, Value end,
                                  llvm::function_ref<Value(Value)> holds) {
   return loopWhile(

@@ -129,6 +129,16 @@ public:
                                       LoopBody body);
   llvm::SmallVector<mlir::Value> loopWhile(mlir::ValueRange start, Test test,
                                            Step step);
+  /// One that is never unrolled: most loops of a kernel are gone through once
+  /// or not at all, and unrolled, they are what fills the instruction cache.
+  llvm::SmallVector<mlir::Value> rolledLoop(mlir::Value first, mlir::Value end,
+                                            mlir::Value step,
+                                            mlir::ValueRange start,
+                                            LoopBody body);
+  /// Of `count` numbers, a power of two, those before the first one for which
+  /// `holds` does not. Without branches, as all threads take as many steps.
+  mlir::Value countFirst(int64_t count,
+                         llvm::function_ref<mlir::Value(mlir::Value)> holds);
   /// The first of `first` .. `end` - 1 for which a condition holds that stays
   /// true once it is; `end` if there is none.
   mlir::Value searchFirst(mlir::Value first, mlir::Value end,

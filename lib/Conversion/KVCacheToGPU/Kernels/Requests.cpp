@@ -22,12 +22,12 @@ BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
   Emitter emit{builder, loc};
   // In the sequence of their use: a line of parameters is waited for at the
   // first one.
+  entries = operands.addIndex(emit.dim(batch.starts, 0));
   columns = operands.addIndex(emit.dim(batch.table, 1));
   auto metadata =
       memref::ExtractStridedMetadataOp::create(builder, loc, batch.table);
   table = IntegerList::get(operands, batch.table);
   rowStride = operands.addIndex(metadata.getStrides()[0]);
-  entries = operands.addIndex(emit.dim(batch.starts, 0));
   if (batch.positions) {
     positions = IntegerList::get(operands, batch.positions);
     numPositions = operands.addIndex(emit.dim(batch.positions, 0));
@@ -170,15 +170,8 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
                                             ValueRange carried) {
   // The first start past the row: requests before it begin at the row or
   // before, and it is the end of the last of them.
-  // Without branches, as all threads take as many steps.
-  Value at = k.i64(0);
-  for (int64_t step = threads / 2;; step /= 2) {
-    int64_t last = std::max<int64_t>(step, 1);
-    Value isBehind = k.sle(tile.start(k, k.add(at, k.i64(last - 1))), row);
-    at = k.add(at, k.select(isBehind, k.i64(last), k.i64(0)));
-    if (!step)
-      break;
-  }
+  Value at = k.countFirst(
+      threads, [&](Value i) { return k.sle(tile.start(k, i), row); });
   Value isHere = k.slt(at, k.i64(threads));
   Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
   Value inside = k.select(isHere, at, k.i64(0));

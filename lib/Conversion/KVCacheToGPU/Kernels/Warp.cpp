@@ -47,21 +47,11 @@ Num Warp::seldom(Num condition) const {
 
 Nums Warp::loop(Num first, Num end, Num step, const Nums &start,
                 Step body) const {
-  SmallVector<Value> results = k.loop(
-      first, end, step, valuesOf(start), [&](Value i, ValueRange carried) {
-        return valuesOf(body(number(i), numsOf(k, carried)));
-      });
-  // Most of these loops are seldom gone through; unrolled, they are what an
-  // instruction cache is filled with.
-  MLIRContext *context = k.builder.getContext();
-  auto isOff = BoolAttr::get(context, true);
-  auto unroll =
-      LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
-  auto annotation = LLVM::LoopAnnotationAttr::get(
-      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
-  Operation &op = *std::prev(k.builder.getInsertionPoint());
-  cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
-  return numsOf(k, results);
+  return numsOf(k, k.rolledLoop(first, end, step, valuesOf(start),
+                                [&](Value i, ValueRange carried) {
+                                  return valuesOf(
+                                      body(number(i), numsOf(k, carried)));
+                                }));
 }
 
 Nums Warp::loopWhile(const Nums &start,
