@@ -263,6 +263,8 @@ private:
         if (failed(requireView(view)))
           return WalkResult::interrupt();
       unifyRows(op);
+      if (auto cast = dyn_cast<memref::CastOp>(op))
+        requireCast(cast);
       if (auto effects = dyn_cast<MemoryEffectOpInterface>(op)) {
         SmallVector<MemoryEffects::EffectInstance> list;
         effects.getEffects(list);
@@ -275,6 +277,20 @@ private:
       return WalkResult::advance();
     });
     return failure(walk.wasInterrupted());
+  }
+
+  /// What a cast says of a dynamic extent is relied on behind it, so it is
+  /// checked where each call comes to the cast.
+  void requireCast(memref::CastOp cast) {
+    auto from = dyn_cast<MemRefType>(cast.getSource().getType());
+    auto to = dyn_cast<MemRefType>(cast.getType());
+    if (!from || !to || cast->getParentOp() != function)
+      return;
+    for (int64_t d = 0; d < to.getRank(); ++d) {
+      std::optional<Extent> given = extentOf(cast.getSource(), d);
+      if (given && !to.isDynamicDim(d))
+        equate(*given, {Value(), 0, 0, to.getDimSize(d), 1});
+    }
   }
 
   /// Operands that have one entry or row per token.

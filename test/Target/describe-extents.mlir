@@ -131,3 +131,31 @@ func.func @no_rules(%title: i32 {kvcache.name = "no_rules"}, %pool: !cache,
     : memref<?x8x128xbf16> into !cache at !slots
   return
 }
+
+// What a cast promises is checked, if each call comes to it.
+// H-LABEL: casts: i32
+// H:      slots: i64 [20], written
+// H:      rows: bf16 [20, 8, 128], read
+// H:      some: i64 [?], read
+func.func @casts(%title: i32 {kvcache.name = "casts"}, %pool: !cache,
+                 %slots: memref<?xi64>, %rows: memref<?x8x128xbf16>,
+                 %some: memref<?xi64>) {
+  %list = memref.cast %slots : memref<?xi64> to memref<20xi64>
+  %packed = memref.cast %rows
+    : memref<?x8x128xbf16> to memref<20x8x128xbf16>
+  %a = kvcache.make_slots %list : memref<20xi64>
+    to !kvcache.slots<20T x i64, rows_per_block = 16, pad = skip_negative>
+  kvcache.index_copy %packed into %pool at %a
+    : memref<20x8x128xbf16> into !cache
+    at !kvcache.slots<20T x i64, rows_per_block = 16, pad = skip_negative>
+  %c0 = arith.constant 0 : index
+  %c4 = arith.constant 4 : index
+  %n = memref.dim %some, %c0 : memref<?xi64>
+  %is_four = arith.cmpi eq, %n, %c4 : index
+  scf.if %is_four {
+    %four = memref.cast %some : memref<?xi64> to memref<4xi64>
+    %first = memref.load %four[%c0] : memref<4xi64>
+    memref.store %first, %slots[%c0] : memref<?xi64>
+  }
+  return
+}

@@ -111,6 +111,20 @@ func.func @matrix(%pool: POOL, %table: tensor<?x?xi64>, %key: ROWS,
 }
 """.replace("POOL", cache(LISTED)).replace("ROWS", ROWS)
     .replace("SLOTS", SLOTS),
+    # What casts promise is checked.
+    """
+func.func @casts(%pool: POOL, %blocks: tensor<?xi64>, %key: ROWS,
+                 %value: ROWS) {
+  %list = tensor.cast %blocks : tensor<?xi64> to tensor<20xi64>
+  %k = tensor.cast %key : ROWS to tensor<20x2x8xf32>
+  %v = tensor.cast %value : ROWS to tensor<20x2x8xf32>
+  %where = kvcache.make_slots %list : tensor<20xi64> to SLOTS
+  kvcache.index_copy %k, %v into %pool at %where
+    : tensor<20x2x8xf32>, tensor<20x2x8xf32> into POOL at SLOTS
+  return
+}
+""".replace("POOL", cache(LISTED)).replace("ROWS", ROWS)
+    .replace("SLOTS", SLOTS.replace("?T", "20T")),
     # Rows that the caller gives by block, and a list of slots of its own.
     """
 func.func @by_block(%pool: POOL, %slots: tensor<?xi64>,
@@ -224,6 +238,17 @@ def test_constants():
         Call("known_rows", blocks, [48, 48]).refused(
             "argument 'blocks': expected an extent of 3 in dimension 0, got "
             f"{len(blocks)}")
+
+
+def test_casts():
+    slots = rng.permutation(BLOCKS * TOKENS)
+    Call("casts", slots[:20], [20, 20]).passes(slots[:20])
+    for count in (19, 21, 0):
+        Call("casts", slots[:count], [count, count]).refused(
+            "argument 'blocks': expected an extent of 20 in dimension 0, got "
+            f"{count}")
+    Call("casts", slots[:20], [19, 19]).refused(
+        "argument 'key': expected an extent of 20 in dimension 0, got 19")
 
 
 def test_sums():
