@@ -191,8 +191,15 @@ static int64_t stride_of(const DLTensor *tensor, int32_t dim) {
   return (int64_t)stride;
 }
 
+/* The extent of a symbol, and the first dimension that has it. */
+typedef struct {
+  const char *name; /* of the argument; null: not seen yet */
+  int64_t extent;
+  int32_t dim;
+} symbol;
+
 static int32_t check_extents(const kvrt_arg *arg, const DLTensor *tensor,
-                             int64_t *symbols, const char **symbol_names) {
+                             symbol *symbols) {
   for (int32_t d = 0; d < arg->rank; ++d) {
     const kvrt_dim *dim = &arg->dims[d];
     int64_t got = tensor->shape[d];
@@ -208,16 +215,40 @@ static int32_t check_extents(const kvrt_arg *arg, const DLTensor *tensor,
                        arg->name, d, (long long)got);
     if (dim->symbol < 0)
       continue;
-    if (symbols[dim->symbol] < 0) {
-      symbols[dim->symbol] = got;
-      symbol_names[dim->symbol] = arg->name;
-    } else if (symbols[dim->symbol] != got) {
+    symbol *same = &symbols[dim->symbol];
+    if (!same->name) {
+      *same = (symbol){arg->name, got, d};
+    } else if (same->extent != got) {
       return kvrt_fail(KV_ERROR_SHAPE,
                        "argument '%s': expected an extent of %lld in dimension "
                        "%d, as in argument '%s', got %lld",
-                       arg->name, (long long)symbols[dim->symbol], d,
-                       symbol_names[dim->symbol], (long long)got);
+                       arg->name, (long long)same->extent, d, same->name,
+                       (long long)got);
     }
+  }
+  return KV_OK;
+}
+
+/* Extents that follow from those of other arguments. */
+static int32_t check_rules(const kvrt_function *function,
+                           const symbol *symbols) {
+  for (int64_t i = 0; i < function->num_rules; ++i) {
+    const kvrt_rule *rule = &function->rules[i];
+    const symbol *is = &symbols[rule->symbol], *of = &symbols[rule->of];
+    int64_t expected = rule->times * of->extent + rule->plus;
+    if (is->extent == expected)
+      continue;
+    char plus[32] = "";
+    if (rule->plus)
+      snprintf(plus, sizeof plus, " %s %lld", rule->plus < 0 ? "less" : "and",
+               (long long)(rule->plus < 0 ? -rule->plus : rule->plus));
+    return kvrt_fail(KV_ERROR_SHAPE,
+                     "argument '%s': expected an extent of %lld in dimension "
+                     "%d, %lld times the %lld in dimension %d of argument "
+                     "'%s'%s, got %lld",
+                     is->name, (long long)expected, is->dim,
+                     (long long)rule->times, (long long)of->extent, of->dim,
+                     of->name, plus, (long long)is->extent);
   }
   return KV_OK;
 }
@@ -305,8 +336,7 @@ static int32_t check_strides(const kvrt_arg *arg, const DLTensor *tensor) {
 }
 
 static int32_t check_tensor(const kvrt_arg *arg, const DLTensor *tensor,
-                            int64_t *symbols, const char **symbol_names,
-                            int32_t *device_id) {
+                            symbol *symbols, int32_t *device_id) {
   if (!tensor)
     return kvrt_fail(KV_ERROR_NULL,
                      "argument '%s': expected a tensor, got a "
@@ -325,7 +355,7 @@ static int32_t check_tensor(const kvrt_arg *arg, const DLTensor *tensor,
   if (!status)
     status = check_device(arg, tensor, device_id);
   if (!status)
-    status = check_extents(arg, tensor, symbols, symbol_names);
+    status = check_extents(arg, tensor, symbols);
   if (!status)
     status = check_strides(arg, tensor);
   if (status)
@@ -363,10 +393,9 @@ static int64_t *put_tensor(int64_t *word, const kvrt_arg *arg,
 /* Checks the arguments and lays out the frame. */
 static int32_t prepare(const kvrt_function *function, void *const *args,
                        int64_t *frame, int32_t *device_id) {
-  int64_t symbols[MAX_SYMBOLS];
-  const char *symbol_names[MAX_SYMBOLS];
+  symbol symbols[MAX_SYMBOLS];
   for (int32_t s = 0; s < function->num_symbols; ++s)
-    symbols[s] = -1;
+    symbols[s].name = NULL;
   *device_id = -1;
   for (int32_t i = 0; i < function->num_args; ++i) {
     const kvrt_arg *arg = &function->args[i];
@@ -375,13 +404,12 @@ static int32_t prepare(const kvrt_function *function, void *const *args,
       continue;
     }
     const DLTensor *tensor = args[i];
-    int32_t status =
-        check_tensor(arg, tensor, symbols, symbol_names, device_id);
+    int32_t status = check_tensor(arg, tensor, symbols, device_id);
     if (status)
       return status;
     frame = put_tensor(frame, arg, tensor);
   }
-  return KV_OK;
+  return check_rules(function, symbols);
 }
 
 static void begin(const kvrt_function *function) {

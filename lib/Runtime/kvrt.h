@@ -31,6 +31,14 @@ typedef struct {
   int32_t unused;
 } kvrt_dim;
 
+/* The extent of one symbol is times * that of another + plus. */
+typedef struct {
+  int64_t times; /* at most 2^20, so that no extent makes it overflow */
+  int64_t plus;  /* between -2^40 and 2^40 */
+  int32_t symbol;
+  int32_t of;
+} kvrt_rule;
+
 enum { KVRT_TENSOR = 0, KVRT_INT = 1, KVRT_FLOAT = 2 };
 
 typedef struct {
@@ -57,6 +65,8 @@ typedef struct {
   int32_t frame_words;
   int32_t cpu_level; /* x86-64 level the host code needs, 5: 4 and BF16 */
   int32_t num_symbols;
+  const kvrt_rule *rules;
+  int64_t num_rules;
 } kvrt_function;
 
 /* args[i] points to a DLTensor, an int64_t or a double. */

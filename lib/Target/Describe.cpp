@@ -29,6 +29,17 @@ static StringRef cType(const ArgumentSignature &arg) {
   llvm_unreachable("all kinds are listed");
 }
 
+/// `16 * n0`, `n0 + 1`.
+static std::string productStr(const DimRule &rule) {
+  std::string text = "n" + std::to_string(rule.of);
+  if (rule.times != 1)
+    text = std::to_string(rule.times) + " * " + text;
+  if (rule.plus)
+    text += (rule.plus < 0 ? " - " : " + ") +
+            std::to_string(rule.plus < 0 ? -rule.plus : rule.plus);
+  return text;
+}
+
 std::string kvcache::shapeStr(const ArgumentSignature &arg) {
   std::string text = "[";
   for (const DimRule &rule : arg.dims) {
@@ -36,6 +47,8 @@ std::string kvcache::shapeStr(const ArgumentSignature &arg) {
       text += ", ";
     if (rule.extent >= 0)
       text += std::to_string(rule.extent);
+    else if (rule.of >= 0)
+      text += productStr(rule);
     else
       text += rule.symbol >= 0 ? "n" + std::to_string(rule.symbol) : "?";
   }
@@ -181,6 +194,11 @@ static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
           json.attribute("extent", "any");
         if (rule.symbol >= 0)
           json.attribute("equal", rule.symbol);
+        if (rule.of >= 0) {
+          json.attribute("times", rule.times);
+          json.attribute("of", rule.of);
+          json.attribute("plus", rule.plus);
+        }
         writeStride(json, rule);
       });
   });

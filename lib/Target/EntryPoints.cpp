@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The records that are written here are kvrt_dim, kvrt_arg and kvrt_function of
-// lib/Runtime/kvrt.h.
+// The records that are written here are kvrt_dim, kvrt_rule, kvrt_arg and
+// kvrt_function of lib/Runtime/kvrt.h.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,8 +28,9 @@ public:
     dimType = StructType::get(context, {i64, i64, i64, i32, i32, i32, i32});
     argType = StructType::get(context,
                               {pointer, pointer, i32, i32, i32, i32, i32, i32});
-    functionType = StructType::get(
-        context, {pointer, pointer, pointer, pointer, i32, i32, i32, i32});
+    ruleType = StructType::get(context, {i64, i64, i32, i32});
+    functionType = StructType::get(context, {pointer, pointer, pointer, pointer,
+                                             i32, i32, i32, i32, pointer, i64});
   }
 
   void hideAll() {
@@ -124,11 +125,19 @@ private:
     }
     Constant *list = constant(
         ConstantArray::get(ArrayType::get(argType, args.size()), args));
+    SmallVector<Constant *> rules;
+    for (const SymbolRule &rule : signature.rules)
+      rules.push_back(
+          ConstantStruct::get(ruleType, {int64(rule.times), int64(rule.plus),
+                                         int32(rule.symbol), int32(rule.of)}));
+    Constant *ruleList = constant(
+        ConstantArray::get(ArrayType::get(ruleType, rules.size()), rules));
     return constant(ConstantStruct::get(
-        functionType, {string(signature.name), list, addThunk(signature.name),
-                       addThunk(signature.name + kWorkspaceSizeSuffix.str()),
-                       int32(args.size()), int32(words), int32(cpuLevel),
-                       int32(signature.numSymbols)}));
+        functionType,
+        {string(signature.name), list, addThunk(signature.name),
+         addThunk(signature.name + kWorkspaceSizeSuffix.str()),
+         int32(args.size()), int32(words), int32(cpuLevel),
+         int32(signature.numSymbols), ruleList, int64(rules.size())}));
   }
 
   /// A function that takes a frame and passes its words on.
@@ -239,7 +248,7 @@ private:
   IRBuilder<> builder;
   PointerType *pointer;
   IntegerType *i32, *i64;
-  StructType *dimType, *argType, *functionType;
+  StructType *dimType, *ruleType, *argType, *functionType;
 };
 
 } // namespace

@@ -2,6 +2,9 @@
 
 #include "kvcache/Target/Signature.h"
 
+#include "Extents.h"
+#include "ProvenViews.h"
+
 #include "../Conversion/Common/CacheLowering.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Transfers.h"
@@ -13,7 +16,9 @@
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include <map>
 #include <numeric>
+#include <set>
 
 using namespace mlir;
 using namespace kvcache;
@@ -258,6 +263,8 @@ private:
         if (failed(requireView(view)))
           return WalkResult::interrupt();
       unifyRows(op);
+      if (auto cast = dyn_cast<memref::CastOp>(op))
+        requireCast(cast);
       if (auto effects = dyn_cast<MemoryEffectOpInterface>(op)) {
         SmallVector<MemoryEffects::EffectInstance> list;
         effects.getEffects(list);
@@ -270,6 +277,20 @@ private:
       return WalkResult::advance();
     });
     return failure(walk.wasInterrupted());
+  }
+
+  /// What a cast says of a dynamic extent is relied on behind it, so it is
+  /// checked where each call comes to the cast.
+  void requireCast(memref::CastOp cast) {
+    auto from = dyn_cast<MemRefType>(cast.getSource().getType());
+    auto to = dyn_cast<MemRefType>(cast.getType());
+    if (!from || !to || cast->getParentOp() != function)
+      return;
+    for (int64_t d = 0; d < to.getRank(); ++d) {
+      std::optional<Extent> given = extentOf(cast.getSource(), d);
+      if (given && !to.isDynamicDim(d))
+        equate(*given, {Value(), 0, 0, to.getDimSize(d), 1});
+    }
   }
 
   /// Operands that have one entry or row per token.
@@ -299,6 +320,14 @@ private:
           llvm::append_range(same,
                              ValueRange{o.getIndices(), o.getPositionsOut()});
           unify(SmallVector<Value>(o.getRows()));
+        })
+        .Case([&](BlockSlotsOp o) {
+          std::optional<Extent> blocks = extentOf(o.getBlocks(), 0);
+          std::optional<Extent> slots = extentOf(o.getOut(), 0);
+          if (blocks)
+            blocks = timesConstant(*blocks, o.getTokens());
+          if (blocks && slots)
+            equate(*slots, *blocks);
         });
     unify(same);
   }
@@ -317,47 +346,6 @@ private:
       value = op->getOperand(0);
     }
     return value;
-  }
-
-  /// The layout of the cache that a memref is a reshape of.
-  static const Layout *storedAs(Value memref) {
-    while (Operation *def = memref.getDefiningOp()) {
-      if (auto storage = dyn_cast<StorageOp>(def))
-        return &cast<CacheType>(storage.getCache().getType()).getLayout();
-      if (!isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(def))
-        break;
-      memref = def->getOperand(0);
-    }
-    return nullptr;
-  }
-
-  /// Whether there is nothing to check: the type of the source has all strides
-  /// that the layout knows, and no alignment but that of elements is promised,
-  /// or both are those of a cache that was seen as a memref.
-  static bool isProvenByType(ViewOp view) {
-    CacheType type = view.getResult().getType();
-    const Layout &layout = type.getLayout();
-    SmallVector<int64_t> strides;
-    int64_t offset;
-    auto source = cast<MemRefType>(view.getSource().getType());
-    const Layout *stored = storedAs(view.getSource());
-    int64_t align = stored ? stored->align() : type.getElementBytes();
-    if (layout.align() > align ||
-        failed(source.getStridesAndOffset(strides, offset)))
-      return false;
-    for (unsigned i = 0; i < layout.rank(); ++i) {
-      bool isFree = layout.dim(i).extent == 1 ||
-                    layout.dim(i).stride == StrideFact::runTime();
-      std::optional<unsigned> same =
-          stored ? stored->find(layout.dim(i).axis) : std::nullopt;
-      // An axis that is split or joined has another extent.
-      isFree |= same && stored->dim(*same).extent == layout.dim(i).extent &&
-                stored->dim(*same).stride == layout.dim(i).stride &&
-                layout.dim(i).stride.kind != StrideFact::Kind::Compact;
-      if (!isFree && ShapedType::isDynamic(strides[view.sourceDim(i)]))
-        return false;
-    }
-    return true;
   }
 
   /// What the type of a view says beyond the type of its source becomes a
@@ -453,54 +441,84 @@ private:
     return argument.getArgNumber();
   }
 
-  /// The argument whose leading dimension is that of `value`.
-  std::optional<Dim> leadingDim(Value value) {
-    while (Operation *def = value.getDefiningOp()) {
-      if (auto make = dyn_cast<MakeSlotsOp>(def)) {
-        value = make.getSource();
-      } else if (auto cast = dyn_cast<memref::CastOp>(def)) {
-        value = cast.getSource();
-      } else if (auto alloc = dyn_cast<memref::AllocOp>(def)) {
-        if (!alloc.getType().isDynamicDim(0))
-          return std::nullopt;
-        auto dim = alloc.getDynamicSizes()[0].getDefiningOp<memref::DimOp>();
-        if (!dim || dim.getConstantIndex() != 0)
-          return std::nullopt;
-        value = dim.getSource();
-      } else {
-        return std::nullopt;
-      }
-    }
-    auto argument = cast<BlockArgument>(value);
-    if (argument.getOwner() != &function.getBody().front())
-      return std::nullopt;
-    return Dim(firstOf[argument.getArgNumber()], 0);
+  Dim dimOf(Extent extent) const {
+    auto argument = cast<BlockArgument>(extent.of);
+    return Dim(firstOf[argument.getArgNumber()], extent.dim);
   }
 
+  /// All have one leading extent, so that of each argument that one follows
+  /// from is checked. Where none does, what is written is bounded by the
+  /// smallest of them.
   void unify(ArrayRef<Value> values) {
-    std::optional<Dim> first;
+    std::optional<Extent> first;
     for (Value value : values) {
-      std::optional<Dim> dim = leadingDim(value);
-      if (!dim)
+      std::optional<Extent> extent = extentOf(value, 0);
+      if (!extent)
         continue;
       if (first)
-        equalDims.unionSets(*first, *dim);
-      else
-        first = dim;
+        equate(*first, *extent);
+      // The next ones are compared with an argument, if there is one.
+      if (!first || !first->of)
+        first = extent;
     }
+  }
+
+  void equate(const Extent &a, const Extent &b) {
+    std::optional<ExtentRule> rule = ruleOfEqual(a, b);
+    if (!rule)
+      return;
+    Dim dim = dimOf(rule->extent);
+    if (!rule->of.of)
+      constants.try_emplace(dim, rule->plus);
+    else if (rule->times == 1 && rule->plus == 0)
+      equalDims.unionSets(dim, dimOf(rule->of));
+    else
+      multiples.push_back({dim, dimOf(rule->of), rule->times, rule->plus});
+  }
+
+  DimRule &ruleAt(Dim dim) {
+    return signature.arguments[dim.first].dims[dim.second];
   }
 
   void numberSymbols() {
+    for (auto [dim, extent] : constants)
+      if (ruleAt(dim).extent < 0)
+        ruleAt(dim).extent = extent;
+    // A dimension that another one is a multiple of needs a number, whatever
+    // else is known of it.
+    std::set<Dim> related;
+    for (const Multiple &multiple : multiples)
+      for (Dim dim : {multiple.dim, multiple.of}) {
+        equalDims.insert(dim);
+        related.insert(*equalDims.findLeader(dim));
+      }
     std::map<Dim, int> numbers;
     for (auto [a, argument] : llvm::enumerate(signature.arguments))
       for (auto [d, rule] : llvm::enumerate(argument.dims)) {
         auto leader = equalDims.findLeader(Dim(a, d));
-        if (leader == equalDims.member_end() || rule.extent >= 0)
+        if (leader == equalDims.member_end() ||
+            (rule.extent >= 0 && !related.count(*leader)))
           continue;
         rule.symbol =
             numbers.try_emplace(*leader, int(numbers.size())).first->second;
       }
     signature.numSymbols = numbers.size();
+    std::set<std::tuple<int, int, int64_t, int64_t>> seen;
+    for (const Multiple &multiple : multiples) {
+      SymbolRule rule = {ruleAt(multiple.dim).symbol,
+                         ruleAt(multiple.of).symbol, multiple.times,
+                         multiple.plus};
+      if (!seen.insert({rule.symbol, rule.of, rule.times, rule.plus}).second)
+        continue;
+      signature.rules.push_back(rule);
+      for (ArgumentSignature &argument : signature.arguments)
+        for (DimRule &dim : argument.dims)
+          if (dim.symbol == rule.symbol && dim.of < 0) {
+            dim.of = rule.of;
+            dim.times = rule.times;
+            dim.plus = rule.plus;
+          }
+    }
   }
 
   FailureOr<FunctionSignature> checkLimits() {
@@ -523,6 +541,12 @@ private:
   /// Where the arguments of the function begin in the signature.
   SmallVector<unsigned> firstOf;
   llvm::EquivalenceClasses<Dim> equalDims;
+  std::map<Dim, int64_t> constants;
+  struct Multiple {
+    Dim dim, of;
+    int64_t times, plus;
+  };
+  std::vector<Multiple> multiples;
 };
 
 } // namespace

@@ -236,10 +236,20 @@ IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, Value blocks,
   OpBuilder builder(op);
   Location loc = op.getLoc();
   Value cache = viewAsRows(builder, loc, op.getCache(), *row);
-  OpFoldResult count = memref::getMixedSize(builder, loc, blocks, 0);
+  // As many as there are, not as there should be: index_copy stops at the
+  // shorter of its lists.
+  Value tokens = arith::ConstantIndexOp::create(
+      builder, loc, op.getCacheType().getLayout().extent(AxisKind::Token));
   SmallVector<Value> rows;
-  for (Value one : op.getRows())
+  for (Value one : op.getRows()) {
+    OpFoldResult count = memref::getMixedSize(builder, loc, blocks, 0);
+    if (cast<MemRefType>(one.getType()).isDynamicDim(0)) {
+      OpFoldResult all = memref::getMixedSize(builder, loc, one, 0);
+      count =
+          builder.createOrFold<arith::DivUIOp>(loc, cast<Value>(all), tokens);
+    }
     rows.push_back(joinRows(builder, loc, one, *row, count));
+  }
   int64_t number = list.isDynamicDim(0) ? kRunTime : list.getDimSize(0);
   auto type = SlotsType::get(op.getContext(), number,
                              cast<IntegerType>(list.getElementType()),

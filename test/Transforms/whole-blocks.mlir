@@ -20,8 +20,13 @@
 // CHECK: %[[C:.*]] = memref.collapse_shape %[[M]] {{\[\[}}0], [1], [2, 3], [4]]
 // CHECK: %[[E:.*]] = memref.expand_shape %[[C]] {{\[\[}}0], [1], [2, 3], [4]]
 // CHECK: %[[ONE:.*]] = kvcache.view %[[E]][S, B, N, H, D] : memref<2x?x1x128x128xbf16, strided<[16384, ?, 16384, 128, 1], offset: ?>> to ![[TYPE]]{{$}}
-// CHECK: %[[K:.*]] = memref.expand_shape %{{.*}} {{\[\[}}0, 1], [2]] {{.*}} into memref<?x128x128xbf16>
-// CHECK: %[[V:.*]] = memref.expand_shape %{{.*}} {{\[\[}}0, 1], [2]] {{.*}} into memref<?x128x128xbf16>
+// As many blocks as there are rows for, not as there are numbers.
+// CHECK: %[[KEYS:.*]] = memref.dim %[[KEY]], %{{.*}}
+// CHECK: %[[KEY_BLOCKS:.*]] = arith.divui %[[KEYS]], %{{.*}} : index
+// CHECK: %[[K:.*]] = memref.expand_shape %{{.*}} {{\[\[}}0, 1], [2]] output_shape [%[[KEY_BLOCKS]], 128, 128] {{.*}} into memref<?x128x128xbf16>
+// CHECK: %[[VALUES:.*]] = memref.dim %[[VALUE]], %{{.*}}
+// CHECK: %[[VALUE_BLOCKS:.*]] = arith.divui %[[VALUES]], %{{.*}} : index
+// CHECK: %[[V:.*]] = memref.expand_shape %{{.*}} {{\[\[}}0, 1], [2]] output_shape [%[[VALUE_BLOCKS]], 128, 128] {{.*}} into memref<?x128x128xbf16>
 // CHECK: %[[S:.*]] = kvcache.make_slots %[[BLOCKS]]
 // CHECK: kvcache.index_copy %[[K]], %[[V]] into %[[ONE]] at %[[S]]
 // REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written: a block is a row"

@@ -18,8 +18,11 @@ namespace kvcache {
 
 /// One dimension of a tensor argument. All that is said of its stride holds.
 struct DimRule {
-  int64_t extent = -1;   ///< -1: any
-  int symbol = -1;       ///< dimensions with one symbol are equal
+  int64_t extent = -1; ///< -1: any
+  int symbol = -1;     ///< dimensions with one symbol are equal
+  int of = -1;         ///< the symbol that this one is a multiple of
+  int64_t times = 1;   ///< extent = times * of + plus
+  int64_t plus = 0;
   int64_t constant = -1; ///< the stride; -1: not known
   int64_t multiple = 1;  ///< the stride is a multiple of this
   bool compact = false; ///< the stride is what `next` spans, else at least that
@@ -57,13 +60,21 @@ struct ArgumentSignature {
   }
 };
 
+/// extent(symbol) = times * extent(of) + plus.
+struct SymbolRule {
+  int symbol, of;
+  int64_t times, plus;
+};
+
 struct FunctionSignature {
   std::string name;
   std::vector<ArgumentSignature> arguments;
   unsigned numSymbols = 0;
+  std::vector<SymbolRule> rules;
 };
 
-/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name.
+/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name, and
+/// multiples of another one are `16 * n0`.
 std::string shapeStr(const ArgumentSignature &argument);
 
 /// The signatures of the public functions of a bufferized module. Fails with a

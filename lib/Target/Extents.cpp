@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "Extents.h"
+
+#include "kvcache/IR/KVCache.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace kvcache;
+
+/// What is larger is not followed, so that nothing overflows here or in the
+/// checks of a call.
+static constexpr int64_t kMostTimes = int64_t(1) << 20;
+static constexpr int64_t kMostPlus = int64_t(1) << 40;
+
+static std::optional<Extent> bounded(Extent extent) {
+  int64_t plus = std::abs(extent.plus);
+  int64_t divisor = std::gcd(std::gcd(extent.times, plus), extent.over);
+  extent.times /= divisor;
+  extent.plus /= divisor;
+  extent.over /= divisor;
+  if (extent.times > kMostTimes || extent.over > kMostTimes ||
+      plus / divisor > kMostPlus)
+    return std::nullopt;
+  return extent;
+}
+
+static std::optional<Extent> constantExtent(int64_t value) {
+  if (std::abs(value) > kMostPlus)
+    return std::nullopt;
+  Extent extent;
+  extent.plus = value;
+  return extent;
+}
+
+std::optional<Extent> kvcache::timesConstant(Extent extent, int64_t factor) {
+  if (factor < 0 || factor > kMostTimes ||
+      std::abs(extent.plus) > kMostPlus / std::max<int64_t>(factor, 1))
+    return std::nullopt;
+  extent.times *= factor;
+  extent.plus *= factor;
+  return bounded(extent);
+}
+
+static std::optional<Extent> overConstant(Extent extent, int64_t divisor) {
+  if (divisor <= 0 || divisor > kMostTimes)
+    return std::nullopt;
+  extent.over *= divisor;
+  return bounded(extent);
+}
+
+/// A number of type index.
+static std::optional<Extent> sizeOf(Value value) {
+  if (std::optional<int64_t> constant = getConstantIntValue(value))
+    return constantExtent(*constant);
+  if (auto dim = value.getDefiningOp<memref::DimOp>()) {
+    std::optional<int64_t> index = dim.getConstantIndex();
+    auto type = dyn_cast<MemRefType>(dim.getSource().getType());
+    if (!type || !index || *index < 0 || *index >= type.getRank())
+      return std::nullopt;
+    return extentOf(dim.getSource(), *index);
+  }
+  auto isArithmetic = [&] {
+    return isa_and_nonnull<arith::MulIOp, arith::AddIOp, arith::SubIOp>(
+        value.getDefiningOp());
+  };
+  if (!isArithmetic())
+    return std::nullopt;
+  Operation *op = value.getDefiningOp();
+  Value left = op->getOperand(0), right = op->getOperand(1);
+  std::optional<int64_t> constant = getConstantIntValue(right);
+  if (!constant && !isa<arith::SubIOp>(op)) {
+    constant = getConstantIntValue(left);
+    std::swap(left, right);
+  }
+  std::optional<Extent> extent = constant ? sizeOf(left) : std::nullopt;
+  if (!extent)
+    return std::nullopt;
+  if (isa<arith::MulIOp>(op))
+    return timesConstant(*extent, *constant);
+  if (std::abs(*constant) > kMostPlus / extent->over)
+    return std::nullopt;
+  int64_t sign = isa<arith::SubIOp>(op) ? -1 : 1;
+  extent->plus += sign * *constant * extent->over;
+  return bounded(*extent);
+}
+
+static std::optional<Extent> sizeOf(OpFoldResult size) {
+  if (auto value = dyn_cast<Value>(size))
+    return sizeOf(value);
+  return constantExtent(cast<IntegerAttr>(cast<Attribute>(size)).getInt());
+}
+
+/// The product of the other extents of a group of a reshape, where `dim` is
+/// the only one that is not known.
+static std::optional<int64_t>
+productOfOthers(MemRefType type, ArrayRef<int64_t> group, int64_t dim) {
+  int64_t product = 1;
+  for (int64_t other : group) {
+    if (other == dim)
+      continue;
+    if (type.isDynamicDim(other) ||
+        type.getDimSize(other) > kMostTimes / product)
+      return std::nullopt;
+    product *= type.getDimSize(other);
+    if (!product)
+      return std::nullopt;
+  }
+  return product;
+}
+
+static std::optional<Extent> extentOfCollapsed(memref::CollapseShapeOp op,
+                                               unsigned dim) {
+  MemRefType from = op.getSrcType();
+  ReassociationIndices group = op.getReassociationIndices()[dim];
+  // Of several unknown extents, no single one says the product.
+  int64_t unknown = group.front();
+  for (int64_t i : group)
+    if (from.isDynamicDim(i))
+      unknown = i;
+  std::optional<int64_t> others = productOfOthers(from, group, unknown);
+  std::optional<Extent> extent =
+      others ? extentOf(op.getSrc(), unknown) : std::nullopt;
+  return extent ? timesConstant(*extent, *others) : std::nullopt;
+}
+
+static std::optional<Extent> extentOfExpanded(memref::ExpandShapeOp op,
+                                              unsigned dim) {
+  for (auto [from, group] : llvm::enumerate(op.getReassociationIndices())) {
+    if (!llvm::is_contained(group, dim))
+      continue;
+    std::optional<int64_t> others =
+        productOfOthers(op.getResultType(), group, dim);
+    std::optional<Extent> extent =
+        others ? extentOf(op.getSrc(), from) : std::nullopt;
+    return extent ? overConstant(*extent, *others) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::optional<Extent> kvcache::extentOf(Value value, unsigned dim) {
+  Operation *def = value.getDefiningOp();
+  if (auto make = dyn_cast_or_null<MakeSlotsOp>(def))
+    return extentOf(make.getSource(), dim);
+  if (!def && isa<SlotsType>(value.getType())) {
+    auto type = cast<SlotsType>(value.getType()).getMemRefType();
+    if (!type.isDynamicDim(dim))
+      return constantExtent(type.getDimSize(dim));
+  }
+  // What a type says after a cast is no more than a promise, so the source is
+  // asked first.
+  if (auto cast = dyn_cast_or_null<memref::CastOp>(def))
+    if (isa<MemRefType>(cast.getSource().getType()))
+      if (std::optional<Extent> extent = extentOf(cast.getSource(), dim))
+        return extent;
+  if (auto type = dyn_cast<MemRefType>(value.getType()))
+    if (!type.isDynamicDim(dim))
+      return constantExtent(type.getDimSize(dim));
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+    bool isList = isa<MemRefType, SlotsType>(value.getType());
+    if (!function || !argument.getOwner()->isEntryBlock() || !isList)
+      return std::nullopt;
+    Extent extent;
+    extent.of = value;
+    extent.dim = dim;
+    extent.times = 1;
+    return extent;
+  }
+  if (auto alloc = dyn_cast<memref::AllocOp>(def))
+    return sizeOf(alloc.getMixedSizes()[dim]);
+  if (auto view = dyn_cast<memref::SubViewOp>(def)) {
+    if (view.getType().getRank() != view.getSourceType().getRank())
+      return std::nullopt;
+    return sizeOf(view.getMixedSizes()[dim]);
+  }
+  if (auto collapse = dyn_cast<memref::CollapseShapeOp>(def))
+    return extentOfCollapsed(collapse, dim);
+  if (auto expand = dyn_cast<memref::ExpandShapeOp>(def))
+    return extentOfExpanded(expand, dim);
+  return std::nullopt;
+}
+
+std::optional<ExtentRule> kvcache::ruleOfEqual(const Extent &a,
+                                               const Extent &b) {
+  auto isSame = [&] { return a.of == b.of && a.dim == b.dim; };
+  if (!a.times && !b.times)
+    return std::nullopt;
+  if (a.times && b.times && isSame())
+    return std::nullopt;
+  // left * a = right * b + plus; the bounds leave room for all products.
+  int64_t left = a.times * b.over, right = b.times * a.over;
+  __int128 plus = __int128(b.plus) * a.over - __int128(a.plus) * b.over;
+  const Extent *extent = &a, *of = &b;
+  if (!left || (right && left > right)) {
+    std::swap(left, right);
+    std::swap(extent, of);
+    plus = -plus;
+  }
+  if (right % left || plus % left)
+    return std::nullopt;
+  ExtentRule rule = {*extent, *of, right / left, int64_t(plus / left)};
+  if (!rule.times)
+    rule.of = Extent();
+  bool isExtent = rule.times || (rule.plus >= 0 && rule.plus <= kMostPlus);
+  if (!isExtent || rule.times > kMostTimes || std::abs(rule.plus) > kMostPlus)
+    return std::nullopt;
+  return rule;
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Extents that follow from those of the arguments of a function.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_TARGET_EXTENTS_H
+#define KVCACHE_LIB_TARGET_EXTENTS_H
+
+#include "mlir/IR/Value.h"
+
+#include <optional>
+
+namespace kvcache {
+
+/// (times * extent + plus) / over, of a dimension of an argument; without an
+/// argument, plus / over.
+struct Extent {
+  mlir::Value of; ///< the argument of the function, or null
+  unsigned dim = 0;
+  int64_t times = 0, plus = 0, over = 1;
+};
+
+/// What is known of an extent of a memref. Nothing, if it depends on several
+/// arguments, on a number that the caller gives, or on data.
+std::optional<Extent> extentOf(mlir::Value memref, unsigned dim);
+
+std::optional<Extent> timesConstant(Extent extent, int64_t factor);
+
+/// extent = times * of + plus: both are dimensions as they are given; `of` has
+/// no argument if the extent is a constant.
+struct ExtentRule {
+  Extent extent, of;
+  int64_t times, plus;
+};
+
+/// What has to hold of arguments so that two extents are equal; nothing if that
+/// says nothing, or cannot be said as a rule.
+std::optional<ExtentRule> ruleOfEqual(const Extent &a, const Extent &b);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TARGET_EXTENTS_H

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_LIB_TARGET_PROVENVIEWS_H
+#define KVCACHE_LIB_TARGET_PROVENVIEWS_H
+
+#include "kvcache/IR/KVCache.h"
+
+namespace kvcache {
+
+/// Whether there is nothing to check: the type of the source has all strides
+/// that the layout knows, and no alignment but that of elements is promised,
+/// or both are those of a cache that was seen as a memref.
+bool isProvenByType(ViewOp view);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TARGET_PROVENVIEWS_H
