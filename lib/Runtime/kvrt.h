@@ -159,7 +159,7 @@ typedef struct {
   int64_t workspace_used;
   void *stream;
   int32_t device_id;
-  int32_t status; /* the first error of the call */
+  int32_t status;           /* the first error of the call */
   int32_t ends_with_kernel; /* the stream does, with one of this call */
 } kvrt_context;
 

@@ -300,11 +300,16 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
   context->ends_with_kernel = 1;
   if (how == WAITS_ITSELF && follows && driver.cuLaunchKernelEx) {
     cu_launch_attribute attribute = {.id = BEGINS_EARLY, .value.number = 1};
-    cu_launch launch = {(unsigned)grid_x,       (unsigned)grid_y,
-                        (unsigned)grid_z,       (unsigned)block_x,
-                        (unsigned)block_y,      (unsigned)block_z,
-                        (unsigned)shared_bytes, context->stream,
-                        &attribute,             1};
+    cu_launch launch = {(unsigned)grid_x,
+                        (unsigned)grid_y,
+                        (unsigned)grid_z,
+                        (unsigned)block_x,
+                        (unsigned)block_y,
+                        (unsigned)block_z,
+                        (unsigned)shared_bytes,
+                        context->stream,
+                        &attribute,
+                        1};
     check(driver.cuLaunchKernelEx(&launch, handle, parameters, NULL),
           "launching kernel", kernel->name);
     return;

@@ -96,8 +96,8 @@ public:
     int32_t mode = launch->hasAttr(kTogetherName) ? 1
                    : launch->hasAttr(kWaitsName)  ? 2
                                                   : 0;
-    Value how = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
-                                         mode);
+    Value how =
+        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), mode);
     operands.append({shared, how, parameters});
     LLVM::CallOp::create(builder, loc, getLaunchFunction(operands), operands);
     launch.erase();
