@@ -182,8 +182,9 @@ private:
     KernelBuilder &k = *kernel;
     Value step = sampleStep();
     Value count = k.countFirst(kThreads, [&](Value sample) {
-      Value isUsed = k.slt(k.mul(sample, step), used);
-      Value number = k.loadScalar(sampleAt(sample), k.builder.getI64Type());
+      Value isUsed = k.slt(k.mul(k.widen(sample), step), used);
+      Value place = k.byteOffset(samples, k.mul(sample, k.i32(8)));
+      Value number = k.loadScalar(place, k.builder.getI64Type());
       return k.both(isUsed, k.slt(number, start));
     });
     // Those behind the last sample that is below.

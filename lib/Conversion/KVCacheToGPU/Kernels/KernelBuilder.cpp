@@ -307,13 +307,14 @@ SmallVector<Value> KernelBuilder::rolledLoop(Value first, Value end, Value step,
 
 Value KernelBuilder::countFirst(int64_t count,
                                 llvm::function_ref<Value(Value)> holds) {
-  Value found = i64(0);
+  // In 32 bits: addresses are one instruction then.
+  Value found = i32(0);
   for (int64_t step = count / 2;; step /= 2) {
     int64_t more = std::max<int64_t>(step, 1);
-    Value isBehind = holds(add(found, i64(more - 1)));
-    found = add(found, select(isBehind, i64(more), i64(0)));
+    Value isBehind = holds(add(found, i32(more - 1)));
+    found = add(found, select(isBehind, i32(more), i32(0)));
     if (!step)
-      return found;
+      return widen(found);
   }
 }
 

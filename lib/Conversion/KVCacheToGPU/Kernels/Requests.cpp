@@ -149,7 +149,8 @@ SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
         Value before = trust(k.sub(index, k.i64(1)), loaded[1]);
         before = k.select(k.eq(thread, k.i64(0)), largest, before);
         Value length = k.smax(k.smin(loaded[2], room), k.i64(0));
-        k.barrier(); // the tile before was read
+        // The tile before was read.
+        k.ifThen(k.slt(k.i64(0), first), [&] { k.barrier(); });
         put(lengths, length);
         makeTrusted(k.smax(number, largest), k.sle(before, number));
         SmallVector<Value> next = body(Tile{first, starts, lengths}, own);
@@ -170,8 +171,10 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
                                             ValueRange carried) {
   // The first start past the row: requests before it begin at the row or
   // before, and it is the end of the last of them.
-  Value at = k.countFirst(
-      threads, [&](Value i) { return k.sle(tile.start(k, i), row); });
+  Value at = k.countFirst(threads, [&](Value i) {
+    Value place = k.byteOffset(tile.starts, k.mul(i, k.i32(8)));
+    return k.sle(k.loadScalar(place, k.builder.getI64Type()), row);
+  });
   Value isHere = k.slt(at, k.i64(threads));
   Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
   Value inside = k.select(isHere, at, k.i64(0));
