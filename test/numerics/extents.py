@@ -45,6 +45,18 @@ func.func @{name}(%pool: {pool}, %blocks: {blocks}, %key: {rows},
 """
 
 
+def named(text, facts, slots=SLOTS):
+    """A function whose text has names for types, and for the write."""
+    write = """%where = kvcache.make_slots %slots : tensor<?xi64> to SLOTS
+  kvcache.index_copy %key, %value into %pool at %where
+    : ROWS, ROWS into POOL at SLOTS
+  return"""
+    for name, meaning in (("WRITE", write), ("POOL", cache(facts)),
+                          ("ROWS", ROWS), ("SLOTS", slots)):
+        text = text.replace(name, meaning)
+    return text
+
+
 PRODUCT = "%t = arith.muli %n, %c16 : index"
 LISTED = ", order = [B, H, S, N, D]"  # no block is a row
 PROGRAM = "".join([
@@ -66,7 +78,7 @@ PROGRAM = "".join([
   %part = tensor.extract_slice %slots[0] [%least] [1]
     : tensor<?xi64> to tensor<?xi64>"""),
     # The same by whole blocks: where a block has no rows, it stays.
-    """
+    named("""
 func.func @whole_of_unknown(%pool: POOL, %blocks: tensor<?xi64>, %key: ROWS,
                             %value: ROWS, %limit: index) {
   %c0 = arith.constant 0 : index
@@ -81,15 +93,11 @@ func.func @whole_of_unknown(%pool: POOL, %blocks: tensor<?xi64>, %key: ROWS,
   %list = tensor.empty(%t) : tensor<?xi64>
   %slots = kvcache.block_slots %some of 16 into %list
     : tensor<?xi64> into tensor<?xi64>
-  %where = kvcache.make_slots %slots : tensor<?xi64> to SLOTS
-  kvcache.index_copy %key, %value into %pool at %where
-    : ROWS, ROWS into POOL at SLOTS
-  return
+  WRITE
 }
-""".replace("POOL", cache(", order = [B, S, N, H, D]")).replace("ROWS", ROWS)
-    .replace("SLOTS", SLOTS),
+""", ", order = [B, S, N, H, D]"),
     # Two arguments whose product the rows are: no rule.
-    """
+    named("""
 func.func @matrix(%pool: POOL, %table: tensor<?x?xi64>, %key: ROWS,
                   %value: ROWS) {
   %c0 = arith.constant 0 : index
@@ -104,15 +112,11 @@ func.func @matrix(%pool: POOL, %table: tensor<?x?xi64>, %key: ROWS,
   %list = tensor.empty(%t) : tensor<?xi64>
   %slots = kvcache.block_slots %flat of 16 into %list
     : tensor<?xi64> into tensor<?xi64>
-  %where = kvcache.make_slots %slots : tensor<?xi64> to SLOTS
-  kvcache.index_copy %key, %value into %pool at %where
-    : ROWS, ROWS into POOL at SLOTS
-  return
+  WRITE
 }
-""".replace("POOL", cache(LISTED)).replace("ROWS", ROWS)
-    .replace("SLOTS", SLOTS),
+""", LISTED),
     # What casts promise is checked.
-    """
+    named("""
 func.func @casts(%pool: POOL, %blocks: tensor<?xi64>, %key: ROWS,
                  %value: ROWS) {
   %list = tensor.cast %blocks : tensor<?xi64> to tensor<20xi64>
@@ -123,10 +127,9 @@ func.func @casts(%pool: POOL, %blocks: tensor<?xi64>, %key: ROWS,
     : tensor<20x2x8xf32>, tensor<20x2x8xf32> into POOL at SLOTS
   return
 }
-""".replace("POOL", cache(LISTED)).replace("ROWS", ROWS)
-    .replace("SLOTS", SLOTS.replace("?T", "20T")),
+""", LISTED, SLOTS.replace("?T", "20T")),
     # Rows that the caller gives by block, and a list of slots of its own.
-    """
+    named("""
 func.func @by_block(%pool: POOL, %slots: tensor<?xi64>,
                     %key: tensor<?x16x2x8xf32>,
                     %value: tensor<?x16x2x8xf32>) {
@@ -139,8 +142,7 @@ func.func @by_block(%pool: POOL, %slots: tensor<?xi64>,
     : ROWS, ROWS into POOL at SLOTS
   return
 }
-""".replace("POOL", cache(LISTED)).replace("ROWS", ROWS)
-    .replace("SLOTS", SLOTS),
+""", LISTED),
 ])
 
 ORDERS = {"whole": "BSNHD", "whole_of_unknown": "BSNHD", "compact": AXES}

@@ -5,6 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "PassText.h"
+
 #include "kvcache/Interfaces/Raise.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Transforms/Passes.h"
@@ -12,10 +14,6 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dialect.h"
-#include "mlir/Parser/Parser.h"
-#include "mlir/Pass/PassManager.h"
-
-#include <gtest/gtest.h>
 
 using namespace mlir;
 using namespace kvcache;
@@ -101,24 +99,11 @@ protected:
 
   /// The module after the pass.
   std::string raised(StringRef body) {
-    auto module = parseSourceString<ModuleOp>(body, &context);
-    EXPECT_TRUE(module);
-    if (!module)
-      return "";
-    PassManager manager(&context);
-    manager.addPass(createRaise());
-    EXPECT_TRUE(succeeded(manager.run(*module)));
-    std::string text;
-    llvm::raw_string_ostream(text) << *module;
-    return text;
+    return textAfter(createRaise(), body, &context);
   }
 
   MLIRContext context;
 };
-
-bool contains(const std::string &text, const char *part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST_F(RaiseTest, WriteOfAnotherDialectBecomesIndexCopy) {
   std::string text = raised(R"(

@@ -5,16 +5,14 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "PassText.h"
+
 #include "kvcache/Interfaces/RowDemand.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Transforms/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dialect.h"
-#include "mlir/Parser/Parser.h"
-#include "mlir/Pass/PassManager.h"
-
-#include <gtest/gtest.h>
 
 using namespace mlir;
 using namespace kvcache;
@@ -98,24 +96,11 @@ protected:
         return %rows : tensor<3x10xf32>
       })")
                            .str();
-    auto module = parseSourceString<ModuleOp>(body, &context);
-    EXPECT_TRUE(module);
-    if (!module)
-      return "";
-    PassManager manager(&context);
-    manager.addPass(createSplitLayerGroups());
-    EXPECT_TRUE(succeeded(manager.run(*module)));
-    std::string text;
-    llvm::raw_string_ostream(text) << *module;
-    return text;
+    return textAfter(createSplitLayerGroups(), body, &context);
   }
 
   MLIRContext context;
 };
-
-bool contains(const std::string &text, const char *part) {
-  return text.find(part) != std::string::npos;
-}
 
 constexpr const char *kBlend = R"(%y = "toy.blend"(%x, %w)
   : (tensor<10x10xf32>, tensor<10x10xf32>) -> tensor<10x10xf32>)";
