@@ -139,7 +139,7 @@ static int64_t boxInner(CacheType type, bool hasSide) {
     return extent == 8 || extent == 16 || extent == 32 || extent == 64 ? extent
                                                                        : 0;
   }
-  return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : 16;
+  return innerChannels(channels);
 }
 
 static AttentionShape shapeOf(AttentionOp op, const AttentionTraits &traits,

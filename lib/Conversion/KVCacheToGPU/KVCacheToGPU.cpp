@@ -24,7 +24,9 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
-void kvcache::overlapKernels(ModuleOp module) {
+/// Kernels may begin while the one before them ends: they wait for it
+/// themselves, before they touch memory. Needs sm_90.
+static void overlapKernels(ModuleOp module) {
   module.walk([](gpu::LaunchFuncOp launch) {
     // The driver does not launch these so.
     if (launch->hasAttr(kTogetherName))

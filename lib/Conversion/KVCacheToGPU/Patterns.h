@@ -29,9 +29,6 @@ void populateAttentionToGPU(mlir::TypeConverter &converter,
 /// What attentions keep between launches, and the parts of their results: at
 /// the start of the workspace.
 void allocateAttentionState(mlir::ModuleOp module, llvm::StringRef chip);
-/// Kernels may begin while the one before them ends: they wait for it
-/// themselves, before they touch memory. Needs sm_90.
-void overlapKernels(mlir::ModuleOp module);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

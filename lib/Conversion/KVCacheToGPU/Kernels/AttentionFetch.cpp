@@ -117,8 +117,7 @@ void AttentionKernel::publish(const Work &now, Num first, Num count, Num place,
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
     w.arriveAfterCopies(full);
-    w.sync();
-    w.when(lane == 0, [&] { w.arrive(full); });
+    release(full);
   });
 }
 
@@ -164,8 +163,7 @@ void AttentionKernel::publishEnd(Nums &queue) {
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
     w.arriveAfterCopies(full);
-    w.sync();
-    w.when(lane == 0, [&] { w.arrive(full); });
+    release(full);
   });
 }
 
@@ -308,8 +306,7 @@ void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
                      at(k.parameter(from.pointer), axisBytes(from.head, head));
                  copyTokens(side, slot, base, bytes, there);
                  w.arriveAfterCopies(full);
-                 w.sync();
-                 w.when(lane == 0, [&] { w.arrive(full); });
+                 release(full);
                  step(slot, parity, shape.slots);
                }
                return {slot, parity, ahead};

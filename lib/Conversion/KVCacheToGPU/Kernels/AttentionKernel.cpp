@@ -26,8 +26,7 @@ AttentionTraits::AttentionTraits(AttentionOp op)
     softcap = op.getSoftcap()->convertToDouble();
 }
 
-/// The widest part of channels that divides them and is permuted in memory.
-static int64_t innerChannels(int64_t channels) {
+int64_t kvcache::innerChannels(int64_t channels) {
   return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : 16;
 }
 

@@ -79,6 +79,9 @@ struct AttentionParameters {
   AttentionSide sides[2];
 };
 
+/// The widest part of channels that divides them and can be permuted in a slot.
+int64_t innerChannels(int64_t channels);
+
 /// How a kernel does it.
 struct AttentionShape {
   AttentionShape(const AttentionTraits &traits, bool boxes, bool hasTryWait,

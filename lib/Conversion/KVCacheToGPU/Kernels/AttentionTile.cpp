@@ -401,7 +401,7 @@ void AttentionKernel::consume() {
   endLaunch();
 }
 
-/// All lanes have read; for LLVM too.
+/// All lanes have read or written, for LLVM too; one of them says so.
 void AttentionKernel::release(Value barrier) {
   w.sync();
   w.when(lane == 0, [&] { w.arrive(barrier); });

@@ -30,8 +30,8 @@ public:
   void when(Num condition, Then then, Then otherwise) const;
   Nums when(Num condition, llvm::ArrayRef<mlir::Type> types, Give then,
             Give otherwise) const;
-  /// For the condition of a branch that is seldom taken: its code is put out of
-  /// the way, where it is not fetched.
+  /// For the condition of a branch that is seldom taken. LLVM puts its code
+  /// behind the rest; ptxas may put it back.
   Num seldom(Num condition) const;
   using Step = llvm::function_ref<Nums(Num, const Nums &)>;
   Nums loop(Num first, Num end, Num step, const Nums &start, Step body) const;
