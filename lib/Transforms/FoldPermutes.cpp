@@ -277,8 +277,10 @@ private:
   static bool hasBlocksOf(memref::AllocOp alloc, ViewOp view, Value cache) {
     const Layout &layout = view.getResult().getType().getLayout();
     unsigned block = *layout.find(Axis{AxisKind::Block});
-    if (layout.dim(block).extent != kRunTime)
-      return true; // the verifier compared them
+    if (int64_t extent = layout.dim(block).extent; extent != kRunTime)
+      return cast<CacheType>(cache.getType())
+                 .getLayout()
+                 .extent(AxisKind::Block) == extent;
     unsigned dim = view.sourceDim(block);
     if (alloc.getDynamicSizes().size() != 1 ||
         !alloc.getType().isDynamicDim(dim))
@@ -334,6 +336,10 @@ private:
         return declined("the source may be written by " +
                         writer->getName().getStringRef() +
                         " before the copy is read");
+      if (findWriter(reader, op.getSource()))
+        return declined("the copy is read by " +
+                        reader->getName().getStringRef() +
+                        ", which may write the source");
     }
     remarkDone(op, kName, "the copy is only read, and readers take the source");
     readSource(view.getResult(), op.getSource());

@@ -103,3 +103,101 @@ func.func @no_other_number_of_blocks(%pool: !nhd, %slots: !slots, %k: !rows, %v:
   kvcache.gather %copy at %slots into %k, %v : !hnd at !slots into !rows, !rows
   return
 }
+
+// -----
+
+!nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [B, S, N, H, D]>
+!hnd = !kvcache.cache<2S x 8B x 16N x 8H x 128D x bf16, order = [B, S, H, N, D]>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// A slot behind the blocks of the copy is skipped, and read in the source.
+
+// CHECK-LABEL: func.func @no_source_with_more_blocks(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="the copy may have another number of blocks"
+func.func @no_source_with_more_blocks(%pool: !nhd, %slots: !slots, %k: !rows {kvcache.noalias}, %v: !rows {kvcache.noalias}) {
+  %buffer = memref.alloc() : memref<8x2x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, S, H, N, D] : memref<8x2x8x16x128xbf16> to !hnd
+  kvcache.relayout %pool into %copy : !nhd into !hnd
+  kvcache.gather %copy at %slots into %k, %v : !hnd at !slots into !rows, !rows
+  return
+}
+
+// -----
+
+//===----------------------------------------------------------------------===//
+// The reader writes what was copied
+//===----------------------------------------------------------------------===//
+
+!nhd = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+!rows = memref<?x8x128xbf16, strided<[1024, 128, 1], offset: ?>>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!table = !kvcache.block_table<?R x ?M x i32, tokens = 16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+// CHECK-LABEL: func.func @no_rows_of_the_source(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="the copy is read by kvcache.gather, which may write the source"
+func.func @no_rows_of_the_source(%pool: !nhd, %slots: !slots) {
+  %n = kvcache.dim %pool[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %pool into %copy : !nhd into !hnd
+  %rows = kvcache.flatten %pool : !nhd
+  kvcache.gather %copy at %slots into %rows : !hnd at !slots into !rows
+  return
+}
+
+// CHECK-LABEL: func.func @no_rows_that_may_be_the_source(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] {{.*}}the copy is read by kvcache.gather, which may write the source
+func.func @no_rows_that_may_be_the_source(%pool: !nhd, %slots: !slots, %rows: !rows) {
+  %n = kvcache.dim %pool[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %pool into %copy : !nhd into !hnd
+  kvcache.gather %copy at %slots into %rows : !hnd at !slots into !rows
+  return
+}
+
+// CHECK-LABEL: func.func @no_transfer_to_the_source(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] {{.*}}the copy is read by kvcache.transfer, which may write the source
+func.func @no_transfer_to_the_source(%pool: !nhd, %pairs: memref<?x2xi64>) {
+  %n = kvcache.dim %pool[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %pool into %copy : !nhd into !hnd
+  kvcache.transfer %copy to %pool at %pairs : !hnd to !nhd at memref<?x2xi64>
+  return
+}
+
+// Another layout in the memory of the caller.
+
+// CHECK-LABEL: func.func @no_relayout_in_place(
+// CHECK: kvcache.relayout
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] {{.*}}the copy is read by kvcache.relayout, which may write the source
+func.func @no_relayout_in_place(%pool: !nhd, %same: !hnd) {
+  %n = kvcache.dim %pool[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
+  %copy = kvcache.view %buffer : memref<?x16x8x128xbf16> to !nhd
+  kvcache.relayout %pool into %copy : !nhd into !nhd
+  kvcache.relayout %copy into %same : !nhd into !hnd
+  return
+}
+
+// CHECK-LABEL: func.func @no_attention_into_the_source(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] {{.*}}the copy is read by kvcache.attention, which may write the source
+func.func @no_attention_into_the_source(%pool: !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>, %query: memref<?x8x128xbf16>, %batch: !batch, %out: memref<?x8x128xbf16>) {
+  %n = kvcache.dim %pool[B] : !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+  %buffer = memref.alloc(%n) : memref<2x?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[S, B, H, N, D] : memref<2x?x8x16x128xbf16> to !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [S, B, H, N, D]>
+  kvcache.relayout %pool into %copy : !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16> into !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [S, B, H, N, D]>
+  kvcache.attention %query over %copy in %batch into %out causal : memref<?x8x128xbf16> over !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [S, B, H, N, D]> in !batch into memref<?x8x128xbf16>
+  return
+}
+
