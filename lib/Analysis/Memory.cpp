@@ -4,6 +4,7 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
@@ -13,18 +14,21 @@
 using namespace mlir;
 using namespace kvcache;
 
+/// What it gives refers to the memory of its operands and to no other.
+static bool isView(Operation *op) {
+  return isa<ViewLikeOpInterface, MakeSlotsOp, MakeBlockTableOp, MakeBatchOp,
+             WithRowsOp, memref::TransposeOp>(op);
+}
+
 Value kvcache::rootOf(Value reference) {
   // Where code is not reachable views may form a ring.
   llvm::SmallPtrSet<Value, 8> seen;
   while (seen.insert(reference).second) {
     Operation *def = reference.getDefiningOp();
-    if (auto view = dyn_cast_or_null<ViewLikeOpInterface>(def))
-      reference = view.getViewSource();
-    else if (isa_and_present<MakeSlotsOp, MakeBlockTableOp, FlattenOp,
-                             memref::TransposeOp>(def))
-      reference = def->getOperand(0);
-    else
+    if (!def || !isView(def) || isa<MakeBatchOp, WithRowsOp>(def))
       break;
+    auto view = dyn_cast<ViewLikeOpInterface>(def);
+    reference = view ? view.getViewSource() : def->getOperand(0);
   }
   return reference;
 }
@@ -45,48 +49,123 @@ static Type elementOf(Value reference) {
   return {};
 }
 
-static bool isNoAlias(Value root) {
+/// A number, or several: no way to a buffer.
+static bool isNumber(Type type) {
+  bool isOne = !isa<ShapedType>(type) || isa<VectorType>(type);
+  return isOne && getElementTypeOrSelf(type).isIntOrIndexOrFloat();
+}
+
+/// Whether an operation only reads or writes what one of its operands refers
+/// to, and keeps no reference to it.
+static bool onlyAccesses(OpOperand &use) {
+  Operation *user = use.getOwner();
+  if (isa_and_present<KVCacheDialect>(user->getDialect()))
+    return llvm::all_of(user->getResultTypes(), [](Type type) {
+      return isNumber(type) || isa<TensorType>(type);
+    });
+  auto effects = dyn_cast<MemoryEffectOpInterface>(user);
+  bool isPlain = !user->hasTrait<OpTrait::IsTerminator>() &&
+                 (!user->getNumRegions() || isa<linalg::LinalgOp>(user));
+  if (!effects || !isPlain || !llvm::all_of(user->getResultTypes(), isNumber))
+    return false;
+  SmallVector<MemoryEffects::EffectInstance> found;
+  effects.getEffects(found);
+  if (found.empty()) // such as an extent, but an address is a way back
+    return !isa<memref::ExtractAlignedPointerAsIndexOp>(user);
+  return llvm::any_of(found, [&](const MemoryEffects::EffectInstance &effect) {
+    return effect.getValue() == use.get();
+  });
+}
+
+bool kvcache::escapes(Value buffer) {
+  llvm::SmallPtrSet<Value, 8> seen;
+  SmallVector<Value> worklist = {buffer};
+  while (!worklist.empty()) {
+    Value reference = worklist.pop_back_val();
+    if (!seen.insert(reference).second)
+      continue;
+    for (OpOperand &use : reference.getUses()) {
+      Operation *user = use.getOwner();
+      if (isView(user)) {
+        for (Value result : user->getResults())
+          if (!isNumber(result.getType()))
+            worklist.push_back(result);
+      } else if (!onlyAccesses(use)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+static BlockArgument argumentOfFunction(Value root) {
   auto argument = dyn_cast<BlockArgument>(root);
-  auto function = argument ? dyn_cast_or_null<FunctionOpInterface>(
-                                 argument.getOwner()->getParentOp())
-                           : FunctionOpInterface();
-  return function && argument.getOwner()->isEntryBlock() &&
-         function.getArgAttr(argument.getArgNumber(),
-                             KVCacheDialect::kNoAliasAttr);
+  bool isOfFunction =
+      argument && argument.getOwner()->isEntryBlock() &&
+      isa_and_present<FunctionOpInterface>(argument.getOwner()->getParentOp());
+  return isOfFunction ? argument : BlockArgument();
+}
+
+static bool isNoAlias(BlockArgument argument) {
+  auto function = cast<FunctionOpInterface>(argument.getOwner()->getParentOp());
+  return bool(function.getArgAttr(argument.getArgNumber(),
+                                  KVCacheDialect::kNoAliasAttr));
+}
+
+/// Whether two roots are known to be different memory.
+static bool areApart(Value a, Value b) {
+  if (a == b)
+    return false;
+  if (isa<TensorType>(a.getType()) || isa<TensorType>(b.getType()))
+    return true;
+  BlockArgument x = argumentOfFunction(a), y = argumentOfFunction(b);
+  if (x && y)
+    return isNoAlias(x) || isNoAlias(y);
+  auto isApartFrom = [](Value buffer, Value other, bool isKnown) {
+    return isLocal(buffer) && (isKnown || isLocal(other) || !escapes(buffer));
+  };
+  return isApartFrom(a, b, bool(y)) || isApartFrom(b, a, bool(x));
 }
 
 /// A batch that was made of buffers refers to each of them.
-static void addRoots(Value reference, SmallVectorImpl<Value> &roots) {
+static void addRoots(Value reference, SmallVectorImpl<Value> &roots,
+                     llvm::SmallPtrSetImpl<Value> &seen) {
   Value root = rootOf(reference);
+  if (!seen.insert(root).second)
+    return;
   Operation *def = root.getDefiningOp();
-  if (isa_and_present<MakeBatchOp, WithRowsOp>(def)) {
-    for (Value member : def->getOperands())
-      addRoots(member, roots);
+  if (!isa_and_present<MakeBatchOp, WithRowsOp>(def)) {
+    roots.push_back(root);
     return;
   }
-  roots.push_back(root);
+  for (Value member : def->getOperands())
+    addRoots(member, roots, seen);
+}
+
+static SmallVector<Value> rootsOf(Value reference) {
+  SmallVector<Value> roots;
+  llvm::SmallPtrSet<Value, 8> seen;
+  addRoots(reference, roots, seen);
+  return roots;
+}
+
+bool kvcache::mayShareMemory(Value a, Value b) {
+  SmallVector<Value> left = rootsOf(a), right = rootsOf(b);
+  return llvm::any_of(left, [&](Value l) {
+    return llvm::any_of(right, [&](Value r) { return !areApart(l, r); });
+  });
 }
 
 bool kvcache::mayOverlap(Value a, Value b) {
   Type x = elementOf(a), y = elementOf(b);
   // A list of bytes may be anything.
-  auto isNumber = [](Type type) { return type && isa<FloatType>(type); };
+  auto isContents = [](Type type) { return type && isa<FloatType>(type); };
   auto isEntry = [](Type type) {
     return type && (type.isInteger(32) || type.isInteger(64) || type.isIndex());
   };
-  if ((isNumber(x) && isEntry(y)) || (isNumber(y) && isEntry(x)))
+  if ((isContents(x) && isEntry(y)) || (isContents(y) && isEntry(x)))
     return false;
-  SmallVector<Value> left, right;
-  addRoots(a, left);
-  addRoots(b, right);
-  for (Value l : left)
-    for (Value r : right) {
-      if (l == r)
-        return true;
-      if (!isLocal(l) && !isLocal(r) && !isNoAlias(l) && !isNoAlias(r))
-        return true;
-    }
-  return false;
+  return mayShareMemory(a, b);
 }
 
 Operation *kvcache::findWriter(Operation *op, Value memory) {

@@ -2,6 +2,9 @@
 
 #include "SlotArithmetic.h"
 
+#include "kvcache/Analysis/Memory.h"
+#include "kvcache/IR/KVCache.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -15,7 +18,7 @@ using namespace kvcache;
 /// computed from the entries of the same index.
 static linalg::GenericOp findOnlyWriter(Value list) {
   auto alloc = list.getDefiningOp<memref::AllocOp>();
-  if (!alloc || alloc.getType().getRank() != 1)
+  if (!alloc || alloc.getType().getRank() != 1 || escapes(list))
     return {};
   linalg::GenericOp writer;
   for (OpOperand &use : list.getUses()) {
@@ -28,15 +31,10 @@ static linalg::GenericOp findOnlyWriter(Value list) {
       writer = generic;
       continue;
     }
-    auto effects = dyn_cast<MemoryEffectOpInterface>(user);
     // A view could be written through.
-    if (isa<ViewLikeOpInterface>(user) || !effects)
-      return {};
-    SmallVector<MemoryEffects::EffectInstance> found;
-    effects.getEffectsOnValue(list, found);
-    if (llvm::any_of(found, [](const MemoryEffects::EffectInstance &effect) {
-          return isa<MemoryEffects::Write>(effect.getEffect());
-        }))
+    bool isView = llvm::any_of(user->getResultTypes(),
+                               llvm::IsaPred<BaseMemRefType, CacheType>);
+    if (isView || (!isa<memref::DeallocOp>(user) && findWriter(user, list)))
       return {};
   }
   if (!writer || writer.getNumLoops() != 1 || writer.getNumReductionLoops() ||
@@ -151,6 +149,10 @@ findDivided(Value list, StringRef what,
   }
   DividedList divided;
   divided.slots = generic.getDpsInputs()[argument.getArgNumber()];
+  if (findWriter(generic, divided.slots)) {
+    why = (what + " are computed in a loop that may overwrite the slots").str();
+    return std::nullopt;
+  }
   divided.made = generic;
   divided.by = found->by;
   divided.kind = found->kind;

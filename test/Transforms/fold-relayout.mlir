@@ -201,3 +201,55 @@ func.func @no_attention_into_the_source(%pool: !kvcache.cache<2S x ?B x 16N x 8H
   return
 }
 
+// -----
+
+//===----------------------------------------------------------------------===//
+// The source is written through a value that is not followed
+//===----------------------------------------------------------------------===//
+
+!k = !kvcache.cache<2B x 4N x 4D x f32>
+!d = !kvcache.cache<2B x 4N x 4D x f32, order = [B, D, N]>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 4, pad = skip_negative>
+!rows = memref<?x4xf32>
+
+// CHECK-LABEL: func.func @no_source_that_a_loop_carries(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="the source may be written by kvcache.index_copy before the copy is read"
+func.func @no_source_that_a_loop_carries(%other: !k, %rows: !rows {kvcache.noalias}, %out: !rows {kvcache.noalias}, %where: !slots, %times: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %local = memref.alloc() : memref<2x4x4xf32>
+  %cache = kvcache.view %local : memref<2x4x4xf32> to !k
+  kvcache.index_copy %rows into %cache at %where : !rows into !k at !slots
+  %buffer = memref.alloc() : memref<2x4x4xf32>
+  %copy = kvcache.view %buffer[B, D, N] : memref<2x4x4xf32> to !d
+  kvcache.relayout %cache into %copy : !k into !d
+  %x:2 = scf.for %i = %c0 to %times step %c1 iter_args(%p = %cache, %q = %other) -> (!k, !k) {
+    kvcache.index_copy %rows into %p at %where : !rows into !k at !slots
+    scf.yield %q, %p : !k, !k
+  }
+  kvcache.gather %copy at %where into %out : !d at !slots into !rows
+  return
+}
+
+// The same loop, which carries other caches.
+
+// CHECK-LABEL: func.func @source_that_goes_nowhere(
+// CHECK-NOT: kvcache.relayout
+// REMARK: remark: [Passed] {{.*}}the copy is only read, and readers take the source
+func.func @source_that_goes_nowhere(%one: !k, %other: !k, %rows: !rows {kvcache.noalias}, %out: !rows {kvcache.noalias}, %where: !slots, %times: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %local = memref.alloc() : memref<2x4x4xf32>
+  %cache = kvcache.view %local : memref<2x4x4xf32> to !k
+  kvcache.index_copy %rows into %cache at %where : !rows into !k at !slots
+  %buffer = memref.alloc() : memref<2x4x4xf32>
+  %copy = kvcache.view %buffer[B, D, N] : memref<2x4x4xf32> to !d
+  kvcache.relayout %cache into %copy : !k into !d
+  %x:2 = scf.for %i = %c0 to %times step %c1 iter_args(%p = %one, %q = %other) -> (!k, !k) {
+    kvcache.index_copy %rows into %p at %where : !rows into !k at !slots
+    scf.yield %q, %p : !k, !k
+  }
+  kvcache.gather %copy at %where into %out : !d at !slots into !rows
+  return
+}

@@ -211,3 +211,104 @@ func.func @no_unsigned_32_bits(%rows: !rows, %cache: !flat, %slots: memref<?xi32
     : !rows into !flat at memref<?xi32>, memref<?xi32>
   return
 }
+
+// -----
+
+// What a buffer is changed through need not be a view of it.
+
+!flat = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!rows = memref<?x8x128xbf16>
+#id = affine_map<(t) -> (t)>
+
+// CHECK-LABEL: func.func @no_slots_changed_through_a_select(
+// CHECK: kvcache.scatter
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="the list of slots may be overwritten in between, by memref.store"
+func.func @no_slots_changed_through_a_select(%rows: !rows, %cache: !flat, %from: memref<?xi64>, %new: i64, %n: index, %flag: i1) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : i64
+  %slots = memref.alloc(%n) : memref<?xi64>
+  memref.copy %from, %slots : memref<?xi64> to memref<?xi64>
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<?xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  %one = arith.select %flag, %slots, %from : memref<?xi64>
+  memref.store %new, %one[%c0] : memref<?xi64>
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : !rows into !flat at memref<?xi64>, memref<?xi64>
+  return
+}
+
+// CHECK-LABEL: func.func @no_blocks_changed_through_a_branch(
+// CHECK: kvcache.scatter
+// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element, and only here
+func.func @no_blocks_changed_through_a_branch(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %new: i64, %n: index, %flag: i1) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : i64
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<?xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  %one = scf.if %flag -> memref<?xi64> {
+    scf.yield %blocks : memref<?xi64>
+  } else {
+    scf.yield %slots : memref<?xi64>
+  }
+  memref.store %new, %one[%c0] : memref<?xi64>
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : !rows into !flat at memref<?xi64>, memref<?xi64>
+  return
+}
+
+// CHECK-LABEL: func.func @no_blocks_changed_through_a_transpose(
+// CHECK: kvcache.scatter
+// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element, and only here
+func.func @no_blocks_changed_through_a_transpose(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %new: i64, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : i64
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<?xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  %turned = memref.transpose %blocks (i) -> (i) : memref<?xi64> to memref<?xi64, strided<[1]>>
+  memref.store %new, %turned[%c0] : memref<?xi64, strided<[1]>>
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : !rows into !flat at memref<?xi64>, memref<?xi64>
+  return
+}
+
+// The quotients take the place of the slots.
+
+// CHECK-LABEL: func.func @no_slots_divided_in_place(
+// CHECK: kvcache.scatter
+// REMARK: remark: [Missed] {{.*}}blocks are computed in a loop that may overwrite the slots
+func.func @no_slots_divided_in_place(%rows: !rows, %cache: !flat, %from: memref<?xi64>, %n: index) {
+  %c16 = arith.constant 16 : i64
+  %list = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%list : memref<?xi64>) outs(%list, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  kvcache.scatter %rows into %cache at %list, %offsets pad = skip_negative
+    : !rows into !flat at memref<?xi64>, memref<?xi64>
+  return
+}

@@ -2,13 +2,19 @@
 //
 // Which memory a value refers to, and what writes it.
 //
-// Caches, memrefs, slots, tables and batches are all references. Two of them
-// can be the same memory unless
+// Caches, memrefs, slots, tables and batches are all references. A reference is
+// followed through views to its root. That is a local buffer, an argument of
+// the function, or a value of which nothing is known, such as what a loop
+// carries and what a select, a branch, a call or any other operation gives. Two
+// roots can be the same memory unless
 //
-//   one is a local buffer that the other is no view of
-//   one is an argument that is marked `kvcache.noalias`
-//   one has integers and the other floating-point numbers: lists do not
-//   overlap caches or activations (docs/abi.md)
+//   one is a local buffer, and the other is another one or an argument
+//   one is a local buffer that goes nowhere but into views and into what reads
+//   and writes it: then no value of which nothing is known refers to it
+//   both are arguments, and one is marked `kvcache.noalias`
+//
+// What is no tensor is memory that anybody may change; tensors are values, and
+// nothing changes them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,13 +27,22 @@
 namespace kvcache {
 
 /// The value that views, casts and index values were made of: an argument, an
-/// allocation, or what is not followed further. A batch of several buffers is
-/// its own root.
+/// allocation, or what is not followed further. A batch is its own root, as it
+/// is made of several buffers.
 mlir::Value rootOf(mlir::Value reference);
 
 /// The root is a buffer that its function allocates.
 bool isLocal(mlir::Value root);
 
+/// Whether a reference to a buffer goes where it is not followed: a branch, a
+/// loop, a call, another buffer, an operation that is not known.
+bool escapes(mlir::Value buffer);
+
+/// Whether two references can be the same memory, whatever elements it has.
+bool mayShareMemory(mlir::Value a, mlir::Value b);
+
+/// The same where one more thing is known: lists of integers do not overlap
+/// caches and activations of floating-point numbers (docs/abi.md).
 bool mayOverlap(mlir::Value a, mlir::Value b);
 
 /// Whether an operation, or one inside of it, may change this memory. Null

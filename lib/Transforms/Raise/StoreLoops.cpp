@@ -5,6 +5,7 @@
 #include "CacheViews.h"
 #include "PoolChain.h"
 #include "SlotProof.h"
+#include "kvcache/Analysis/Memory.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -14,7 +15,6 @@
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/Matchers.h"
-#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 using namespace mlir;
@@ -309,33 +309,6 @@ Value StoreLoop::copyScalar(Value value, IRMapping &mapping,
 // Memory
 //===----------------------------------------------------------------------===//
 
-/// The buffer that a memref is a view of.
-static Value rootOf(Value memref) {
-  while (Operation *op = memref.getDefiningOp()) {
-    if (auto view = dyn_cast<ViewLikeOpInterface>(op))
-      memref = view.getViewSource();
-    else if (auto transpose = dyn_cast<memref::TransposeOp>(op))
-      memref = transpose.getIn();
-    else
-      break;
-  }
-  return memref;
-}
-
-/// Whether nothing but views of a buffer refers to its memory.
-static bool isAlone(Value root) {
-  if (root.getDefiningOp<memref::AllocOp>())
-    return true;
-  auto argument = dyn_cast<BlockArgument>(root);
-  auto function =
-      argument
-          ? dyn_cast<FunctionOpInterface>(argument.getOwner()->getParentOp())
-          : FunctionOpInterface();
-  return function && argument.getOwner()->isEntryBlock() &&
-         function.getArgAttr(argument.getArgNumber(),
-                             KVCacheDialect::kNoAliasAttr);
-}
-
 static bool hasPackedInner(MemRefType type, unsigned first) {
   SmallVector<int64_t> strides;
   int64_t offset, step = 1;
@@ -364,15 +337,12 @@ LogicalResult StoreLoop::checkMemory() {
   Type number = slotsType.getElementType();
   if (!number.isInteger(32) && !number.isInteger(64))
     return refuse("slots of i32 or i64 are expected");
-  Value pool = rootOf(store.getMemRef());
-  for (Value other : {rows.memref, slots}) {
-    Value root = rootOf(other);
-    if (root == pool || (!isAlone(pool) && !isAlone(root)))
+  for (Value other : {rows.memref, slots})
+    if (mayShareMemory(store.getMemRef(), other))
       return refuse("the pool and the " +
                     Twine(other == slots ? "slots" : "rows") +
                     " may share memory: kvcache.noalias is not said of the "
                     "argument");
-  }
   return success();
 }
 
