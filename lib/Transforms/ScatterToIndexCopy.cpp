@@ -18,6 +18,7 @@
 #include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Builders.h"
@@ -73,7 +74,7 @@ struct ScatterToIndexCopy
     SmallVector<IndexCopyOp> copies;
     getOperation().walk([&](IndexCopyOp op) { copies.push_back(op); });
     for (IndexCopyOp op : copies)
-      if (Value blocks = findWholeBlocks(op))
+      if (BlockSlotsOp blocks = findWholeBlocks(op))
         rewriteBlocks(op, blocks);
   }
 
@@ -161,7 +162,7 @@ private:
   }
 
   /// All slots of some blocks: the blocks are rows.
-  static void rewriteBlocks(IndexCopyOp op, Value blocks) {
+  static void rewriteBlocks(IndexCopyOp op, BlockSlotsOp blocks) {
     std::string why;
     if (!writeWholeBlocks(op, blocks, why))
       return remarkDeclined(op, kName,
@@ -297,15 +298,16 @@ private:
   static Value allocateSlots(ScatterOp op, Operation *before) {
     OpBuilder builder(before);
     Location loc = op.getLoc();
-    auto blocks = cast<MemRefType>(op.getBlocks().getType());
-    auto type = MemRefType::get(blocks.getShape(), builder.getI64Type());
-    SmallVector<Value> count;
-    if (blocks.isDynamicDim(0)) {
-      Value zero = arith::ConstantIndexOp::create(builder, loc, 0);
-      count.push_back(
-          memref::DimOp::create(builder, loc, op.getBlocks(), zero));
-    }
-    return memref::AllocOp::create(builder, loc, type, count);
+    // The shorter of two lists counts.
+    OpFoldResult count = memref::getMixedSize(builder, loc, op.getBlocks(), 0);
+    OpFoldResult other = memref::getMixedSize(builder, loc, op.getOffsets(), 0);
+    if (!isEqualConstantIntOrValue(count, other))
+      count = arith::MinUIOp::create(
+                  builder, loc,
+                  getValueOrCreateConstantIndexOp(builder, loc, count),
+                  getValueOrCreateConstantIndexOp(builder, loc, other))
+                  .getResult();
+    return memref::AllocOp::create(builder, loc, count, builder.getI64Type());
   }
 
   static Value emitSlots(OpBuilder &builder, ScatterOp op, int64_t rows) {

@@ -16,7 +16,9 @@
 #include "kvcache/Analysis/Memory.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -33,7 +35,7 @@ static BlockSlotsOp findBlockSlots(Value list, Operation *before) {
   return {};
 }
 
-Value kvcache::findWholeBlocks(IndexCopyOp op) {
+BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op) {
   auto made = op.getSlots().getDefiningOp<MakeSlotsOp>();
   if (!made || !isa<MemRefType>(made.getSource().getType()) ||
       !isa<CacheType>(op.getCache().getType()))
@@ -43,9 +45,56 @@ Value kvcache::findWholeBlocks(IndexCopyOp op) {
   bool fits = blockSlots && tokens > 1 &&
               static_cast<int64_t>(blockSlots.getTokens()) == tokens &&
               made.getType().getRowsPerBlock() == tokens;
-  if (!fits || findWriterBetween(blockSlots, op, blockSlots.getBlocks()))
+  if (!fits || findWriter(blockSlots, blockSlots.getBlocks()) ||
+      findWriterBetween(blockSlots, op, blockSlots.getBlocks()))
     return {};
-  return blockSlots.getBlocks();
+  return blockSlots;
+}
+
+/// The number of entries of a list, if that is a value or a constant.
+static OpFoldResult extentOf(Value list) {
+  auto type = cast<MemRefType>(list.getType());
+  if (!type.isDynamicDim(0))
+    return Builder(list.getContext()).getIndexAttr(type.getDimSize(0));
+  auto alloc = list.getDefiningOp<memref::AllocOp>();
+  return alloc ? OpFoldResult(alloc.getDynamicSizes()[0]) : OpFoldResult();
+}
+
+static bool isExtentOf(Value number, Value list) {
+  if (OpFoldResult extent = extentOf(list))
+    return isEqualConstantIntOrValue(extent, number);
+  auto dim = number.getDefiningOp<memref::DimOp>();
+  return dim && dim.getSource() == list && dim.getConstantIndex() == 0;
+}
+
+static bool isPublicArgument(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  auto function =
+      argument ? dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp())
+               : func::FuncOp();
+  return function && argument.getOwner()->isEntryBlock() && function.isPublic();
+}
+
+/// Whether a list has room for all slots of the blocks, and for no others.
+static bool hasAllSlots(BlockSlotsOp op) {
+  Value blocks = op.getBlocks(), list = op.getOut();
+  int64_t tokens = op.getTokens();
+  // The entry function compares their extents.
+  if (isPublicArgument(blocks) && isPublicArgument(list))
+    return true;
+  OpFoldResult all = extentOf(list);
+  if (!all)
+    return false;
+  std::optional<int64_t> slots = getConstantIntValue(all);
+  if (std::optional<int64_t> number = getConstantIntValue(extentOf(blocks));
+      slots && number)
+    return *slots % tokens == 0 && *slots / tokens == *number;
+  auto product =
+      slots ? arith::MulIOp() : cast<Value>(all).getDefiningOp<arith::MulIOp>();
+  return product && ((isConstantIntValue(product.getRhs(), tokens) &&
+                      isExtentOf(product.getLhs(), blocks)) ||
+                     (isConstantIntValue(product.getLhs(), tokens) &&
+                      isExtentOf(product.getRhs(), blocks)));
 }
 
 namespace {
@@ -209,8 +258,14 @@ static Value joinRows(OpBuilder &builder, Location loc, Value rows,
       extents);
 }
 
-IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, Value blocks,
+IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
                                       std::string &why) {
+  Value blocks = blockSlots.getBlocks();
+  if (!hasAllSlots(blockSlots)) {
+    why = "the list of slots is not known to have " +
+          std::to_string(blockSlots.getTokens()) + " entries for each block";
+    return {};
+  }
   SlotsType slots = op.getSlots().getType();
   if (slots.getPad() == Padding::sink) {
     why = "rows of padding go to a block of their own";

@@ -11,13 +11,13 @@
 
 namespace kvcache {
 
-/// The list of blocks whose slots, all of them, an index copy writes; null if
-/// there is none.
-mlir::Value findWholeBlocks(IndexCopyOp op);
+/// What made the slots that an index copy writes, all of them those of blocks;
+/// null if there is no such operation.
+BlockSlotsOp findWholeBlocks(IndexCopyOp op);
 
 /// Writes these blocks as one row each. Null where the facts that this takes
 /// are missing, and `why` says which.
-IndexCopyOp writeWholeBlocks(IndexCopyOp op, mlir::Value blocks,
+IndexCopyOp writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
                              std::string &why);
 
 } // namespace kvcache

@@ -55,7 +55,7 @@ func.func @whole_blocks(%key: !rows, %value: !rows, %cache: !any, %blocks: memre
 // CHECK: memref.expand_shape %arg0 {{\[\[}}0, 1], [2]] output_shape [3, 4, 576]
 // CHECK: kvcache.index_copy
 // REMARK: remark: [Passed] {{.*}}a block is a row
-func.func @latents_of_three_blocks(%rows: memref<12x576xbf16>, %cache: !latent, %blocks: memref<3xi64>, %list: memref<12xi64>) {
+func.func @latents_of_three_blocks(%rows: memref<12x576xbf16>, %cache: !latent, %blocks: memref<3xi64> {kvcache.noalias}, %list: memref<12xi64>) {
   kvcache.block_slots %blocks of 4 into %list : memref<3xi64> into memref<12xi64>
   %where = kvcache.make_slots %list : memref<12xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : memref<12x576xbf16> into !latent at !slots
@@ -75,7 +75,7 @@ func.func @latents_of_three_blocks(%rows: memref<12x576xbf16>, %cache: !latent, 
 // CHECK-LABEL: func.func @no_run_of_a_block(
 // CHECK: kvcache.index_copy %arg0 into %arg1
 // REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the 16384 elements of a block are expected to lie as in rows, one after the other, got runs of 128"
-func.func @no_run_of_a_block(%rows: !rows, %cache: !hnd, %blocks: memref<?xi64>, %list: memref<?xi64>) {
+func.func @no_run_of_a_block(%rows: !rows, %cache: !hnd, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : !rows into !hnd at !slots
@@ -91,7 +91,7 @@ func.func @no_run_of_a_block(%rows: !rows, %cache: !hnd, %blocks: memref<?xi64>,
 // CHECK-LABEL: func.func @no_rows_that_are_apart(
 // CHECK: kvcache.index_copy %arg0 into %arg1
 // REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: rows are expected to be packed"
-func.func @no_rows_that_are_apart(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64>) {
+func.func @no_rows_that_are_apart(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
@@ -107,7 +107,7 @@ func.func @no_rows_that_are_apart(%rows: !rows, %cache: !kv, %blocks: memref<?xi
 // CHECK-LABEL: func.func @no_sink(
 // CHECK: kvcache.index_copy %arg0 into %arg1
 // REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: rows of padding go to a block of their own"
-func.func @no_sink(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64>) {
+func.func @no_sink(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
@@ -123,9 +123,95 @@ func.func @no_sink(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: mem
 // CHECK-LABEL: func.func @no_unknown_number_of_blocks(
 // CHECK: kvcache.index_copy %arg0 into %arg1
 // REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the number of blocks is known where that of rows is not, or the other way round"
-func.func @no_unknown_number_of_blocks(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<32xi64>) {
+func.func @no_unknown_number_of_blocks(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<32xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<32xi64>
   %where = kvcache.make_slots %list : memref<32xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// -----
+
+// A list that may be shorter than the slots of all blocks: then so many rows are
+// written, and no others.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @no_list_of_another_length(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the list of slots is not known to have 16 entries for each block"
+func.func @no_list_of_another_length(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %n: index) {
+  %list = memref.alloc(%n) : memref<?xi64>
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// CHECK-LABEL: func.func @no_list_of_other_blocks(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+// REMARK: remark: [Missed] {{.*}}the list of slots is not known to have 16 entries for each block
+func.func @no_list_of_other_blocks(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %others: memref<?xi64>) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : index
+  %count = memref.dim %others, %c0 : memref<?xi64>
+  %tokens = arith.muli %count, %c16 : index
+  %list = memref.alloc(%tokens) : memref<?xi64>
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// CHECK-LABEL: func.func @no_list_with_a_factor_less(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+// REMARK: remark: [Missed] {{.*}}the list of slots is not known to have 16 entries for each block
+func.func @no_list_with_a_factor_less(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>) {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  %count = memref.dim %blocks, %c0 : memref<?xi64>
+  %tokens = arith.muli %count, %c8 : index
+  %list = memref.alloc(%tokens) : memref<?xi64>
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// Nobody but a caller of the library has compared the lists of a private
+// function.
+
+// CHECK-LABEL: func.func private @no_lists_of_a_private_function(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+// REMARK: remark: [Missed] {{.*}}the list of slots is not known to have 16 entries for each block
+func.func private @no_lists_of_a_private_function(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// -----
+
+// Blocks and slots in buffers that are made here, of one number.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @blocks_that_are_made_here(
+// CHECK: kvcache.index_copy {{.*}} : memref<?x128x128xbf16>
+// REMARK: remark: [Passed] {{.*}}a block is a row
+func.func @blocks_that_are_made_here(%rows: !rows, %cache: !kv, %from: memref<?xi64>, %n: index) {
+  %c16 = arith.constant 16 : index
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  kvcache.map_blocks %from by 2 into %blocks : memref<?xi64> into memref<?xi64>
+  %tokens = arith.muli %c16, %n : index
+  %list = memref.alloc(%tokens) : memref<?xi64>
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
   return
 }
@@ -162,6 +248,17 @@ func.func @no_list_that_changes(%rows: !rows, %cache: !kv, %blocks: memref<?xi64
 func.func @no_blocks_that_change(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64> {kvcache.noalias}, %i: index, %block: i64) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   memref.store %block, %blocks[%i] : memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
+// The list of slots may be that of the blocks.
+
+// CHECK-LABEL: func.func @no_blocks_that_are_overwritten(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+func.func @no_blocks_that_are_overwritten(%rows: !rows, %cache: !kv, %blocks: memref<?xi64>, %list: memref<?xi64>) {
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
   return
