@@ -11,7 +11,10 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/Builders.h"
+
+#include <limits>
 
 namespace kvcache {
 
@@ -21,6 +24,8 @@ struct Emitter {
   using Folder = llvm::function_ref<llvm::SmallVector<Value>(
       const Emitter &, Value, mlir::ValueRange)>;
   using Then = llvm::function_ref<void(const Emitter &)>;
+
+  static constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 
   mlir::OpBuilder &builder;
   mlir::Location loc;
@@ -51,6 +56,22 @@ struct Emitter {
   template <typename Factor> Value addMul(Value a, Value b, Factor c) const {
     return add(a, mul(b, c));
   }
+  /// Of numbers that are not negative: the product or sum, and where it does
+  /// not fit 64 bits a number of at least 2^62, which is in no range.
+  Value mulLimited(Value a, int64_t n) const {
+    return n <= 1 ? mul(a, n) : mul(min(a, constant(kMost / n)), n);
+  }
+  Value mulLimited(Value a, Value b) const {
+    if (std::optional<int64_t> n = mlir::getConstantIntValue(b))
+      return mulLimited(a, *n);
+    if (std::optional<int64_t> n = mlir::getConstantIntValue(a))
+      return mulLimited(b, *n);
+    return mul(min(a, div(constant(kMost), max(b, constant(1)))), b);
+  }
+  Value addLimited(Value a, Value b) const {
+    return add(min(a, sub(constant(kMost), b)), b);
+  }
+
   /// Of numbers that are not negative.
   Value div(Value a, int64_t n) const {
     return n == 1 ? a : make<mlir::arith::DivUIOp>(a, constant(n));

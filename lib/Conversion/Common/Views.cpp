@@ -87,22 +87,26 @@ private:
                            source.getOffset(), extents, strides);
   }
 
-  /// The number of the argument that the bytes are, -1 if they are none.
-  static Value argumentNumber(ViewOp op, OpBuilder &builder) {
-    auto argument = dyn_cast<BlockArgument>(op.getSource());
-    // The block of an argument whose type was converted is in no region.
-    bool isOfFunction =
-        argument && argument.getOwner()->getParent() &&
-        argument.getOwner()->isEntryBlock() &&
-        isa<FunctionOpInterface>(argument.getOwner()->getParentOp());
-    if (!isOfFunction)
-      return indexConstant(builder, op.getLoc(), -1);
-    // A caller passes a batch as its members.
-    int64_t number = 0;
-    for (BlockArgument before : argument.getOwner()->getArguments().take_front(
-             argument.getArgNumber())) {
-      auto batch = dyn_cast<BatchType>(before.getType());
-      number += batch ? batch.getMemRefTypes().size() : 1;
+  /// The number of the argument of the entry function that the bytes are, as a
+  /// caller counts, who passes a batch as its members; -1 if they are none. The
+  /// source is the one of the converted function, if it is converted already.
+  static Value argumentNumber(ViewOp op, Value source, OpBuilder &builder) {
+    int64_t number = -1;
+    auto argument = dyn_cast<BlockArgument>(source);
+    auto function = op->getParentOfType<FunctionOpInterface>();
+    // A function that others call has arguments of theirs.
+    bool isOfEntry =
+        argument && function && function.isPublic() &&
+        argument.getOwner() == &function.getFunctionBody().front() &&
+        SymbolTable::symbolKnownUseEmpty(function, function->getParentOp());
+    if (isOfEntry) {
+      number = 0;
+      for (BlockArgument before :
+           argument.getOwner()->getArguments().take_front(
+               argument.getArgNumber())) {
+        auto batch = dyn_cast<BatchType>(before.getType());
+        number += batch ? batch.getMemRefTypes().size() : 1;
+      }
     }
     return indexConstant(builder, op.getLoc(), number);
   }
@@ -113,9 +117,9 @@ private:
   /// touches nothing.
   static Value lowerBytes(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
     Location loc = op.getLoc();
+    Emitter emit{builder, loc};
     CacheType type = op.getResult().getType();
     const Layout &layout = type.getLayout();
-    auto constant = [&](int64_t n) { return indexConstant(builder, loc, n); };
     auto operandOf = [](ArrayAttr names, ValueRange values, Axis axis) {
       for (auto [name, value] : llvm::zip(names, values))
         if (cast<StringAttr>(name).getValue() == axis.str())
@@ -125,89 +129,71 @@ private:
 
     unsigned rank = layout.rank();
     SmallVector<Value> extents(rank), strides(rank);
-    Value span; // in elements, up to the end of the last element
-    Value one = constant(1);
+    Value zero = emit.constant(0), one = emit.constant(1);
+    Value most = emit.constant(kMaxExtent), span = one;
+    Value fits = emit.truth(true), isEmpty = emit.truth(false);
+    auto require = [&](Value condition) { fits = emit.both(fits, condition); };
+    auto atLeast = [&](Value a, Value b) {
+      return emit.compare(Emitter::Predicate::sge, a, b);
+    };
+    // Operands may be anything; what is computed with is between 0 and 2^40,
+    // and products that would be too large are as large as they can be.
+    // In elements, from fastest to slowest, up to the end of the last one.
     for (unsigned k = rank; k-- > 0;) {
       unsigned i = layout.orderAt(k);
       const LayoutDim &dim = layout.dim(i);
-      Value runTimeExtent =
-          operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis);
-      Value runTimeStride =
-          operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis);
-      extents[i] = runTimeExtent ? runTimeExtent : constant(dim.extent);
-      if (std::optional<int64_t> stride = layout.stride(i))
-        strides[i] = constant(*stride);
-      else if (runTimeStride)
-        strides[i] = runTimeStride;
-      else
-        strides[i] = mul(builder, loc, strides[layout.orderAt(k + 1)],
-                         extents[layout.orderAt(k + 1)]);
-      Value last = builder.createOrFold<arith::SubIOp>(loc, extents[i], one);
-      Value reach = mul(builder, loc, last, strides[i]);
-      span = span ? builder.createOrFold<arith::AddIOp>(loc, span, reach)
-                  : builder.createOrFold<arith::AddIOp>(loc, reach, one);
-    }
-
-    Value offset = adaptor.getOffset() ? adaptor.getOffset() : constant(0);
-    Value bytes =
-        memref::DimOp::create(builder, loc, adaptor.getSource(), constant(0));
-    Value elementBytes = constant(type.getElementBytes());
-    Value end = builder.createOrFold<arith::AddIOp>(
-        loc, offset, mul(builder, loc, span, elementBytes));
-    auto compare = [&](arith::CmpIPredicate predicate, Value a, Value b) {
-      return arith::CmpIOp::create(builder, loc, predicate, a, b).getResult();
-    };
-    auto both = [&](Value a, Value b) {
-      return arith::AndIOp::create(builder, loc, a, b).getResult();
-    };
-    Value zero = constant(0);
-    Value fits = both(compare(arith::CmpIPredicate::sge, offset, zero),
-                      compare(arith::CmpIPredicate::sle, end, bytes));
-    Value misaligned = builder.createOrFold<arith::RemUIOp>(
-        loc, offset, constant(layout.align()));
-    fits = both(fits, compare(arith::CmpIPredicate::eq, misaligned, zero));
-    // The products above may have wrapped: no axis reaches further than there
-    // are elements, which is found without multiplying.
-    Value room = builder.createOrFold<arith::DivUIOp>(loc, bytes, elementBytes);
-    for (unsigned i = 0; i < rank; ++i) {
-      const LayoutDim &dim = layout.dim(i);
-      if (dim.extent == kRunTime ||
-          dim.stride.kind == StrideFact::Kind::RunTime) {
-        Value step = arith::MaxUIOp::create(builder, loc, strides[i], one);
-        Value most = arith::DivUIOp::create(builder, loc, room, step);
-        Value last = builder.createOrFold<arith::SubIOp>(loc, extents[i], one);
-        fits = both(fits, compare(arith::CmpIPredicate::sle, last, most));
-      }
       if (dim.extent == kRunTime) {
-        fits = both(fits, compare(arith::CmpIPredicate::sge, extents[i], zero));
-        fits = both(fits, compare(arith::CmpIPredicate::sle, extents[i],
-                                  constant(kMaxExtent)));
+        Value given =
+            operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis);
+        require(emit.compare(Emitter::Predicate::ule, given, most));
+        extents[i] = emit.make<arith::MinUIOp>(given, most);
+        isEmpty = emit.either(isEmpty, emit.equal(extents[i], zero));
+      } else {
+        extents[i] = emit.constant(dim.extent);
       }
-      if (dim.stride.kind != StrideFact::Kind::RunTime)
-        continue;
-      Value multiple = constant(dim.stride.value);
-      Value rest =
-          builder.createOrFold<arith::RemUIOp>(loc, strides[i], multiple);
-      fits = both(fits, compare(arith::CmpIPredicate::eq, rest, zero));
-      // Blocks do not overlap.
-      Value least = one;
-      if (std::optional<unsigned> next = layout.nextFaster(i))
-        least = mul(builder, loc, strides[*next], extents[*next]);
-      fits = both(fits, compare(arith::CmpIPredicate::sge, strides[i], least));
-      fits = both(fits, compare(arith::CmpIPredicate::sgt, strides[i], zero));
-      fits = both(fits, compare(arith::CmpIPredicate::sle, strides[i],
-                                constant(kMaxExtent)));
+      std::optional<unsigned> faster = layout.nextFaster(i);
+      Value packed =
+          faster ? emit.mulLimited(strides[*faster], extents[*faster]) : one;
+      // The stride of one index alone is not looked at: it is the compact one.
+      Value isUnit = emit.equal(extents[i], one);
+      auto requireOfStride = [&](Value condition) {
+        require(emit.either(isUnit, condition));
+      };
+      std::optional<int64_t> known = layout.stride(i);
+      if (dim.stride.kind == StrideFact::Kind::RunTime) {
+        Value given =
+            operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis);
+        requireOfStride(emit.compare(Emitter::Predicate::ule, given, most));
+        given = emit.make<arith::MinUIOp>(given, most);
+        requireOfStride(emit.equal(emit.rem(given, dim.stride.value), zero));
+        requireOfStride(atLeast(given, one));
+        strides[i] = emit.select(isUnit, packed, given);
+      } else {
+        strides[i] = known ? emit.constant(*known) : packed;
+      }
+      // No axis overlaps the faster ones.
+      if (dim.stride.kind != StrideFact::Kind::Compact)
+        requireOfStride(atLeast(strides[i], packed));
+      Value last = emit.max(emit.sub(extents[i], one), zero);
+      span = emit.addLimited(span, emit.mulLimited(last, strides[i]));
     }
+    span = emit.select(isEmpty, zero, span);
 
-    reportUnless(builder, op, fits, "kvrt_report_view",
-                 {argumentNumber(op, builder), offset, end, bytes});
+    Value offset = adaptor.getOffset() ? adaptor.getOffset() : zero;
+    Value bytes = emit.dim(adaptor.getSource(), 0);
+    Value end = emit.addLimited(emit.max(offset, zero),
+                                emit.mulLimited(span, type.getElementBytes()));
+    require(atLeast(offset, zero));
+    require(atLeast(bytes, end));
+    require(emit.equal(emit.rem(offset, layout.align()), zero));
+
+    reportUnless(
+        builder, op, fits, "kvrt_report_view",
+        {argumentNumber(op, adaptor.getSource(), builder), offset, end, bytes});
     unsigned block = *layout.find(AxisKind::Block);
-    Value safeOffset =
-        arith::SelectOp::create(builder, loc, fits, offset, zero);
-    Value elements = arith::DivUIOp::create(
-        builder, loc,
-        builder.createOrFold<arith::SubIOp>(loc, bytes, safeOffset),
-        elementBytes);
+    Value safeOffset = emit.select(fits, offset, zero);
+    Value elements =
+        emit.div(emit.sub(bytes, safeOffset), type.getElementBytes());
     auto flat = MemRefType::get({ShapedType::kDynamic}, type.getElementType());
     Value typed =
         memref::ViewOp::create(builder, loc, flat, adaptor.getSource(),
@@ -216,8 +202,8 @@ private:
     SmallVector<OpFoldResult> sizes, steps;
     for (unsigned i = 0; i < rank; ++i) {
       Value extent = extents[i];
-      if (i == block && layout.dim(i).extent == kRunTime)
-        extent = arith::SelectOp::create(builder, loc, fits, extent, zero);
+      if (i == block)
+        extent = emit.select(fits, extent, zero);
       sizes.push_back(layout.dim(i).extent == kRunTime
                           ? OpFoldResult(extent)
                           : builder.getIndexAttr(layout.dim(i).extent));

@@ -25,23 +25,23 @@ func.func @named_axes(%pool: memref<?x2x16x64xf32, strided<[1024, ?, 64, 1], off
 // CHECK-LABEL: func.func @bytes(
 // CHECK-SAME: %[[BYTES:[^ ]*]]: memref<?xi8>, %[[OFFSET:[^ ]*]]: index, %[[N:[^ ]*]]: index) -> memref<?x16x64xf32, strided<[1024, 64, 1], offset: ?>>
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
-// CHECK-DAG: %[[C4:.*]] = arith.constant 4 : index
 // CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
 // CHECK-DAG: %[[MOST:.*]] = arith.constant 1099511627776 : index
+// CHECK-DAG: arith.cmpi ule, %[[N]], %[[MOST]]
 // CHECK-DAG: %[[LENGTH:.*]] = memref.dim %[[BYTES]], %[[C0]]
-// CHECK-DAG: %[[END:.*]] = arith.addi %[[OFFSET]], %
+// CHECK-DAG: %[[START:.*]] = arith.maxsi %[[OFFSET]], %[[C0]]
+// CHECK-DAG: %[[LIMITED:.*]] = arith.minsi %[[START]], %
+// CHECK-DAG: %[[END:.*]] = arith.addi %[[LIMITED]], %
 // CHECK-DAG: arith.cmpi sge, %[[OFFSET]], %[[C0]]
-// CHECK-DAG: arith.cmpi sle, %[[END]], %[[LENGTH]]
+// CHECK-DAG: arith.cmpi sge, %[[LENGTH]], %[[END]]
 // CHECK-DAG: %[[REST:.*]] = arith.remui %[[OFFSET]], %[[C32]]
 // CHECK-DAG: arith.cmpi eq, %[[REST]], %[[C0]]
-// CHECK-DAG: arith.cmpi sge, %[[N]], %[[C0]]
-// CHECK-DAG: arith.cmpi sle, %[[N]], %[[MOST]]
 // CHECK: %[[FAILS:.*]] = arith.xori %[[FITS:.*]], %{{.*}} : i1
 // CHECK: scf.if %[[FAILS]] {
 // CHECK: func.call @kvrt_report_view(%[[C0]], %[[OFFSET]], %[[END]], %[[LENGTH]])
 // CHECK: %[[SAFE:.*]] = arith.select %[[FITS]], %[[OFFSET]], %[[C0]]
 // CHECK: %[[TYPED:.*]] = memref.view %[[BYTES]][%[[SAFE]]][%{{.*}}] : memref<?xi8> to memref<?xf32>
-// CHECK: %[[BLOCKS:.*]] = arith.select %[[FITS]], %[[N]], %[[C0]]
+// CHECK: %[[BLOCKS:.*]] = arith.select %[[FITS]], %{{.*}}, %[[C0]]
 // CHECK: memref.reinterpret_cast %[[TYPED]] to offset: [0], sizes: [%[[BLOCKS]], 16, 64], strides: [1024, 64, 1]
 func.func @bytes(%bytes: memref<?xi8>, %offset: index, %n: index) -> !kvcache.cache<?B x 16N x 64D x f32, align = 32> {
   %0 = kvcache.view %bytes offset(%offset) extents(B = %n) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32, align = 32>
@@ -54,11 +54,15 @@ func.func @bytes(%bytes: memref<?xi8>, %offset: index, %n: index) -> !kvcache.ca
 // CHECK-SAME: %[[BYTES:[^ ]*]]: memref<?xi8>, %[[N:[^ ]*]]: index, %[[STRIDE:[^ ]*]]: index)
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
 // CHECK-DAG: %[[C8:.*]] = arith.constant 8 : index
-// CHECK-DAG: %[[REST:.*]] = arith.remui %[[STRIDE]], %[[C8]]
+// CHECK-DAG: %[[C1024:.*]] = arith.constant 1024 : index
+// CHECK-DAG: %[[GIVEN:.*]] = arith.minui %[[STRIDE]], %
+// CHECK-DAG: %[[REST:.*]] = arith.remui %[[GIVEN]], %[[C8]]
 // CHECK-DAG: arith.cmpi eq, %[[REST]], %[[C0]]
-// CHECK-DAG: arith.cmpi sgt, %[[STRIDE]], %[[C0]]
+// The stride of one block alone is not looked at.
+// CHECK-DAG: %[[OWN:.*]] = arith.select %{{.*}}, %[[C1024]], %[[GIVEN]]
+// CHECK-DAG: arith.cmpi sge, %[[OWN]], %[[C1024]]
 // CHECK: scf.if
-// CHECK: memref.reinterpret_cast %{{.*}} to offset: [0], sizes: [%{{.*}}, 16, 64], strides: [%[[STRIDE]], 64, 1]
+// CHECK: memref.reinterpret_cast %{{.*}} to offset: [0], sizes: [%{{.*}}, 16, 64], strides: [%[[OWN]], 64, 1]
 func.func @bytes_with_stride(%bytes: memref<?xi8>, %n: index, %stride: index) -> !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]> {
   %0 = kvcache.view %bytes extents(B = %n) strides(B = %stride) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>
   return %0 : !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>
