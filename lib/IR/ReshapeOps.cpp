@@ -121,6 +121,14 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   return success();
 }
 
+/// The next faster axis that has more than one index, or may have.
+static std::optional<unsigned> fasterAxis(const Layout &layout, unsigned i) {
+  std::optional<unsigned> next = layout.nextFaster(i);
+  while (next && layout.dim(*next).extent == 1)
+    next = layout.nextFaster(*next);
+  return next;
+}
+
 static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
   if (failed(verifyKeptAxes(op, result)))
     return failure();
@@ -137,14 +145,24 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
       reshape(from, sequence, shape, why);
   if (!dims)
     return refuseCopy(op, why);
+  std::vector<DimSource> sources = reshapeSources(from, sequence, shape);
   for (unsigned i = 0; i < to.rank(); ++i) {
     const StridedDim &dim = (*dims)[i];
+    if (dim.extent == 1)
+      continue;
     std::optional<int64_t> claimed = to.stride(i);
-    bool known = dim.extent == 1;
-    if (claimed)
-      known |= isKnown(dim, *claimed);
-    else
-      known |= dim.stride.value % to.strideMultiple(i) == 0;
+    bool known = claimed ? isKnown(dim, *claimed)
+                         : dim.stride.value % to.strideMultiple(i) == 0;
+    // Compact over what is known at run time only says more than a multiple.
+    std::optional<unsigned> faster = fasterAxis(to, i);
+    bool isCompact = to.dim(i).stride.kind == StrideFact::Kind::Compact;
+    if (!claimed && isCompact && faster &&
+        !isPackedReshape(from, sources, shape, i, *faster))
+      return op.emitOpError()
+             << "reshape_c4: the stride of " << to.dim(i).axis.str()
+             << " is expected to be " << factStr(dim.stride)
+             << ", which is not known to be compact over "
+             << to.dim(*faster).axis.str();
     if (!known)
       return op.emitOpError()
              << "reshape_c4: the stride of " << to.dim(i).axis.str()

@@ -72,19 +72,26 @@ namespace {
 /// Axes that are neighbours in the logical numbering and packed in memory: any
 /// cut of their elements is a view.
 struct Piece {
-  unsigned slowest = 0, fastest = 0;
+  std::vector<unsigned> axes;
   /// Of the extents that are constants.
   int64_t elements = 1;
   unsigned runTimeExtents = 0;
+
+  unsigned slowest() const { return axes.front(); }
+  unsigned fastest() const { return axes.back(); }
 };
 
 class Reshaper {
 public:
   Reshaper(const Layout &layout, const std::vector<int64_t> &shape,
            std::string &why)
-      : layout(layout), shape(shape), why(why), dims(shape.size()) {}
+      : dims(shape.size()), sources(shape.size()), layout(layout), shape(shape),
+        why(why) {}
 
-  std::optional<std::vector<StridedDim>> run(const std::vector<Axis> &sequence);
+  bool run(const std::vector<Axis> &sequence);
+
+  std::vector<StridedDim> dims;
+  std::vector<DimSource> sources;
 
 private:
   bool addAxes(const std::vector<Axis> &sequence);
@@ -94,23 +101,22 @@ private:
     why = std::move(message);
     return false;
   }
-  /// The dimensions [from, to) are those of one piece.
-  /// A run-time extent among them is a multiple of `multiple`.
-  void assign(size_t from, size_t to, unsigned fastest, int64_t multiple = 1);
+  /// The dimensions [from, to) number these axes. A run-time extent among them
+  /// is that of the axes, times `factor`.
+  void assign(size_t from, size_t to, const std::vector<unsigned> &axes,
+              int64_t factor = 1);
   std::string name(unsigned i) const { return layout.dim(i).axis.str(); }
   std::string names(const Piece &piece) const {
-    return piece.slowest == piece.fastest
-               ? name(piece.slowest)
-               : name(piece.slowest) + " to " + name(piece.fastest);
+    return piece.axes.size() == 1
+               ? name(piece.slowest())
+               : name(piece.slowest()) + " to " + name(piece.fastest());
   }
 
   const Layout &layout;
   const std::vector<int64_t> &shape;
   std::string &why;
   /// As in the logical numbering, without extents of 1.
-  std::vector<unsigned> axes;
   std::vector<Piece> pieces;
-  std::vector<StridedDim> dims;
   /// What is left of `shape`: [begin, end).
   size_t begin = 0, end = 0;
 };
@@ -121,15 +127,14 @@ bool Reshaper::addAxes(const std::vector<Axis> &sequence) {
     const LayoutDim &dim = layout.dim(i);
     if (dim.extent == 1)
       continue;
-    if (axes.empty() || !layout.isPackedOver(axes.back(), i))
-      pieces.push_back({i, i});
+    if (pieces.empty() || !layout.isPackedOver(pieces.back().fastest(), i))
+      pieces.emplace_back();
     Piece &piece = pieces.back();
-    piece.fastest = i;
+    piece.axes.push_back(i);
     if (dim.extent == kRunTime)
       ++piece.runTimeExtents;
     else
       piece.elements *= dim.extent;
-    axes.push_back(i);
   }
   for (int64_t extent : shape)
     if (extent != kRunTime && (extent < 1 || extent > kMaxExtent))
@@ -139,13 +144,14 @@ bool Reshaper::addAxes(const std::vector<Axis> &sequence) {
   return true;
 }
 
-void Reshaper::assign(size_t from, size_t to, unsigned fastest,
-                      int64_t multiple) {
-  StrideFact stride = explicitStride(layout, fastest);
+void Reshaper::assign(size_t from, size_t to, const std::vector<unsigned> &axes,
+                      int64_t factor) {
+  StrideFact stride = explicitStride(layout, axes.back());
   for (size_t d = to; d-- > from;) {
     dims[d] = {shape[d], stride};
+    sources[d] = {axes, to, factor};
     if (shape[d] == kRunTime)
-      stride = StrideFact::runTime(stride.value * multiple);
+      stride = StrideFact::runTime(stride.value * factor);
     else
       stride.value *= shape[d];
   }
@@ -172,8 +178,8 @@ bool Reshaper::matchConstant(const Piece &piece, const Piece *next,
       return fail("an extent of " + (isOpen ? "?" : std::to_string(extent)) +
                   " spans axes with a gap between them; " +
                   (fromFastest
-                       ? gapMessage(layout, next->fastest, piece.slowest)
-                       : gapMessage(layout, piece.fastest, next->slowest)));
+                       ? gapMessage(layout, next->fastest(), piece.slowest())
+                       : gapMessage(layout, piece.fastest(), next->slowest())));
     }
     if (fromFastest)
       --end;
@@ -181,9 +187,9 @@ bool Reshaper::matchConstant(const Piece &piece, const Piece *next,
       ++begin;
   }
   if (fromFastest)
-    assign(end, to, piece.fastest);
+    assign(end, to, piece.axes);
   else
-    assign(from, begin, piece.fastest);
+    assign(from, begin, piece.axes);
   return true;
 }
 
@@ -192,12 +198,8 @@ bool Reshaper::matchConstant(const Piece &piece, const Piece *next,
 bool Reshaper::matchRunTime(size_t first, size_t last) {
   // Axis by axis, where nothing has to be known about the numbers.
   std::vector<unsigned> rest;
-  for (unsigned i : axes) {
-    if (i == pieces[first].slowest || !rest.empty())
-      rest.push_back(i);
-    if (i == pieces[last].fastest)
-      break;
-  }
+  for (size_t p = first; p <= last; ++p)
+    rest.insert(rest.end(), pieces[p].axes.begin(), pieces[p].axes.end());
   std::vector<size_t> entries;
   for (size_t d = begin; d < end; ++d)
     if (shape[d] != 1)
@@ -209,7 +211,7 @@ bool Reshaper::matchRunTime(size_t first, size_t last) {
     size_t from = begin;
     for (size_t k = 0; k < rest.size(); ++k) {
       size_t to = k + 1 < rest.size() ? entries[k] + 1 : end;
-      assign(from, to, rest[k]);
+      assign(from, to, {rest[k]});
       from = to;
     }
     return true;
@@ -217,9 +219,10 @@ bool Reshaper::matchRunTime(size_t first, size_t last) {
 
   const Piece &piece = pieces[first];
   if (first != last)
-    return fail("axes with a gap between them can only be kept as they are "
-                "while their extents are known at run time only; " +
-                gapMessage(layout, piece.fastest, pieces[first + 1].slowest));
+    return fail(
+        "axes with a gap between them can only be kept as they are "
+        "while their extents are known at run time only; " +
+        gapMessage(layout, piece.fastest(), pieces[first + 1].slowest()));
   size_t open = 0;
   int64_t product = 1;
   for (size_t d : entries) {
@@ -236,42 +239,41 @@ bool Reshaper::matchRunTime(size_t first, size_t last) {
   if (open != 1)
     return fail("one run-time extent is expected for " + names(piece) +
                 ", got " + std::to_string(open));
-  assign(begin, end, piece.fastest, piece.elements / product);
+  assign(begin, end, piece.axes, piece.elements / product);
   return true;
 }
 
-std::optional<std::vector<StridedDim>>
-Reshaper::run(const std::vector<Axis> &sequence) {
+bool Reshaper::run(const std::vector<Axis> &sequence) {
   if (!addAxes(sequence))
-    return std::nullopt;
+    return false;
   end = shape.size();
   // Constants from both ends, so that what is left is between run-time extents.
   size_t last = pieces.size(), first = 0;
   while (last > 0 && pieces[last - 1].runTimeExtents == 0) {
     const Piece *next = last > 1 ? &pieces[last - 2] : nullptr;
     if (!matchConstant(pieces[--last], next, /*fromFastest=*/true))
-      return std::nullopt;
+      return false;
   }
   for (; first < last && pieces[first].runTimeExtents == 0; ++first)
     if (!matchConstant(pieces[first], &pieces[first + 1],
                        /*fromFastest=*/false))
-      return std::nullopt;
+      return false;
   if (first < last)
-    return matchRunTime(first, last - 1) ? std::optional(std::move(dims))
-                                         : std::nullopt;
+    return matchRunTime(first, last - 1);
   // Only extents of 1 can be left; their stride is that of what they enclose.
   for (size_t d = end; d-- > begin;) {
-    if (shape[d] != 1) {
-      fail("the new shape has more elements than the layout");
-      return std::nullopt;
-    }
-    dims[d] = {1, d + 1 < shape.size() ? dims[d + 1].stride
-                                       : StrideFact::constant(1)};
-    if (d + 1 < shape.size() &&
-        dims[d].stride.kind == StrideFact::Kind::Constant)
+    if (shape[d] != 1)
+      return fail("the new shape has more elements than the layout");
+    dims[d] = {1, StrideFact::constant(1)};
+    sources[d].end = d + 1;
+    if (d + 1 == shape.size())
+      continue;
+    dims[d].stride = dims[d + 1].stride;
+    sources[d] = sources[d + 1];
+    if (dims[d].stride.kind == StrideFact::Kind::Constant)
       dims[d].stride.value *= shape[d + 1];
   }
-  return std::move(dims);
+  return true;
 }
 
 } // namespace
@@ -279,41 +281,38 @@ Reshaper::run(const std::vector<Axis> &sequence) {
 std::optional<std::vector<StridedDim>>
 reshape(const Layout &layout, const std::vector<Axis> &sequence,
         const std::vector<int64_t> &shape, std::string &why) {
-  return Reshaper(layout, shape, why).run(sequence);
+  Reshaper reshaper(layout, shape, why);
+  if (!reshaper.run(sequence))
+    return std::nullopt;
+  return std::move(reshaper.dims);
 }
 
-/// How many elements one step skips in the row-major numbering: a constant,
-/// and whether run-time extents come on top.
-struct Skipped {
-  int64_t constant = 1;
-  bool runTime = false;
-  void operator*=(int64_t extent) {
-    if (extent == kRunTime)
-      runTime = true;
-    else
-      constant *= extent;
-  }
-};
+std::vector<DimSource> reshapeSources(const Layout &layout,
+                                      const std::vector<Axis> &sequence,
+                                      const std::vector<int64_t> &shape) {
+  std::string why;
+  Reshaper reshaper(layout, shape, why);
+  reshaper.run(sequence);
+  return std::move(reshaper.sources);
+}
 
-StrideSource strideSource(const Layout &layout,
-                          const std::vector<Axis> &sequence,
-                          const std::vector<int64_t> &shape, size_t d) {
-  Skipped step;
-  for (size_t i = d + 1; i < shape.size(); ++i)
-    step *= shape[i];
-  Skipped inner;
-  StrideSource source;
-  for (size_t k = sequence.size(); k-- > 0;) {
-    unsigned axis = *layout.find(sequence[k]);
-    int64_t extent = layout.dim(axis).extent;
-    // The slowest axis that one step of the dimension does not leave.
-    if (extent != 1 && inner.runTime == step.runTime &&
-        inner.constant <= step.constant &&
-        (extent == kRunTime || step.constant < inner.constant * extent))
-      source = {axis, step.constant / inner.constant};
-    inner *= extent;
-  }
-  return source;
+bool isPackedReshape(const Layout &layout,
+                     const std::vector<DimSource> &sources,
+                     const std::vector<int64_t> &shape, size_t slower,
+                     size_t faster) {
+  auto onlyUnits = [&](size_t from, size_t to) {
+    return std::all_of(shape.begin() + from, shape.begin() + to,
+                       [](int64_t extent) { return extent == 1; });
+  };
+  const DimSource &outer = sources[slower], &inner = sources[faster];
+  if (outer.axes == inner.axes)
+    return slower < faster && onlyUnits(slower + 1, faster);
+  // The fastest dimension of its axes over the slowest one of others.
+  size_t begin = faster;
+  while (begin > 0 && sources[begin - 1].axes == inner.axes)
+    --begin;
+  return onlyUnits(slower + 1, outer.end) && onlyUnits(begin, faster) &&
+         layout.isPackedOver(outer.axes.back(), inner.axes.front());
 }
 
 //===----------------------------------------------------------------------===//

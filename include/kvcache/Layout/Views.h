@@ -77,18 +77,36 @@ std::optional<std::vector<StridedDim>>
 reshape(const Layout &layout, const std::vector<Axis> &sequence,
         const std::vector<int64_t> &shape, std::string &why);
 
-/// Where the stride of a dimension of a reshape comes from.
-struct StrideSource {
-  unsigned axis = 0;  ///< position in the listing
-  int64_t factor = 1; ///< the stride is that of the axis, times this
+/// What a dimension of a reshape is made of, for numbers that are known at run
+/// time only. With its neighbours it numbers the elements of some axes that run
+/// through memory like one, and it is these axes, whatever their extents turn
+/// out to be:
+///
+///   [L, S, B, N, H, D] -> {3, 2, ?, 2, 1, 4}, all packed
+///     each of axes L to D, end 6; the extent of the third is 2 * extent(B)
+struct DimSource {
+  /// Positions in the listing, slowest first; none if there are but extents of
+  /// 1.
+  std::vector<unsigned> axes;
+  /// The first dimension behind those that number the same axes. One step of
+  /// dimension d skips the product of the extents from d + 1 to end - 1, times
+  /// the stride of the fastest of `axes` that has more than one index.
+  size_t end = 0;
+  /// A run-time extent is the product of those of `axes`, times this.
+  int64_t factor = 1;
 };
 
-/// The source of the stride of dimension `d`, for what is known at run time
-/// only. Precondition: `reshape` has given something, and the dimension does
-/// not have extent 1.
-StrideSource strideSource(const Layout &layout,
-                          const std::vector<Axis> &sequence,
-                          const std::vector<int64_t> &shape, size_t d);
+/// The sources of all dimensions. Precondition: `reshape` has given something.
+std::vector<DimSource> reshapeSources(const Layout &layout,
+                                      const std::vector<Axis> &sequence,
+                                      const std::vector<int64_t> &shape);
+
+/// Whether dimension `slower` is proven to be packed over dimension `faster`,
+/// neither of extent 1. Preconditions as above.
+bool isPackedReshape(const Layout &layout,
+                     const std::vector<DimSource> &sources,
+                     const std::vector<int64_t> &shape, size_t slower,
+                     size_t faster);
 
 /// Row numbers of the scaled form: token n of block b is row b * scale + n, and
 /// rows are stride(N) apart. Flat layouts have the scale N.

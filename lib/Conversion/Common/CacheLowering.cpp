@@ -71,13 +71,23 @@ CacheParts::CacheParts(OpBuilder &builder, Location loc, CacheType type,
   buffer = metadata.getBaseBuffer();
   offset = metadata.getOffset();
   const Layout &layout = type.getLayout();
-  for (unsigned i = 0; i < layout.rank(); ++i) {
+  extents.resize(layout.rank());
+  strides.resize(layout.rank());
+  // From fastest to slowest: an axis of extent 1 has the compact stride, and
+  // what the memref says is not looked at.
+  for (unsigned k = layout.rank(); k-- > 0;) {
+    unsigned i = layout.orderAt(k);
     int64_t extent = layout.dim(i).extent;
-    extents.push_back(extent == kRunTime ? Value(metadata.getSizes()[i])
-                                         : indexConstant(builder, loc, extent));
+    extents[i] = extent == kRunTime ? Value(metadata.getSizes()[i])
+                                    : indexConstant(builder, loc, extent);
     std::optional<int64_t> stride = layout.stride(i);
-    strides.push_back(stride ? indexConstant(builder, loc, *stride)
-                             : Value(metadata.getStrides()[i]));
+    std::optional<unsigned> faster = layout.nextFaster(i);
+    if (stride)
+      strides[i] = indexConstant(builder, loc, *stride);
+    else if (extent == 1 && faster)
+      strides[i] = mul(builder, loc, strides[*faster], extents[*faster]);
+    else
+      strides[i] = metadata.getStrides()[i];
   }
 }
 

@@ -409,11 +409,17 @@ private:
   static Value spanOf(OpBuilder &builder, Location loc, const Layout &facts,
                       unsigned i, const CacheParts &parts,
                       llvm::function_ref<Value(Value, Value)> equal) {
-    Value span = mul(builder, loc, parts.strides[i], parts.extents[i]);
-    std::optional<unsigned> next = facts.nextFaster(i);
-    if (facts.dim(i).extent != kRunTime || !next)
+    int64_t extent = facts.dim(i).extent;
+    Value span, below;
+    if (extent != 1)
+      span = mul(builder, loc, parts.strides[i], parts.extents[i]);
+    if (extent != 1 && extent != kRunTime)
       return span;
-    Value below = spanOf(builder, loc, facts, *next, parts, equal);
+    std::optional<unsigned> next = facts.nextFaster(i);
+    below = next ? spanOf(builder, loc, facts, *next, parts, equal)
+                 : indexConstant(builder, loc, 1);
+    if (extent == 1)
+      return below;
     Value unused = equal(parts.extents[i], indexConstant(builder, loc, 1));
     return arith::SelectOp::create(builder, loc, unused, below, span);
   }
@@ -482,46 +488,106 @@ struct HeadsOpLowering : OpConversionPattern<HeadsOp> {
   }
 };
 
-/// The memref of a view with other extents: what `Layout` says of its strides
-/// where they are constants, else the stride of the axis that has them.
-Value emitReshaped(const Emitter &emit, const CacheParts &parts,
-                   const std::vector<Axis> &sequence,
-                   const std::vector<int64_t> &shape) {
-  std::string why;
-  const Layout &layout = parts.type.getLayout();
-  std::optional<std::vector<StridedDim>> dims =
-      reshape(layout, sequence, shape, why);
-  assert(dims && "checked by the verifier");
-  Value elements = emit.constant(1);
-  for (Value extent : parts.extents)
-    elements = emit.mul(elements, extent);
-  int64_t known = 1;
-  for (int64_t extent : shape)
-    known *= extent == kRunTime ? 1 : extent;
-  SmallVector<int64_t> staticShape, staticStrides;
-  SmallVector<OpFoldResult> extents, strides;
-  for (auto [d, dim] : llvm::enumerate(*dims)) {
-    bool isRunTime = shape[d] == kRunTime;
-    staticShape.push_back(isRunTime ? ShapedType::kDynamic : shape[d]);
-    extents.push_back(isRunTime
-                          ? OpFoldResult(emit.div(elements, known))
-                          : OpFoldResult(emit.builder.getIndexAttr(shape[d])));
-    if (dim.stride.kind == StrideFact::Kind::Constant) {
-      staticStrides.push_back(dim.stride.value);
-      strides.push_back(emit.builder.getIndexAttr(dim.stride.value));
-      continue;
-    }
-    staticStrides.push_back(ShapedType::kDynamic);
-    StrideSource source = strideSource(layout, sequence, shape, d);
-    strides.push_back(emit.mul(parts.strides[source.axis], source.factor));
+/// The numbers of a view with other extents: what `Layout` says of them where
+/// they are constants, else those of the axes that a dimension is made of.
+class Reshaped {
+public:
+  Reshaped(const Emitter &emit, const CacheParts &parts,
+           const std::vector<Axis> &sequence, const std::vector<int64_t> &shape)
+      : emit(emit), parts(parts), shape(shape),
+        sources(reshapeSources(parts.type.getLayout(), sequence, shape)) {
+    std::string why;
+    dims = *reshape(parts.type.getLayout(), sequence, shape, why);
+    for (size_t d = 0; d < shape.size(); ++d)
+      extents.push_back(extent(d));
+    for (size_t d = 0; d < shape.size(); ++d)
+      strides.push_back(stride(d));
   }
-  auto type = MemRefType::get(staticShape, parts.type.getElementType(),
-                              StridedLayoutAttr::get(emit.builder.getContext(),
-                                                     ShapedType::kDynamic,
-                                                     staticStrides));
-  return memref::ReinterpretCastOp::create(emit.builder, emit.loc, type,
-                                           parts.buffer, parts.offset, extents,
-                                           strides);
+
+  /// As a memref of this type, whose constants are known to be right.
+  Value asMemRef(MemRefType type) const {
+    SmallVector<int64_t> known;
+    int64_t offset;
+    LogicalResult strided = type.getStridesAndOffset(known, offset);
+    assert(succeeded(strided) && "checked by the verifier");
+    (void)strided;
+    SmallVector<OpFoldResult> sizes, steps;
+    for (size_t d = 0; d < shape.size(); ++d) {
+      sizes.push_back(shape[d] == kRunTime
+                          ? OpFoldResult(extents[d])
+                          : emit.builder.getIndexAttr(shape[d]));
+      steps.push_back(ShapedType::isDynamic(known[d])
+                          ? OpFoldResult(strides[d])
+                          : emit.builder.getIndexAttr(known[d]));
+    }
+    return memref::ReinterpretCastOp::create(
+        emit.builder, emit.loc, type, parts.buffer, parts.offset, sizes, steps);
+  }
+
+  /// As a cache: an axis of extent 1 has the compact stride of its layout.
+  Value asCache(CacheType type) {
+    const Layout &layout = type.getLayout();
+    for (unsigned k = layout.rank(); k-- > 0;) {
+      unsigned i = layout.orderAt(k);
+      std::optional<unsigned> faster = layout.nextFaster(i);
+      if (layout.dim(i).extent == 1)
+        strides[i] = faster ? emit.mul(strides[*faster], extents[*faster])
+                            : emit.constant(1);
+    }
+    return asMemRef(type.getMemRefType());
+  }
+
+private:
+  Value extent(size_t d) const {
+    if (shape[d] != kRunTime)
+      return emit.constant(shape[d]);
+    Value product = emit.constant(sources[d].factor);
+    for (unsigned axis : sources[d].axes)
+      if (parts.type.getLayout().dim(axis).extent == kRunTime)
+        product = emit.mul(product, parts.extents[axis]);
+    return product;
+  }
+
+  Value stride(size_t d) const {
+    if (dims[d].stride.kind == StrideFact::Kind::Constant)
+      return emit.constant(dims[d].stride.value);
+    Value step = unitStride(sources[d].axes);
+    for (size_t i = d + 1; i < sources[d].end; ++i)
+      step = emit.mul(step, extents[i]);
+    return step;
+  }
+
+  /// How far apart the elements of packed axes are: the stride of the fastest
+  /// one that has more than one index, as the others have any.
+  Value unitStride(ArrayRef<unsigned> axes) const {
+    const Layout &layout = parts.type.getLayout();
+    Value step;
+    for (unsigned axis : axes) {
+      Value own = parts.strides[axis];
+      bool isAny =
+          step && layout.dim(axis).extent == kRunTime && !layout.stride(axis);
+      if (isAny) {
+        Value isUnit = emit.equal(parts.extents[axis], emit.constant(1));
+        own = emit.select(isUnit, step, own);
+      }
+      step = own;
+    }
+    return step;
+  }
+
+  const Emitter &emit;
+  const CacheParts &parts;
+  const std::vector<int64_t> &shape;
+  std::vector<DimSource> sources;
+  std::vector<StridedDim> dims;
+  SmallVector<Value> extents, strides;
+};
+
+std::vector<int64_t> shapeOf(MemRefType type) {
+  std::vector<int64_t> shape;
+  for (int64_t extent : type.getShape())
+    shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
+  return shape;
 }
 
 struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
@@ -532,18 +598,13 @@ struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
     Emitter emit{rewriter, op.getLoc()};
     CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
                      adaptor.getCache());
-    Type result = getTypeConverter()->convertType(op.getResult().getType());
-    std::vector<int64_t> shape;
-    if (auto cache = dyn_cast<CacheType>(op.getResult().getType()))
-      for (const LayoutDim &dim : cache.getLayout().listing())
-        shape.push_back(dim.extent);
-    else
-      for (int64_t extent : cast<MemRefType>(result).getShape())
-        shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
-    Value memref = emitReshaped(emit, parts, op.getNumbering(), shape);
-    if (memref.getType() != result)
-      memref = memref::CastOp::create(rewriter, emit.loc, result, memref);
-    rewriter.replaceOp(op, memref);
+    auto cache = dyn_cast<CacheType>(op.getResult().getType());
+    MemRefType result = cache ? cache.getMemRefType()
+                              : cast<MemRefType>(op.getResult().getType());
+    std::vector<int64_t> shape = shapeOf(result);
+    Reshaped reshaped(emit, parts, op.getNumbering(), shape);
+    rewriter.replaceOp(op, cache ? reshaped.asCache(cache)
+                                 : reshaped.asMemRef(result));
     return success();
   }
 };
@@ -557,16 +618,12 @@ struct FlattenOpLowering : OpConversionPattern<FlattenOp> {
     CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
                      adaptor.getCache());
     auto result = cast<MemRefType>(op.getResult().getType());
-    std::vector<int64_t> shape;
-    for (int64_t extent : result.getShape())
-      shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
+    std::vector<int64_t> shape = shapeOf(result);
     std::vector<Axis> sequence;
     for (const LayoutDim &dim : parts.type.getLayout().listing())
       sequence.push_back(dim.axis);
-    Value memref = emitReshaped(emit, parts, sequence, shape);
-    if (memref.getType() != result)
-      memref = memref::CastOp::create(rewriter, emit.loc, result, memref);
-    rewriter.replaceOp(op, memref);
+    rewriter.replaceOp(op,
+                       Reshaped(emit, parts, sequence, shape).asMemRef(result));
     return success();
   }
 };

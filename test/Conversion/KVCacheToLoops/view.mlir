@@ -94,3 +94,33 @@ func.func @through_calls_and_regions(%a: !kv, %b: !kv, %condition: i1) -> !kv {
 }
 // CHECK: func.func private @callee(memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>) -> memref<2x?x16x64xf32, strided<[?, 1024, 64, 1], offset: ?>>
 func.func private @callee(!kv) -> !kv
+
+// A layer and a side keep the strides of their own axes where the number of
+// blocks is known in the call only.
+
+// CHECK-LABEL: func.func @other_block_size(
+// CHECK-DAG: %[[C2:.*]] = arith.constant 2 : index
+// CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %{{.*}}, %{{.*}}, %[[SIZES:.*]]:6, %{{.*}}:6 = memref.extract_strided_metadata
+// CHECK-DAG: %[[BLOCKS:.*]] = arith.muli %[[SIZES]]#2, %[[C2]]
+// CHECK-DAG: %[[SIDE:.*]] = arith.muli %[[SIZES]]#2, %[[C16]]
+// CHECK-DAG: %[[LAYER:.*]] = arith.muli %[[SIZES]]#2, %[[C32]]
+// CHECK: memref.reinterpret_cast %{{.*}} sizes: [3, 2, %[[BLOCKS]], 2, 1, 4], strides: [%[[LAYER]], %[[SIDE]], 8, 4, 4, 1]
+!pool = !kvcache.cache<3L x 2S x ?B x 4N x 1H x 4D x f32, align = 4>
+!fine = !kvcache.cache<3L x 2S x ?B x 2N x 1H x 4D x f32, align = 4>
+func.func @other_block_size(%pool: !pool) -> !fine {
+  %0 = kvcache.reshape %pool : !pool to !fine
+  return %0 : !fine
+}
+
+// The stride of the one head is that of its type, not that of its neighbour.
+
+// CHECK-LABEL: func.func @one_head(
+// CHECK: memref.reinterpret_cast %{{.*}} sizes: [%{{.*}}, 2, 1, 8], strides: [16, 8, 16, 1]
+!heads_first = !kvcache.cache<?B x 4N x 1H x 8D x f16, order = [B, H, N, D]>
+!halves = !kvcache.cache<?B x 2N x 1H x 8D x f16, order = [B, H, N, D]>
+func.func @one_head(%pool: !heads_first) -> !halves {
+  %0 = kvcache.reshape %pool : !heads_first to !halves
+  return %0 : !halves
+}
