@@ -9,6 +9,7 @@
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
@@ -77,25 +78,29 @@ static bool onlyAccesses(OpOperand &use) {
   });
 }
 
-bool kvcache::escapes(Value buffer) {
-  llvm::SmallPtrSet<Value, 8> seen;
-  SmallVector<Value> worklist = {buffer};
-  while (!worklist.empty()) {
-    Value reference = worklist.pop_back_val();
-    if (!seen.insert(reference).second)
-      continue;
-    for (OpOperand &use : reference.getUses()) {
+bool kvcache::collectReferences(Value buffer,
+                                SmallVectorImpl<Value> &references) {
+  llvm::SmallSetVector<Value, 8> found;
+  found.insert(buffer);
+  bool isAll = true;
+  for (unsigned i = 0; i < found.size(); ++i)
+    for (OpOperand &use : found[i].getUses()) {
       Operation *user = use.getOwner();
-      if (isView(user)) {
-        for (Value result : user->getResults())
-          if (!isNumber(result.getType()))
-            worklist.push_back(result);
-      } else if (!onlyAccesses(use)) {
-        return true;
+      if (!isView(user)) {
+        isAll &= onlyAccesses(use);
+        continue;
       }
+      for (Value result : user->getResults())
+        if (!isNumber(result.getType()))
+          found.insert(result);
     }
-  }
-  return false;
+  llvm::append_range(references, found);
+  return isAll;
+}
+
+bool kvcache::escapes(Value buffer) {
+  SmallVector<Value> references;
+  return !collectReferences(buffer, references);
 }
 
 static BlockArgument argumentOfFunction(Value root) {

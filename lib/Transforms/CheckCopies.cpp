@@ -58,19 +58,39 @@ static void eraseMarks(Operation *module) {
                                         /*replaceTypes=*/false);
 }
 
+/// The bits of an element; nothing for what is no number, such as a memref.
+static std::optional<uint64_t> bitsOf(Type element) {
+  if (element.isIndex())
+    return 64;
+  if (element.isIntOrFloat())
+    return element.getIntOrFloatBitWidth();
+  std::optional<uint64_t> part = std::nullopt;
+  uint64_t count = 2;
+  if (auto complex = dyn_cast<ComplexType>(element)) {
+    part = bitsOf(complex.getElementType());
+  } else if (auto vector = dyn_cast<VectorType>(element)) {
+    part = vector.isScalable() ? std::nullopt : bitsOf(vector.getElementType());
+    count = vector.getNumElements();
+  }
+  return part ? std::optional(llvm::SaturatingMultiply(*part, count)) : part;
+}
+
 /// `4096 bytes`, or with run-time extents `65536 bytes for each index of
-/// dimension 0`.
+/// dimension 0`. Elements are counted where their size is not known.
 static std::string bytesStr(ShapedType type, StringRef unit = "") {
-  int64_t bytes = llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+  if (!type.hasRank())
+    return "any number of bytes";
+  std::optional<uint64_t> bits = bitsOf(type.getElementType());
+  uint64_t bytes = bits ? llvm::divideCeil(*bits, 8) : 1;
   std::string dims;
   for (auto [d, extent] : llvm::enumerate(type.getShape())) {
     if (!ShapedType::isDynamic(extent)) {
-      bytes *= extent;
+      bytes = llvm::SaturatingMultiply(bytes, uint64_t(extent));
       continue;
     }
     dims += (dims.empty() ? "" : " and ") + std::to_string(d);
   }
-  std::string text = std::to_string(bytes) + " bytes";
+  std::string text = std::to_string(bytes) + (bits ? " bytes" : " elements");
   if (dims.empty())
     return text;
   return text + " for each " +
@@ -91,33 +111,17 @@ static Value copiedFrom(Operation *op) {
   return {};
 }
 
-/// All that refers to the memory of a local buffer. False if it leaves the
-/// function, or what is seen.
-static bool collectReferences(Value value, SmallVectorImpl<Value> &references) {
-  references.push_back(value);
-  for (Operation *user : value.getUsers()) {
-    bool isView = isa<ViewLikeOpInterface, memref::TransposeOp, FlattenOp,
-                      MakeSlotsOp, MakeBlockTableOp>(user);
-    if (isView) {
-      if (!collectReferences(user->getResult(0), references))
-        return false;
-      continue;
-    }
-    if (isa<CallOpInterface>(user) || user->hasTrait<OpTrait::IsTerminator>() ||
-        !isa<MemoryEffectOpInterface>(user))
-      return false;
-  }
-  return true;
-}
-
 /// Whether an operation may run after another one.
 static bool mayRunAfter(Operation *op, Operation *first, Value buffer) {
   if (op == first)
     return false;
   Block *block = first->getBlock();
-  // In a loop that begins behind the allocation all comes around again.
-  for (Operation *parent = first->getParentOp(); parent;
-       parent = parent->getParentOp()) {
+  // In a loop that begins behind the allocation all comes around again. Blocks
+  // may be in a loop.
+  for (Operation *inner = first;; inner = inner->getParentOp()) {
+    Operation *parent = inner->getParentOp();
+    if (!inner->getParentRegion()->hasOneBlock())
+      return true;
     if (parent->isAncestor(buffer.getParentBlock()->getParentOp()))
       break;
     if (isa<LoopLikeOpInterface>(parent))

@@ -83,6 +83,43 @@ func.func @no_error_in_a_loop(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x
   return
 }
 
+// Blocks may be a loop as well.
+
+// CHECK-LABEL: func.func @no_error_in_a_loop_of_blocks(
+// REMARK: remark: [Analysis]
+func.func @no_error_in_a_loop_of_blocks(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x128xbf16>,
+                                        %slots: memref<?xi64>, %n: index, %flag: i1) {
+  %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
+  %from = kvcache.view %pool : memref<?x16x8x128xbf16> to !kv
+  %cache = kvcache.view %buffer : memref<?x16x8x128xbf16> to !kv
+  kvcache.relayout %from into %cache : !kv into !kv
+  %where = kvcache.make_slots %slots : memref<?xi64> to !slots
+  cf.br ^bb1
+^bb1:
+  kvcache.gather %cache at %where into %rows : !kv at !slots into memref<?x8x128xbf16>
+  kvcache.index_copy %rows into %cache at %where : memref<?x8x128xbf16> into !kv at !slots
+  cf.cond_br %flag, ^bb1, ^bb2
+^bb2:
+  return
+}
+
+// Nor is every reader a reader of a view.
+
+// CHECK-LABEL: func.func @no_error_for_one_of_two_caches(
+// REMARK: remark: [Analysis]
+func.func @no_error_for_one_of_two_caches(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x128xbf16>,
+                                          %slots: memref<?xi64>, %n: index, %flag: i1) {
+  %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
+  %from = kvcache.view %pool : memref<?x16x8x128xbf16> to !kv
+  %cache = kvcache.view %buffer : memref<?x16x8x128xbf16> to !kv
+  kvcache.relayout %from into %cache : !kv into !kv
+  %where = kvcache.make_slots %slots : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : memref<?x8x128xbf16> into !kv at !slots
+  %one = arith.select %flag, %cache, %from : !kv
+  kvcache.gather %one at %where into %rows : !kv at !slots into memref<?x8x128xbf16>
+  return
+}
+
 // -----
 
 // Pools that the program allocates: as tensor.empty, as a tensor made of one

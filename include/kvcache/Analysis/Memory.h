@@ -34,8 +34,13 @@ mlir::Value rootOf(mlir::Value reference);
 /// The root is a buffer that its function allocates.
 bool isLocal(mlir::Value root);
 
-/// Whether a reference to a buffer goes where it is not followed: a branch, a
-/// loop, a call, another buffer, an operation that is not known.
+/// A buffer and all views of it, batches that are made of it included. False if
+/// there may be more: a reference goes where it is not followed, to a branch, a
+/// loop, a call, another buffer, or an operation that is not known.
+bool collectReferences(mlir::Value buffer,
+                       llvm::SmallVectorImpl<mlir::Value> &references);
+
+/// Whether there may be references to a buffer that are no views of it.
 bool escapes(mlir::Value buffer);
 
 /// Whether two references can be the same memory, whatever elements it has.
