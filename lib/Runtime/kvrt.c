@@ -417,6 +417,14 @@ static void begin(const kvrt_function *function) {
   message[0] = 0;
 }
 
+/* The buffers of a call, after the state. A call that needs no buffer keeps no
+ * state either. */
+static int64_t needed_bytes(const kvrt_function *function,
+                            const int64_t *frame) {
+  int64_t buffers = function->workspace(frame);
+  return buffers > 0 ? buffers + function->state_bytes : buffers;
+}
+
 int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args) {
   int64_t frame[MAX_FRAME_WORDS];
   int32_t device_id;
@@ -424,7 +432,7 @@ int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args) {
   int32_t status = check_cpu(function->cpu_level);
   if (!status)
     status = prepare(function, args, frame, &device_id);
-  return status ? -1 : function->workspace(frame);
+  return status ? -1 : needed_bytes(function, frame);
 }
 
 static int32_t run(const kvrt_function *function, const int64_t *frame) {
@@ -445,7 +453,7 @@ int32_t kvrt_call(const kvrt_function *function, void *const *args,
   if (check_cpu(function->cpu_level) ||
       prepare(function, args, frame, &context.device_id))
     return context.status;
-  int64_t needed = function->workspace(frame);
+  int64_t needed = needed_bytes(function, frame);
   if (needed < 0)
     return kvrt_fail(KV_ERROR_SHAPE, "expected extents whose workspace has a "
                                      "size of 64 bits, got more");
@@ -461,6 +469,7 @@ int32_t kvrt_call(const kvrt_function *function, void *const *args,
                      WORKSPACE_ALIGN, workspace);
   context.workspace = workspace;
   context.workspace_bytes = workspace_bytes;
+  context.workspace_used = function->state_bytes;
   context.stream = stream;
   return run(function, frame);
 }
@@ -475,6 +484,8 @@ void *_mlir_memref_to_llvm_alloc(uint64_t bytes) {
 }
 
 void _mlir_memref_to_llvm_free(void *pointer) { (void)pointer; }
+
+int64_t kvrt_workspace_state(void) { return (int64_t)context.workspace; }
 
 void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes) {

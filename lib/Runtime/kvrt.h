@@ -67,6 +67,8 @@ typedef struct {
   int32_t num_symbols;
   const kvrt_rule *rules;
   int64_t num_rules;
+  /* Bytes at the start of the workspace that hold no buffer of the call. */
+  int64_t state_bytes;
 } kvrt_function;
 
 /* args[i] points to a DLTensor, an int64_t or a double. */
@@ -86,6 +88,8 @@ void kvrt_set_parallel_for(kv_parallel_for *run, void *user);
 /* Workspace of the running call; freed when the call ends. */
 void *_mlir_memref_to_llvm_alloc(uint64_t bytes);
 void _mlir_memref_to_llvm_free(void *pointer);
+/* The address of what launches keep from call to call. */
+int64_t kvrt_workspace_state(void);
 void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
 void kvrt_report_layer(int64_t index, int64_t layers);

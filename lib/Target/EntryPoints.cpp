@@ -29,8 +29,9 @@ public:
     argType = StructType::get(context,
                               {pointer, pointer, i32, i32, i32, i32, i32, i32});
     ruleType = StructType::get(context, {i64, i64, i32, i32});
-    functionType = StructType::get(context, {pointer, pointer, pointer, pointer,
-                                             i32, i32, i32, i32, pointer, i64});
+    functionType =
+        StructType::get(context, {pointer, pointer, pointer, pointer, i32, i32,
+                                  i32, i32, pointer, i64, i64});
   }
 
   void hideAll() {
@@ -42,8 +43,9 @@ public:
         global.setLinkage(GlobalValue::InternalLinkage);
   }
 
-  void addFunction(const FunctionSignature &signature, int cpuLevel) {
-    Constant *record = writeRecord(signature, cpuLevel);
+  void addFunction(const FunctionSignature &signature,
+                   const LibraryInfo &library) {
+    Constant *record = writeRecord(signature, library);
     addCall(signature, record);
     addWorkspaceSize(signature, record);
     addTvmFfi(signature, record);
@@ -116,7 +118,9 @@ private:
                   int32(device), int32(arg.align)});
   }
 
-  Constant *writeRecord(const FunctionSignature &signature, int cpuLevel) {
+  Constant *writeRecord(const FunctionSignature &signature,
+                        const LibraryInfo &library) {
+    int64_t stateBytes = library.target == "cpu" ? 0 : KV_WORKSPACE_STATE_BYTES;
     SmallVector<Constant *> args;
     unsigned words = 0;
     for (const ArgumentSignature &arg : signature.arguments) {
@@ -133,11 +137,11 @@ private:
     Constant *ruleList = constant(
         ConstantArray::get(ArrayType::get(ruleType, rules.size()), rules));
     return constant(ConstantStruct::get(
-        functionType,
-        {string(signature.name), list, addThunk(signature.name),
-         addThunk(signature.name + kWorkspaceSizeSuffix.str()),
-         int32(args.size()), int32(words), int32(cpuLevel),
-         int32(signature.numSymbols), ruleList, int64(rules.size())}));
+        functionType, {string(signature.name), list, addThunk(signature.name),
+                       addThunk(signature.name + kWorkspaceSizeSuffix.str()),
+                       int32(args.size()), int32(words),
+                       int32(library.cpuLevel), int32(signature.numSymbols),
+                       ruleList, int64(rules.size()), int64(stateBytes)}));
   }
 
   /// A function that takes a frame and passes its words on.
@@ -258,7 +262,7 @@ void kvcache::addEntryPoints(Module &module, const LibraryInfo &library,
   EntryWriter writer(module);
   writer.hideAll();
   for (const FunctionSignature &signature : signatures)
-    writer.addFunction(signature, library.cpuLevel);
+    writer.addFunction(signature, library);
   writer.addLastError("kv1_" + library.name + "_last_error");
   writer.addSetParallelFor("kv1_" + library.name + "_set_parallel_for");
   writer.addStringGetter("kv1_" + library.name + "_manifest",

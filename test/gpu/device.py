@@ -73,6 +73,24 @@ class Tensor(kvtest.Tensor):
 STATE = 8192
 
 
+class Workspace:
+    """Memory that many calls are given in turn. Zero at first."""
+
+    def __init__(self, nbytes):
+        self.nbytes = nbytes
+        self.buffer = cudadrv.Buffer(nbytes + 2 * GUARD)
+        self.buffer.fill(0)
+        self.pointer = self.buffer.pointer + GUARD
+
+    def read(self, nbytes):
+        raw = np.empty(GUARD + nbytes, np.uint8)
+        self.buffer.read(raw)
+        return raw[GUARD:]
+
+    def write(self, raw):
+        self.buffer.write(np.ascontiguousarray(raw), GUARD)
+
+
 class Library(kvtest.Library):
     KEEPS_STATE = False
     state = None
@@ -90,12 +108,26 @@ class Library(kvtest.Library):
         code = self.call(function, *args, workspace_pointer=workspace.pointer,
                          workspace_bytes=size, stream=_stream.value)
         _stream.synchronize()
-        for copy in [*_copies.values(), workspace]:
+        workspace.back()
+        self._finish(function, code)
+        return size
+
+
+    def run_in(self, workspace, function, *args):
+        """A call in a workspace that others use as well."""
+        size = self.workspace_size(function, *args)
+        assert 0 <= size <= workspace.nbytes, f"{function}: {self.last_error()}"
+        code = self.call(function, *args, workspace_pointer=workspace.pointer,
+                         workspace_bytes=workspace.nbytes, stream=_stream.value)
+        _stream.synchronize()
+        self._finish(function, code)
+
+    def _finish(self, function, code):
+        for copy in _copies.values():
             copy.back()
         _copies.clear()
         assert code == kvtest.OK, f"{function}: error {code}: " + (
             self.last_error())
-        return size
 
 
 def compile_library(program, *_):

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "test" / "numerics"))
 sys.path.insert(0, str(ROOT / "benchmark" / "gpu"))
 
 import test_attention  # noqa: E402
+import test_workspace  # noqa: E402
 from attention_programs import PROGRAMS  # noqa: E402
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
@@ -67,6 +68,13 @@ def move_tests():
             yield recorder.text
 
 
+def compile_for_cpu(text, name, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([str(BUILD / "bin" / "kv-compile"), "-", "-o",
+                    str(folder / f"lib{name}.so")], input=text, text=True,
+                   check=True)
+
+
 def program_name(text):
     # As in device.py, which needs a driver.
     import hashlib
@@ -97,6 +105,9 @@ def main():
                      "--copy-engine-bytes=1")
         for text in move_tests():
             compile_text(text, program_name(text), folder, used)
+        for text in test_workspace.PROGRAMS if image == "cubin" else []:
+            compile_text(text, program_name(text), folder, used)
+            compile_for_cpu(text, program_name(text), bundle / "lib" / "cpu")
         # The driver compiles PTX for seconds each.
         for text in test_attention.programs()[1] if image == "cubin" else []:
             compile_text(text, program_name(text), folder, used)

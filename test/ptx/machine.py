@@ -99,6 +99,9 @@ class Tensor(kvtest.Tensor):
         memory.add(storage)
 
 
+STATE_BYTES = 8192  # KV_WORKSPACE_STATE_BYTES
+
+
 class Library:
     """As kvtest.Library, on the machine here."""
 
@@ -121,6 +124,9 @@ class Library:
         assert code == kvtest.OK, f"{function}: error {code}: " + (
             self.last_error())
         workspace.check(f"{function}: workspace")
+        # What launches of attention keep there is left alone by all others.
+        assert (workspace.inside[:STATE_BYTES] == poison).all(), (
+            f"{function}: the state at the start of the workspace is written")
         return size
 
 

@@ -24,6 +24,10 @@
 
 #define KV_ABI_VERSION 1
 
+/* The start of a workspace on a GPU, where launches keep what the next one has
+ * to know. No function of any library puts anything else there. */
+#define KV_WORKSPACE_STATE_BYTES 8192
+
 /* The structs of DLPack. Include dlpack.h first if a file uses both. */
 #ifndef DLPACK_DLPACK_H_
 typedef struct {

@@ -20,7 +20,7 @@ using namespace mlir;
 using namespace kvcache;
 
 /// On the allocation that all attentions of a function share.
-static constexpr StringLiteral kStateName = "attention_state";
+static constexpr StringLiteral kPartsName = "attention_parts";
 /// Tokens of a request are numbered in 31 bits, and masks go past them.
 static constexpr int64_t kMaxTokens = int64_t(1) << 30;
 static constexpr int64_t kMostHeads = 64;
@@ -153,35 +153,31 @@ static AttentionShape shapeOf(AttentionOp op, const AttentionTraits &traits,
                         boxes ? key : 0, boxes ? value : 0);
 }
 
-/// Of the state and the parts.
-static int64_t stateBytes(const AttentionTraits &traits,
-                          const AttentionShape &shape) {
-  return AttentionState::kBytes +
-         2 * shape.phases * AttentionState::kMaxBlocks * shape.partBytes();
+static int64_t bytesOfParts(const AttentionShape &shape) {
+  return 2 * shape.phases * AttentionState::kMaxBlocks * shape.partBytes();
 }
 
-void kvcache::allocateAttentionState(ModuleOp module, StringRef chip) {
+void kvcache::allocateAttentionParts(ModuleOp module, StringRef chip) {
   for (auto function : module.getOps<func::FuncOp>()) {
     int64_t bytes = 0;
     function.walk([&](AttentionOp op) {
       AttentionTraits traits(op);
       if (takesProducts(traits))
-        bytes = std::max(bytes, stateBytes(traits, shapeOf(op, traits, chip)));
+        bytes = std::max(bytes, bytesOfParts(shapeOf(op, traits, chip)));
     });
     if (!bytes)
       continue;
-    // It is the first allocation, so that it is at the same place in each call.
     OpBuilder builder = OpBuilder::atBlockBegin(&function.front());
     auto type = MemRefType::get({bytes}, builder.getI8Type());
     auto alloc = memref::AllocOp::create(builder, function.getLoc(), type);
-    alloc->setAttr(kStateName, builder.getUnitAttr());
+    alloc->setAttr(kPartsName, builder.getUnitAttr());
   }
 }
 
-static Value findState(Operation *op) {
+static Value findParts(Operation *op) {
   auto function = op->getParentOfType<func::FuncOp>();
   for (auto alloc : function.front().getOps<memref::AllocOp>())
-    if (alloc->hasAttr(kStateName))
+    if (alloc->hasAttr(kPartsName))
       return alloc;
   llvm_unreachable("allocated before the conversion");
 }
@@ -338,12 +334,9 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
   p.scale = scale(traits.heads);
   p.sharedScale = scale(traits.heads / shape.phases);
   p.blocks = operands.addIndex(given.blocks);
-  Value state = findState(op);
-  p.state = operands.addBuffer(state);
-  auto metadata =
-      memref::ExtractStridedMetadataOp::create(builder, emit.loc, state);
-  p.parts = operands.addPointer(metadata.getBaseBuffer(),
-                                emit.constant(AttentionState::kBytes));
+  p.state = operands.addAddress(callRuntime(emit, op, "kvrt_workspace_state",
+                                            {}, emit.builder.getIndexType()));
+  p.parts = operands.addBuffer(findParts(op));
   RowBuffer query(operands, given.query), out(operands, given.out);
   p.query = query.pointer;
   p.queryRow = query.stride;

@@ -46,7 +46,7 @@ struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
   using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
-    allocateAttentionState(getOperation(), chip);
+    allocateAttentionParts(getOperation(), chip);
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());

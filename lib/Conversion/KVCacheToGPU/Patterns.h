@@ -26,9 +26,8 @@ void populateBlockOpsToGPU(mlir::TypeConverter &converter,
 void populateAttentionToGPU(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             llvm::StringRef chip);
-/// What attentions keep between launches, and the parts of their results: at
-/// the start of the workspace.
-void allocateAttentionState(mlir::ModuleOp module, llvm::StringRef chip);
+/// One buffer for the parts of results of all attentions of a function.
+void allocateAttentionParts(mlir::ModuleOp module, llvm::StringRef chip);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

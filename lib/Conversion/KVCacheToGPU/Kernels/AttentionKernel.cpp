@@ -101,20 +101,33 @@ void AttentionKernel::prepareBarriers() {
   });
 }
 
+Num AttentionKernel::isState(ArrayRef<Num> words) {
+  using State = AttentionState;
+  Num isMarked = (words[2] == w.i32(int32_t(State::kMarkBits))) &
+                 (words[3] == w.i32(State::kMarkBits >> 32));
+  // Other blocks of the first launch may have ended.
+  Num isFirst =
+      ((words[0] >> State::kLaunchBits) | words[1] | words[2] | words[3]) == 0;
+  return isMarked | isFirst;
+}
+
 void AttentionKernel::beginLaunch() {
   using State = AttentionState;
+  static_assert(State::kMark == State::kFinished + 8, "one load has both");
   Value state = k.parameter(parameters.state);
   Num number = w.number(k.blockX());
-  // Another launch that runs is a failure, told at the end as all of them are.
+  Nums words = w.loadFour(at(state, State::kFinished));
+  // Another launch that runs is a failure, told at the end as all of them are;
+  // so is a state that is none.
   w.when(thread == 0, [&] {
     Num running =
         w.exchange(at(state, as(number, 64) * 4 + State::kRunning), w.i32(1));
-    k.storeScalar(running, failedFlag());
+    k.storeScalar(select(isState(words), running, w.i32(1)), failedFlag());
   });
-  Num epoch = as(
-      w.loadRelaxed(at(state, State::kFinished), 64) >> State::kLaunchBits, 32);
+  Num epoch = (words[0] >> State::kLaunchBits) |
+              (words[1] << (32 - State::kLaunchBits));
   // Tags of two launches have nothing in common with small numbers, which other
-  // operations leave in the workspace.
+  // operations leave where the parts are.
   tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
 }
 
@@ -128,7 +141,8 @@ void AttentionKernel::endLaunch() {
     w.when(w.seldom(failed != 0), [&] {
       w.fail("attention_message",
              "kvcache attention: the workspace was not zero before its first "
-             "use, or two launches use it at once");
+             "use, its first 8 KiB were overwritten, or two launches use it at "
+             "once");
     });
     // The counters of the next launch.
     for (int64_t i = 0; i < State::kMaxPhases; ++i) {
@@ -140,6 +154,10 @@ void AttentionKernel::endLaunch() {
     Num grid = w.number(k.gridX());
     Num share = select(number == 0, w.i32((1 << State::kLaunchBits) + 1) - grid,
                        w.i32(1));
+    w.when(number == 0, [&] {
+      // In one piece: a block that begins late looks at it.
+      k.storeScalar(k.i64(State::kMarkBits), at(state, State::kMark));
+    });
     w.addRelaxed(at(state, State::kFinished), as(share, 64));
   });
 }

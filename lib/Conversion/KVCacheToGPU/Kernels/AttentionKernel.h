@@ -35,6 +35,7 @@
 
 #include "Requests.h"
 #include "Warp.h"
+#include "kvcache/Runtime/kv_abi.h"
 
 namespace kvcache {
 
@@ -121,19 +122,24 @@ struct AttentionShape {
 };
 
 /// What blocks of threads keep from one launch to the next, at the start of the
-/// workspace. All of it is zero at first.
+/// workspace. All of it is zero at first. From the first launch on a mark tells
+/// it from anything else: without it, numbers that someone wrote there would
+/// pass for the number of a launch, and old parts for those of this launch.
 struct AttentionState {
   static constexpr int64_t kMaxBlocks = 160;
   static constexpr int64_t kMaxPhases = 4;
   /// Each block adds its share when it ends, and a launch 2^12 in all.
   static constexpr int64_t kLaunchBits = 12;
   static constexpr int64_t kFinished = 0;
+  static constexpr int64_t kMark = 8;
+  static constexpr int64_t kMarkBits = 0x4B5653746174652E;
   static constexpr int64_t kRunning = 256;
   static constexpr int64_t kCounters = kRunning + 4 * kMaxBlocks;
   /// Two for each block and phase, of launches in turn.
   static constexpr int64_t kMaxCounters = kMaxPhases * kMaxBlocks;
   static constexpr int64_t kBytes =
       (kCounters + 2 * 4 * kMaxCounters + 255) / 256 * 256;
+  static_assert(kBytes <= KV_WORKSPACE_STATE_BYTES);
 };
 
 class AttentionKernel {
@@ -173,6 +179,8 @@ private:
   // AttentionKernel.cpp
   void prepareBarriers();
   void beginLaunch();
+  /// Whether the state begins as launches leave it, or is still zero.
+  Num isState(llvm::ArrayRef<Num> words);
   /// Of the number of the launch.
   Num parity() { return (tag & 1) ^ 1; }
   void endLaunch();

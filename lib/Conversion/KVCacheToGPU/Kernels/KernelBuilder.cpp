@@ -27,7 +27,10 @@ unsigned KernelOperands::addPointer(Value buffer, Value offset) {
       memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
   Value scale = arith::ConstantIndexOp::create(builder, loc, bytes);
   Value shift = builder.createOrFold<arith::MulIOp>(loc, offset, scale);
-  address = builder.createOrFold<arith::AddIOp>(loc, address, shift);
+  return addAddress(builder.createOrFold<arith::AddIOp>(loc, address, shift));
+}
+
+unsigned KernelOperands::addAddress(Value address) {
   Value integer =
       arith::IndexCastOp::create(builder, loc, builder.getI64Type(), address);
   auto pointer = LLVM::LLVMPointerType::get(builder.getContext());

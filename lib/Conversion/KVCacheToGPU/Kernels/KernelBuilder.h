@@ -38,6 +38,8 @@ public:
   unsigned addPointer(mlir::Value buffer, mlir::Value offset);
   /// A pointer to the first element of a memref.
   unsigned addBuffer(mlir::Value memref);
+  /// An address, given as an index.
+  unsigned addAddress(mlir::Value address);
   /// An index, as i64.
   unsigned addIndex(mlir::Value index);
   /// A tensor map in memory of the host, which the kernel gets a copy of.
