@@ -22,11 +22,14 @@ namespace {
 /// The run time hands out workspace in pieces of this size.
 constexpr int64_t kGranule = 256;
 
+/// Larger sizes are no sizes: then sums of two of them do not wrap.
+constexpr int64_t kSizeBits = 62;
+
 /// Clones into the size function what a value is computed from.
 class SizeSlice {
 public:
   SizeSlice(OpBuilder &builder, func::FuncOp from, func::FuncOp to)
-      : builder(builder) {
+      : builder(builder), entry(&from.getBody().front()) {
     mapping.map(from.getArguments(), to.getArguments());
   }
 
@@ -38,6 +41,13 @@ public:
       return alloc.emitOpError()
              << "the size of this buffer depends on data, so there is no upper "
                 "bound for the workspace";
+    // A call may go around a division by zero.
+    if (def->getBlock() != entry && !isSpeculatable(def))
+      return alloc.emitOpError()
+             << "the size of this buffer is computed in a branch by '"
+             << def->getName()
+             << "', which is not defined for all operands, so there is no "
+                "upper bound for the workspace";
     for (Value operand : def->getOperands())
       if (failed(clone(operand, alloc)))
         return failure();
@@ -47,7 +57,73 @@ public:
 
 private:
   OpBuilder &builder;
+  Block *entry;
   IRMapping mapping;
+};
+
+/// The sum of sizes, and whether it or a part of it is too large.
+class SizeSum {
+public:
+  SizeSum(OpBuilder &builder, Location loc) : builder(builder), loc(loc) {}
+
+  /// False if the size is too large in each call.
+  bool add(int64_t bytes, ArrayRef<Value> extents) {
+    if (bytes >= int64_t(1) << kSizeBits)
+      return false;
+    if (extents.empty()) {
+      known += llvm::alignTo(bytes, kGranule);
+      return known < int64_t(1) << kSizeBits;
+    }
+    Value size = constant(bytes);
+    for (Value extent : extents) {
+      auto product = arith::MulUIExtendedOp::create(builder, loc, size, extent);
+      size = product.getLow();
+      unite(lost, product.getHigh());
+      unite(parts, extent); // one below 0 among others
+    }
+    unite(parts, size);
+    Value granule = constant(kGranule);
+    Value pieces = arith::CeilDivUIOp::create(builder, loc, size, granule);
+    add(arith::MulIOp::create(builder, loc, pieces, granule));
+    return true;
+  }
+
+  /// The sum, or -1.
+  Value getResult() {
+    if (!total)
+      return arith::ConstantIntOp::create(builder, loc, known, 64);
+    if (known)
+      add(constant(known));
+    unite(lost,
+          arith::ShRUIOp::create(builder, loc, parts, constant(kSizeBits)));
+    Value isTooLarge = arith::CmpIOp::create(
+        builder, loc, arith::CmpIPredicate::ne, lost, constant(0));
+    Value result =
+        arith::SelectOp::create(builder, loc, isTooLarge, constant(-1), total);
+    return arith::IndexCastOp::create(builder, loc, builder.getI64Type(),
+                                      result);
+  }
+
+private:
+  Value constant(int64_t number) {
+    return arith::ConstantIndexOp::create(builder, loc, number);
+  }
+  void unite(Value &bits, Value more) {
+    bits = bits ? arith::OrIOp::create(builder, loc, bits, more).getResult()
+                : more;
+  }
+  void add(Value size) {
+    total = total ? arith::AddIOp::create(builder, loc, total, size).getResult()
+                  : size;
+    unite(parts, total);
+  }
+
+  OpBuilder &builder;
+  Location loc;
+  int64_t known = 0; ///< sizes that are the same in each call
+  Value total;       ///< all others
+  Value lost;        ///< what products have beyond 64 bits
+  Value parts;       ///< bits of all extents, products and sums
 };
 
 /// The bytes that an element takes in a buffer.
@@ -57,6 +133,15 @@ std::optional<int64_t> elementBytes(Type type) {
   if (!type.isIntOrFloat())
     return std::nullopt;
   return llvm::PowerOf2Ceil(llvm::divideCeil(type.getIntOrFloatBitWidth(), 8));
+}
+
+/// The bytes for each index of the dimensions that are known at run time only.
+int64_t knownBytes(MemRefType type, int64_t element) {
+  uint64_t bytes = element;
+  for (int64_t extent : type.getShape())
+    if (ShapedType::isStatic(extent))
+      bytes = llvm::SaturatingMultiply(bytes, uint64_t(extent));
+  return std::min(bytes, uint64_t(1) << kSizeBits);
 }
 
 /// A call that inlining left, such as one of a recursive function, may allocate
@@ -74,6 +159,57 @@ LogicalResult checkCalls(func::FuncOp function) {
   return failure(walk.wasInterrupted());
 }
 
+LogicalResult addBuffer(memref::AllocOp alloc, SizeSlice &slice, SizeSum &sum) {
+  if (LoopLikeOpInterface::blockIsInLoop(alloc->getBlock()))
+    return alloc.emitOpError()
+           << "this buffer is allocated in a loop, so there "
+              "is no upper bound for the workspace";
+  // A piece of the workspace is aligned. Asked for again, the alignment would
+  // take more bytes than are counted here.
+  if (alloc.getAlignment().value_or(1) > kGranule)
+    return alloc.emitOpError()
+           << "a buffer in the workspace is expected to be aligned to at most "
+           << kGranule << " bytes, got " << *alloc.getAlignment();
+  alloc.removeAlignmentAttr();
+  MemRefType type = alloc.getType();
+  std::optional<int64_t> element = elementBytes(type.getElementType());
+  if (!element)
+    return alloc.emitOpError()
+           << "the size of this buffer is not known, as its elements are "
+              "neither integers nor floats, got "
+           << type.getElementType();
+  SmallVector<Value> extents;
+  for (Value extent : alloc.getDynamicSizes()) {
+    FailureOr<Value> cloned = slice.clone(extent, alloc);
+    if (failed(cloned))
+      return failure();
+    extents.push_back(*cloned);
+  }
+  if (sum.add(knownBytes(type, *element), extents))
+    return success();
+  return alloc.emitOpError()
+         << "the workspace up to this buffer is expected to be less than 2^"
+         << kSizeBits << " bytes, got a buffer of " << type;
+}
+
+/// The function of an earlier run makes room.
+LogicalResult eraseOld(func::FuncOp function, StringRef name,
+                       FunctionType type) {
+  Operation *module = function->getParentOp();
+  Operation *old = SymbolTable::lookupSymbolIn(module, name);
+  if (!old)
+    return success();
+  auto size = dyn_cast<func::FuncOp>(old);
+  if (!size || !size.isPrivate() || size.getFunctionType() != type ||
+      !SymbolTable::symbolKnownUseEmpty(old, module))
+    return old->emitError() << "the name '" << name
+                            << "' is expected to be free for the size of the "
+                               "workspace of '"
+                            << function.getName() << "'";
+  old->erase();
+  return success();
+}
+
 LogicalResult outline(func::FuncOp function) {
   if (failed(checkCalls(function)))
     return failure();
@@ -81,68 +217,33 @@ LogicalResult outline(func::FuncOp function) {
   Location loc = function.getLoc();
   auto type = builder.getFunctionType(function.getArgumentTypes(),
                                       {builder.getI64Type()});
-  auto size = func::FuncOp::create(
-      builder, loc, (function.getName() + kWorkspaceSizeSuffix).str(), type);
+  std::string name = (function.getName() + kWorkspaceSizeSuffix).str();
+  if (failed(eraseOld(function, name, type)))
+    return failure();
+  auto size = func::FuncOp::create(builder, loc, name, type);
   size.setPrivate();
   builder.setInsertionPointToStart(size.addEntryBlock());
   SizeSlice slice(builder, function, size);
-  Value total = arith::ConstantIndexOp::create(builder, loc, 0);
-
+  SizeSum sum(builder, loc);
   WalkResult walk = function.walk([&](memref::AllocOp alloc) {
-    if (LoopLikeOpInterface::blockIsInLoop(alloc->getBlock())) {
-      alloc.emitOpError() << "this buffer is allocated in a loop, so there is "
-                             "no upper bound for the workspace";
-      return WalkResult::interrupt();
-    }
-    // A piece of the workspace is aligned. Asked for again, the alignment would
-    // take more bytes than are counted here.
-    if (alloc.getAlignment().value_or(1) > kGranule) {
-      alloc.emitOpError() << "a buffer in the workspace is expected to be "
-                             "aligned to at most "
-                          << kGranule << " bytes, got "
-                          << *alloc.getAlignment();
-      return WalkResult::interrupt();
-    }
-    alloc.removeAlignmentAttr();
-    MemRefType type = alloc.getType();
-    std::optional<int64_t> element = elementBytes(type.getElementType());
-    if (!element) {
-      alloc.emitOpError() << "the size of this buffer is not known, as its "
-                             "elements are neither integers nor floats, got "
-                          << type.getElementType();
-      return WalkResult::interrupt();
-    }
-    int64_t fixed = *element;
-    for (int64_t extent : type.getShape())
-      if (ShapedType::isStatic(extent))
-        fixed *= extent;
-    Value bytes = arith::ConstantIndexOp::create(builder, loc, fixed);
-    for (Value extent : alloc.getDynamicSizes()) {
-      FailureOr<Value> cloned = slice.clone(extent, alloc);
-      if (failed(cloned))
-        return WalkResult::interrupt();
-      bytes = arith::MulIOp::create(builder, loc, bytes, *cloned);
-    }
-    Value granule = arith::ConstantIndexOp::create(builder, loc, kGranule);
-    Value pieces = arith::CeilDivUIOp::create(builder, loc, bytes, granule);
-    bytes = arith::MulIOp::create(builder, loc, pieces, granule);
-    total = arith::AddIOp::create(builder, loc, total, bytes);
-    return WalkResult::advance();
+    return WalkResult(addBuffer(alloc, slice, sum));
   });
   if (walk.wasInterrupted())
     return failure();
-  total = arith::IndexCastOp::create(builder, loc, builder.getI64Type(), total);
-  func::ReturnOp::create(builder, loc, total);
+  func::ReturnOp::create(builder, loc, sum.getResult());
   return success();
 }
 
 struct OutlineWorkspaceSize
     : kvcache::impl::OutlineWorkspaceSizeBase<OutlineWorkspaceSize> {
   void runOnOperation() override {
-    for (auto function :
-         llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
-      if (function.isPublic() && !function.isExternal() &&
-          failed(outline(function)))
+    // Those of an earlier run are private.
+    SmallVector<func::FuncOp> functions;
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      if (function.isPublic() && !function.isExternal())
+        functions.push_back(function);
+    for (func::FuncOp function : functions)
+      if (failed(outline(function)))
         return signalPassFailure();
   }
 };

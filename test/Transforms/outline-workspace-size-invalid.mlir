@@ -63,3 +63,42 @@ func.func @unknown_elements() {
   %0 = memref.alloc() : memref<8xvector<4xf32>>
   return
 }
+
+// -----
+
+func.func @too_large() {
+  // expected-error@+1 {{'memref.alloc' op the workspace up to this buffer is expected to be less than 2^62 bytes, got a buffer of 'memref<4611686018427387904x8xi64>'}}
+  %0 = memref.alloc() : memref<4611686018427387904x8xi64>
+  return
+}
+
+// -----
+
+func.func @too_large_together() {
+  %0 = memref.alloc() : memref<3000000000000000000xi8>
+  // expected-error@+1 {{'memref.alloc' op the workspace up to this buffer is expected to be less than 2^62 bytes, got a buffer of 'memref<3000000000000000000xi8>'}}
+  %1 = memref.alloc() : memref<3000000000000000000xi8>
+  return
+}
+
+// -----
+
+func.func @divided_in_a_branch(%n: index, %by: index, %isNumber: i1) {
+  scf.if %isNumber {
+    %part = arith.divui %n, %by : index
+    // expected-error@+1 {{'memref.alloc' op the size of this buffer is computed in a branch by 'arith.divui', which is not defined for all operands, so there is no upper bound for the workspace}}
+    %0 = memref.alloc(%part) : memref<?xi64>
+  }
+  return
+}
+
+// -----
+
+func.func @other(%n: index) {
+  return
+}
+// expected-error@+1 {{the name 'other.workspace_size' is expected to be free for the size of the workspace of 'other'}}
+func.func @other.workspace_size(%n: index) -> i64 {
+  %c = arith.constant 0 : i64
+  return %c : i64
+}

@@ -2,20 +2,31 @@
 //
 // RUN: kv-opt %s --kvcache-outline-workspace-size --split-input-file | FileCheck %s
 // RUN: kv-opt %s --kvcache-outline-workspace-size --split-input-file --canonicalize | FileCheck %s --check-prefix=FOLDED
+//
+// A second run makes the functions anew.
+//
+// RUN: kv-opt %s --kvcache-outline-workspace-size --kvcache-outline-workspace-size --split-input-file | FileCheck %s
 
 // The example of the pass.
 
 // CHECK-LABEL: func.func private @run_time_extent.workspace_size(
 // CHECK-SAME: %[[X:.*]]: memref<?xi64>) -> i64 {
-// CHECK: %[[C0:.*]] = arith.constant 0 : index
-// CHECK: %[[BYTES:.*]] = arith.constant 8 : index
 // CHECK: %[[N:.*]] = memref.dim %[[X]], %{{.*}} : memref<?xi64>
-// CHECK: %[[SIZE:.*]] = arith.muli %[[BYTES]], %[[N]]
+// CHECK: %[[BYTES:.*]] = arith.constant 8 : index
+// CHECK: %[[SIZE:.*]], %[[LOST:.*]] = arith.mului_extended %[[BYTES]], %[[N]]
+// CHECK: %[[PARTS:.*]] = arith.ori %[[N]], %[[SIZE]]
 // CHECK: %[[GRANULE:.*]] = arith.constant 256 : index
 // CHECK: %[[PIECES:.*]] = arith.ceildivui %[[SIZE]], %[[GRANULE]]
-// CHECK: %[[ROUNDED:.*]] = arith.muli %[[PIECES]], %[[GRANULE]]
-// CHECK: %[[TOTAL:.*]] = arith.addi %[[C0]], %[[ROUNDED]]
-// CHECK: %[[RESULT:.*]] = arith.index_cast %[[TOTAL]] : index to i64
+// CHECK: %[[TOTAL:.*]] = arith.muli %[[PIECES]], %[[GRANULE]]
+// 2^62 bytes or more are too large, and so is an extent below 0.
+// CHECK: %[[ALL:.*]] = arith.ori %[[PARTS]], %[[TOTAL]]
+// CHECK: %[[BITS:.*]] = arith.constant 62 : index
+// CHECK: %[[HIGH:.*]] = arith.shrui %[[ALL]], %[[BITS]]
+// CHECK: %[[BEYOND:.*]] = arith.ori %[[LOST]], %[[HIGH]]
+// CHECK: %[[BAD:.*]] = arith.cmpi ne, %[[BEYOND]], %{{.*}}
+// CHECK: %[[NONE:.*]] = arith.constant -1 : index
+// CHECK: %[[GIVEN:.*]] = arith.select %[[BAD]], %[[NONE]], %[[TOTAL]]
+// CHECK: %[[RESULT:.*]] = arith.index_cast %[[GIVEN]] : index to i64
 // CHECK: return %[[RESULT]] : i64
 // CHECK-LABEL: func.func @run_time_extent(
 // CHECK: memref.alloc
@@ -61,7 +72,7 @@ func.func @odd_elements() {
 // CHECK-LABEL: func.func private @computed_extent.workspace_size(
 // CHECK-SAME: %[[N:.*]]: index) -> i64 {
 // CHECK: %[[TWICE:.*]] = arith.muli %[[N]], %{{.*}}
-// CHECK: arith.muli %{{.*}}, %[[TWICE]]
+// CHECK: arith.mului_extended %{{.*}}, %[[TWICE]]
 func.func @computed_extent(%n: index) {
   %c2 = arith.constant 2 : index
   %twice = arith.muli %n, %c2 : index

@@ -75,14 +75,15 @@ def OutlineWorkspaceSize
   let description = [{
     Contract in: bufferized functions. Contract out: for each public function
     `@f` there is a private function `@f.workspace_size` with the same arguments
-    that gives the bytes of all buffers that a call of `@f` allocates. It reads
-    extents of arguments and nothing else, so it can be asked before there is
-    any data.
+    that gives the bytes of all buffers that a call of `@f` allocates, or -1 if
+    an extent is negative or they are 2^62 or more. It reads extents of arguments
+    and nothing else, so it can be asked before there is any data. One that an
+    earlier run made is made anew.
 
     A buffer whose size depends on data, or that is allocated in a loop or by a
     call that was not inlined, is an error: its size has no upper bound that a
-    caller could provide. So is one whose elements are neither integers nor
-    floats.
+    caller could provide. So is one whose size is divided in a branch that a call
+    may not take, and one whose elements are neither integers nor floats.
 
     Before:
 
