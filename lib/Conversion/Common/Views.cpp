@@ -11,6 +11,8 @@
 #include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
+#include "mlir/Dialect/ControlFlow/Transforms/StructuralTypeConversions.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Func/Transforms/FuncConversions.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -687,30 +689,84 @@ struct WithRowsOpLowering : OpConversionPattern<WithRowsOp> {
   }
 };
 
+/// One of two caches, lists, tables or batches, member by member.
+struct SelectOpLowering : OpConversionPattern<arith::SelectOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(arith::SelectOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    SmallVector<Value> members;
+    for (auto [a, b] :
+         llvm::zip(adaptor.getTrueValue(), adaptor.getFalseValue()))
+      members.push_back(arith::SelectOp::create(
+          rewriter, op.getLoc(), adaptor.getCondition().front(), a, b));
+    rewriter.replaceOpWithMultiple(op, {members});
+    return success();
+  }
+};
+
+/// Upstream converts `cf.br` and `cf.cond_br` with batches, and this one
+/// without.
+struct SwitchOpLowering : OpConversionPattern<cf::SwitchOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(cf::SwitchOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    auto flat = [](ArrayRef<ValueRange> operands) {
+      SmallVector<Value> values;
+      for (ValueRange members : operands)
+        llvm::append_range(values, members);
+      return values;
+    };
+    // One block may be the destination of several cases: it is converted once.
+    for (unsigned i = 0; i < op->getNumSuccessors(); ++i) {
+      Block *block = op->getSuccessor(i);
+      std::optional<TypeConverter::SignatureConversion> conversion =
+          getTypeConverter()->convertBlockSignature(block);
+      if (!conversion)
+        return rewriter.notifyMatchFailure(op, "an argument has no type");
+      if (!getTypeConverter()->isLegal(block->getArgumentTypes()))
+        rewriter.applySignatureConversion(block, *conversion,
+                                          getTypeConverter());
+    }
+    SmallVector<SmallVector<Value>> operands;
+    for (ArrayRef<ValueRange> given : adaptor.getCaseOperands())
+      operands.push_back(flat(given));
+    rewriter.replaceOpWithNewOp<cf::SwitchOp>(
+        op, adaptor.getFlag().front(), op.getDefaultDestination(),
+        flat(adaptor.getDefaultOperands()), op.getCaseValuesAttr(),
+        SmallVector<Block *>(op.getCaseDestinations()),
+        SmallVector<ValueRange>(operands.begin(), operands.end()));
+    return success();
+  }
+};
+
 } // namespace
 
 void kvcache::populateCommonPatterns(TypeConverter &converter,
                                      RewritePatternSet &patterns,
                                      ConversionTarget &target) {
-  patterns.add<CastOpLowering, DimOpLowering, FlattenOpLowering,
-               HasFactsOpLowering, HeadsOpLowering, LayerOpLowering,
-               MakeBatchOpLowering, MakeOpLowering<MakeBlockTableOp>,
-               MakeOpLowering<MakeSlotsOp>, ReshapeOpLowering, SideOpLowering,
-               StorageOpLowering, StrideOpLowering, SubpoolOpLowering,
-               ViewOpLowering, WithRowsOpLowering>(converter,
-                                                   patterns.getContext());
+  patterns
+      .add<CastOpLowering, DimOpLowering, FlattenOpLowering, HasFactsOpLowering,
+           HeadsOpLowering, LayerOpLowering, MakeBatchOpLowering,
+           MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
+           ReshapeOpLowering, SelectOpLowering, SideOpLowering,
+           StorageOpLowering, StrideOpLowering, SwitchOpLowering,
+           SubpoolOpLowering, ViewOpLowering, WithRowsOpLowering>(
+          converter, patterns.getContext());
   populateTracePattern(converter, patterns);
   populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
                                                                  converter);
   populateCallOpTypeConversionPattern(patterns, converter);
   populateReturnOpTypeConversionPattern(patterns, converter);
-  populateBranchOpInterfaceTypeConversionPattern(patterns, converter);
   scf::populateSCFStructuralTypeConversionsAndLegality(converter, patterns,
                                                        target);
+  cf::populateCFStructuralTypeConversionsAndLegality(converter, patterns,
+                                                     target);
   target.addIllegalDialect<KVCacheDialect>();
+  // Blocks other than the first are converted with the branches to them.
   target.addDynamicallyLegalOp<func::FuncOp>([&](func::FuncOp op) {
-    return converter.isSignatureLegal(op.getFunctionType()) &&
-           converter.isLegal(&op.getBody());
+    return converter.isSignatureLegal(op.getFunctionType());
   });
   target.addDynamicallyLegalOp<func::CallOp, func::ReturnOp>(
       [&](Operation *op) { return converter.isLegal(op); });
