@@ -3,10 +3,12 @@
 #include "RowSplitter.h"
 
 #include "kvcache/Analysis/Extents.h"
+#include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -88,6 +90,16 @@ bool RowSplitter::moveBefore(Value value, Operation *point) {
   return true;
 }
 
+/// What may change a batch that is made of memrefs from a point on, and before
+/// an operation there or behind it.
+static Operation *findWriterFrom(Operation *point, Operation *op, Value batch) {
+  if (point == op)
+    return nullptr;
+  if (Operation *writer = findWriter(point, batch))
+    return writer;
+  return point->isAncestor(op) ? nullptr : findWriterBetween(point, op, batch);
+}
+
 bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   llvm::raw_string_ostream os(why);
   Operation *point = firstUse();
@@ -106,6 +118,13 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
          << point->getName() << "' in one block";
       return false;
     }
+  for (Operation *op : plan.operations)
+    if (auto attention = dyn_cast<AttentionOp>(op))
+      if (Operation *writer = findWriterFrom(point, op, attention.getBatch())) {
+        os << "needs positions of the batch of '" << op->getName()
+           << "' before '" << writer->getName() << "', which may change them";
+        return false;
+      }
   for (Operation *op : plan.extents) {
     auto dim = cast<tensor::DimOp>(op);
     Extent extent = extentOf(dim.getSource(), *dim.getConstantIndex());
@@ -280,8 +299,9 @@ RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,
   OpFoldResult requests = rewriter.getIndexAttr(type.getNumRequests() + 1);
   if (type.getNumRequests() == kRunTime) {
     Value starts = originOf(batch).getStarts();
-    Value zero = arith::ConstantIndexOp::create(rewriter, loc, 0);
-    requests = rewriter.createOrFold<tensor::DimOp>(loc, starts, zero);
+    requests = isa<MemRefType>(starts.getType())
+                   ? memref::getMixedSize(rewriter, loc, starts, 0)
+                   : tensor::getMixedSize(rewriter, loc, starts, 0);
   }
   IntegerType positions =
       type.hasPositions() ? type.getPositionType() : type.getElementType();

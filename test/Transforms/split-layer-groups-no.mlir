@@ -145,6 +145,44 @@ func.func @no_rows_by_value(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>, %o: tensor
   return %s#0 : tensor<?x8xf32>
 }
 
+// The batch is made of memrefs, and read where it is used: positions that
+// select_rows would read at the first addition are others than those that the
+// attention reads.
+func.func @no_lengths_that_change(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8xf32>, %starts: memref<?xi32>, %lengths: memref<?xi32>, %blocks: memref<?x?xi32>,
+    %i: tensor<?xi32>, %n: tensor<1xi32>, %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c7 = arith.constant 7 : i32
+  %table = kvcache.make_block_table %blocks : memref<?x?xi32> to !table
+  %b = kvcache.make_batch %starts, %lengths, %table : memref<?xi32>, memref<?xi32>, !table
+  %w = arith.addf %x, %x : tensor<?x2x8xf32>
+  memref.store %c7, %lengths[%c0] : memref<?xi32>
+  %y = kvcache.attention %w over %c in %b into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
+  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' needs positions of the batch of 'kvcache.attention' before 'memref.store', which may change them
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x2x8xf32>
+}
+
+// In a loop, behind the attention, for the next layer.
+func.func @no_lengths_that_a_loop_changes(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8xf32>, %starts: memref<?xi32>, %lengths: memref<?xi32>, %blocks: memref<?x?xi32>,
+    %i: tensor<?xi32>, %n: tensor<1xi32>, %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c4 = arith.constant 4 : index
+  %c7 = arith.constant 7 : i32
+  %table = kvcache.make_block_table %blocks : memref<?x?xi32> to !table
+  %b = kvcache.make_batch %starts, %lengths, %table : memref<?xi32>, memref<?xi32>, !table
+  %y = scf.for %k = %c0 to %c4 step %c1 iter_args(%w = %x) -> tensor<?x2x8xf32> {
+    %a = kvcache.attention %w over %c in %b into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
+    memref.store %c7, %lengths[%c0] : memref<?xi32>
+    scf.yield %a : tensor<?x2x8xf32>
+  }
+  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' needs positions of the batch of 'kvcache.attention' before 'memref.store', which may change them
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x2x8xf32>
+}
+
 // An embedding is a gather as well, of an argument: nothing to say.
 func.func @no_embedding(%table: tensor<99x8xf32>, %i: tensor<?xi32>, %e: tensor<?x8xf32>) -> tensor<?x8xf32> {
   %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%i : tensor<?xi32>) outs(%e : tensor<?x8xf32>) {
