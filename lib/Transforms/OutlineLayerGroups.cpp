@@ -2,6 +2,7 @@
 
 #include "OutlineLayerGroups.h"
 
+#include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -11,6 +12,7 @@
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -28,6 +30,7 @@ public:
       : function(function), body(&function.getBody().front()) {
     uniteExtents();
     assign(selections);
+    makeSequence();
   }
 
   bool isPossible(std::string &why);
@@ -38,8 +41,14 @@ private:
 
   void uniteExtents();
   void assign(const llvm::SetVector<Operation *> &selections);
+  void makeSequence();
   Members selectingMembers();
   Members members(Group group);
+  bool areDefined(std::string &why);
+  bool areInOrder(std::string &why);
+  bool giveTensors(std::string &why);
+  std::string nameOf(Operation *op);
+  std::string nameFor(Value value);
   bool isRemade(Operation *op);
   void shareRemade(Members &ops);
   void outline(const Members &ops, StringRef suffix);
@@ -47,6 +56,8 @@ private:
   func::FuncOp function;
   Block *body;
   llvm::DenseMap<Operation *, Group> groups;
+  /// All operations but the last, as they are to stand.
+  Members sequence;
 };
 
 } // namespace
@@ -115,8 +126,20 @@ void Outliner::uniteExtents() {
 void Outliner::assign(const llvm::SetVector<Operation *> &selections) {
   for (Operation &op : body->without_terminator())
     groups[&op] = Group::AllRows;
+  // What depends on a selection. Another selection does if it takes rows of
+  // what was made of selected ones.
+  llvm::SmallPtrSet<Operation *, 32> dependent;
+  for (Operation &op : body->without_terminator())
+    forEachOperand(&op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      if (def && (selections.contains(def) || dependent.contains(def)))
+        dependent.insert(&op);
+    });
   // Selections, and the numbers that they take.
-  SmallVector<Operation *> worklist(selections.begin(), selections.end());
+  SmallVector<Operation *> worklist;
+  for (Operation *selection : selections)
+    if (!dependent.contains(selection))
+      worklist.push_back(selection);
   while (!worklist.empty()) {
     Operation *op = body->findAncestorOpInBlock(*worklist.pop_back_val());
     groups[op] = Group::Caller;
@@ -133,19 +156,8 @@ void Outliner::assign(const llvm::SetVector<Operation *> &selections) {
   for (Operation &op : body->without_terminator())
     if (isExtentOfArgument(&op))
       groups[&op] = Group::Caller;
-  // What depends on a selection.
-  llvm::SmallPtrSet<Operation *, 32> selected(selections.begin(),
-                                              selections.end());
-  for (Operation &op : body->without_terminator()) {
-    bool depends = false;
-    forEachOperand(&op, [&](OpOperand &operand) {
-      Operation *def = operand.get().getDefiningOp();
-      depends |= def && (selected.contains(def) ||
-                         groups.lookup(def) == Group::SelectedRows);
-    });
-    if (depends && !selections.contains(&op))
-      groups[&op] = Group::SelectedRows;
-  }
+  for (Operation *op : dependent)
+    groups[op] = Group::SelectedRows;
   // And what only that reads.
   for (Operation &op : llvm::reverse(body->without_terminator())) {
     bool isOnlyRead = !op.use_empty() && isMemoryEffectFree(&op) &&
@@ -175,32 +187,91 @@ static std::optional<std::pair<Value, int64_t>> layerOf(Operation *op) {
   return found;
 }
 
-bool Outliner::isPossible(std::string &why) {
-  SmallVector<Operation *> passed;
-  for (Operation &op : body->without_terminator()) {
-    if (isMemoryEffectFree(&op))
+/// Whether an operation may write what another one reads or writes.
+static bool mayTouch(Operation *writer, Operation *other) {
+  auto effects = getEffectsRecursively(other);
+  return !effects ||
+         llvm::any_of(*effects, [&](const MemoryEffects::EffectInstance &it) {
+           return !it.getValue() || findWriter(writer, it.getValue());
+         });
+}
+
+static bool mayChangePlaces(Operation *a, Operation *b) {
+  auto x = layerOf(a), y = layerOf(b);
+  if (x && y && x->first == y->first && x->second != y->second)
+    return true;
+  return !mayTouch(a, b) && !mayTouch(b, a);
+}
+
+std::string Outliner::nameOf(Operation *op) {
+  StringRef where = groups.lookup(op) == Group::AllRows        ? " on all rows"
+                    : groups.lookup(op) == Group::SelectedRows ? " on selected "
+                                                                 "rows"
+                                                               : "";
+  return llvm::formatv("'{0}'{1}", op->getName(), where);
+}
+
+bool Outliner::areInOrder(std::string &why) {
+  Members before;
+  for (Operation *op : sequence) {
+    if (isMemoryEffectFree(op))
       continue;
-    // Selections read index lists, which no group writes.
-    if (groups[&op] == Group::SelectedRows)
-      passed.push_back(&op);
-    if (groups[&op] != Group::AllRows)
-      continue;
-    auto ours = layerOf(&op);
-    for (Operation *before : passed) {
-      auto theirs = layerOf(before);
-      if (hasSingleEffect<MemoryEffects::Read>(before) &&
-          hasSingleEffect<MemoryEffects::Read>(&op))
+    for (Operation *first : before) {
+      if (first->isBeforeInBlock(op) || mayChangePlaces(op, first))
         continue;
-      if (ours && theirs && ours->first == theirs->first &&
-          ours->second != theirs->second)
-        continue;
-      why = llvm::formatv("'{0}' on all rows comes after '{1}' on selected "
-                          "rows, and may touch what that does",
-                          op.getName(), before->getName());
+      why = llvm::formatv("{0} comes after {1}, and may touch what that does",
+                          nameOf(first), nameOf(op));
       return false;
     }
+    before.push_back(op);
   }
   return true;
+}
+
+/// A number that takes part in a selection may also be needed before that.
+bool Outliner::areDefined(std::string &why) {
+  llvm::SmallPtrSet<Operation *, 32> defined;
+  for (Operation *op : sequence) {
+    Operation *missing = nullptr;
+    forEachOperand(op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      if (def && !defined.contains(def))
+        missing = def;
+    });
+    if (missing) {
+      why = llvm::formatv("{0} needs '{1}', as a selection does, which is made "
+                          "of what runs on all rows",
+                          nameOf(op), missing->getName());
+      return false;
+    }
+    defined.insert(op);
+  }
+  return true;
+}
+
+/// What one group gives another one is an argument of an entry function.
+bool Outliner::giveTensors(std::string &why) {
+  for (Operation *op : members(Group::AllRows))
+    for (Value result : op->getResults()) {
+      if (isa<TensorType>(result.getType()) || isRemade(op) ||
+          op->hasTrait<OpTrait::ConstantLike>())
+        continue;
+      for (Operation *user : result.getUsers()) {
+        Operation *reader = body->findAncestorOpInBlock(*user);
+        if (reader == body->getTerminator() ||
+            groups.lookup(reader) == Group::AllRows)
+          continue;
+        why = llvm::formatv("'{0}' gives a value of type {1} to {2}, and a "
+                            "group gives tensors only",
+                            op->getName(), result.getType(), nameOf(reader));
+        return false;
+      }
+    }
+  return true;
+}
+
+bool Outliner::isPossible(std::string &why) {
+  return areDefined(why) && areInOrder(why) && giveTensors(why);
 }
 
 Outliner::Members Outliner::members(Group group) {
@@ -233,6 +304,34 @@ Outliner::Members Outliner::selectingMembers() {
   return ops;
 }
 
+/// Constants, what the caller does without the first group, that group, the
+/// selections, and the rest.
+void Outliner::makeSequence() {
+  for (Operation &op : body->without_terminator())
+    if (op.hasTrait<OpTrait::ConstantLike>())
+      sequence.push_back(&op);
+  llvm::SmallPtrSet<Operation *, 32> early(sequence.begin(), sequence.end());
+  Members selecting = selectingMembers(), late;
+  for (Operation *op : members(Group::Caller)) {
+    if (early.contains(op) || llvm::is_contained(selecting, op))
+      continue;
+    bool isEarly = true;
+    forEachOperand(op, [&](OpOperand &operand) {
+      Operation *def = operand.get().getDefiningOp();
+      isEarly &= !def || early.contains(def);
+    });
+    (isEarly ? sequence : late).push_back(op);
+    if (isEarly)
+      early.insert(op);
+  }
+  Members rest[] = {members(Group::AllRows), late, selecting,
+                    members(Group::SelectedRows)};
+  for (Members &part : rest)
+    for (Operation *op : part)
+      if (!op->hasTrait<OpTrait::ConstantLike>())
+        sequence.push_back(op);
+}
+
 void Outliner::outline() {
   Members all = members(Group::AllRows),
           selected = members(Group::SelectedRows);
@@ -242,29 +341,7 @@ void Outliner::outline() {
   };
   llvm::erase_if(all, isConstant);
   llvm::erase_if(selected, isConstant);
-  // What the caller does without the first group, that group, and the rest.
-  llvm::SmallPtrSet<Operation *, 32> early;
-  Members sequence, late;
-  for (Operation *op : members(Group::Caller)) {
-    bool isEarly = true;
-    forEachOperand(op, [&](OpOperand &operand) {
-      Operation *def = operand.get().getDefiningOp();
-      isEarly &=
-          !def || early.contains(def) || def->hasTrait<OpTrait::ConstantLike>();
-    });
-    (isEarly ? sequence : late).push_back(op);
-    if (isEarly)
-      early.insert(op);
-  }
-  Members constants;
-  for (Operation &op : body->without_terminator())
-    if (op.hasTrait<OpTrait::ConstantLike>())
-      constants.push_back(&op);
-  llvm::append_range(sequence, members(Group::AllRows));
-  llvm::append_range(sequence, late);
-  llvm::append_range(sequence, members(Group::SelectedRows));
-  llvm::erase_if(sequence, isConstant);
-  for (Operation *op : llvm::concat<Operation *>(constants, sequence))
+  for (Operation *op : sequence)
     op->moveBefore(body->getTerminator());
   shareRemade(all);
   outline(all, "_group0");
@@ -304,6 +381,18 @@ void Outliner::shareRemade(Members &ops) {
          llvm::zip_equal(op->getResults(), copy->getResults()))
       value.replaceUsesWithIf(made, isOutside);
   }
+}
+
+/// What an argument of a group is called, but for a number behind it.
+std::string Outliner::nameFor(Value value) {
+  if (value.getType().isIndex())
+    return "rows";
+  auto select = value.getDefiningOp<SelectRowsOp>();
+  if (select && value == select->getResults().back())
+    return "row_positions";
+  if (select && value == select->getResults().drop_back().back())
+    return "row_starts";
+  return "x";
 }
 
 void Outliner::outline(const Members &ops, StringRef suffix) {
@@ -350,7 +439,12 @@ void Outliner::outline(const Members &ops, StringRef suffix) {
   auto outlined =
       func::FuncOp::create(b, loc, (function.getName() + suffix).str(), type);
   SymbolTable(function->getParentOp()).insert(outlined);
-  unsigned counts = 0, rows = 0;
+  // Names of the caller's arguments stay.
+  llvm::StringSet<> names;
+  for (unsigned i = 0; i < function.getNumArguments(); ++i)
+    if (auto name =
+            function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr))
+      names.insert(name.getValue());
   IRMapping mapping;
   Block *entry = outlined.addEntryBlock();
   for (auto [value, argument] :
@@ -364,16 +458,9 @@ void Outliner::outline(const Members &ops, StringRef suffix) {
         outlined.setArgAttrs(number, attributes);
       continue;
     }
-    std::string name;
-    auto select = value.getDefiningOp<SelectRowsOp>();
-    if (value.getType().isIndex())
-      name = counts++ ? llvm::formatv("rows{0}", counts).str() : "rows";
-    else if (select && value == select->getResults().back())
-      name = "row_positions";
-    else if (select && value == select->getResults().drop_back().back())
-      name = "row_starts";
-    else
-      name = llvm::formatv("x{0}", rows++);
+    std::string prefix = nameFor(value), name = prefix;
+    for (unsigned again = 2; !names.insert(name).second; ++again)
+      name = llvm::formatv("{0}{1}", prefix, again);
     outlined.setArgAttr(number, KVCacheDialect::kNameAttr,
                         b.getStringAttr(name));
   }
