@@ -222,6 +222,23 @@ SmallVector<RowGather> kvcache::getLinalgRowGathers(linalg::LinalgOp op) {
   return gathers;
 }
 
+SmallVector<PartialRead> kvcache::getLinalgPartialReads(linalg::LinalgOp op) {
+  SmallVector<PartialRead> reads;
+  forEachExtract(op, [&](tensor::ExtractOp extract) {
+    auto isLoop = [&](Value index) {
+      return llvm::any_of(llvm::seq(op.getNumLoops()), [&](unsigned dim) {
+        return isLoopNumber(op, index, dim);
+      });
+    };
+    for (auto [i, index] : llvm::enumerate(extract.getIndices()))
+      if (!isLoop(index) && !namedIndex(op, index, i))
+        reads.push_back({&extract.getTensorMutable(), int64_t(i),
+                         "computes which rows it reads: expected an entry of a "
+                         "list as it is"});
+  });
+  return reads;
+}
+
 /// Whether all an operation does is to give the extracted elements as they are.
 static bool isOnlyGather(linalg::LinalgOp op, tensor::ExtractOp extract,
                          const NamedIndex &named) {

@@ -8,7 +8,7 @@
 #ifndef KVCACHE_ANALYSIS_LINALGROWS_H
 #define KVCACHE_ANALYSIS_LINALGROWS_H
 
-#include "kvcache/Interfaces/RowDemand.h"
+#include "kvcache/Analysis/RowDemand.h"
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 
@@ -25,6 +25,7 @@ llvm::SmallVector<RowGather> getLinalgRowGathers(mlir::linalg::LinalgOp op);
 void replaceLinalgRowGather(mlir::RewriterBase &rewriter,
                             mlir::linalg::LinalgOp op, const RowGather &gather,
                             mlir::Value rows);
+llvm::SmallVector<PartialRead> getLinalgPartialReads(mlir::linalg::LinalgOp op);
 
 } // namespace kvcache
 

@@ -7,14 +7,13 @@
 #ifndef KVCACHE_ANALYSIS_MODELS_H
 #define KVCACHE_ANALYSIS_MODELS_H
 
-namespace mlir {
-class DialectRegistry;
-} // namespace mlir
+#include "kvcache/Analysis/RowDemand.h"
 
 namespace kvcache {
 
 void registerTensorRowModels(mlir::DialectRegistry &registry);
 void registerKVCacheRowModels(mlir::DialectRegistry &registry);
+llvm::SmallVector<PartialRead> getTensorPartialReads(mlir::Operation *op);
 
 } // namespace kvcache
 

@@ -61,6 +61,12 @@ void kvcache::replaceRowGather(RewriterBase &rewriter, Operation *op,
     replaceLinalgRowGather(rewriter, cast<linalg::LinalgOp>(op), gather, rows);
 }
 
+SmallVector<PartialRead> kvcache::getPartialReads(Operation *op) {
+  if (auto structured = dyn_cast<linalg::LinalgOp>(op))
+    return getLinalgPartialReads(structured);
+  return getTensorPartialReads(op);
+}
+
 void kvcache::registerRowDemandModels(DialectRegistry &registry) {
   registerKVCacheRowModels(registry);
   registerTensorRowModels(registry);

@@ -257,6 +257,25 @@ struct SoftmaxRows
 
 } // namespace
 
+SmallVector<PartialRead> kvcache::getTensorPartialReads(Operation *op) {
+  constexpr StringLiteral kPart =
+      "reads a part of the rows: expected a gather of rows that a list names";
+  SmallVector<PartialRead> reads;
+  if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op)) {
+    std::string why;
+    for (int64_t dim = 0; dim < slice.getSourceType().getRank(); ++dim)
+      if (!hasAllRows(slice, slice.getSource(), dim, why))
+        reads.push_back({&slice.getSourceMutable(), dim, kPart});
+  } else if (auto extract = dyn_cast<tensor::ExtractOp>(op)) {
+    for (int64_t dim = 0; dim < extract.getTensor().getType().getRank(); ++dim)
+      reads.push_back({&extract.getTensorMutable(), dim, kPart});
+  } else if (auto gather = dyn_cast<tensor::GatherOp>(op)) {
+    for (int64_t dim : gather.getGatherDims())
+      reads.push_back({&gather->getOpOperand(0), dim, kPart});
+  }
+  return reads;
+}
+
 void kvcache::registerTensorRowModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, tensor::TensorDialect *) {
     tensor::CastOp::attachInterface<CastRows>(*context);

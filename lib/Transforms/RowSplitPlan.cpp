@@ -36,6 +36,12 @@ static bool isOfOtherDialect(Operation *op) {
               tensor::TensorDialect>(op->getDialect());
 }
 
+bool kvcache::isCompute(Operation *op) {
+  if (auto structured = dyn_cast<linalg::LinalgOp>(op))
+    return structured.getNumReductionLoops() > 0;
+  return isa<AttentionOp>(op) || isOfOtherDialect(op);
+}
+
 SplitPlan::SplitPlan(FunctionOpInterface function,
                      const RowDemandAnalysis &analysis, unsigned set,
                      const RowDemandAnalysis::Outputs &outputsOfFunction) {
@@ -103,15 +109,11 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
         need(use->get(), axis);
       if (auto attention = dyn_cast<AttentionOp>(op)) {
         batches.insert(attention.getBatch());
-        ++computes;
         ++attentions;
       }
-      if (auto structured = dyn_cast<linalg::LinalgOp>(op)) {
-        computes += structured.getNumReductionLoops() > 0;
+      if (auto structured = dyn_cast<linalg::LinalgOp>(op))
         flops += flopsOfRow(structured, *axes);
-      } else if (isOfOtherDialect(op)) {
-        ++computes;
-      }
+      computes += isCompute(op);
       return;
     }
     if (!isRestricted)

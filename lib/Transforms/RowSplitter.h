@@ -44,6 +44,10 @@ struct SplitPlan {
             const RowDemandAnalysis::Outputs &outputs);
 };
 
+/// Whether an operation is what is worth running on fewer rows: an attention or
+/// a contraction.
+bool isCompute(mlir::Operation *op);
+
 class RowSplitter : public RowSelection {
 public:
   RowSplitter(mlir::RewriterBase &rewriter, mlir::FunctionOpInterface function,

@@ -134,8 +134,10 @@ private:
       while (set < analysis.getSets().size() &&
              llvm::is_contained(done, analysis.getSets()[set]))
         ++set;
-      if (set == analysis.getSets().size())
+      if (set == analysis.getSets().size()) {
+        remarks.partialReads(analysis);
         break;
+      }
       done.push_back(analysis.getSets()[set]);
       SplitPlan plan(function, analysis, set, outputsOf);
       RowSplitter splitter(rewriter, function, analysis, set, plan);

@@ -2,6 +2,8 @@
 
 #include "SplitRemarks.h"
 
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Remarks.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -82,15 +84,56 @@ void SplitRemarks::noSplit(const RowDemandAnalysis &analysis, unsigned set,
       }
       if (auto [by, reasonOf] = reason(source, analysis); by)
         reasons.insert({by, reasonOf});
+      else
+        reasons.insert({op, "reads rows of what no contraction and no "
+                            "attention makes"});
     }
   });
-  emitInOrder(reasons, [&](Operation *op, StringRef why) {
-    std::string text = llvm::formatv(
-        "nothing runs on selected rows only: '{0}' {1}", op->getName(), why);
-    auto key = StringAttr::get(op->getContext(), text);
-    if (said.insert({op->getLoc(), key}).second)
-      remark::missed(op->getLoc(), named("split-layer-groups")) << text;
+  emitInOrder(reasons, [&](Operation *op, StringRef why) { missed(op, why); });
+}
+
+/// Whether rows of a value are made apart from each other, and a contraction or
+/// an attention is among what makes them.
+static bool isWorth(Value value, int64_t axis,
+                    llvm::DenseSet<std::pair<Value, int64_t>> &seen) {
+  auto result = dyn_cast<OpResult>(value);
+  if (!result || !seen.insert({value, axis}).second)
+    return false;
+  Operation *op = result.getOwner();
+  std::string why;
+  FailureOr<RowAxes> axes = getRowAxes(op, result.getResultNumber(), axis, why);
+  if (failed(axes))
+    return false;
+  return isCompute(op) || llvm::any_of(axes->uses, [&](auto use) {
+           return isWorth(use.first->get(), use.second, seen);
+         });
+}
+
+void SplitRemarks::partialReads(const RowDemandAnalysis &analysis) {
+  function->walk([&](Operation *op) {
+    // The body of an operation belongs to it.
+    if (isa<linalg::LinalgOp>(op->getParentOp()))
+      return;
+    for (const PartialRead &read : getPartialReads(op)) {
+      Value source = read.source->get();
+      auto isRead = [&](Operation *user) {
+        return op->isAncestor(user) || isa<tensor::DimOp>(user);
+      };
+      llvm::DenseSet<std::pair<Value, int64_t>> seen;
+      if (analysis.getDemand(source).isAll() &&
+          llvm::all_of(source.getUsers(), isRead) &&
+          isWorth(source, read.axis, seen))
+        return missed(op, read.why);
+    }
   });
+}
+
+void SplitRemarks::missed(Operation *op, StringRef why) {
+  std::string text = llvm::formatv(
+      "nothing runs on selected rows only: '{0}' {1}", op->getName(), why);
+  auto key = StringAttr::get(op->getContext(), text);
+  if (said.insert({op->getLoc(), key}).second)
+    remark::missed(op->getLoc(), named("split-layer-groups")) << text;
 }
 
 void SplitRemarks::noOutline(StringRef why) {

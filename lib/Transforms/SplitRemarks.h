@@ -23,10 +23,14 @@ public:
   /// need all rows of what is read by name.
   void noSplit(const RowDemandAnalysis &analysis, unsigned set,
                llvm::StringRef why);
+  /// Rows that are read and that nothing selects, as no list names them.
+  void partialReads(const RowDemandAnalysis &analysis);
   /// Why the groups are no functions of their own.
   void noOutline(llvm::StringRef why);
 
 private:
+  void missed(mlir::Operation *op, llvm::StringRef why);
+
   mlir::FunctionOpInterface function;
   /// What was said: two sets of rows may have one reason.
   llvm::DenseSet<std::pair<mlir::Location, mlir::StringAttr>> said;

@@ -36,6 +36,15 @@ void replaceRowGather(mlir::RewriterBase &rewriter, mlir::Operation *op,
                       const RowGather &gather, mlir::Value rows,
                       RowSelection &selection);
 
+/// Indices of an operand, along one of its dimensions, that are read in part,
+/// and are not named by a list: nothing can select them.
+struct PartialRead {
+  mlir::OpOperand *source;
+  int64_t axis;
+  llvm::StringRef why; ///< what is read, behind the name of the operation
+};
+llvm::SmallVector<PartialRead> getPartialReads(mlir::Operation *op);
+
 /// The interface on operations of tensor, linalg and kvcache.
 void registerRowDemandModels(mlir::DialectRegistry &registry);
 
