@@ -10,6 +10,9 @@
 using namespace mlir;
 using namespace kvcache;
 
+/// Where code is not reachable, values may be made of themselves.
+static constexpr unsigned kMostSteps = 10000;
+
 /// The dimension before a reshape that became `dim` with others of extent 1
 /// only; nothing if it was merged or divided.
 static std::optional<int64_t> dimBefore(ArrayRef<ReassociationIndices> groups,
@@ -74,9 +77,10 @@ static std::pair<Value, int64_t> before(OpResult result, int64_t dim) {
       .Default([](Operation *) { return Place(); });
 }
 
-Extent kvcache::extentOf(Value tensor, int64_t dim) {
-  // Where code is not reachable, values may be made of themselves.
-  for (int steps = 0; steps < 10000; ++steps) {
+static Extent follow(OpFoldResult size, unsigned &steps);
+
+static Extent follow(Value tensor, int64_t dim, unsigned &steps) {
+  for (; steps > 0; --steps) {
     auto type = cast<RankedTensorType>(tensor.getType());
     if (!type.isDynamicDim(dim))
       return {Value(), type.getDimSize(dim)};
@@ -84,13 +88,13 @@ Extent kvcache::extentOf(Value tensor, int64_t dim) {
     if (!result)
       return {tensor, dim};
     if (auto empty = dyn_cast<tensor::EmptyOp>(result.getOwner()))
-      return extentOf(OpFoldResult(empty.getDynamicSize(dim)));
+      return follow(OpFoldResult(empty.getDynamicSize(dim)), --steps);
     if (auto slice = dyn_cast<tensor::ExtractSliceOp>(result.getOwner())) {
       llvm::SmallBitVector dropped = slice.getDroppedDims();
       int64_t kept = -1;
       for (auto [i, size] : llvm::enumerate(slice.getMixedSizes()))
         if (!dropped.test(i) && ++kept == dim)
-          return extentOf(size);
+          return follow(size, --steps);
       return {tensor, dim};
     }
     auto [source, from] = before(result, dim);
@@ -102,7 +106,7 @@ Extent kvcache::extentOf(Value tensor, int64_t dim) {
   return {tensor, dim};
 }
 
-Extent kvcache::extentOf(OpFoldResult size) {
+static Extent follow(OpFoldResult size, unsigned &steps) {
   if (std::optional<int64_t> constant = getConstantIntValue(size))
     return {Value(), *constant};
   Value value = cast<Value>(size);
@@ -113,7 +117,17 @@ Extent kvcache::extentOf(OpFoldResult size) {
   if (!dim || *dim < 0 ||
       *dim >= cast<RankedTensorType>(of.getSource().getType()).getRank())
     return {value, -1};
-  return extentOf(of.getSource(), *dim);
+  return follow(of.getSource(), *dim, steps);
+}
+
+Extent kvcache::extentOf(Value tensor, int64_t dim) {
+  unsigned steps = kMostSteps;
+  return follow(tensor, dim, steps);
+}
+
+Extent kvcache::extentOf(OpFoldResult size) {
+  unsigned steps = kMostSteps;
+  return follow(size, steps);
 }
 
 OpFoldResult kvcache::materializeExtent(OpBuilder &builder, Location loc,

@@ -9,6 +9,7 @@
 #include "Models.h"
 
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 #include "kvcache/Interfaces/RowDemand.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -37,9 +38,11 @@ FailureOr<RowAxes> leadingAxes(Operation *op, int64_t axis, std::string &why,
 
 /// What a batch is made from; null if it is an argument.
 MakeBatchOp originOf(Value batch) {
-  while (auto other = batch.getDefiningOp<WithRowsOp>())
-    batch = other.getBatch();
-  return batch.getDefiningOp<MakeBatchOp>();
+  Value origin = furthestSource(batch, [](Value value) -> Value {
+    auto other = value.getDefiningOp<WithRowsOp>();
+    return other ? other.getBatch() : Value();
+  });
+  return origin.getDefiningOp<MakeBatchOp>();
 }
 
 struct AttentionRows

@@ -2,6 +2,8 @@
 
 #include "LinalgRows.h"
 
+#include "kvcache/IR/Sources.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "llvm/Support/raw_ostream.h"
@@ -20,12 +22,13 @@ static void forEachExtract(linalg::LinalgOp op,
 
 /// The index without the conversions that keep its value.
 static Value withoutCasts(Value index) {
-  while (Operation *op = index.getDefiningOp()) {
-    if (!isa<arith::IndexCastOp, arith::IndexCastUIOp, arith::ExtSIOp>(op))
-      break;
-    index = op->getOperand(0);
-  }
-  return index;
+  return furthestSource(index, [](Value value) -> Value {
+    Operation *op = value.getDefiningOp();
+    return isa_and_present<arith::IndexCastOp, arith::IndexCastUIOp,
+                           arith::ExtSIOp>(op)
+               ? op->getOperand(0)
+               : Value();
+  });
 }
 
 /// Whether an index is the number of an iteration of loop `dim`.

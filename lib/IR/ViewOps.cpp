@@ -6,6 +6,7 @@
 
 #include "Axes.h"
 
+#include "kvcache/IR/Sources.h"
 #include "kvcache/Layout/Facts.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -121,10 +122,8 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   return success();
 }
 
-/// The end of a chain of sources; where code is not reachable the chain may be
-/// a ring, and then there is no way up.
-static Value furthestSource(Value value,
-                            llvm::function_ref<Value(Value)> sourceOf) {
+Value kvcache::furthestSource(Value value,
+                              llvm::function_ref<Value(Value)> sourceOf) {
   llvm::SmallPtrSet<Value, 8> seen;
   for (Value end = value; seen.insert(end).second;) {
     Value source = sourceOf(end);

@@ -3,6 +3,7 @@
 #include "kvcache/Run/Flops.h"
 
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -131,9 +132,10 @@ private:
   std::optional<Extent> extent(OpFoldResult size) const {
     if (std::optional<int64_t> constant = getConstantIntValue(size))
       return Extent{*constant};
-    auto value = cast<Value>(size);
-    while (auto cast = value.getDefiningOp<arith::IndexCastOp>())
-      value = cast.getIn();
+    Value value = furthestSource(cast<Value>(size), [](Value index) -> Value {
+      auto cast = index.getDefiningOp<arith::IndexCastOp>();
+      return cast ? cast.getIn() : Value();
+    });
     if (auto of = value.getDefiningOp<memref::DimOp>())
       if (std::optional<int64_t> constant = of.getConstantIndex())
         return extent(of.getSource(), *constant);

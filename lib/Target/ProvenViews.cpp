@@ -2,6 +2,8 @@
 
 #include "ProvenViews.h"
 
+#include "kvcache/IR/Sources.h"
+
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
 using namespace mlir;
@@ -9,14 +11,15 @@ using namespace kvcache;
 
 /// The layout of the cache that a memref is a reshape of.
 static const Layout *storedAs(Value memref) {
-  while (Operation *def = memref.getDefiningOp()) {
-    if (auto storage = dyn_cast<StorageOp>(def))
-      return &cast<CacheType>(storage.getCache().getType()).getLayout();
-    if (!isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(def))
-      break;
-    memref = def->getOperand(0);
-  }
-  return nullptr;
+  Value origin = furthestSource(memref, [](Value value) -> Value {
+    Operation *def = value.getDefiningOp();
+    return isa_and_present<memref::ExpandShapeOp, memref::CollapseShapeOp>(def)
+               ? def->getOperand(0)
+               : Value();
+  });
+  auto storage = origin.getDefiningOp<StorageOp>();
+  return storage ? &cast<CacheType>(storage.getCache().getType()).getLayout()
+                 : nullptr;
 }
 
 /// Whether an axis of a view is one of the cache that was seen as a memref,

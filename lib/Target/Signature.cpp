@@ -7,6 +7,7 @@
 
 #include "../Conversion/Common/CacheLowering.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 #include "kvcache/Layout/Transfers.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -338,14 +339,13 @@ private:
       auto type = dyn_cast<MemRefType>(buffer.getType());
       return type && type.getLayout().isIdentity();
     };
-    while (isPacked(value)) {
-      Operation *op = value.getDefiningOp();
-      if (!op || !isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(op) ||
-          !isPacked(op->getOperand(0)))
-        break;
-      value = op->getOperand(0);
-    }
-    return value;
+    return furthestSource(value, [&](Value buffer) -> Value {
+      Operation *op = buffer.getDefiningOp();
+      bool isReshape =
+          isa_and_present<memref::ExpandShapeOp, memref::CollapseShapeOp>(op) &&
+          isPacked(buffer) && isPacked(op->getOperand(0));
+      return isReshape ? op->getOperand(0) : Value();
+    });
   }
 
   /// What the type of a view says beyond the type of its source becomes a
@@ -426,16 +426,16 @@ private:
   }
 
   std::optional<unsigned> argumentOf(Value value) {
-    while (Operation *def = value.getDefiningOp()) {
-      if (auto view = dyn_cast<ViewLikeOpInterface>(def))
-        value = view.getViewSource();
-      else if (isa<MakeSlotsOp, MakeBlockTableOp>(def))
-        value = def->getOperand(0);
-      else
-        return std::nullopt;
-    }
-    auto argument = cast<BlockArgument>(value);
-    if (argument.getOwner() != &function.getBody().front() ||
+    Value origin = furthestSource(value, [](Value view) -> Value {
+      Operation *def = view.getDefiningOp();
+      if (auto viewLike = dyn_cast_or_null<ViewLikeOpInterface>(def))
+        return viewLike.getViewSource();
+      return isa_and_present<MakeSlotsOp, MakeBlockTableOp>(def)
+                 ? def->getOperand(0)
+                 : Value();
+    });
+    auto argument = dyn_cast<BlockArgument>(origin);
+    if (!argument || argument.getOwner() != &function.getBody().front() ||
         isa<BatchType>(argument.getType()))
       return std::nullopt;
     return argument.getArgNumber();

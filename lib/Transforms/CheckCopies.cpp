@@ -9,6 +9,7 @@
 #include "Remarks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -175,18 +176,15 @@ private:
 
   /// What a tensor was reordered from, further up; itself if nothing was.
   static Value originOf(Value tensor, Operation *&copy) {
-    while (Operation *def = tensor.getDefiningOp()) {
-      if (isa<linalg::TransposeOp, linalg::CopyOp>(def)) {
+    return furthestSource(tensor, [&](Value value) -> Value {
+      Operation *def = value.getDefiningOp();
+      if (isa_and_present<linalg::TransposeOp, linalg::CopyOp>(def))
         copy = def;
-        tensor = def->getOperand(0);
-      } else if (isa<tensor::CollapseShapeOp, tensor::ExpandShapeOp,
-                     tensor::ReshapeOp, tensor::CastOp>(def)) {
-        tensor = def->getOperand(0);
-      } else {
-        break;
-      }
-    }
-    return tensor;
+      else if (!isa_and_present<tensor::CollapseShapeOp, tensor::ExpandShapeOp,
+                                tensor::ReshapeOp, tensor::CastOp>(def))
+        return {};
+      return def->getOperand(0);
+    });
   }
 
   /// An update of a pool gives the next pool. If nobody takes it, nothing was

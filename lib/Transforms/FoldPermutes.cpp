@@ -11,6 +11,7 @@
 #include "Remarks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"
@@ -117,7 +118,9 @@ private:
   //===------------------------------------------------------------------===//
 
   void foldIntoView(ViewOp view) {
-    while (view && !view.isByteView()) {
+    // Where code is not reachable transposes may form a ring.
+    llvm::SmallPtrSet<Value, 8> seen;
+    while (view && !view.isByteView() && seen.insert(view.getSource()).second) {
       Operation *source = view.getSource().getDefiningOp();
       ViewOp next;
       if (auto transpose = dyn_cast_or_null<memref::TransposeOp>(source))
@@ -232,6 +235,9 @@ private:
   }
 
   static void replaceByCache(ViewOp view, Value cache) {
+    // Where code is not reachable a view may be what it is made of.
+    if (cache == view.getResult())
+      return;
     CacheType type = view.getResult().getType();
     if (cache.getType() != type) {
       OpBuilder builder(view);
@@ -288,9 +294,12 @@ private:
     Value size = alloc.getDynamicSizes()[0];
     // Slices but those of blocks keep the number of blocks.
     auto further = [](Value value) {
-      while (isa_and_present<CastOp, SideOp, HeadsOp>(value.getDefiningOp()))
-        value = value.getDefiningOp()->getOperand(0);
-      return value;
+      return furthestSource(value, [](Value slice) -> Value {
+        Operation *def = slice.getDefiningOp();
+        return isa_and_present<CastOp, SideOp, HeadsOp>(def)
+                   ? def->getOperand(0)
+                   : Value();
+      });
     };
     Value source = further(cache);
     if (auto of = size.getDefiningOp<kvcache::DimOp>())

@@ -5,6 +5,7 @@
 #include "kvcache/Analysis/Extents.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
@@ -273,9 +274,11 @@ void RowSplitter::selectAt(Operation *point) {
 
 /// What a batch is made from; null if it is not known here.
 static MakeBatchOp originOf(Value batch) {
-  while (auto other = batch.getDefiningOp<WithRowsOp>())
-    batch = other.getBatch();
-  return batch.getDefiningOp<MakeBatchOp>();
+  Value origin = furthestSource(batch, [](Value value) -> Value {
+    auto other = value.getDefiningOp<WithRowsOp>();
+    return other ? other.getBatch() : Value();
+  });
+  return origin.getDefiningOp<MakeBatchOp>();
 }
 
 RowSplitter::Description &RowSplitter::selectOf(Value batch, Operation *point,

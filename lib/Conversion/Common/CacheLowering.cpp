@@ -6,10 +6,13 @@
 
 #include "Emitter.h"
 
+#include "kvcache/IR/Sources.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
+#include "mlir/Transforms/RegionUtils.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -45,6 +48,19 @@ void kvcache::dropArgumentAttributes(ModuleOp module) {
            {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr,
             KVCacheDialect::kHostAttr, KVCacheDialect::kNoAliasAttr})
         function.removeArgAttr(i, name);
+}
+
+LogicalResult kvcache::dropUnreachable(ModuleOp module) {
+  IRRewriter rewriter(module.getContext());
+  (void)eraseUnreachableBlocks(rewriter, module->getRegions());
+  WalkResult walk = module.walk([](Operation *op) {
+    if (!isa_and_present<KVCacheDialect>(op->getDialect()) ||
+        op->getParentOfType<FunctionOpInterface>())
+      return WalkResult::advance();
+    op->emitOpError() << "is expected to be in a function";
+    return WalkResult::interrupt();
+  });
+  return failure(walk.wasInterrupted());
 }
 
 void kvcache::emitReport(OpBuilder &builder, Location loc, Operation *op,
@@ -173,13 +189,12 @@ int64_t kvcache::argumentAlignment(FunctionOpInterface function, unsigned index,
 
 /// The alignment of the rows of a slice: that of the source, and of every step
 /// from its base. Run-time strides are known to be aligned for rows only.
-static int64_t sliceRowAlignment(memref::SubViewOp slice,
-                                 int64_t elementBytes) {
+static int64_t sliceRowAlignment(memref::SubViewOp slice, int64_t elementBytes,
+                                 int64_t align) {
   SmallVector<int64_t> strides;
   int64_t offset;
   if (failed(slice.getSource().getType().getStridesAndOffset(strides, offset)))
     return elementBytes;
-  int64_t align = knownRowAlignment(slice.getSource());
   for (auto [d, start] : llvm::enumerate(slice.getMixedOffsets())) {
     std::optional<int64_t> constant = getConstantIntValue(start);
     if (constant == 0)
@@ -199,7 +214,8 @@ static int64_t sliceRowAlignment(memref::SubViewOp slice,
   return slice.getDroppedDims().test(0) ? elementBytes : align;
 }
 
-int64_t kvcache::knownRowAlignment(Value memref) {
+/// The alignment of the rows of what is no cast or slice of something else.
+static int64_t rootRowAlignment(Value memref) {
   auto type = cast<MemRefType>(memref.getType());
   int64_t bytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   if (auto argument = dyn_cast<BlockArgument>(memref)) {
@@ -209,14 +225,28 @@ int64_t kvcache::knownRowAlignment(Value memref) {
       return bytes;
     return argumentAlignment(function, argument.getArgNumber(), type);
   }
-  Operation *def = memref.getDefiningOp();
-  if (isa<memref::AllocOp>(def))
-    return defaultRowAlignment(type);
-  if (auto cast = dyn_cast<memref::CastOp>(def))
-    return knownRowAlignment(cast.getSource());
-  if (auto slice = dyn_cast<memref::SubViewOp>(def))
-    return sliceRowAlignment(slice, bytes);
-  return bytes;
+  return memref.getDefiningOp<memref::AllocOp>() ? defaultRowAlignment(type)
+                                                 : bytes;
+}
+
+int64_t kvcache::knownRowAlignment(Value memref) {
+  SmallVector<memref::SubViewOp> slices;
+  Value root = furthestSource(memref, [&](Value value) -> Value {
+    if (auto slice = value.getDefiningOp<memref::SubViewOp>()) {
+      slices.push_back(slice);
+      return slice.getSource();
+    }
+    auto cast = value.getDefiningOp<memref::CastOp>();
+    return cast && isa<MemRefType>(cast.getSource().getType())
+               ? cast.getSource()
+               : Value();
+  });
+  int64_t align = rootRowAlignment(root);
+  Type element = cast<MemRefType>(memref.getType()).getElementType();
+  for (memref::SubViewOp slice : llvm::reverse(slices))
+    align =
+        sliceRowAlignment(slice, element.getIntOrFloatBitWidth() / 8, align);
+  return align;
 }
 
 Value kvcache::emitRowCount(OpBuilder &builder, Location loc, ValueRange rows,

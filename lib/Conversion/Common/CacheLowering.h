@@ -38,6 +38,11 @@ void populateTracePattern(mlir::TypeConverter &converter,
 /// translation to LLVM IR warns of it.
 void dropArgumentAttributes(mlir::ModuleOp module);
 
+/// Drops code that is not reachable, and refuses operations of the dialect that
+/// are in no function: there a value may be made of itself, which a conversion
+/// follows for ever.
+llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
+
 /// A lowered cache taken apart: the first element, and for each listed axis
 /// the extent and the stride, constants where the layout knows them.
 struct CacheParts {

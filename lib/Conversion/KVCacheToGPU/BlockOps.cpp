@@ -13,6 +13,8 @@
 #include "Kernels/MoveKernel.h"
 #include "Patterns.h"
 
+#include "kvcache/IR/Sources.h"
+
 #include "mlir/IR/Remarks.h"
 #include "llvm/Support/FormatVariadic.h"
 
@@ -214,9 +216,11 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
 
 /// Whether the entries of a memref are in memory that host code can read.
 bool isInHostMemory(Value memref) {
-  while (auto cast = memref.getDefiningOp<memref::CastOp>())
-    memref = cast.getSource();
-  auto argument = dyn_cast<BlockArgument>(memref);
+  Value origin = furthestSource(memref, [](Value value) -> Value {
+    auto cast = value.getDefiningOp<memref::CastOp>();
+    return cast ? cast.getSource() : Value();
+  });
+  auto argument = dyn_cast<BlockArgument>(origin);
   if (!argument)
     return false;
   auto function =

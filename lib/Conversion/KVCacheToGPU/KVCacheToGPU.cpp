@@ -46,6 +46,8 @@ struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
   using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
+    if (failed(dropUnreachable(getOperation())))
+      return signalPassFailure();
     allocateAttentionParts(getOperation(), chip);
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());

@@ -46,6 +46,8 @@ struct ConvertKVCacheToLoops
           << "'vector-bits' is expected to be 256 or 512, got " << vectorBits;
       return signalPassFailure();
     }
+    if (failed(dropUnreachable(getOperation())))
+      return signalPassFailure();
     TypeConverter converter;
     populateKVCacheTypeConversions(converter);
     RewritePatternSet patterns(&getContext());

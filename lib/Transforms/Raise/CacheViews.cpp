@@ -208,7 +208,9 @@ std::optional<CacheView> CacheView::get(Value memref, ArrayRef<char> axes,
   CacheView view;
   view.base = memref;
   view.axes = llvm::to_vector(axes);
-  while (view.step()) {
+  // Where code is not reachable views may form a ring.
+  llvm::SmallPtrSet<Value, 8> seen;
+  while (seen.insert(view.base).second && view.step()) {
   }
   auto type = cast<MemRefType>(view.base.getType());
   if (type.getMemorySpace()) {

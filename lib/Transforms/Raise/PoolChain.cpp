@@ -60,8 +60,11 @@ static std::optional<SmallVector<char>> splitAxis(char axis, size_t count,
 
 PoolChain PoolChain::follow(Value pool, ArrayRef<char> axes) {
   PoolChain chain{pool, llvm::to_vector(axes), {}};
-  while (Operation *op = chain.base.getDefiningOp()) {
-    if (op->getNumResults() != 1 || op->getNumOperands() == 0 ||
+  // Where code is not reachable transposes may form a ring.
+  llvm::SmallPtrSet<Value, 8> seen;
+  while (seen.insert(chain.base).second) {
+    Operation *op = chain.base.getDefiningOp();
+    if (!op || op->getNumResults() != 1 || op->getNumOperands() == 0 ||
         !isa<RankedTensorType>(op->getOperand(0).getType()))
       break;
     SmallVector<char> before;

@@ -6,6 +6,7 @@
 #include "PoolChain.h"
 #include "SlotProof.h"
 #include "kvcache/Analysis/Memory.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Where code is not reachable a value may be made of itself. Passes end there, and
+// lowerings drop such code. test/Mutation/passes.py has a ring of each operation.
+//
+// RUN: kv-opt %s --kvcache-raise | FileCheck %s --check-prefix=KEPT
+// RUN: kv-opt %s --kvcache-fold-permutes | FileCheck %s --check-prefix=KEPT
+// RUN: kv-opt %s --convert-kvcache-to-loops | FileCheck %s --check-prefix=DROPPED
+// RUN: kv-opt %s --convert-kvcache-to-gpu | FileCheck %s --check-prefix=DROPPED
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+
+// KEPT-LABEL: func.func @ring(
+// KEPT: return
+// KEPT: kvcache.copy_blocks
+// DROPPED-LABEL: func.func @ring(
+// DROPPED-NEXT: return
+// DROPPED-NEXT: }
+func.func @ring(%pairs: memref<?x2xi64>) {
+  return
+^unreachable:
+  %m = memref.cast %m : memref<2x?x16x8x128xbf16> to memref<2x?x16x8x128xbf16>
+  %v = kvcache.view %m : memref<2x?x16x8x128xbf16> to !kv
+  kvcache.copy_blocks %v at %pairs : !kv at memref<?x2xi64>
+  %a = kvcache.cast %b : !kv to !kv
+  %b = kvcache.cast %a : !kv to !kv
+  %d = kvcache.dim %a[B] : !kv
+  return
+}
