@@ -6,6 +6,7 @@
 
 #include "Axes.h"
 
+#include "kvcache/IR/SameCache.h"
 #include "kvcache/IR/Sources.h"
 #include "kvcache/Layout/Facts.h"
 
@@ -268,8 +269,8 @@ OpFoldResult StorageOp::fold(FoldAdaptor) {
 //===----------------------------------------------------------------------===//
 
 /// That two types can be those of one cache.
-static LogicalResult verifySameCache(Operation *op, CacheType a, CacheType b,
-                                     StringRef label) {
+bool kvcache::mayBeSame(CacheType a, CacheType b, std::string &why) {
+  llvm::raw_string_ostream os(why);
   const Layout &left = a.getLayout(), &right = b.getLayout();
   bool sameAxes = left.rank() == right.rank() &&
                   a.getElementType() == b.getElementType() &&
@@ -277,35 +278,42 @@ static LogicalResult verifySameCache(Operation *op, CacheType a, CacheType b,
   for (unsigned i = 0; sameAxes && i < left.rank(); ++i)
     sameAxes = left.dim(i).axis == right.dim(i).axis &&
                left.orderAt(i) == right.orderAt(i);
-  if (!sameAxes)
-    return op->emitOpError()
-           << label << "_c1: axes, order, element type and "
-           << "space are expected to be those of " << a << ", got " << b;
+  if (!sameAxes) {
+    os << "c1: axes, order, element type and space are expected to be those of "
+       << "'" << a << "', got '" << b << "'";
+    return false;
+  }
   for (unsigned i = 0; i < left.rank(); ++i) {
+    std::string axis = left.dim(i).axis.str();
     int64_t x = left.dim(i).extent, y = right.dim(i).extent;
-    if (x != kRunTime && y != kRunTime && x != y)
-      return op->emitOpError()
-             << label << "_c2: the extent of " << left.dim(i).axis.str()
-             << " is expected to be " << x << ", got " << y;
+    if (x != kRunTime && y != kRunTime && x != y) {
+      os << "c2: the extent of " << axis << " is expected to be " << x
+         << ", got " << y;
+      return false;
+    }
     if (x == 1 || y == 1)
       continue;
     std::optional<int64_t> s = left.stride(i), t = right.stride(i);
-    if (s && t && *s != *t)
-      return op->emitOpError()
-             << label << "_c2: the stride of " << left.dim(i).axis.str()
-             << " is expected to be " << *s << ", got " << *t;
-    if (s && *s % right.strideMultiple(i))
-      return op->emitOpError()
-             << label << "_c2: the stride of " << left.dim(i).axis.str()
-             << " is expected to be " << *s << ", got a multiple of "
-             << right.strideMultiple(i);
-    if (t && *t % left.strideMultiple(i))
-      return op->emitOpError()
-             << label << "_c2: the stride of " << left.dim(i).axis.str()
-             << " is expected to be a multiple of " << left.strideMultiple(i)
-             << ", got " << *t;
+    bool agree = s && t ? *s == *t
+                        : (!s || *s % right.strideMultiple(i) == 0) &&
+                              (!t || *t % left.strideMultiple(i) == 0);
+    if (agree)
+      continue;
+    os << "c2: the stride of " << axis << " is expected to be ";
+    s ? os << *s : os << "a multiple of " << left.strideMultiple(i);
+    os << ", got ";
+    t ? os << *t : os << "a multiple of " << right.strideMultiple(i);
+    return false;
   }
-  return success();
+  return true;
+}
+
+static LogicalResult verifySameCache(Operation *op, CacheType a, CacheType b,
+                                     StringRef label) {
+  std::string why;
+  if (mayBeSame(a, b, why))
+    return success();
+  return op->emitOpError() << label << "_" << why;
 }
 
 Value CastOp::getViewSource() { return getCache(); }

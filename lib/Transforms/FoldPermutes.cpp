@@ -11,6 +11,7 @@
 #include "Remarks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/SameCache.h"
 #include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -188,14 +189,11 @@ private:
   /// The memref of a cache, seen with the same axes in the same dimensions.
   static void foldStorage(ViewOp view, StorageOp storage) {
     CacheType type = storage.getCache().getType();
-    const Layout &layout = type.getLayout();
-    const Layout &seen = view.getResult().getType().getLayout();
-    bool same = layout.rank() == seen.rank();
-    for (unsigned i = 0; same && i < layout.rank(); ++i)
-      same = layout.dim(i).axis == seen.dim(i).axis &&
-             layout.orderAt(i) == seen.orderAt(i) &&
-             storage.resultDim(i) == view.sourceDim(i);
-    if (!same || type.getSpace() != view.getResult().getType().getSpace()) {
+    std::string why;
+    bool same = mayBeSame(type, view.getResult().getType(), why);
+    for (unsigned i = 0; same && i < type.getLayout().rank(); ++i)
+      same = storage.resultDim(i) == view.sourceDim(i);
+    if (!same) {
       remarkDeclined(view, kName,
                      "the memref of a cache is seen with other axes");
       return;
@@ -214,12 +212,12 @@ private:
     const Layout &layout = type.getLayout();
     const Layout &seen = view.getResult().getType().getLayout();
     // The same axes, cut as they were: B and N first, the others as listed.
-    bool same = layout.rank() == seen.rank() && layout.rank() >= 3 &&
-                type.getSpace() == view.getResult().getType().getSpace();
+    std::string why;
+    bool same =
+        layout.rank() >= 3 && mayBeSame(type, view.getResult().getType(), why);
     for (unsigned i = 0; same && i < layout.rank(); ++i)
-      same = layout.dim(i).axis == seen.dim(i).axis &&
-             layout.dim(i).extent == seen.dim(i).extent &&
-             layout.orderAt(i) == seen.orderAt(i) && view.sourceDim(i) == i;
+      same =
+          layout.dim(i).extent == seen.dim(i).extent && view.sourceDim(i) == i;
     SmallVector<ReassociationIndices> groups = expand.getReassociationIndices();
     same = same && groups.size() + 1 == layout.rank() &&
            groups.front() == ReassociationIndices{0, 1} &&

@@ -69,3 +69,31 @@ func.func @no_layer_of_some_blocks(%a: memref<4x32x16x128xf32>, %l: index) -> !k
   %x = kvcache.view %s : memref<4x16x128xf32, strided<[65536, 128, 1], offset: ?>> to !kvcache.cache<4B x 16N x 128D x f32, strides = [B = 65536], align = 4>
   return %x : !kvcache.cache<4B x 16N x 128D x f32, strides = [B = 65536], align = 4>
 }
+
+// An axis of extent 1 may stand anywhere in the order of a type. The folded view
+// has it where the view had it.
+
+// CHECK-LABEL: func.func @unit_axis(
+// CHECK: %[[V:.*]] = kvcache.view %{{.*}}[D, S, N, H, B]
+// CHECK-NEXT: %[[C:.*]] = kvcache.cast %[[V]]
+// CHECK-NEXT: return %[[C]]
+// REMARK: remark: [Passed] raise | Category:kvcache | Remark="kvcache.view folded memref.transpose"
+func.func @unit_axis(%p: memref<8x1x4x2x?xf32, strided<[4, 32, 1, 32, ?], offset: ?>>) -> !kvcache.cache<1S x ?B x 4N x 2H x 8D x f32, order = [B, H, S, D, N], strides = [B = ? mult 4], align = 4> {
+  %t = memref.transpose %p (d0, d1, d2, d3, d4) -> (d1, d2, d4, d3, d0) : memref<8x1x4x2x?xf32, strided<[4, 32, 1, 32, ?], offset: ?>> to memref<1x4x?x2x8xf32, strided<[32, 1, ?, 32, 4], offset: ?>>
+  %v = kvcache.view %t[S, N, B, H, D] : memref<1x4x?x2x8xf32, strided<[32, 1, ?, 32, 4], offset: ?>> to !kvcache.cache<1S x ?B x 4N x 2H x 8D x f32, order = [B, H, S, D, N], strides = [B = ? mult 4], align = 4>
+  return %v : !kvcache.cache<1S x ?B x 4N x 2H x 8D x f32, order = [B, H, S, D, N], strides = [B = ? mult 4], align = 4>
+}
+
+// One that is of extent 1 only because it was sliced stays where it was.
+
+// CHECK-LABEL: func.func @no_unit_axis_of_a_slice(
+// CHECK: memref.subview
+// CHECK: kvcache.view %{{.*}}[B, N, H, D]
+// REMARK: remark: [Missed] raise | Category:kvcache | Remark="kvcache.view left alone: the folded view would be of another layout"
+func.func @no_unit_axis_of_a_slice(%p: memref<?x16x8x128xf32>) -> !kvcache.cache<?B x 16N x 1H x 128D x f32, order = [B, H, N, D], strides = [B = 16384, N = 1024], align = 4> {
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %p, %c0 : memref<?x16x8x128xf32>
+  %s = memref.subview %p[0, 0, 0, 0] [%n, 16, 1, 128] [1, 1, 1, 1] : memref<?x16x8x128xf32> to memref<?x16x1x128xf32, strided<[16384, 1024, 128, 1]>>
+  %v = kvcache.view %s[B, N, H, D] : memref<?x16x1x128xf32, strided<[16384, 1024, 128, 1]>> to !kvcache.cache<?B x 16N x 1H x 128D x f32, order = [B, H, N, D], strides = [B = 16384, N = 1024], align = 4>
+  return %v : !kvcache.cache<?B x 16N x 1H x 128D x f32, order = [B, H, N, D], strides = [B = 16384, N = 1024], align = 4>
+}

@@ -4,6 +4,7 @@
 
 #include "PoolChain.h"
 
+#include "kvcache/IR/SameCache.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Layout/Views.h"
@@ -137,7 +138,27 @@ static int64_t alignmentOf(Value base, MemRefType type) {
                   powerOfTwoDivisor(row * element, CacheType::kDefaultAlign));
 }
 
-std::optional<Layout> CacheView::layoutOf(std::string &why) const {
+/// Moves axes of extent 1, whose strides say nothing, to the axis that follows
+/// them in another layout.
+static void placeUnits(std::vector<Axis> &order, ArrayRef<LayoutDim> dims,
+                       const Layout &like) {
+  auto isUnit = [&](Axis axis) {
+    return llvm::any_of(dims, [&](const LayoutDim &dim) {
+      return dim.axis == axis && dim.extent == 1 && like.find(axis);
+    });
+  };
+  llvm::erase_if(order, isUnit);
+  std::optional<Axis> next;
+  std::vector<Axis> wanted = like.orderAxes();
+  for (Axis axis : llvm::reverse(wanted)) {
+    if (isUnit(axis))
+      order.insert(next ? llvm::find(order, *next) : order.end(), axis);
+    next = axis;
+  }
+}
+
+std::optional<Layout> CacheView::layoutOf(std::string &why,
+                                          const Layout *like) const {
   auto type = cast<MemRefType>(base.getType());
   SmallVector<int64_t> strides;
   int64_t offset;
@@ -200,11 +221,13 @@ std::optional<Layout> CacheView::layoutOf(std::string &why) const {
   llvm::sort(dims, [](const LayoutDim &a, const LayoutDim &b) {
     return a.axis < b.axis;
   });
+  if (like)
+    placeUnits(order, dims, *like);
   return Layout::get(dims, order, align, why);
 }
 
 std::optional<CacheView> CacheView::get(Value memref, ArrayRef<char> axes,
-                                        std::string &why) {
+                                        std::string &why, const Layout *like) {
   CacheView view;
   view.base = memref;
   view.axes = llvm::to_vector(axes);
@@ -217,7 +240,7 @@ std::optional<CacheView> CacheView::get(Value memref, ArrayRef<char> axes,
     why = "the memref is in a memory space";
     return std::nullopt;
   }
-  std::optional<Layout> layout = view.layoutOf(why);
+  std::optional<Layout> layout = view.layoutOf(why, like);
   if (!layout)
     return std::nullopt;
   MLIRContext *context = memref.getContext();
@@ -316,12 +339,14 @@ Value kvcache::foldIntoView(ViewOp view, std::string &text) {
     axes[view.sourceDim(i)] = layout.dim(i).axis.str()[0];
   }
   std::optional<CacheView> folded =
-      CacheView::get(view.getSource(), axes, text);
+      CacheView::get(view.getSource(), axes, text, &layout);
   if (!folded || folded->folded().empty())
     return {};
   const Layout &now = folded->type().getLayout();
+  std::string difference;
   if (type.getSpace() != MemorySpace::device ||
-      (!implies(now, layout) && !implies(layout, now))) {
+      (!implies(now, layout) && !implies(layout, now)) ||
+      !mayBeSame(folded->type(), type, difference)) {
     text = "the folded view would be of another layout";
     return {};
   }

@@ -27,8 +27,11 @@ class CacheView {
 public:
   /// The dimensions of `memref` have the names B, N, H, D, or kRows for a
   /// dimension of all rows. Nothing if no cache has that layout; `why` says so.
-  static std::optional<CacheView>
-  get(mlir::Value memref, llvm::ArrayRef<char> axes, std::string &why);
+  /// Axes of extent 1 stand in the order where they stand in that of `like`.
+  static std::optional<CacheView> get(mlir::Value memref,
+                                      llvm::ArrayRef<char> axes,
+                                      std::string &why,
+                                      const Layout *like = nullptr);
 
   /// The type of the cache that the memref is.
   CacheType type() const { return sliced; }
@@ -46,7 +49,7 @@ private:
 
   bool followSubview(mlir::Operation *op);
   bool step();
-  std::optional<Layout> layoutOf(std::string &why) const;
+  std::optional<Layout> layoutOf(std::string &why, const Layout *like) const;
 
   mlir::Value base;
   llvm::SmallVector<char> axes;
