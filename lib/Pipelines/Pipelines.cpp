@@ -43,7 +43,9 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   options.functionBoundaryTypeConversion =
       bufferization::LayoutMapOption::IdentityLayoutMap;
   pm.addPass(bufferization::createOneShotBufferizePass(options));
-  // A pool that was reshaped there and back is an argument again.
+  // A slice that is put back is where it was, and a pool that was reshaped
+  // there and back is an argument again.
+  pm.addPass(createCSEPass());
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createDropDonatedResults());
   bufferization::BufferResultsToOutParamsPassOptions results;

@@ -236,25 +236,64 @@ struct ReadModel : BufferizableOpInterface::ExternalModel<ReadModel<Op>, Op> {
   }
 };
 
+/// The type of a pool as it lies in its buffer. A slice of a larger tensor has
+/// the strides of that one, and begins anywhere in it.
+CacheType typeInBuffer(CacheType type, MemRefType buffer, ArrayAttr axes,
+                       std::string &why) {
+  if (buffer.getLayout().isIdentity())
+    return type;
+  const Layout &layout = type.getLayout();
+  std::vector<LayoutDim> dims = layout.listing();
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(buffer.getStridesAndOffset(strides, offset))) {
+    why = "its buffer has no strides";
+    return {};
+  }
+  for (auto [name, stride] :
+       llvm::zip_equal(axes.getAsRange<StringAttr>(), strides)) {
+    Axis axis = *Axis::parse(std::string_view(name.getValue()));
+    dims[*layout.find(axis)].stride = ShapedType::isDynamic(stride)
+                                          ? StrideFact::runTime()
+                                          : StrideFact::constant(stride);
+  }
+  std::optional<Layout> strided =
+      Layout::get(dims, layout.orderAxes(), type.getElementBytes(), why);
+  return strided ? CacheType::get(type.getContext(), *strided,
+                                  type.getElementType(), type.getSpace(),
+                                  type.getAccess())
+                 : CacheType();
+}
+
 /// A view of the buffer of a pool.
-Value viewOf(RewriterBase &rewriter, Location loc, Value buffer, CacheType type,
-             ArrayAttr axes) {
-  if (!isa<MemRefType>(buffer.getType()))
+FailureOr<Value> viewOf(RewriterBase &rewriter, Operation *op, Value buffer,
+                        CacheType type, ArrayAttr axes) {
+  auto memref = dyn_cast<MemRefType>(buffer.getType());
+  if (!memref)
     return buffer;
+  Location loc = op->getLoc();
+  std::string why;
+  type = typeInBuffer(type, memref, axes, why);
+  if (!type)
+    return op->emitOpError() << "has a pool in a buffer of type " << memref
+                             << ", which no cache is like: " << why;
   return ViewOp::create(rewriter, loc, type, buffer, /*offset=*/Value(),
                         /*extents=*/ValueRange(), /*strides=*/ValueRange(),
                         axes, rewriter.getArrayAttr({}),
-                        rewriter.getArrayAttr({}));
+                        rewriter.getArrayAttr({}))
+      .getResult();
 }
 
 /// Turns the pools among the new operands into views, and says that the names
 /// of the dimensions belong to these now.
-void viewPools(Operation *op, RewriterBase &rewriter,
-               MutableArrayRef<Value> operands) {
-  Location loc = op->getLoc();
+LogicalResult viewPools(Operation *op, RewriterBase &rewriter,
+                        MutableArrayRef<Value> operands) {
+  bool ok = true;
   auto view = [&](OpOperand &operand, CacheType type, ArrayAttr axes) {
     Value &value = operands[operand.getOperandNumber()];
-    value = viewOf(rewriter, loc, value, type, axes);
+    FailureOr<Value> cache = viewOf(rewriter, op, value, type, axes);
+    ok &= succeeded(cache);
+    value = cache.value_or(value);
   };
   llvm::TypeSwitch<Operation *>(op)
       .Case<IndexCopyOp, ScatterOp, GatherOp>([&](auto o) {
@@ -272,6 +311,7 @@ void viewPools(Operation *op, RewriterBase &rewriter,
                  cast<ArrayAttr>(o.getCacheAxes()[i]));
         }
       });
+  return success(ok);
 }
 
 void dropNames(Operation *op) {
@@ -313,7 +353,8 @@ struct IntoModel : DstBufferizableOpInterfaceExternalModel<IntoModel<Op>, Op> {
       if (isa<TensorType>(init.get().getType()))
         results.push_back((*operands)[init.getOperandNumber()]);
     packSources(op, rewriter, *operands);
-    viewPools(op, rewriter, *operands);
+    if (failed(viewPools(op, rewriter, *operands)))
+      return failure();
     dropNames(mlir::clone(rewriter, op, TypeRange(), *operands));
     replaceOpWithBufferizedValues(rewriter, op, results);
     return success();

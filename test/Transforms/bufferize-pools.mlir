@@ -136,3 +136,54 @@ func.func @no_copy_of_pairs(%a: !k, %b: !k, %pairs: tensor<?x2xi64>, %i: index, 
   %u = tensor.insert %x into %pairs[%i, %i] : tensor<?x2xi64>
   return %u : tensor<?x2xi64>
 }
+
+// K and V in one tensor, as engines have them: a slice is updated where it is,
+// with the strides of the whole tensor, on any axis, one side after the other.
+
+// CHECK-LABEL: func.func @sides_of_one_tensor(
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x2x16x4x64xf32>,
+// CHECK-NOT: memref.copy
+// CHECK: %[[V:.*]] = memref.subview %[[POOL]][0, 1, 0, 0, 0]
+// CHECK: %[[VC:.*]] = kvcache.view %[[V]][B, N, H, D] : memref<?x16x4x64xf32, strided<[8192, 256, 64, 1], offset: 4096>> to !kv_nhd_strided
+// CHECK: kvcache.index_copy %{{.*}} into %[[VC]] at
+// CHECK: %[[K:.*]] = memref.subview %[[POOL]][0, 0, 0, 0, 0]
+// CHECK: %[[KC:.*]] = kvcache.view %[[K]][B, N, H, D] : memref<?x16x4x64xf32, strided<[8192, 256, 64, 1]>> to !kv_nhd_strided
+// CHECK: kvcache.index_copy %{{.*}} into %[[KC]] at
+// CHECK-NOT: memref.copy
+// CHECK: return{{$}}
+func.func @sides_of_one_tensor(%pool: tensor<?x2x16x4x64xf32>, %k: tensor<?x4x64xf32>, %v: tensor<?x4x64xf32>, %t: tensor<?xi64>) -> tensor<?x2x16x4x64xf32> {
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %pool, %c0 : tensor<?x2x16x4x64xf32>
+  %s = kvcache.make_slots %t : tensor<?xi64> to !slots
+  %0 = tensor.extract_slice %pool[0, 1, 0, 0, 0] [%n, 1, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<?x2x16x4x64xf32> to tensor<?x16x4x64xf32>
+  %1 = kvcache.index_copy %v into %0[B, N, H, D] at %s : tensor<?x4x64xf32> into tensor<?x16x4x64xf32> at !slots
+  %2 = tensor.insert_slice %1 into %pool[0, 1, 0, 0, 0] [%n, 1, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<?x16x4x64xf32> into tensor<?x2x16x4x64xf32>
+  %3 = tensor.extract_slice %2[0, 0, 0, 0, 0] [%n, 1, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<?x2x16x4x64xf32> to tensor<?x16x4x64xf32>
+  %4 = kvcache.index_copy %k into %3[B, N, H, D] at %s : tensor<?x4x64xf32> into tensor<?x16x4x64xf32> at !slots
+  %5 = tensor.insert_slice %4 into %2[0, 0, 0, 0, 0] [%n, 1, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<?x16x4x64xf32> into tensor<?x2x16x4x64xf32>
+  return %5 : tensor<?x2x16x4x64xf32>
+}
+
+// CHECK-LABEL: func.func @layer_of_one_tensor(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.view %{{.*}}[B, N, H, D] : memref<6x16x4x64xf32, strided<[4096, 256, 64, 1], offset: ?>> to !kv_nhd
+// CHECK: return{{$}}
+func.func @layer_of_one_tensor(%pool: tensor<32x6x16x4x64xf32>, %l: index, %k: tensor<?x4x64xf32>, %t: tensor<?xi64>) -> tensor<32x6x16x4x64xf32> {
+  %s = kvcache.make_slots %t : tensor<?xi64> to !slots
+  %0 = tensor.extract_slice %pool[%l, 0, 0, 0, 0] [1, 6, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<32x6x16x4x64xf32> to tensor<6x16x4x64xf32>
+  %1 = kvcache.index_copy %k into %0[B, N, H, D] at %s : tensor<?x4x64xf32> into tensor<6x16x4x64xf32> at !slots
+  %2 = tensor.insert_slice %1 into %pool[%l, 0, 0, 0, 0] [1, 6, 16, 4, 64] [1, 1, 1, 1, 1] : tensor<6x16x4x64xf32> into tensor<32x6x16x4x64xf32>
+  return %2 : tensor<32x6x16x4x64xf32>
+}
+
+// CHECK-LABEL: func.func @heads_of_one_tensor(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.view %{{.*}}[B, N, H, D] : memref<6x16x4x64xf32, strided<[8192, 512, 64, 1], offset: 256>> to !kv_nhd_strided
+// CHECK: return{{$}}
+func.func @heads_of_one_tensor(%pool: tensor<6x16x8x64xf32>, %k: tensor<?x4x64xf32>, %t: tensor<?xi64>) -> tensor<6x16x8x64xf32> {
+  %s = kvcache.make_slots %t : tensor<?xi64> to !slots
+  %0 = tensor.extract_slice %pool[0, 0, 4, 0] [6, 16, 4, 64] [1, 1, 1, 1] : tensor<6x16x8x64xf32> to tensor<6x16x4x64xf32>
+  %1 = kvcache.index_copy %k into %0[B, N, H, D] at %s : tensor<?x4x64xf32> into tensor<6x16x4x64xf32> at !slots
+  %2 = tensor.insert_slice %1 into %pool[0, 0, 4, 0] [6, 16, 4, 64] [1, 1, 1, 1] : tensor<6x16x4x64xf32> into tensor<6x16x8x64xf32>
+  return %2 : tensor<6x16x8x64xf32>
+}
