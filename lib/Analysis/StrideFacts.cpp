@@ -2,6 +2,7 @@
 
 #include "kvcache/Analysis/StrideFacts.h"
 
+#include "kvcache/Analysis/Origins.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
 
@@ -166,17 +167,6 @@ static CacheType typeOfSlice(Operation *op, CacheType type) {
 //===----------------------------------------------------------------------===//
 // How they flow
 //===----------------------------------------------------------------------===//
-
-/// Functions whose callers are all known.
-static bool hasKnownCallers(func::FuncOp function, ModuleOp module) {
-  if (function.isExternal() || !function.isPrivate())
-    return false;
-  std::optional<SymbolTable::UseRange> uses =
-      SymbolTable::getSymbolUses(function, module);
-  return uses && llvm::all_of(*uses, [](SymbolTable::SymbolUse use) {
-           return isa<func::CallOp>(use.getUser());
-         });
-}
 
 void StrideFacts::collectEdges(ModuleOp module) {
   auto connect = [&](OpOperand &from, Value to) {

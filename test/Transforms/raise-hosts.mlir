@@ -20,19 +20,19 @@
 
 // PUT: !kv_slots = !kvcache.slots<7T x i64, rows_per_block = 16, pad = skip_out_of_range>
 // PUT-LABEL: func.func @index_put(
-// PUT-SAME: %[[POOL:.*]]: tensor<64x16x8x128xf32>, %[[ROWS:.*]]: tensor<7x8x128xf32>, %[[SLOTS:.*]]: tensor<7xi64>)
+// PUT-SAME: %[[POOL:.*]]: tensor<64x16x8x128xf32> {iree.abi.output = 0 : index}, %[[ROWS:.*]]: tensor<7x8x128xf32>, %[[SLOTS:.*]]: tensor<7xi64>)
 // PUT-NEXT: %[[S:.*]] = kvcache.make_slots %[[SLOTS]]
 // PUT-NEXT: %[[NEW:.*]] = kvcache.index_copy %[[ROWS]] into %[[POOL]][B, N, H, D] at %[[S]]
 // PUT-NEXT: return %[[NEW]]
 
 // HND-LABEL: func.func @hnd(
-// HND-SAME: %[[POOL:.*]]: tensor<64x8x16x128xf32>, %[[ROWS:.*]]: tensor<7x8x128xf32>, %[[SLOTS:.*]]: tensor<7xi64>)
+// HND-SAME: %[[POOL:.*]]: tensor<64x8x16x128xf32> {iree.abi.output = 0 : index}, %[[ROWS:.*]]: tensor<7x8x128xf32>, %[[SLOTS:.*]]: tensor<7xi64>)
 // HND-NEXT: %[[S:.*]] = kvcache.make_slots %[[SLOTS]]
 // HND-NEXT: %[[NEW:.*]] = kvcache.index_copy %[[ROWS]] into %[[POOL]][B, H, N, D] at %[[S]]
 // HND-NEXT: return %[[NEW]]
 
 // HND-BUFFERS-LABEL: func.func @hnd(
-// HND-BUFFERS-SAME: %[[POOL:.*]]: memref<64x8x16x128xf32>, %[[ROWS:.*]]: memref<7x8x128xf32>, %[[SLOTS:.*]]: memref<7xi64>) {
+// HND-BUFFERS-SAME: %[[POOL:.*]]: memref<64x8x16x128xf32> {iree.abi.output = 0 : index}, %[[ROWS:.*]]: memref<7x8x128xf32>, %[[SLOTS:.*]]: memref<7xi64>) {
 // HND-BUFFERS-NEXT: %[[S:.*]] = kvcache.make_slots %[[SLOTS]]
 // HND-BUFFERS-NEXT: %[[C:.*]] = kvcache.view %[[POOL]][B, H, N, D]
 // HND-BUFFERS-NEXT: kvcache.index_copy %[[ROWS]] into %[[C]] at %[[S]]

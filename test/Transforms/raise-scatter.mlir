@@ -9,12 +9,12 @@
 // block and offset are kept as they were computed.
 
 // CHECK-LABEL: func.func @division_and_mask(
-// CHECK-SAME: %[[POOL:.*]]: tensor<6x16x64xf32>, %[[ROWS:.*]]: tensor<?x64xf32>, %[[SLOTS:.*]]: tensor<?xi32>)
+// CHECK-SAME: %[[POOL:.*]]: tensor<6x16x64xf32> {bufferization.writable = true}, %[[ROWS:.*]]: tensor<?x64xf32>, %[[SLOTS:.*]]: tensor<?xi32>)
 // CHECK: %[[N:.*]]:2 = linalg.generic {{.*}} ins(%[[SLOTS]] : tensor<?xi32>)
 // CHECK: arith.divsi
 // CHECK: arith.andi
 // CHECK: kvcache.scatter %[[ROWS]] into %[[POOL]][B, N, D] at %[[N]]#0, %[[N]]#1 pad = skip_out_of_range
-func.func @division_and_mask(%pool: tensor<6x16x64xf32>, %rows: tensor<?x64xf32>, %slots: tensor<?xi32>) -> tensor<6x16x64xf32> {
+func.func @division_and_mask(%pool: tensor<6x16x64xf32> {bufferization.writable = true}, %rows: tensor<?x64xf32>, %slots: tensor<?xi32>) -> tensor<6x16x64xf32> {
   %c0 = arith.constant 0 : index
   %T = tensor.dim %slots, %c0 : tensor<?xi32>
   %c16 = arith.constant dense<16> : tensor<1xi32>
@@ -41,10 +41,10 @@ func.func @division_and_mask(%pool: tensor<6x16x64xf32>, %rows: tensor<?x64xf32>
 
 // CHECK: !kv_slots = !kvcache.slots<?T x i32, rows_per_block = 16, pad = skip_out_of_range>
 // CHECK-LABEL: func.func @shift_and_mask(
-// CHECK-SAME: %arg0: tensor<?x16x64xf32>, %arg1: tensor<?x64xf32>, %arg2: tensor<?xi32>)
+// CHECK-SAME: %arg0: tensor<?x16x64xf32> {bufferization.writable = true}, %arg1: tensor<?x64xf32>, %arg2: tensor<?xi32>)
 // CHECK-NEXT: %0 = kvcache.make_slots %arg2 : tensor<?xi32> to !kv_slots
 // CHECK-NEXT: %1 = kvcache.index_copy %arg1 into %arg0[B, N, D] at %0 : tensor<?x64xf32> into tensor<?x16x64xf32> at !kv_slots
-func.func @shift_and_mask(%pool: tensor<?x16x64xf32>, %rows: tensor<?x64xf32>, %slots: tensor<?xi32>) -> tensor<?x16x64xf32> {
+func.func @shift_and_mask(%pool: tensor<?x16x64xf32> {bufferization.writable = true}, %rows: tensor<?x64xf32>, %slots: tensor<?xi32>) -> tensor<?x16x64xf32> {
   %c0 = arith.constant 0 : index
   %T = tensor.dim %slots, %c0 : tensor<?xi32>
   %n0 = arith.constant 4 : i32
@@ -71,7 +71,7 @@ func.func @shift_and_mask(%pool: tensor<?x16x64xf32>, %rows: tensor<?x64xf32>, %
 // CHECK-LABEL: func.func @f32_and_any_pool(
 // CHECK: arith.divf
 // CHECK: kvcache.scatter %{{.*}} into %{{.*}}[B, N, D] at %{{.*}}, %{{.*}} pad = skip_out_of_range
-func.func @f32_and_any_pool(%pool: tensor<?x16x64xf32>, %rows: tensor<5x64xf32>, %slots: tensor<5xi64>) -> tensor<?x16x64xf32> {
+func.func @f32_and_any_pool(%pool: tensor<?x16x64xf32> {bufferization.writable = true}, %rows: tensor<5x64xf32>, %slots: tensor<5xi64>) -> tensor<?x16x64xf32> {
   %n = arith.constant dense<16> : tensor<5xi64>
   %nf = arith.constant dense<16.0> : tensor<5xf32>
   %f = arith.sitofp %slots : tensor<5xi64> to tensor<5xf32>
@@ -94,12 +94,12 @@ func.func @f32_and_any_pool(%pool: tensor<?x16x64xf32>, %rows: tensor<5x64xf32>,
 // Block and offset that come from somewhere else.
 
 // CHECK-LABEL: func.func @columns(
-// CHECK-SAME: %[[POOL:.*]]: tensor<6x16x2x64xf16>, %[[ROWS:.*]]: tensor<5x2x64xf16>, %[[AT:.*]]: tensor<5x2xi64>)
+// CHECK-SAME: %[[POOL:.*]]: tensor<6x16x2x64xf16> {bufferization.writable = true}, %[[ROWS:.*]]: tensor<5x2x64xf16>, %[[AT:.*]]: tensor<5x2xi64>)
 // CHECK-DAG: %[[B:.*]] = tensor.extract_slice %[[AT]][0, 0] [5, 1] [1, 1]
 // CHECK-DAG: %[[O:.*]] = tensor.extract_slice %[[AT]][0, 1] [5, 1] [1, 1]
 // CHECK: %[[N:.*]]:2 = linalg.generic {{.*}} ins(%[[B]], %[[O]] :
 // CHECK: kvcache.scatter %[[ROWS]] into %[[POOL]][B, N, H, D] at %[[N]]#0, %[[N]]#1 pad = skip_out_of_range
-func.func @columns(%pool: tensor<6x16x2x64xf16>, %rows: tensor<5x2x64xf16>, %at: tensor<5x2xi64>) -> tensor<6x16x2x64xf16> {
+func.func @columns(%pool: tensor<6x16x2x64xf16> {bufferization.writable = true}, %rows: tensor<5x2x64xf16>, %at: tensor<5x2xi64>) -> tensor<6x16x2x64xf16> {
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f16, %y: f16):
     "iree_linalg_ext.yield"(%x) : (f16) -> ()
@@ -113,12 +113,12 @@ func.func @columns(%pool: tensor<6x16x2x64xf16>, %rows: tensor<5x2x64xf16>, %at:
 
 // CHECK: !kv_slots = !kvcache.slots<5T x i64, rows_per_block = 16, pad = skip_out_of_range>
 // CHECK-LABEL: func.func @through_reshapes(
-// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32>, %[[ROWS:.*]]: tensor<5x128xf32>, %[[SLOTS:.*]]: tensor<5xi64>)
+// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32> {bufferization.writable = true}, %[[ROWS:.*]]: tensor<5x128xf32>, %[[SLOTS:.*]]: tensor<5xi64>)
 // CHECK-DAG: %[[R:.*]] = tensor.expand_shape %[[ROWS]] {{.*}} into tensor<5x2x64xf32>
 // CHECK-DAG: %[[S:.*]] = kvcache.make_slots %[[SLOTS]]
 // CHECK: %[[NEW:.*]] = kvcache.index_copy %[[R]] into %[[POOL]][B, H, N, D] at %[[S]]
 // CHECK-NEXT: return %[[NEW]]
-func.func @through_reshapes(%pool: tensor<6x2x16x64xf32>, %rows: tensor<5x128xf32>, %slots: tensor<5xi64>) -> tensor<6x2x16x64xf32> {
+func.func @through_reshapes(%pool: tensor<6x2x16x64xf32> {bufferization.writable = true}, %rows: tensor<5x128xf32>, %slots: tensor<5xi64>) -> tensor<6x2x16x64xf32> {
   %e = tensor.empty() : tensor<6x16x2x64xf32>
   %t = linalg.transpose ins(%pool : tensor<6x2x16x64xf32>) outs(%e : tensor<6x16x2x64xf32>) permutation = [0, 2, 1, 3]
   %flat = tensor.collapse_shape %t [[0, 1], [2, 3]] : tensor<6x16x2x64xf32> into tensor<96x128xf32>
@@ -138,11 +138,11 @@ func.func @through_reshapes(%pool: tensor<6x2x16x64xf32>, %rows: tensor<5x128xf3
 // that reader alone.
 
 // CHECK-LABEL: func.func @transposed_pool_is_used(
-// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32>,
+// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32> {bufferization.writable = true},
 // CHECK: %[[NEW:.*]] = kvcache.index_copy %{{.*}} into %[[POOL]][B, H, N, D]
 // CHECK-NEXT: %[[T:.*]] = linalg.generic {{.*}} ins(%[[NEW]] :
 // CHECK: return %[[NEW]], %[[T]]
-func.func @transposed_pool_is_used(%pool: tensor<6x2x16x64xf32>, %rows: tensor<5x2x64xf32>, %at: tensor<5x2xi64>) -> (tensor<6x2x16x64xf32>, tensor<6x16x2x64xf32>) {
+func.func @transposed_pool_is_used(%pool: tensor<6x2x16x64xf32> {bufferization.writable = true}, %rows: tensor<5x2x64xf32>, %at: tensor<5x2xi64>) -> (tensor<6x2x16x64xf32>, tensor<6x16x2x64xf32>) {
   %e = tensor.empty() : tensor<6x16x2x64xf32>
   %t = linalg.generic {indexing_maps = [affine_map<(b, n, h, d) -> (b, h, n, d)>, affine_map<(b, n, h, d) -> (b, n, h, d)>], iterator_types = ["parallel", "parallel", "parallel", "parallel"]}
     ins(%pool : tensor<6x2x16x64xf32>) outs(%e : tensor<6x16x2x64xf32>) {
@@ -171,13 +171,13 @@ func.func @transposed_pool_is_used(%pool: tensor<6x2x16x64xf32>, %rows: tensor<5
 // between them vanish, too.
 
 // CHECK-LABEL: func.func @two_writes(
-// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32>,
+// CHECK-SAME: %[[POOL:.*]]: tensor<6x2x16x64xf32> {bufferization.writable = true},
 // CHECK-NOT: linalg.transpose
 // CHECK: %[[ONE:.*]] = kvcache.scatter %{{.*}} into %[[POOL]][B, H, N, D]
 // CHECK-NOT: linalg.transpose
 // CHECK: %[[TWO:.*]] = kvcache.scatter %{{.*}} into %[[ONE]][B, H, N, D]
 // CHECK-NEXT: return %[[TWO]]
-func.func @two_writes(%pool: tensor<6x2x16x64xf32>, %rows: tensor<5x2x64xf32>, %at: tensor<5x2xi64>, %more: tensor<5x2xi64>) -> tensor<6x2x16x64xf32> {
+func.func @two_writes(%pool: tensor<6x2x16x64xf32> {bufferization.writable = true}, %rows: tensor<5x2x64xf32>, %at: tensor<5x2xi64>, %more: tensor<5x2xi64>) -> tensor<6x2x16x64xf32> {
   %e = tensor.empty() : tensor<6x16x2x64xf32>
   %e2 = tensor.empty() : tensor<6x2x16x64xf32>
   %t = linalg.transpose ins(%pool : tensor<6x2x16x64xf32>) outs(%e : tensor<6x16x2x64xf32>) permutation = [0, 2, 1, 3]
@@ -244,7 +244,7 @@ func.func @gather_rows(%pool: tensor<6x16x64xf32>, %at: tensor<5x2xi32>) -> tens
 
 // CHECK-LABEL: func.func @no_fast_division(
 // CHECK: kvcache.scatter
-func.func @no_fast_division(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %slots: tensor<5xi64>) -> tensor<6x16x64xf32> {
+func.func @no_fast_division(%pool: tensor<6x16x64xf32> {bufferization.writable = true}, %rows: tensor<5x64xf32>, %slots: tensor<5xi64>) -> tensor<6x16x64xf32> {
   %n = arith.constant dense<16> : tensor<5xi64>
   %nf = arith.constant dense<16.0> : tensor<5xf32>
   %f = arith.sitofp %slots : tensor<5xi64> to tensor<5xf32>
@@ -270,7 +270,7 @@ func.func @no_fast_division(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>,
 // CHECK-COUNT-40: arith.addi
 // CHECK-NOT: arith.addi
 // CHECK: kvcache.index_copy
-func.func @doubled_often(%pool: tensor<96x64xf32>, %rows: tensor<5x64xf32>, %x0: tensor<5xi64>) -> tensor<96x64xf32> {
+func.func @doubled_often(%pool: tensor<96x64xf32> {bufferization.writable = true}, %rows: tensor<5x64xf32>, %x0: tensor<5xi64>) -> tensor<96x64xf32> {
   %x1 = arith.addi %x0, %x0 : tensor<5xi64>
   %x2 = arith.addi %x1, %x1 : tensor<5xi64>
   %x3 = arith.addi %x2, %x2 : tensor<5xi64>

@@ -87,7 +87,8 @@ def function(name, width, tokens, blocks, block, offset):
     shift = tokens.bit_length() - 1
     pool = f"tensor<{blocks}x{tokens}x{CHANNELS}xf32>"
     return f"""
-func.func @{name}(%pool: {pool}, %rows: tensor<{ROWS}x{CHANNELS}xf32>,
+func.func @{name}(%pool: {pool} {{bufferization.writable = true}},
+                  %rows: tensor<{ROWS}x{CHANNELS}xf32>,
                   %slots: tensor<{ROWS}x{t}>) -> {pool} {{
   %n = arith.constant {tokens} : {t}
   %k = arith.constant {shift} : {t}

@@ -11,6 +11,7 @@
 #include "Rows.h"
 #include "StoreLoops.h"
 
+#include "kvcache/Analysis/Origins.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
 #include "kvcache/Transforms/Passes.h"
@@ -74,48 +75,66 @@ struct Raise : kvcache::impl::RaiseBase<Raise> {
 
 private:
   void raise(Operation *op);
-  void remark(Operation *op, bool isRaised, StringRef text);
-  void keepArgument(Operation *op, Value pool);
+  void keepArguments();
   void erase(ArrayRef<Operation *> ops);
   void eraseFunctions(ArrayRef<func::FuncOp> called);
   void dropForeignAttributes();
 
+  /// Updates that were made of operations of functional dialects.
+  SmallVector<std::pair<Operation *, OperationName>> writes;
   /// What is to be erased if nothing uses it any more, at the end.
   llvm::SetVector<Operation *> suspects;
 };
 
 } // namespace
 
-void Raise::remark(Operation *op, bool isRaised, StringRef text) {
-  std::string message = (op->getName().getStringRef() + " " + text).str();
+static void report(Location loc, OperationName name, bool isRaised,
+                   const Twine &text) {
+  std::string message = (name.getStringRef() + " " + text).str();
   auto options = remark::RemarkOpts::name("raise").category("kvcache");
   if (isRaised)
-    remark::passed(op->getLoc(), options) << message;
+    remark::passed(loc, options) << message;
   else
-    remark::missed(op->getLoc(), options) << message;
+    remark::missed(loc, options) << message;
 }
 
-/// The pool of a program of JAX stays what it is unless it is donated, whatever
-/// becomes of the updated one. Elsewhere in this project a pool that is an
-/// argument is updated where it is.
-void Raise::keepArgument(Operation *op, Value pool) {
-  auto argument = dyn_cast_or_null<BlockArgument>(pool);
-  if (!argument || op->getName().getDialectNamespace() != "stablehlo")
-    return;
-  auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
-  if (!function || !argument.getOwner()->isEntryBlock() || function.isPrivate())
-    return;
-  unsigned number = argument.getArgNumber();
-  if (function.getArgAttr(number, "tf.aliasing_output") ||
-      function.getArgAttr(number, "jax.buffer_donor"))
-    return;
-  StringRef name = bufferization::BufferizationDialect::kWritableAttrName;
-  if (function.getArgAttr(number, name))
-    return;
-  function.setArgAttr(number, name, BoolAttr::get(&getContext(), false));
-  remark(op, false,
-         "not in place: the pool is an argument that is not donated, so a copy "
-         "of it is written");
+static void report(Operation *op, bool isRaised, const Twine &text) {
+  report(op->getLoc(), op->getName(), isRaised, text);
+}
+
+/// Attributes by which hosts say that an argument may be overwritten: JAX, IREE
+/// and bufferization, which may also say that it may not.
+static bool saysWhetherWritable(func::FuncOp function, unsigned argument) {
+  return llvm::any_of(
+      ArrayRef<StringRef>(
+          {"tf.aliasing_output", "jax.buffer_donor", "iree.abi.output",
+           bufferization::BufferizationDialect::kWritableAttrName}),
+      [&](StringRef name) {
+        return bool(function.getArgAttr(argument, name));
+      });
+}
+
+/// What an update of a functional program takes stays what it is, unless the
+/// host gives it away. Of arguments of private functions this follows from what
+/// callers hand over, which bufferization sees.
+void Raise::keepArguments() {
+  TensorOrigins origins(getOperation(), /*arithmeticOverwrites=*/true);
+  for (const auto &[write, name] : writes)
+    for (BlockArgument argument : origins.argumentsOf(
+             cast<DestinationStyleOpInterface>(write).getDpsInits().front())) {
+      auto function =
+          dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+      unsigned number = argument.getArgNumber();
+      if (saysWhetherWritable(function, number))
+        continue;
+      function.setArgAttr(
+          number, bufferization::BufferizationDialect::kWritableAttrName,
+          BoolAttr::get(&getContext(), false));
+      report(write->getLoc(), name, false,
+             "not in place: argument " + Twine(number) + " of '" +
+                 function.getName() +
+                 "' is not donated, so a copy of the pool is written");
+    }
 }
 
 void Raise::erase(ArrayRef<Operation *> ops) {
@@ -131,7 +150,7 @@ void Raise::raise(Operation *op) {
     std::string text;
     Value folded = foldIntoView(view, text);
     if (!text.empty())
-      remark(op, folded != nullptr, folded ? text : "left alone: " + text);
+      report(op, folded != nullptr, folded ? text : "left alone: " + text);
     if (!folded)
       return;
     view.getResult().replaceAllUsesWith(folded);
@@ -147,17 +166,18 @@ void Raise::raise(Operation *op) {
     Description description = Description::of(op);
     if (!description.access) {
       if (!description.why.empty())
-        remark(op, false, "left alone: " + description.why);
+        report(op, false, "left alone: " + description.why);
       return;
     }
     raised = description.isRead ? raiseRead(op, *description.access)
                                 : raiseWrite(op, *description.access, facts);
   }
-  remark(op, raised.op != nullptr,
+  report(op, raised.op != nullptr,
          (raised.op ? "" : "left alone: ") + raised.text);
   if (!raised.op)
     return;
-  keepArgument(op, raised.pool);
+  if (raised.isFunctional)
+    writes.push_back({raised.op, op->getName()});
   erase(raised.erased);
 }
 
@@ -223,6 +243,7 @@ void Raise::runOnOperation() {
   });
   for (Operation *op : candidates)
     raise(op);
+  keepArguments();
   eraseUnused(suspects.takeVector());
   eraseFunctions(called);
   if (standalone)

@@ -326,7 +326,7 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
     }
     }
   }
-  raised.pool = pool.chain.base;
+  raised.isFunctional = !isa<tensor::ScatterOp>(op);
   Value updated = collapsed(raised.op->getResult(0));
   int64_t bytes = replacePool(builder, op->getResult(0), pool.chain, updated,
                               raised.erased);

@@ -23,8 +23,9 @@ struct RaiseFacts {
 struct Raised {
   /// What it is now; null if it was left alone.
   mlir::Operation *op = nullptr;
-  /// The pool that is written.
-  mlir::Value pool;
+  /// It updates a tensor, and its source is no upstream operation, of which
+  /// bufferization says whose memory is written.
+  bool isFunctional = false;
   /// What was done, or which fact is missing.
   std::string text;
   /// Operations that nothing uses any more, to be erased in this sequence.

@@ -5,7 +5,7 @@
 
 #map = affine_map<(d0) -> (d0)>
 "builtin.module"() ({
-  "func.func"() <{function_type = (tensor<64x16x8x128xf32>, tensor<7x8x128xf32>, tensor<7xi64>) -> tensor<64x16x8x128xf32>, sym_name = "index_put"}> ({
+  "func.func"() <{arg_attrs = [{iree.abi.output = 0 : index}, {}, {}], function_type = (tensor<64x16x8x128xf32>, tensor<7x8x128xf32>, tensor<7xi64>) -> tensor<64x16x8x128xf32>, sym_name = "index_put"}> ({
   ^bb0(%arg0: tensor<64x16x8x128xf32>, %arg1: tensor<7x8x128xf32>, %arg2: tensor<7xi64>):
     %0 = "arith.constant"() <{value = 16 : i64}> : () -> i64
     %1 = "arith.constant"() <{value = 0 : i64}> : () -> i64
