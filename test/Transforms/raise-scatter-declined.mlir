@@ -20,11 +20,22 @@ func.func @no_sequence(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at:
 // -----
 
 func.func @no_unsigned_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xui64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: the numbers are expected to be signless integers}}
+  // expected-remark @+1 {{left alone: the numbers are expected to be signless integers of at most 64 bits}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
   }) : (tensor<5x64xf32>, tensor<5x2xui64>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
+  return %new : tensor<6x16x64xf32>
+}
+
+// -----
+
+func.func @no_wide_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi128>) -> tensor<6x16x64xf32> {
+  // expected-remark @+1 {{left alone: the numbers are expected to be signless integers of at most 64 bits}}
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<5x64xf32>, tensor<5x2xi128>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
   return %new : tensor<6x16x64xf32>
 }
 

@@ -317,3 +317,83 @@ func.func @doubled_often(%pool: tensor<96x64xf32> {bufferization.writable = true
   }) : (tensor<5x64xf32>, tensor<5xi64>, tensor<96x64xf32>) -> tensor<96x64xf32>
   return %new : tensor<96x64xf32>
 }
+
+// -----
+
+// A number of rows that the type of the slots does not have: 160 is -96 in 8
+// bits.
+
+// CHECK-LABEL: func.func @narrow_slots(
+// CHECK: linalg.generic {{.*}} ins(%arg2 : tensor<3xi8>) outs(%{{.*}} : tensor<3xi32>)
+// CHECK: %[[S:.*]] = arith.extsi %{{.*}} : i8 to i32
+// CHECK: arith.cmpi slt, %[[S]], %{{.*}} : i32
+// CHECK: %[[ROWS:.*]] = arith.constant 160 : i32
+// CHECK: arith.addi %[[S]], %[[ROWS]] : i32
+func.func @narrow_slots(%pool: tensor<40x4x8xf32> {bufferization.writable = true}, %rows: tensor<3x8xf32>, %slots: tensor<3xi8>) -> tensor<40x4x8xf32> {
+  %z = arith.constant dense<0> : tensor<3xi8>
+  %n = arith.constant dense<2> : tensor<3xi8>
+  %m = arith.constant dense<3> : tensor<3xi8>
+  %B = arith.constant dense<40> : tensor<3xi8>
+  %b0 = arith.shrsi %slots, %n : tensor<3xi8>
+  %neg = arith.cmpi slt, %b0, %z : tensor<3xi8>
+  %up = arith.addi %b0, %B : tensor<3xi8>
+  %b = arith.select %neg, %up, %b0 : tensor<3xi1>, tensor<3xi8>
+  %o = arith.andi %slots, %m : tensor<3xi8>
+  %b1 = tensor.expand_shape %b [[0, 1]] output_shape [3, 1] : tensor<3xi8> into tensor<3x1xi8>
+  %o1 = tensor.expand_shape %o [[0, 1]] output_shape [3, 1] : tensor<3xi8> into tensor<3x1xi8>
+  %at = tensor.concat dim(1) %b1, %o1 : (tensor<3x1xi8>, tensor<3x1xi8>) -> tensor<3x2xi8>
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<3x8xf32>, tensor<3x2xi8>, tensor<40x4x8xf32>) -> tensor<40x4x8xf32>
+  return %new : tensor<40x4x8xf32>
+}
+
+// -----
+
+// The same for a pool of 2^31 rows, whose number 32 bits do not have.
+
+// CHECK-LABEL: func.func @many_rows(
+// CHECK: %[[S:.*]] = arith.extsi %{{.*}} : i32 to i64
+// CHECK: %[[ROWS:.*]] = arith.constant 2147483648 : i64
+// CHECK: arith.addi %[[S]], %[[ROWS]] : i64
+func.func @many_rows(%pool: tensor<536870912x4x8xf32> {bufferization.writable = true}, %rows: tensor<3x8xf32>, %slots: tensor<3xi32>) -> tensor<536870912x4x8xf32> {
+  %z = arith.constant dense<0> : tensor<3xi32>
+  %n = arith.constant dense<2> : tensor<3xi32>
+  %m = arith.constant dense<3> : tensor<3xi32>
+  %B = arith.constant dense<536870912> : tensor<3xi32>
+  %b0 = arith.shrsi %slots, %n : tensor<3xi32>
+  %neg = arith.cmpi slt, %b0, %z : tensor<3xi32>
+  %up = arith.addi %b0, %B : tensor<3xi32>
+  %b = arith.select %neg, %up, %b0 : tensor<3xi1>, tensor<3xi32>
+  %o = arith.andi %slots, %m : tensor<3xi32>
+  %b1 = tensor.expand_shape %b [[0, 1]] output_shape [3, 1] : tensor<3xi32> into tensor<3x1xi32>
+  %o1 = tensor.expand_shape %o [[0, 1]] output_shape [3, 1] : tensor<3xi32> into tensor<3x1xi32>
+  %at = tensor.concat dim(1) %b1, %o1 : (tensor<3x1xi32>, tensor<3x1xi32>) -> tensor<3x2xi32>
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<3x8xf32>, tensor<3x2xi32>, tensor<536870912x4x8xf32>) -> tensor<536870912x4x8xf32>
+  return %new : tensor<536870912x4x8xf32>
+}
+
+// -----
+
+// Only a diagonal of this list is computed; the rest is what it was before.
+
+// CHECK-LABEL: func.func @diagonal(
+// CHECK: %[[AT:.*]] = linalg.generic
+// CHECK: tensor.extract_slice %[[AT]][0, 0] [2, 1] [1, 1]
+// CHECK: tensor.extract_slice %[[AT]][0, 1] [2, 1] [1, 1]
+// CHECK: kvcache.scatter
+func.func @diagonal(%pool: tensor<6x16x64xf32> {bufferization.writable = true}, %rows: tensor<2x64xf32>, %before: tensor<2x2xi64>, %x: tensor<2xi64>) -> tensor<6x16x64xf32> {
+  %at = linalg.generic {indexing_maps = [affine_map<(d) -> (d)>, affine_map<(d) -> (d, d)>], iterator_types = ["parallel"]} ins(%x : tensor<2xi64>) outs(%before : tensor<2x2xi64>) {
+  ^bb0(%in: i64, %out: i64):
+    linalg.yield %in : i64
+  } -> tensor<2x2xi64>
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%a: f32, %b: f32):
+    "iree_linalg_ext.yield"(%a) : (f32) -> ()
+  }) : (tensor<2x64xf32>, tensor<2x2xi64>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
+  return %new : tensor<6x16x64xf32>
+}

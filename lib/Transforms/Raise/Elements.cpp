@@ -266,7 +266,8 @@ Value ElementTracer::structured(OpResult result, ArrayRef<Coord> at,
       linalgOp.getMatchingIndexingMap(linalgOp.getDpsInitOperand(number));
   for (auto [expr, coord] : llvm::zip_equal(outMap.getResults(), at)) {
     auto dim = dyn_cast<AffineDimExpr>(expr);
-    if (!dim)
+    // Where a loop is named twice only a diagonal is written.
+    if (!dim || loops[dim.getPosition()])
       return {};
     loops[dim.getPosition()] = coord;
   }

@@ -37,8 +37,10 @@ LogicalResult RowRaiser::check() {
                   "of known rank");
   Type number = listType.getElementType();
   if (!number.isIndex() &&
-      !(number.isSignlessInteger() && !number.isInteger(1)))
-    return refuse("the numbers are expected to be signless integers");
+      (!number.isSignlessInteger() || number.isInteger(1) ||
+       number.getIntOrFloatBitWidth() > 64))
+    return refuse("the numbers are expected to be signless integers of at most "
+                  "64 bits");
   size_t columns = access.poolDims.size();
   if (columns != 1 && columns != 2)
     return refuse("one number for each row, or a block and an offset, are "
@@ -298,7 +300,11 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
       writeSlots(tracer, question.slot, answer.pad, rows, count);
       break;
     case SlotAnswer::Kind::Wrapped: {
-      Value slot = question.slot;
+      // In a type that has all slots and the number of rows.
+      Value slot = asListElement(tracer, question.slot);
+      if (slot.getType().isInteger(32) &&
+          !llvm::isInt<32>(int64_t(pool.rows())))
+        slot = arith::ExtSIOp::create(b, loc, b.getI64Type(), slot);
       auto constant = [&](int64_t value) -> Value {
         return arith::ConstantOp::create(
             b, loc, b.getIntegerAttr(slot.getType(), value));
