@@ -715,3 +715,23 @@ func.func @no_list_outside(%pool: memref<6x16x64xf32> {kvcache.noalias}, %rows: 
   }
   return
 }
+
+// -----
+
+func.func @no_number_of_rows(%slots: memref<?xi64>, %channels: memref<8xf32>, %rows: memref<?x8xf32>, %pool: memref<?x16x8xf32> {kvcache.noalias}) {
+  %c16 = arith.constant 16 : i64
+  // expected-remark @+1 {{left alone: how many rows are written is not known: no operand of linalg.generic has them as a constant dimension}}
+  linalg.generic {indexing_maps = [affine_map<(t, d) -> (t)>, affine_map<(t, d) -> (d)>], iterator_types = ["parallel", "parallel"]} ins(%slots, %channels : memref<?xi64>, memref<8xf32>) {
+  ^bb0(%s: i64, %r: f32):
+    %b = arith.divsi %s, %c16 : i64
+    %n = arith.remsi %s, %c16 : i64
+    %bi = arith.index_cast %b : i64 to index
+    %ni = arith.index_cast %n : i64 to index
+    %t = linalg.index 0 : index
+    %d = linalg.index 1 : index
+    %x = memref.load %rows[%t, %d] : memref<?x8xf32>
+    memref.store %x, %pool[%bi, %ni, %d] : memref<?x16x8xf32>
+    linalg.yield
+  }
+  return
+}

@@ -467,6 +467,20 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
         "condition");
     return raised;
   }
+  if (!hasAll && !loops[rowLoop].count) {
+    (void)refuse("how many rows are written is not known: no operand of "
+                 "linalg.generic has them as a constant dimension");
+    return raised;
+  }
+  std::optional<int64_t> constant = getConstantIntValue(loops[rowLoop].count);
+  for (Value list : {rows.memref, slots}) {
+    auto type = cast<MemRefType>(list.getType());
+    if (constant && !type.isDynamicDim(0) && *constant > type.getDimSize(0)) {
+      (void)refuse("the loop runs past the last of " +
+                   Twine(type.getDimSize(0)) + " entries");
+      return raised;
+    }
+  }
   Value rowList = firstOf(rows.memref, isGuarded);
   Value slotList = firstOf(slots, isGuarded);
   Value cache = view->build(builder, loc);
