@@ -34,6 +34,7 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   // Two index values of one tensor that is updated later would be two copies.
   pm.addPass(createCSEPass());
   // Arithmetic on tensors has no bufferization of its own.
+  pm.addPass(createKeepArguments());
   pm.addPass(createConvertElementwiseToLinalgPass());
   pm.addPass(createCopyCarriedTensors());
   bufferization::OneShotBufferizePassOptions options;

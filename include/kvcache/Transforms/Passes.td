@@ -41,6 +41,36 @@ def CopyCarriedTensors
   let dependentDialects = ["mlir::bufferization::BufferizationDialect"];
 }
 
+def KeepArguments : Pass<"kvcache-keep-arguments", "mlir::ModuleOp"> {
+  let summary = "Give arithmetic on tensors a result that is no argument";
+  let description = [{
+    Arithmetic on tensors, such as `arith.addf`, does not say where its result
+    lies. `convert-elementwise-to-linalg` takes an operand of the same type for
+    it, so that an argument of the function would be overwritten, also one that
+    came through slices, loops or calls. Such operations are converted here,
+    into tensors of their own. Where all operands are made in the function they
+    stay, and one may be overwritten.
+
+    Contract in: any IR. Contract out: the result of an elementwise operation on
+    tensors is not written to an operand that may be memory of a caller.
+
+    Before:
+
+    ```mlir
+    %0 = arith.addf %x, %y : tensor<4xf32>
+    ```
+
+    After, where `%x` or `%y` is an argument:
+
+    ```mlir
+    %empty = tensor.empty() : tensor<4xf32>
+    %0 = linalg.generic ... ins(%x, %y : ...) outs(%empty : ...)
+    ```
+  }];
+  let dependentDialects = ["mlir::linalg::LinalgDialect",
+                           "mlir::tensor::TensorDialect"];
+}
+
 def DropDonatedResults
     : Pass<"kvcache-drop-donated-results", "mlir::ModuleOp"> {
   let summary = "Drop results that are arguments of their function";
