@@ -41,6 +41,19 @@ static void overlapKernels(ModuleOp module) {
   });
 }
 
+/// Debug information is made of kernels alone, and expects of an operation that
+/// was inlined to be in one.
+static void dropCallSites(ModuleOp module) {
+  module.walk([](Operation *op) {
+    Location loc = op->getLoc();
+    if (op->getParentOfType<LLVM::LLVMFuncOp>())
+      return;
+    while (auto site = dyn_cast<CallSiteLoc>(loc))
+      loc = site.getCallee();
+    op->setLoc(loc);
+  });
+}
+
 namespace {
 struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
@@ -66,6 +79,7 @@ struct ConvertKVCacheToGPU
                                       std::move(patterns))))
       return signalPassFailure();
     dropArgumentAttributes(getOperation());
+    dropCallSites(getOperation());
     if (!StringRef(chip).starts_with("sm_8"))
       overlapKernels(getOperation());
   }

@@ -7,6 +7,11 @@
 // RUN: %if ptxas %{ kv-compile %s --target=sm_90a --gpu-image=cubin --emit=cubin -o %t.cubin %}
 // RUN: %if ptxas %{ llvm-readelf -S %t.cubin | FileCheck %s --check-prefix=CUBIN %}
 // CUBIN: .debug_line
+//
+// Also where a function was inlined on the host:
+// RUN: kv-compile %S/../../../examples/functional_host.mlir --target=sm_90a --emit=ptx | FileCheck %s --check-prefix=INLINED
+// INLINED: .entry index_copy(
+// INLINED: .loc
 
 !kv = !kvcache.cache<?B x 16N x 64D x bf16>
 
