@@ -158,8 +158,8 @@ def ScatterToIndexCopy
     `?B x 16N x 8H x 128D` is seen as `?B x 1N x 128H x 128D`. This takes tokens,
     heads and channels that lie one after the other in a block as in the rows,
     which is more than `stride(B) = N * stride(N)` says of a block and nothing
-    of the distance between blocks; packed rows; and padding that is skipped, not
-    written to a sink.
+    of the distance between blocks; packed rows; padding that is skipped, not
+    written to a sink; and a list that is known to have all slots of the blocks.
 
     Before:
 
@@ -210,7 +210,8 @@ def FoldPermutes : Pass<"kvcache-fold-permutes", "mlir::ModuleOp"> {
     forgets the rest.
 
     *A `relayout` to a local buffer that is only read* folds: readers take the
-    source, if nothing may write it before they read.
+    source, if nothing may write it before they read, the readers included: what
+    they write is a local buffer, or `kvcache.noalias` is said of an argument.
 
     Before:
 
