@@ -20,14 +20,21 @@ static void forEachExtract(linalg::LinalgOp op,
   });
 }
 
-/// The index without the conversions that keep its value.
+/// The index without the conversions that keep its value, for fewer than 2^31
+/// rows.
 static Value withoutCasts(Value index) {
-  return furthestSource(index, [](Value value) -> Value {
+  auto isNarrow = [](Value value) {
+    return !value.getType().isIndex() &&
+           value.getType().getIntOrFloatBitWidth() < 32;
+  };
+  return furthestSource(index, [&](Value value) -> Value {
     Operation *op = value.getDefiningOp();
-    return isa_and_present<arith::IndexCastOp, arith::IndexCastUIOp,
-                           arith::ExtSIOp>(op)
-               ? op->getOperand(0)
-               : Value();
+    bool keeps =
+        isa_and_present<arith::ExtSIOp>(op) ||
+        (isa_and_present<arith::IndexCastOp>(op) && !isNarrow(value)) ||
+        (isa_and_present<arith::IndexCastUIOp>(op) && !isNarrow(value) &&
+         !isNarrow(op->getOperand(0)));
+    return keeps ? op->getOperand(0) : Value();
   });
 }
 

@@ -173,6 +173,10 @@ std::optional<DividedList> kvcache::findRemainder(Value offsets,
 
 /// Erases a loop, and the local buffers that it writes, if nobody reads them.
 static void eraseIfUnread(linalg::GenericOp writer) {
+  // The body may do more than to compute.
+  for (Operation &op : *writer.getBody())
+    if (!isMemoryEffectFree(&op))
+      return;
   SmallVector<memref::AllocOp> buffers;
   for (Value init : writer.getDpsInits()) {
     auto made = init.getDefiningOp<memref::AllocOp>();

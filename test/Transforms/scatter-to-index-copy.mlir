@@ -366,3 +366,36 @@ func.func @no_tensors(%rows: tensor<?x8x128xbf16>, %cache: !flat,
     : tensor<?x8x128xbf16> into !flat at tensor<?xi64>, tensor<?xi64>
   return
 }
+
+// -----
+
+// A loop that does more than to divide stays.
+
+!flat = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+#id = affine_map<(t) -> (t)>
+
+// CHECK-LABEL: func.func @loop_that_counts(
+// CHECK: linalg.generic
+// CHECK: memref.store
+// CHECK: kvcache.index_copy
+// CHECK-NOT: kvcache.scatter
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+func.func @loop_that_counts(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: memref<?xi64>, %seen: memref<?xi64> {kvcache.noalias}) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : i64
+  %n = memref.dim %slots, %c0 : memref<?xi64>
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<?xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %t = linalg.index 0 : index
+    memref.store %slot, %seen[%t] : memref<?xi64>
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : memref<?x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
+  return
+}

@@ -51,6 +51,36 @@ func.func @one_element(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: tensor<
   return %v : f32
 }
 
+// Bytes without a sign: 200 is a row, and -56 is none.
+func.func @unsigned_bytes(%x: tensor<250x32xf32>, %w: tensor<32x32xf32>, %o: tensor<250x32xf32>, %ids: tensor<3xi8>, %e: tensor<3x32xf32>) -> tensor<3x32xf32> {
+  %y = linalg.matmul ins(%x, %w : tensor<250x32xf32>, tensor<32x32xf32>) outs(%o : tensor<250x32xf32>) -> tensor<250x32xf32>
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an entry of a list as it is
+  %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%ids : tensor<3xi8>) outs(%e : tensor<3x32xf32>) {
+  ^bb0(%i: i8, %old: f32):
+    %at = arith.index_castui %i : i8 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %y[%at, %d] : tensor<250x32xf32>
+    linalg.yield %v : f32
+  } -> tensor<3x32xf32>
+  return %g : tensor<3x32xf32>
+}
+
+// What is cut to bytes is another row.
+func.func @rows_cut_to_bytes(%x: tensor<500x32xf32>, %w: tensor<32x32xf32>, %o: tensor<500x32xf32>, %e: tensor<500x32xf32>) -> tensor<500x32xf32> {
+  %y = linalg.matmul ins(%x, %w : tensor<500x32xf32>, tensor<32x32xf32>) outs(%o : tensor<500x32xf32>) -> tensor<500x32xf32>
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an entry of a list as it is
+  %g = linalg.generic {indexing_maps = [#all], iterator_types = ["parallel", "parallel"]} outs(%e : tensor<500x32xf32>) {
+  ^bb0(%old: f32):
+    %t = linalg.index 0 : index
+    %byte = arith.index_cast %t : index to i8
+    %at = arith.index_castui %byte : i8 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %y[%at, %d] : tensor<500x32xf32>
+    linalg.yield %v : f32
+  } -> tensor<500x32xf32>
+  return %g : tensor<500x32xf32>
+}
+
 // By name, but of what is not worth it.
 func.func @no_contraction(%x: tensor<20x32xf32>, %ids: tensor<3xi64>, %e: tensor<3x32xf32>) -> tensor<3x32xf32> {
   %y = math.exp %x : tensor<20x32xf32>
