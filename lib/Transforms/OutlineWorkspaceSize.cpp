@@ -5,7 +5,9 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/LoopLikeInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
@@ -37,6 +39,13 @@ public:
     if (Value known = mapping.lookupOrNull(value))
       return known;
     Operation *def = value.getDefiningOp();
+    if (std::optional<OpFoldResult> extent = extentOfView(def)) {
+      auto other = dyn_cast<Value>(*extent);
+      return other ? clone(other, alloc)
+                   : arith::ConstantIndexOp::create(
+                         builder, alloc.getLoc(), *getConstantIntValue(*extent))
+                         .getResult();
+    }
     if (!def || !isMemoryEffectFree(def) || def->getNumRegions())
       return alloc.emitOpError()
              << "the size of this buffer depends on data, so there is no upper "
@@ -56,6 +65,22 @@ public:
   }
 
 private:
+  /// What says the extent that is asked of a view, so that nobody has to look
+  /// at the buffer.
+  static std::optional<OpFoldResult> extentOfView(Operation *def) {
+    auto dim = dyn_cast_or_null<memref::DimOp>(def);
+    auto view = dim ? dyn_cast<OpResult>(dim.getSource()) : OpResult();
+    std::optional<int64_t> number = dim ? dim.getConstantIndex() : std::nullopt;
+    if (!view || !number ||
+        !isa<ReifyRankedShapedTypeOpInterface>(view.getOwner()))
+      return std::nullopt;
+    OpBuilder before(def);
+    FailureOr<OpFoldResult> extent = reifyDimOfResult(
+        before, view.getOwner(), view.getResultNumber(), *number);
+    return succeeded(extent) ? std::optional<OpFoldResult>(*extent)
+                             : std::nullopt;
+  }
+
   OpBuilder &builder;
   Block *entry;
   IRMapping mapping;

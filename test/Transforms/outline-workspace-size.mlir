@@ -82,6 +82,24 @@ func.func @computed_extent(%n: index) {
 
 // -----
 
+// What a reshape of a buffer has for an extent is no data.
+
+// CHECK-LABEL: func.func private @extent_of_a_reshape.workspace_size(
+// CHECK: %[[N:.*]] = memref.dim %arg0
+// CHECK-NOT: memref.expand_shape
+// CHECK-COUNT-2: arith.mului_extended %{{.*}}, %[[N]]
+func.func @extent_of_a_reshape(%x: memref<?x32xf32>) {
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %x, %c0 : memref<?x32xf32>
+  %0 = memref.alloc(%n) : memref<?x32xf32>
+  %heads = memref.expand_shape %0 [[0], [1, 2]] output_shape [%n, 4, 8] : memref<?x32xf32> into memref<?x4x8xf32>
+  %m = memref.dim %heads, %c0 : memref<?x4x8xf32>
+  %1 = memref.alloc(%m) : memref<?x4x8xf32>
+  return
+}
+
+// -----
+
 // A buffer of a branch counts, whichever is taken.
 
 // FOLDED-LABEL: func.func private @branches.workspace_size(%{{.*}}: i1) -> i64 {
