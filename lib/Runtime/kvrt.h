@@ -189,6 +189,16 @@ void kvrt_end_loop(const kvrt_loop *loop);
 int32_t kvrt_fail(int32_t code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+void kvrt_begin(const kvrt_function *function);
+/* Checks the arguments and lays out the frame; the device is that of the
+ * tensors on a GPU, -1 if there is none. */
+int32_t kvrt_prepare(const kvrt_function *function, void *const *args,
+                     int64_t *frame, int32_t *device_id);
+/* Whether a tensor of one DLPack device may be where another one is expected.
+ */
+int kvrt_device_agrees(int32_t expected, int32_t got);
+
+enum { KVRT_MAX_DEVICES = 64 };
 /* Makes the driver ready and the context of a device current; pushes a context
  * if needed. The same number is given to kvrt_cuda_leave. */
 int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed);

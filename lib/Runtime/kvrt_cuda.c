@@ -102,7 +102,7 @@ static struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int driver_ready;
 
-enum { MAX_DEVICES = 64, FIRST_DRIVER_WITH_LIBRARIES = 12000 };
+enum { FIRST_DRIVER_WITH_LIBRARIES = 12000 };
 /* Attributes of kernels and devices. */
 enum {
   DEFAULT_SHARED_BYTES = 48 << 10,
@@ -112,7 +112,7 @@ enum {
 /* How kernels are launched, and the attribute for those that may begin while
  * the one before them ends. */
 enum { ALL_TOGETHER = 1, WAITS_ITSELF = 2, BEGINS_EARLY = 6 };
-static _Atomic(void *) primary_contexts[MAX_DEVICES];
+static _Atomic(void *) primary_contexts[KVRT_MAX_DEVICES];
 
 static int32_t check(cu_result result, const char *what, const char *object) {
   if (!result)
@@ -174,9 +174,6 @@ int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed) {
   int32_t status = need_driver();
   if (status)
     return status;
-  if (device_id >= MAX_DEVICES)
-    return kvrt_fail(KV_ERROR_DEVICE, "expected a device below %d, got %d",
-                     MAX_DEVICES, device_id);
   void *current = NULL;
   cu_device device = -1;
   driver.cuCtxGetCurrent(&current);
@@ -272,7 +269,8 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
               kernel->name);
     return;
   }
-  if (grid_x > INT32_MAX || grid_y > 65535 || grid_z > 65535) {
+  if (grid_x < 0 || grid_y < 0 || grid_z < 0 || grid_x > INT32_MAX ||
+      grid_y > 65535 || grid_z > 65535) {
     kvrt_fail(KV_ERROR_SHAPE,
               "kernel '%s': expected a grid of at most 2147483647 x 65535 x "
               "65535 blocks, got %lld x %lld x %lld",
@@ -383,7 +381,7 @@ int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
 
 int64_t kvrt_multiprocessors(int64_t least) {
   kvrt_context *context = kvrt_current();
-  static _Atomic(int32_t) known[MAX_DEVICES];
+  static _Atomic(int32_t) known[KVRT_MAX_DEVICES];
   if (context->status || context->device_id < 0)
     return least; /* a launch says what is wrong */
   int32_t count =

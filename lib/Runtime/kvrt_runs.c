@@ -38,6 +38,13 @@ void kvrt_runs_begin(int64_t from, int64_t to, int64_t bytes) {
 }
 
 void kvrt_runs_loop(int64_t extent, int64_t from_stride, int64_t to_stride) {
+  if (runs.num_loops == MAX_LOOPS) {
+    kvrt_fail(KV_ERROR_SHAPE,
+              "transfer by the copy engine: expected at most %d loops around a "
+              "run",
+              MAX_LOOPS);
+    return;
+  }
   runs.loops[runs.num_loops].extent = extent;
   runs.loops[runs.num_loops].from = from_stride;
   runs.loops[runs.num_loops].to = to_stride;

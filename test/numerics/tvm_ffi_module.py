@@ -155,6 +155,22 @@ def test_bf16():
     assert np.array_equal(pool, expected)
 
 
+def test_strides_of_one():
+    """What says nothing may be anything, also in a capsule."""
+    slots = aligned(1, np.int64)
+    for garbage in (0, -1, 10**9, -(2**63)):
+        pool, key, value = (array(s) for s in
+                            ((2, 1, 4, 2, 8), (1, 2, 8), (1, 2, 8)))
+        slots[0] = 3
+        tensors = [
+            Tensor(pool.ravel(), "f32", pool.shape, [64, garbage, 16, 8, 1]),
+            Tensor(slots, "i64", [1], [garbage]),
+            Tensor(key.ravel(), "f32", key.shape, [garbage, 8, 1]),
+            Tensor(value.ravel(), "f32", value.shape, [garbage, 8, 1])]
+        module.insert(*(ffi(Capsule(t)) for t in tensors))
+        assert np.array_equal(pool[:, 0, 3], np.concatenate([key, value]))
+
+
 def test_scalars():
     x = aligned(3, np.float64)
     x[:] = 0
@@ -237,6 +253,7 @@ def print_overhead():
 
 test_f32()
 test_bf16()
+test_strides_of_one()
 test_scalars()
 test_errors()
 test_workspace()

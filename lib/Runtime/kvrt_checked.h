@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * Arithmetic on numbers that a caller gave. Nothing else in the run time
+ * multiplies or adds them: a product that wraps is a small number that passes
+ * for a size.
+ */
+
+#ifndef KVRT_CHECKED_H
+#define KVRT_CHECKED_H
+
+#include <stdint.h>
+
+/* Whether the result has 64 bits; only then it is stored. */
+static inline int kvrt_add(int64_t a, int64_t b, int64_t *result) {
+  int64_t sum;
+  if (__builtin_add_overflow(a, b, &sum))
+    return 0;
+  *result = sum;
+  return 1;
+}
+
+static inline int kvrt_mul(int64_t a, int64_t b, int64_t *result) {
+  int64_t product;
+  if (__builtin_mul_overflow(a, b, &product))
+    return 0;
+  *result = product;
+  return 1;
+}
+
+/* For lower bounds: what does not fit is more than anything may be. */
+static inline int64_t kvrt_mul_or_most(int64_t a, int64_t b) {
+  int64_t product = INT64_MAX;
+  kvrt_mul(a, b, &product);
+  return product;
+}
+
+/* The next multiple of `unit`, 1 or more, from a number that is not negative.
+ */
+static inline int64_t kvrt_round_up_or_most(int64_t number, int64_t unit) {
+  int64_t more = INT64_MAX;
+  if (number % unit == 0)
+    return number;
+  kvrt_add(number, unit - number % unit, &more);
+  return more;
+}
+
+#endif /* KVRT_CHECKED_H */
