@@ -71,14 +71,33 @@ private:
     auto dim = dyn_cast_or_null<memref::DimOp>(def);
     auto view = dim ? dyn_cast<OpResult>(dim.getSource()) : OpResult();
     std::optional<int64_t> number = dim ? dim.getConstantIndex() : std::nullopt;
-    if (!view || !number ||
-        !isa<ReifyRankedShapedTypeOpInterface>(view.getOwner()))
+    bool isThere = view && number && *number >= 0 &&
+                   *number < cast<MemRefType>(view.getType()).getRank();
+    if (!isThere)
       return std::nullopt;
     OpBuilder before(def);
+    if (auto collapse = dyn_cast<memref::CollapseShapeOp>(view.getOwner()))
+      return joinedExtent(before, collapse, *number);
+    if (!isa<ReifyRankedShapedTypeOpInterface>(view.getOwner()))
+      return std::nullopt;
     FailureOr<OpFoldResult> extent = reifyDimOfResult(
         before, view.getOwner(), view.getResultNumber(), *number);
     return succeeded(extent) ? std::optional<OpFoldResult>(*extent)
                              : std::nullopt;
+  }
+
+  /// Upstream does not know it of a reshape that joins dimensions.
+  static OpFoldResult joinedExtent(OpBuilder &builder,
+                                   memref::CollapseShapeOp collapse,
+                                   int64_t number) {
+    Location loc = collapse.getLoc();
+    Value product = arith::ConstantIndexOp::create(builder, loc, 1);
+    for (int64_t d : collapse.getReassociationIndices()[number]) {
+      Value extent =
+          builder.createOrFold<memref::DimOp>(loc, collapse.getSrc(), d);
+      product = builder.createOrFold<arith::MulIOp>(loc, product, extent);
+    }
+    return product;
   }
 
   OpBuilder &builder;

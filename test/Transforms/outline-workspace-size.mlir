@@ -132,3 +132,24 @@ func.func private @no_size_of_private() {
   return
 }
 func.func private @no_size_of_external(memref<?xi64>)
+
+// -----
+
+// An extent of a reshape is no data, and the size function asks for no buffer.
+
+// CHECK-LABEL: func.func private @joined_extent.workspace_size(
+// CHECK-SAME: %[[N:.*]]: index, %{{.*}}: memref<?xf32>) -> i64 {
+// CHECK-NOT: memref.alloc
+// CHECK-NOT: memref.collapse_shape
+// CHECK: %[[FOUR:.*]] = arith.constant 4 : index
+// CHECK: return
+// CHECK-LABEL: func.func @joined_extent(
+func.func @joined_extent(%n: index, %x: memref<?xf32>) {
+  %c0 = arith.constant 0 : index
+  %a = memref.alloc(%n) : memref<?x4xf32>
+  %joined = memref.collapse_shape %a [[0, 1]] : memref<?x4xf32> into memref<?xf32>
+  %m = memref.dim %joined, %c0 : memref<?xf32>
+  %b = memref.alloc(%m) : memref<?xf32>
+  memref.copy %b, %x : memref<?xf32> to memref<?xf32>
+  return
+}
