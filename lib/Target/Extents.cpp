@@ -19,7 +19,7 @@ using namespace kvcache;
 static constexpr int64_t kMostTimes = int64_t(1) << 20;
 static constexpr int64_t kMostPlus = int64_t(1) << 40;
 
-static std::optional<Extent> bounded(Extent extent) {
+static std::optional<ArgumentExtent> bounded(ArgumentExtent extent) {
   int64_t plus = std::abs(extent.plus);
   int64_t divisor = std::gcd(std::gcd(extent.times, plus), extent.over);
   extent.times /= divisor;
@@ -31,15 +31,16 @@ static std::optional<Extent> bounded(Extent extent) {
   return extent;
 }
 
-static std::optional<Extent> constantExtent(int64_t value) {
+static std::optional<ArgumentExtent> constantExtent(int64_t value) {
   if (std::abs(value) > kMostPlus)
     return std::nullopt;
-  Extent extent;
+  ArgumentExtent extent;
   extent.plus = value;
   return extent;
 }
 
-std::optional<Extent> kvcache::timesConstant(Extent extent, int64_t factor) {
+std::optional<ArgumentExtent> kvcache::timesConstant(ArgumentExtent extent,
+                                                     int64_t factor) {
   if (factor < 0 || factor > kMostTimes ||
       std::abs(extent.plus) > kMostPlus / std::max<int64_t>(factor, 1))
     return std::nullopt;
@@ -48,7 +49,16 @@ std::optional<Extent> kvcache::timesConstant(Extent extent, int64_t factor) {
   return bounded(extent);
 }
 
-static std::optional<Extent> overConstant(Extent extent, int64_t divisor) {
+std::optional<ArgumentExtent> kvcache::plusConstant(ArgumentExtent extent,
+                                                    int64_t number) {
+  if (std::abs(number) > kMostPlus / extent.over)
+    return std::nullopt;
+  extent.plus += number * extent.over;
+  return bounded(extent);
+}
+
+static std::optional<ArgumentExtent> overConstant(ArgumentExtent extent,
+                                                  int64_t divisor) {
   if (divisor <= 0 || divisor > kMostTimes)
     return std::nullopt;
   extent.over *= divisor;
@@ -56,7 +66,7 @@ static std::optional<Extent> overConstant(Extent extent, int64_t divisor) {
 }
 
 /// A number of type index.
-static std::optional<Extent> sizeOf(Value value) {
+static std::optional<ArgumentExtent> sizeOf(Value value) {
   if (std::optional<int64_t> constant = getConstantIntValue(value))
     return constantExtent(*constant);
   if (auto dim = value.getDefiningOp<memref::DimOp>()) {
@@ -79,19 +89,17 @@ static std::optional<Extent> sizeOf(Value value) {
     constant = getConstantIntValue(left);
     std::swap(left, right);
   }
-  std::optional<Extent> extent = constant ? sizeOf(left) : std::nullopt;
+  std::optional<ArgumentExtent> extent = constant ? sizeOf(left) : std::nullopt;
   if (!extent)
     return std::nullopt;
   if (isa<arith::MulIOp>(op))
     return timesConstant(*extent, *constant);
-  if (std::abs(*constant) > kMostPlus / extent->over)
+  if (std::abs(*constant) > kMostPlus)
     return std::nullopt;
-  int64_t sign = isa<arith::SubIOp>(op) ? -1 : 1;
-  extent->plus += sign * *constant * extent->over;
-  return bounded(*extent);
+  return plusConstant(*extent, isa<arith::SubIOp>(op) ? -*constant : *constant);
 }
 
-static std::optional<Extent> sizeOf(OpFoldResult size) {
+static std::optional<ArgumentExtent> sizeOf(OpFoldResult size) {
   if (auto value = dyn_cast<Value>(size))
     return sizeOf(value);
   return constantExtent(cast<IntegerAttr>(cast<Attribute>(size)).getInt());
@@ -115,8 +123,8 @@ productOfOthers(MemRefType type, ArrayRef<int64_t> group, int64_t dim) {
   return product;
 }
 
-static std::optional<Extent> extentOfCollapsed(memref::CollapseShapeOp op,
-                                               unsigned dim) {
+static std::optional<ArgumentExtent>
+extentOfCollapsed(memref::CollapseShapeOp op, unsigned dim) {
   MemRefType from = op.getSrcType();
   ReassociationIndices group = op.getReassociationIndices()[dim];
   // Of several unknown extents, no single one says the product.
@@ -125,54 +133,85 @@ static std::optional<Extent> extentOfCollapsed(memref::CollapseShapeOp op,
     if (from.isDynamicDim(i))
       unknown = i;
   std::optional<int64_t> others = productOfOthers(from, group, unknown);
-  std::optional<Extent> extent =
+  std::optional<ArgumentExtent> extent =
       others ? extentOf(op.getSrc(), unknown) : std::nullopt;
   return extent ? timesConstant(*extent, *others) : std::nullopt;
 }
 
-static std::optional<Extent> extentOfExpanded(memref::ExpandShapeOp op,
-                                              unsigned dim) {
+static std::optional<ArgumentExtent> extentOfExpanded(memref::ExpandShapeOp op,
+                                                      unsigned dim) {
   for (auto [from, group] : llvm::enumerate(op.getReassociationIndices())) {
     if (!llvm::is_contained(group, dim))
       continue;
     std::optional<int64_t> others =
         productOfOthers(op.getResultType(), group, dim);
-    std::optional<Extent> extent =
+    std::optional<ArgumentExtent> extent =
         others ? extentOf(op.getSrc(), from) : std::nullopt;
     return extent ? overConstant(*extent, *others) : std::nullopt;
   }
   return std::nullopt;
 }
 
-std::optional<Extent> kvcache::extentOf(Value value, unsigned dim) {
-  Operation *def = value.getDefiningOp();
-  if (auto make = dyn_cast_or_null<MakeSlotsOp>(def))
-    return extentOf(make.getSource(), dim);
-  if (!def && isa<SlotsType>(value.getType())) {
-    auto type = cast<SlotsType>(value.getType()).getMemRefType();
-    if (!type.isDynamicDim(dim))
-      return constantExtent(type.getDimSize(dim));
+/// A dimension of an argument of the function, whatever its value is.
+static std::optional<ArgumentExtent>
+extentOfArgument(Value value, unsigned member, unsigned dim) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument || !argument.getOwner()->isEntryBlock() ||
+      !isa<func::FuncOp>(argument.getOwner()->getParentOp()))
+    return std::nullopt;
+  ArgumentExtent extent;
+  extent.of = value;
+  extent.dim = dim;
+  extent.member = member;
+  extent.times = 1;
+  return extent;
+}
+
+std::optional<ArgumentExtent>
+kvcache::extentOfMember(Value batch, unsigned member, unsigned dim) {
+  enum { Starts, Lengths, Table, Positions };
+  if (auto make = batch.getDefiningOp<MakeBatchOp>())
+    return extentOf(make->getOperand(member), dim);
+  if (auto with = batch.getDefiningOp<WithRowsOp>()) {
+    if (member == Starts)
+      return extentOf(with.getStarts(), dim);
+    if (member == Positions)
+      return extentOf(with.getPositions(), dim);
+    return extentOfMember(with.getBatch(), member, dim);
   }
+  auto type = cast<BatchType>(batch.getType()).getMemRefTypes()[member];
+  if (!type.isDynamicDim(dim))
+    return constantExtent(type.getDimSize(dim));
+  return extentOfArgument(batch, member, dim);
+}
+
+/// The memref that an index value is lowered to; null of other values.
+static MemRefType memrefTypeOf(Type type) {
+  if (auto slots = dyn_cast<SlotsType>(type))
+    return slots.getMemRefType();
+  if (auto table = dyn_cast<BlockTableType>(type))
+    return table.getMemRefType();
+  return dyn_cast<MemRefType>(type);
+}
+
+std::optional<ArgumentExtent> kvcache::extentOf(Value value, unsigned dim) {
+  Operation *def = value.getDefiningOp();
+  if (isa_and_nonnull<MakeSlotsOp, MakeBlockTableOp>(def))
+    return extentOf(def->getOperand(0), dim);
   // What a type says after a cast is no more than a promise, so the source is
   // asked first.
   if (auto cast = dyn_cast_or_null<memref::CastOp>(def))
     if (isa<MemRefType>(cast.getSource().getType()))
-      if (std::optional<Extent> extent = extentOf(cast.getSource(), dim))
+      if (std::optional<ArgumentExtent> extent =
+              extentOf(cast.getSource(), dim))
         return extent;
-  if (auto type = dyn_cast<MemRefType>(value.getType()))
-    if (!type.isDynamicDim(dim))
-      return constantExtent(type.getDimSize(dim));
-  if (auto argument = dyn_cast<BlockArgument>(value)) {
-    auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
-    bool isList = isa<MemRefType, SlotsType>(value.getType());
-    if (!function || !argument.getOwner()->isEntryBlock() || !isList)
-      return std::nullopt;
-    Extent extent;
-    extent.of = value;
-    extent.dim = dim;
-    extent.times = 1;
-    return extent;
-  }
+  MemRefType type = memrefTypeOf(value.getType());
+  if (!type)
+    return std::nullopt;
+  if (!type.isDynamicDim(dim))
+    return constantExtent(type.getDimSize(dim));
+  if (!def)
+    return extentOfArgument(value, 0, dim);
   if (auto alloc = dyn_cast<memref::AllocOp>(def))
     return sizeOf(alloc.getMixedSizes()[dim]);
   if (auto view = dyn_cast<memref::SubViewOp>(def)) {
@@ -187,9 +226,11 @@ std::optional<Extent> kvcache::extentOf(Value value, unsigned dim) {
   return std::nullopt;
 }
 
-std::optional<ExtentRule> kvcache::ruleOfEqual(const Extent &a,
-                                               const Extent &b) {
-  auto isSame = [&] { return a.of == b.of && a.dim == b.dim; };
+std::optional<ExtentRule> kvcache::ruleOfEqual(const ArgumentExtent &a,
+                                               const ArgumentExtent &b) {
+  auto isSame = [&] {
+    return a.of == b.of && a.dim == b.dim && a.member == b.member;
+  };
   if (!a.times && !b.times)
     return std::nullopt;
   if (a.times && b.times && isSame())
@@ -197,7 +238,7 @@ std::optional<ExtentRule> kvcache::ruleOfEqual(const Extent &a,
   // left * a = right * b + plus; the bounds leave room for all products.
   int64_t left = a.times * b.over, right = b.times * a.over;
   __int128 plus = __int128(b.plus) * a.over - __int128(a.plus) * b.over;
-  const Extent *extent = &a, *of = &b;
+  const ArgumentExtent *extent = &a, *of = &b;
   if (!left || (right && left > right)) {
     std::swap(left, right);
     std::swap(extent, of);
@@ -207,7 +248,7 @@ std::optional<ExtentRule> kvcache::ruleOfEqual(const Extent &a,
     return std::nullopt;
   ExtentRule rule = {*extent, *of, right / left, int64_t(plus / left)};
   if (!rule.times)
-    rule.of = Extent();
+    rule.of = ArgumentExtent();
   bool isExtent = rule.times || (rule.plus >= 0 && rule.plus <= kMostPlus);
   if (!isExtent || rule.times > kMostTimes || std::abs(rule.plus) > kMostPlus)
     return std::nullopt;

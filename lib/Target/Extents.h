@@ -15,28 +15,37 @@ namespace kvcache {
 
 /// (times * extent + plus) / over, of a dimension of an argument; without an
 /// argument, plus / over.
-struct Extent {
+struct ArgumentExtent {
   mlir::Value of; ///< the argument of the function, or null
   unsigned dim = 0;
+  unsigned member = 0; ///< of a batch, as its type numbers them
   int64_t times = 0, plus = 0, over = 1;
 };
 
 /// What is known of an extent of a memref. Nothing, if it depends on several
 /// arguments, on a number that the caller gives, or on data.
-std::optional<Extent> extentOf(mlir::Value memref, unsigned dim);
+std::optional<ArgumentExtent> extentOf(mlir::Value memref, unsigned dim);
 
-std::optional<Extent> timesConstant(Extent extent, int64_t factor);
+/// The same of a member of a batch.
+std::optional<ArgumentExtent> extentOfMember(mlir::Value batch, unsigned member,
+                                             unsigned dim);
+
+std::optional<ArgumentExtent> timesConstant(ArgumentExtent extent,
+                                            int64_t factor);
+std::optional<ArgumentExtent> plusConstant(ArgumentExtent extent,
+                                           int64_t number);
 
 /// extent = times * of + plus: both are dimensions as they are given; `of` has
 /// no argument if the extent is a constant.
 struct ExtentRule {
-  Extent extent, of;
+  ArgumentExtent extent, of;
   int64_t times, plus;
 };
 
 /// What has to hold of arguments so that two extents are equal; nothing if that
 /// says nothing, or cannot be said as a rule.
-std::optional<ExtentRule> ruleOfEqual(const Extent &a, const Extent &b);
+std::optional<ExtentRule> ruleOfEqual(const ArgumentExtent &a,
+                                      const ArgumentExtent &b);
 
 } // namespace kvcache
 

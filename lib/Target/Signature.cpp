@@ -4,6 +4,7 @@
 
 #include "Extents.h"
 #include "ProvenViews.h"
+#include "Ties.h"
 
 #include "../Conversion/Common/CacheLowering.h"
 #include "kvcache/IR/KVCache.h"
@@ -54,6 +55,7 @@ public:
              << "' cannot be an entry: result #0 of type "
              << function.getResultTypes()[0]
              << " is expected to be written to an argument instead";
+    nameArguments();
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
       if (failed(describeArgument(i)))
         return failure();
@@ -64,11 +66,29 @@ public:
   }
 
 private:
+  /// What the program calls its arguments, and `argN` for others, or the next
+  /// name that is free.
+  void nameArguments() {
+    llvm::StringSet<> taken;
+    for (unsigned i = 0; i < function.getNumArguments(); ++i) {
+      auto name =
+          function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr);
+      argumentNames.push_back(name ? name.str() : "");
+      taken.insert(argumentNames.back());
+    }
+    for (auto [i, name] : llvm::enumerate(argumentNames)) {
+      std::string free = "arg" + std::to_string(i);
+      while (name.empty() && taken.contains(free))
+        free += "_";
+      if (name.empty())
+        name = free;
+      taken.insert(name);
+    }
+  }
+
   LogicalResult describeArgument(unsigned i) {
     ArgumentSignature arg;
-    auto name =
-        function.getArgAttrOfType<StringAttr>(i, KVCacheDialect::kNameAttr);
-    arg.name = name ? name.str() : "arg" + std::to_string(i);
+    arg.name = argumentNames[i];
     Type type = function.getArgumentTypes()[i];
     firstOf.push_back(signature.arguments.size());
     if (auto batch = dyn_cast<BatchType>(type))
@@ -97,8 +117,9 @@ private:
              << "argument '" << arg.name << "' of function '"
              << function.getName() << "' cannot be passed from outside: "
              << "expected a cache, slots, a block table, a batch, a ranked "
-                "strided memref or tensor of numbers, an integer, f32 or f64, "
-                "got "
+                "strided memref or tensor of numbers, in the default memory "
+                "space and without a constant offset or negative strides, an "
+                "integer, f32 or f64, got "
              << type;
     signature.arguments.push_back(std::move(arg));
     return success();
@@ -235,6 +256,14 @@ private:
     if (failed(setElementType(arg, type.getElementType())) ||
         failed(type.getStridesAndOffset(strides, offset)))
       return failure();
+    // Code would add an offset of its type to what the caller gives, and walk
+    // before it with a negative stride.
+    auto isNegative = [](int64_t stride) {
+      return ShapedType::isStatic(stride) && stride < 0;
+    };
+    if (llvm::any_of(strides, isNegative) || type.getMemorySpace() ||
+        (ShapedType::isStatic(offset) && offset != 0))
+      return failure();
     bool isHost = function.getArgAttr(i, KVCacheDialect::kHostAttr) != nullptr;
     arg.device = isHost ? ArgumentSignature::Device::Cpu : device;
     arg.align = argumentAlignment(function, i, type);
@@ -259,13 +288,16 @@ private:
   /// Requirements and equal dimensions that follow from how arguments are
   /// used.
   LogicalResult collectFromBody() {
+    auto equate = [&](const ArgumentExtent &a, const ArgumentExtent &b) {
+      this->equate(a, b);
+    };
+    for (Value argument : function.getArguments())
+      tieMembers(argument, equate);
     WalkResult walk = function.walk([&](Operation *op) {
       if (auto view = dyn_cast<ViewOp>(op))
         if (failed(requireView(view)))
           return WalkResult::interrupt();
-      unifyRows(op);
-      if (auto cast = dyn_cast<memref::CastOp>(op))
-        requireCast(cast);
+      tieExtents(op, equate);
       if (auto effects = dyn_cast<MemoryEffectOpInterface>(op)) {
         SmallVector<MemoryEffects::EffectInstance> list;
         effects.getEffects(list);
@@ -278,59 +310,6 @@ private:
       return WalkResult::advance();
     });
     return failure(walk.wasInterrupted());
-  }
-
-  /// What a cast says of a dynamic extent is relied on behind it, so it is
-  /// checked where each call comes to the cast.
-  void requireCast(memref::CastOp cast) {
-    auto from = dyn_cast<MemRefType>(cast.getSource().getType());
-    auto to = dyn_cast<MemRefType>(cast.getType());
-    if (!from || !to || cast->getParentOp() != function)
-      return;
-    for (int64_t d = 0; d < to.getRank(); ++d) {
-      std::optional<Extent> given = extentOf(cast.getSource(), d);
-      if (given && !to.isDynamicDim(d))
-        equate(*given, {Value(), 0, 0, to.getDimSize(d), 1});
-    }
-  }
-
-  /// Operands that have one entry or row per token.
-  void unifyRows(Operation *op) {
-    SmallVector<Value> same;
-    llvm::TypeSwitch<Operation *>(op)
-        .Case([&](IndexCopyOp o) {
-          llvm::append_range(same, o.getRows());
-          same.push_back(o.getSlots());
-        })
-        .Case([&](ScatterOp o) {
-          llvm::append_range(same, o.getRows());
-          llvm::append_range(same, ValueRange{o.getBlocks(), o.getOffsets()});
-        })
-        .Case([&](GatherOp o) {
-          llvm::append_range(same, o.getOuts());
-          same.push_back(o.getSlots());
-        })
-        .Case([&](AttentionOp o) {
-          llvm::append_range(same, o.getOuts());
-          same.push_back(o.getQuery());
-        })
-        .Case(
-            [&](MergeStatesOp o) { llvm::append_range(same, o.getOperands()); })
-        .Case([&](SelectRowsOp o) {
-          llvm::append_range(same, o.getRowOuts());
-          llvm::append_range(same,
-                             ValueRange{o.getIndices(), o.getPositionsOut()});
-          unify(SmallVector<Value>(o.getRows()));
-        })
-        .Case([&](BlockSlotsOp o) {
-          std::optional<Extent> blocks = extentOf(o.getBlocks(), 0);
-          std::optional<Extent> slots = extentOf(o.getOut(), 0);
-          if (blocks)
-            blocks = timesConstant(*blocks, o.getTokens());
-          if (blocks && slots)
-            equate(*slots, *blocks);
-        });
-    unify(same);
   }
 
   /// The packed buffer that a packed one is a reshape of.
@@ -404,13 +383,25 @@ private:
       unsigned d = view.sourceDim(i);
       DimRule rule = ruleOf(
           layout, i, [&](unsigned axis) { return view.sourceDim(axis); });
-      if (failed(intersect(arg.dims[d], rule)))
+      if (failed(intersect(arg.dims[d], rule)) || isOwnNext(arg, d))
         return view.emitOpError()
                << "no tensor has both this layout and what else is demanded "
                   "of argument '"
                << arg.name << "': they disagree in dimension " << d;
     }
     return success();
+  }
+
+  /// Whether a dimension is faster than itself, after two views of different
+  /// orders.
+  static bool isOwnNext(const ArgumentSignature &arg, unsigned d) {
+    int next = arg.dims[d].next;
+    for (size_t i = 0; next >= 0 && i < arg.dims.size(); ++i) {
+      if (next == int(d))
+        return true;
+      next = arg.dims[next].next;
+    }
+    return false;
   }
 
   /// A tensor that is viewed as a cache: axes as its dimensions are listed.
@@ -441,29 +432,12 @@ private:
     return argument.getArgNumber();
   }
 
-  Dim dimOf(Extent extent) const {
+  Dim dimOf(ArgumentExtent extent) const {
     auto argument = cast<BlockArgument>(extent.of);
-    return Dim(firstOf[argument.getArgNumber()], extent.dim);
+    return Dim(firstOf[argument.getArgNumber()] + extent.member, extent.dim);
   }
 
-  /// All have one leading extent, so that of each argument that one follows
-  /// from is checked. Where none does, what is written is bounded by the
-  /// smallest of them.
-  void unify(ArrayRef<Value> values) {
-    std::optional<Extent> first;
-    for (Value value : values) {
-      std::optional<Extent> extent = extentOf(value, 0);
-      if (!extent)
-        continue;
-      if (first)
-        equate(*first, *extent);
-      // The next ones are compared with an argument, if there is one.
-      if (!first || !first->of)
-        first = extent;
-    }
-  }
-
-  void equate(const Extent &a, const Extent &b) {
+  void equate(const ArgumentExtent &a, const ArgumentExtent &b) {
     std::optional<ExtentRule> rule = ruleOfEqual(a, b);
     if (!rule)
       return;
@@ -538,6 +512,7 @@ private:
   ArgumentSignature::Device device;
   FunctionSignature signature;
   llvm::StringSet<> names;
+  SmallVector<std::string> argumentNames;
   /// Where the arguments of the function begin in the signature.
   SmallVector<unsigned> firstOf;
   llvm::EquivalenceClasses<Dim> equalDims;

@@ -159,3 +159,31 @@ func.func @casts(%title: i32 {kvcache.name = "casts"}, %pool: !cache,
   }
   return
 }
+
+// A result has no name of its own: one that an argument has is not taken.
+// H-LABEL: results: i32
+// H:      arg2: f32 [4], read
+// H:      arg2_: f32 [4], written
+func.func @results(%title: i32 {kvcache.name = "results"},
+                   %arg2: tensor<4xf32>) -> tensor<4xf32> {
+  %e = tensor.empty() : tensor<4xf32>
+  %r = linalg.add ins(%arg2, %arg2 : tensor<4xf32>, tensor<4xf32>)
+    outs(%e : tensor<4xf32>) -> tensor<4xf32>
+  return %r : tensor<4xf32>
+}
+
+// Members of a batch follow from the number of requests.
+// H-LABEL: requests: i32
+// H:      b.starts: i32 [[[R:n[0-9]+]] + 1], read
+// H:      b.lengths: i32 [[[R]]], read
+// H:      b.table: i32 [[[R]], ?], read
+// H:      b.positions: i64 [[[ROWS:n[0-9]+]]], read
+// H:      out: i64 [[[ROWS]]], written
+func.func @requests(%title: i32 {kvcache.name = "requests"},
+                    %b: !kvcache.batch<?R x ?M x i32, tokens = 16, positions = i64>,
+                    %out: memref<?xi64>) {
+  kvcache.slot_mapping %b into %out
+    : !kvcache.batch<?R x ?M x i32, tokens = 16, positions = i64>
+    into memref<?xi64>
+  return
+}

@@ -18,6 +18,14 @@
 // RUN:   | FileCheck %s --check-prefix=INNER-VIEW
 // RUN: not kv-compile %t/inner-bytes.mlir --emit=header 2>&1 \
 // RUN:   | FileCheck %s --check-prefix=INNER-BYTES
+// RUN: not kv-compile %t/offset.mlir --emit=header 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=OFFSET
+// RUN: not kv-compile %t/backwards.mlir --emit=header 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=BACKWARDS
+// RUN: not kv-compile %t/memory-space.mlir --emit=header 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=MEMORY-SPACE
+// RUN: not kv-compile %t/two-orders.mlir --emit=header 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=TWO-ORDERS
 // RUN: not kv-compile %t/two-layouts.mlir --emit=header 2>&1 \
 // RUN:   | FileCheck %s --check-prefix=TWO-LAYOUTS
 // RUN: not kv-compile %t/private.mlir --emit=header 2>&1 \
@@ -66,6 +74,30 @@ func.func @f(%n: i128) {
 // UNRANKED: error: argument 'x' of function 'f' cannot be passed
 // UNRANKED-SAME: got 'memref<*xf32>'
 func.func @f(%x: memref<*xf32>) {
+  return
+}
+
+//--- offset.mlir
+// The caller's pointer is the first element; code would begin 5 behind it.
+// OFFSET: error: argument 'x' of function 'f' cannot be passed from outside:
+// OFFSET-SAME: without a constant offset or negative strides
+// OFFSET-SAME: got 'memref<?xf32, strided<[1], offset: 5>>'
+func.func @f(%x: memref<?xf32, strided<[1], offset: 5>>) {
+  return
+}
+
+//--- backwards.mlir
+// BACKWARDS: error: argument 'x' of function 'f' cannot be passed from outside:
+// BACKWARDS-SAME: got 'memref<?xf32, strided<[-1]>>'
+func.func @f(%x: memref<?xf32, strided<[-1]>>) {
+  return
+}
+
+//--- memory-space.mlir
+// MEMORY-SPACE: error: argument 'x' of function 'f' cannot be passed
+// MEMORY-SPACE-SAME: in the default memory space
+// MEMORY-SPACE-SAME: got 'memref<?xf32, 3>'
+func.func @f(%x: memref<?xf32, 3>) {
   return
 }
 
@@ -126,6 +158,21 @@ func.func @f(%pool: !pool, %slots: tensor<?xi64>, %key: tensor<?x8x128xbf16>,
     : tensor<?x8x128xbf16>, tensor<?x8x128xbf16> into !packed at !slots
   kvcache.index_copy %key, %value into %b at %where
     : tensor<?x8x128xbf16>, tensor<?x8x128xbf16> into !wide at !slots
+  return
+}
+
+//--- two-orders.mlir
+// Blocks would be packed over tokens, and tokens slower than blocks.
+// TWO-ORDERS: error: 'kvcache.view' op no tensor has both this layout and what
+// TWO-ORDERS-SAME: argument 'pool': they disagree in dimension 1
+!pool = memref<?x2x8xf32, strided<[?, ?, 1]>>
+!a = !kvcache.cache<?B x 2N x 8D x f32, strides = [N = ?], align = 4>
+!b = !kvcache.cache<?B x 2N x 8D x f32, strides = [B = ?, N = ?], order = [N, B, D], align = 4>
+func.func @f(%pool: !pool, %pairs: memref<?x2xi64>) {
+  %a = kvcache.view %pool : !pool to !a
+  %b = kvcache.view %pool : !pool to !b
+  kvcache.copy_blocks %a at %pairs : !a at memref<?x2xi64>
+  kvcache.copy_blocks %b at %pairs : !b at memref<?x2xi64>
   return
 }
 

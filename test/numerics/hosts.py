@@ -43,6 +43,24 @@ func.func @table(%starts: memref<?xi32>, %lengths: memref<?xi32>,
     : {BATCH.format("")} into memref<?xi64>
   return
 }}
+// Members of a batch whose extents are numbers of the caller.
+func.func @cut(%q: memref<?{Q}, %kv: {KV}, %starts: memref<?xi32>,
+               %lengths: memref<?xi32>, %table: memref<?x?xi32>, %s: index,
+               %l: index, %t: index, %out: memref<?{Q}, %lse: memref<?{LSE}) {{
+  %c1 = arith.constant 1 : index
+  %m = memref.dim %table, %c1 : memref<?x?xi32>
+  %a = memref.subview %starts[0] [%s] [1] : memref<?xi32> to memref<?xi32, strided<[1]>>
+  %b = memref.subview %lengths[0] [%l] [1] : memref<?xi32> to memref<?xi32, strided<[1]>>
+  %c = memref.subview %table[0, 0] [%t, %m] [1, 1]
+    : memref<?x?xi32> to memref<?x?xi32, strided<[?, 1]>>
+  %blocks = kvcache.make_block_table %c
+    : memref<?x?xi32, strided<[?, 1]>> to {TABLE}
+  %batch = kvcache.make_batch %a, %b, %blocks
+    : memref<?xi32, strided<[1]>>, memref<?xi32, strided<[1]>>, {TABLE}
+  kvcache.attention %q over %kv in %batch into %out, %lse causal
+    : memref<?{Q} over {KV} in {BATCH.format("")} into memref<?{Q}, memref<?{LSE}
+  return
+}}
 // A step of a model in tensors: slots of the new rows, a write, a read of all.
 func.func @step(%pool: {POOL} {{bufferization.writable = true}},
                 %key: {ROWS}, %value: {ROWS}, %q: tensor<?{Q},
@@ -144,9 +162,12 @@ def test_batch(library, rng):
 
 
 def test_short_members(library, rng):
-    """Members that do not agree: what all of them have room for counts."""
+    """Members that do not agree are refused; where an entry function cannot
+    know, what all of them have room for counts."""
     call = Call(rng, requests=3)
     batch = call.batch
+    query, kv, starts_all, lengths_all, table_all, *outs = (
+        call.arguments.values())
     for starts, lengths, table in ((4, 2, 3), (2, 3, 3), (4, 3, 1), (1, 3, 3),
                                    (0, 3, 3), (4, 0, 0), (4, 3, 0)):
         given = reference.Batch(batch.starts.array[:starts],
@@ -154,9 +175,11 @@ def test_short_members(library, rng):
                                 batch.table.array[:table], 16)
         short = dict(starts=given.starts, lengths=given.lengths,
                      table=given.table)
-        changed = {f"requests.{k}": tensor(cases.integers(v, "i32"))
-                   for k, v in short.items()}
-        library.run("plain", *(call.arguments | changed).values())
+        refused(library, SHAPE, "argument 'requests.", "plain", call,
+                **{f"requests__{k}": tensor(cases.integers(v, "i32"))
+                   for k, v in short.items()})
+        library.run("cut", query, kv, starts_all, lengths_all, table_all,
+                    starts, lengths, table, *outs)
         count = max(0, min(starts - 1, lengths, table))
         used = reference.Batch(given.starts if starts else [0],
                                given.lengths[:count], given.table, 16)

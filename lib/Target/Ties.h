@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Which extents have to be equal because of what is done with them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_TARGET_TIES_H
+#define KVCACHE_LIB_TARGET_TIES_H
+
+#include "Extents.h"
+
+#include "mlir/IR/Operation.h"
+#include "mlir/Support/LLVM.h"
+
+namespace kvcache {
+
+using EquateExtents =
+    llvm::function_ref<void(const ArgumentExtent &, const ArgumentExtent &)>;
+
+/// Calls `equate` for extents that an operation needs to be equal, as far as
+/// they follow from those of arguments.
+void tieExtents(mlir::Operation *op, EquateExtents equate);
+
+/// The same for the members of a batch; nothing for other values.
+void tieMembers(mlir::Value batch, EquateExtents equate);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TARGET_TIES_H
