@@ -2,25 +2,11 @@
 
 #include "kvcache/Target/Compile.h"
 
+#include "Admission.h"
 #include "EmbeddedFiles.h"
-#include "kvcache/Conversion/Passes.h"
-#include "kvcache/IR/KVCache.h"
 #include "kvcache/Pipelines/Pipelines.h"
 
-#include "mlir/Dialect/Affine/IR/AffineOps.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/GPU/IR/GPUDialect.h"
-#include "mlir/Dialect/Index/IR/IndexDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/Linalg/IR/Linalg.h"
-#include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/UB/IR/UBOps.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/IR/BuiltinDialect.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/CGSCCPassManager.h"
@@ -82,6 +68,8 @@ runPasses(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
 }
 
 LogicalResult Compilation::bufferize() {
+  if (failed(admitNames(module)))
+    return failure();
   OptimizeOptions optimize;
   optimize.target = options.isGpu() ? "gpu" : "cpu";
   optimize.allowPoolCopies = options.allowPoolCopies;
@@ -110,53 +98,9 @@ LogicalResult Compilation::bufferize() {
   return success();
 }
 
-/// Host code of a GPU program may compute addresses and launch kernels. It must
-/// not touch data, which lies in memory that the host cannot reach.
-static bool touchesData(Operation *op) {
-  auto effects = dyn_cast<MemoryEffectOpInterface>(op);
-  return effects && (effects.hasEffect<MemoryEffects::Read>() ||
-                     effects.hasEffect<MemoryEffects::Write>());
-}
-
-/// What the pipeline to the CPU takes beside kvcache operations.
-static bool isLoweredOnCpu(Operation *op) {
-  if (isa<linalg::LinalgOp>(op))
-    return cast<linalg::LinalgOp>(op).hasPureBufferSemantics();
-  if (isa<linalg::YieldOp, linalg::IndexOp>(op))
-    return true;
-  if (isa<math::MathDialect>(op->getDialect()))
-    return isExpandable(op);
-  return isa<affine::AffineDialect, arith::ArithDialect, cf::ControlFlowDialect,
-             func::FuncDialect, index::IndexDialect, memref::MemRefDialect,
-             scf::SCFDialect, ub::UBDialect, vector::VectorDialect,
-             BuiltinDialect>(op->getDialect());
-}
-
-LogicalResult Compilation::refuseOtherCompute() {
-  bool found = false;
-  module.walk<WalkOrder::PreOrder>([&](Operation *op) {
-    if (isa_and_nonnull<KVCacheDialect>(op->getDialect()))
-      return WalkResult::advance();
-    bool refused = options.isGpu() ? touchesData(op)
-                                   : !op->getDialect() || !isLoweredOnCpu(op);
-    if (!refused)
-      return WalkResult::advance();
-    InFlightDiagnostic error =
-        op->emitError() << "'" << op->getName() << "' cannot be compiled for a "
-                        << (options.isGpu() ? "GPU" : "CPU") << ": expected ";
-    if (options.isGpu())
-      error << "kvcache operations only; compile it beside this program";
-    else
-      error << "kvcache or linalg operations, or loops, loads, stores, copies, "
-               "arithmetic and elementary functions of f32";
-    found = true;
-    return WalkResult::skip(); // one message for an operation and its body
-  });
-  return failure(found);
-}
-
 LogicalResult Compilation::lower() {
-  if (failed(refuseOtherCompute()) || failed(chooseMachine()))
+  if (failed(admitOperations(module, options.isGpu())) ||
+      failed(chooseMachine()))
     return failure();
   CpuOptions cpu;
   cpu.vectorBits = info.cpuLevel >= 4 ? 512 : 256;

@@ -19,6 +19,8 @@ using namespace llvm;
 
 namespace {
 
+constexpr StringLiteral kProgramPrefix = "program.";
+
 class EntryWriter {
 public:
   explicit EntryWriter(Module &module)
@@ -34,13 +36,16 @@ public:
                                   i32, i32, pointer, i64, i64});
   }
 
+  /// Nothing of the program is seen from outside, or taken for something else:
+  /// a function of it may be called `memset`, which code is made to call, or
+  /// `kv1_f`. No name of ours has this prefix.
   void hideAll() {
-    for (Function &function : module)
-      if (!function.isDeclaration())
-        function.setLinkage(GlobalValue::InternalLinkage);
-    for (GlobalVariable &global : module.globals())
-      if (!global.isDeclaration())
-        global.setLinkage(GlobalValue::InternalLinkage);
+    for (GlobalValue &value : module.global_values()) {
+      if (value.isDeclaration())
+        continue;
+      value.setLinkage(GlobalValue::InternalLinkage);
+      value.setName(kProgramPrefix + value.getName());
+    }
   }
 
   void addFunction(const FunctionSignature &signature,
@@ -146,11 +151,11 @@ private:
 
   /// A function that takes a frame and passes its words on.
   Function *addThunk(StringRef name) {
-    Function *callee = module.getFunction(name);
+    Function *callee = module.getFunction((kProgramPrefix + name).str());
     assert(callee && "every described function was lowered");
-    Function *thunk =
-        beginFunction(name + ".run", FunctionType::get(callee->getReturnType(),
-                                                       {pointer}, false));
+    Function *thunk = beginFunction(
+        callee->getName() + ".run",
+        FunctionType::get(callee->getReturnType(), {pointer}, false));
     thunk->setLinkage(GlobalValue::InternalLinkage);
     SmallVector<Value *> operands;
     for (Argument &parameter : callee->args()) {

@@ -74,7 +74,6 @@ public:
   mlir::LogicalResult linkLibrary(llvm::StringRef path);
 
 private:
-  mlir::LogicalResult refuseOtherCompute();
   mlir::LogicalResult chooseMachine();
   mlir::LogicalResult emitError(const llvm::Twine &message);
 
