@@ -1,0 +1,516 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""The operations of the dialect, from docs/reference and docs/types.md.
+
+What moves, and attention, are the references of test/numerics; here is what
+they leave out: lists of different lengths, views that fail, and the form on
+tensors.
+"""
+
+import cache_types
+import numpy as np
+import ref_attention
+import ref_batch
+import ref_moves
+from interpreter import Batch, Slots, Table, Undefined, handles
+from ir_types import MemRef, Tensor, dtype_of
+from memory_ops import element_strides
+from ref_cache import Cache, CallFails, NotAView
+from ref_elements import decode, encode, type_of
+
+
+def facts_of(kind):
+    return cache_types.CacheType(kind.extents, kind.element.name, kind.order,
+                                 kind.facts, kind.align)
+
+
+def no_blocks(kind):
+    """What a view is that fails."""
+    shape = [0 if axis == "B" else extent or 0
+             for axis, extent in kind.extents.items()]
+    return Cache(kind.extents, np.empty(shape, dtype_of(kind.element)))
+
+
+def canonical(cache, kind):
+    """The same cache, with the strides that the type gives where a caller's
+    are not looked at: of axes of extent 1."""
+    given = dict(zip(cache.axes, element_strides(cache.array)))
+    steps = strides_of(kind, dict(zip(cache.axes, cache.array.shape)), given)
+    size = cache.array.itemsize
+    array = np.lib.stride_tricks.as_strided(
+        cache.array, cache.array.shape,
+        [(given[a] if n != 1 else steps[a]) * size
+         for a, n in zip(cache.axes, cache.array.shape)])
+    return Cache(cache.axes, array)
+
+
+def strides_of(kind, extents, given, given_always=False):
+    """All strides: `given` are those that the type leaves to the call."""
+    strides, step = {}, 1
+    for axis in reversed(kind.order):
+        fact = kind.facts.get(axis) if kind.extents[axis] != 1 else None
+        if isinstance(fact, tuple):
+            if given_always or extents[axis] != 1:
+                step = given[axis]
+        elif fact is not None:
+            step = fact
+        strides[axis] = step
+        step *= extents[axis]
+    return strides
+
+
+def argument_cache(array, kind):
+    """An argument of the type of a cache."""
+    return canonical(Cache(kind.extents, array), kind)
+
+
+# --- Views --------------------------------------------------------------------
+
+
+def _guarded(run, op, view):
+    try:
+        return view()
+    except CallFails as why:
+        run.fail(why, op.results[0])
+        return no_blocks(op.result_types[0])
+
+
+@handles("kvcache.view")
+def _view(run, op, values, env):
+    kind = op.result_types[0]
+    source, offset, extents, strides = _segments(op, values)
+    array = source[0]
+    if not (isinstance(op.operand_types[0].element, type(kind.element))
+            and array.dtype == dtype_of(kind.element)):
+        given = dict(zip(op.attributes["extentAxes"], extents)
+                     ) if extents else {}
+        steps = dict(zip(op.attributes["strideAxes"], strides)
+                     ) if strides else {}
+        return [_guarded(run, op, lambda: _byte_view(
+            array, kind, offset[0] if offset else 0, given, steps))]
+    axes = op.attributes.get("axes") or list(kind.extents)
+    cache = Cache.of(array, axes)
+    for n, want in zip(cache.array.shape, kind.extents.values()):
+        if want not in (None, n):
+            raise Undefined("a view with other extents")
+    return [canonical(cache, kind)]
+
+
+def _segments(op, values):
+    out, first = [], 0
+    for size in op.attributes["operandSegmentSizes"]:
+        out.append(values[first : first + size])
+        first += size
+    return out
+
+
+def _byte_view(array, kind, offset, extents, strides):
+    full = {axis: extents.get(axis, extent)
+            for axis, extent in kind.extents.items()}
+    for axis, n in full.items():
+        if n < 0:
+            raise CallFails(f"{n} of axis {axis}")
+    for axis, step in strides.items():
+        multiple = kind.facts[axis][1]
+        if full[axis] != 1 and step % multiple:
+            raise CallFails(f"a stride of {step}, no multiple of {multiple}")
+        if full[axis] != 1 and step < 1:
+            raise CallFails(f"a stride of {step}")
+    if offset < 0:
+        raise CallFails("an offset below 0")
+    if 0 in full.values():
+        return no_blocks(kind)
+    # The stride that is given counts, whatever the extent is.
+    steps = strides_of(kind, full, strides, given_always=True)
+    return Cache.of_bytes(array.view(np.uint8), full, kind.element.name,
+                          kind.order, steps, offset, kind.align)
+
+
+@handles("kvcache.storage")
+def _storage(run, op, values, env):
+    cache = values[0]
+    return [cache.transposed(op.attributes.get("axes") or cache.axes)]
+
+
+@handles("kvcache.layer")
+def _layer(run, op, values, env):
+    return [_guarded(run, op,
+                     lambda: values[0].layer(values[1]))]
+
+
+@handles("kvcache.side")
+def _side(run, op, values, env):
+    return [values[0].side(op.attributes["side"])]
+
+
+@handles("kvcache.heads")
+def _heads(run, op, values, env):
+    return [values[0].heads(op.attributes["first"], op.attributes["count"])]
+
+
+@handles("kvcache.subpool")
+def _subpool(run, op, values, env):
+    return [_guarded(run, op,
+                     lambda: values[0].subpool(values[1], values[2]))]
+
+
+@handles("kvcache.cast")
+def _cast(run, op, values, env):
+    cache, kind = values[0], op.result_types[0]
+    if cache.array.size and not facts_of(kind).holds(cache):
+        raise Undefined("a cast to a type that the cache is not of")
+    return [cache]
+
+
+@handles("kvcache.has_facts")
+def _has_facts(run, op, values, env):
+    return [int(facts_of(op.attributes["facts"]).holds(values[0]))]
+
+
+@handles("kvcache.dim")
+def _dim(run, op, values, env):
+    return [values[0].array.shape[values[0].axes.index(op.attributes["axis"])]]
+
+
+@handles("kvcache.stride")
+def _stride(run, op, values, env):
+    return [values[0].strides[values[0].axes.index(op.attributes["axis"])]]
+
+
+@handles("kvcache.flatten")
+def _flatten(run, op, values, env):
+    cache = values[0]
+    slots = cache.extent("B") * cache.extent("N")
+    return [_reshaped_array(cache, [slots, *cache.array.shape[2:]], None)]
+
+
+def _reshaped_array(cache, shape, axes):
+    if not cache.array.size:
+        return np.empty(shape, cache.array.dtype)
+    try:
+        return cache.reshape_array(shape, axes)
+    except NotAView as why:
+        raise Undefined(f"no view: {why}") from why
+
+
+@handles("kvcache.reshape")
+def _reshape(run, op, values, env):
+    cache, kind = values[0], op.result_types[0]
+    shape = list(kind.shape if isinstance(kind, MemRef)
+                 else kind.extents.values())
+    known = int(np.prod([n for n in shape if n is not None], dtype=np.int64))
+    shape = [cache.array.size // known if n is None else n for n in shape]
+    axes = op.attributes.get("axes")
+    array = _reshaped_array(cache, shape, axes)
+    if isinstance(kind, MemRef):
+        return [array]
+    return [canonical(Cache(kind.extents, array), kind)]
+
+
+# --- Index values -------------------------------------------------------------
+
+
+def _taken(value, kind):
+    """Entries of a tensor stay what they are; a memref is looked at later."""
+    return value.copy() if isinstance(kind, Tensor) else value
+
+
+@handles("kvcache.make_slots")
+def _make_slots(run, op, values, env):
+    return [Slots(_taken(values[0], op.operand_types[0]),
+                  op.result_types[0].tokens)]
+
+
+@handles("kvcache.make_block_table")
+def _make_table(run, op, values, env):
+    return [Table(_taken(values[0], op.operand_types[0]),
+                  op.result_types[0].tokens)]
+
+
+@handles("kvcache.make_batch")
+def _make_batch(run, op, values, env):
+    starts, lengths, table, *positions = [
+        _taken(v, k) for v, k in zip(values, op.operand_types)]
+    return [Batch(starts, lengths, table.list, table.tokens,
+                  positions[0] if positions else None)]
+
+
+@handles("kvcache.with_rows")
+def _with_rows(run, op, values, env):
+    batch, starts, positions = [
+        _taken(v, k) for v, k in zip(values, op.operand_types)]
+    return [batch._replace(starts=starts, positions=positions)]
+
+
+def known_batch(batch):
+    """As many requests as each list has."""
+    requests = min(len(batch.starts) - 1, len(batch.lengths), len(batch.table))
+    requests = max(requests, 0)
+    return ref_batch.Batch(batch.starts[: requests + 1],
+                           batch.lengths[:requests], batch.table[:requests],
+                           batch.tokens, batch.positions)
+
+
+def _row_count(batch, rows):
+    if batch.positions is not None:
+        rows = min(rows, len(batch.positions))
+    return rows
+
+
+def _results(op, outs):
+    """Tensor forms give new values, others have written."""
+    return outs if op.results else []
+
+
+def _own(op, arrays):
+    """Destinations that may be written: tensors are copied first."""
+    return [a.copy() for a in arrays] if op.results else arrays
+
+
+def _fill_list(run, out, numbers):
+    """Numbers that the type cannot hold are left open."""
+    info = np.iinfo(out.dtype)
+    # It is no number of a slot, whatever it is.
+    other = info.min + run.poison
+    for i, number in enumerate(numbers):
+        out[i] = number if info.min <= number <= info.max else other
+
+
+@handles("kvcache.slot_mapping")
+def _slot_mapping(run, op, values, env):
+    batch, *sink, out = values
+    (out,) = _own(op, [out])
+    known = known_batch(batch)
+    count = _row_count(batch, len(out))
+    slots = ref_batch.slot_mapping(known, count, sink[0] if sink else None)
+    for t in range(count, len(out)):
+        slots.append(-1 if not sink
+                     else sink[0] * batch.tokens + t % batch.tokens)
+    _fill_list(run, out, slots)
+    return _results(op, [out])
+
+
+def _expanded(blocks, factor):
+    """As a list of Python numbers, which do not overflow."""
+    return [-1 if b < 0 else b * factor + i
+            for b in blocks.tolist() for i in range(factor)]
+
+
+@handles("kvcache.block_slots")
+def _block_slots(run, op, values, env):
+    blocks, out = values
+    (out,) = _own(op, [out])
+    slots = _expanded(blocks.copy(), op.attributes["tokens"])
+    _fill_list(run, out, slots[: len(out)])
+    return _results(op, [out])
+
+
+@handles("kvcache.map_blocks")
+def _map_blocks(run, op, values, env):
+    blocks, out = values
+    (out,) = _own(op, [out])
+    sources = np.atleast_2d(blocks.copy())
+    rows = out if out.ndim == 2 else out[None]
+    for source, row in zip(sources, rows):
+        _fill_list(run, row,
+                   _expanded(source, op.attributes["ratio"])[: len(row)])
+    return _results(op, [out])
+
+
+@handles("kvcache.select_rows")
+def _select_rows(run, op, values, env):
+    rows, (batch,), (indices,), (valid,), outs = _segments(op, values)
+    outs = _own(op, outs)
+    *outs, starts, positions = outs
+    count = _row_count(batch, min(len(r) for r in rows))
+    known = known_batch(batch)
+    chosen = ref_batch.select_rows([r[:count] for r in rows], known, indices,
+                                   valid, count)
+    if chosen.fails:
+        run.fail("the indices decrease or name no row")
+        for out in (*outs, positions):
+            out[...] = np.full(out.shape, run.poison, np.uint8).astype(out.dtype)
+        starts[:] = 0
+    else:
+        for out, values_ in zip(outs, chosen.outs):
+            n = min(len(out), len(values_))
+            out[:n] = values_[:n]
+        n = min(len(positions), len(chosen.positions))
+        _fill_list(run, positions[:n], chosen.positions[:n])
+        n = min(len(starts), len(chosen.starts))
+        starts[:n] = chosen.starts[:n]
+    return _results(op, [*outs, starts, positions])
+
+
+# --- Rows and blocks ----------------------------------------------------------
+
+
+def _destination(op, value, axes):
+    """The cache that is written, and what the operation gives."""
+    if isinstance(value, Cache):
+        return value, []
+    array = value.copy()
+    return Cache.of(array, axes), [array]
+
+
+def _source(value, axes):
+    return value if isinstance(value, Cache) else Cache.of(value, axes)
+
+
+@handles("kvcache.index_copy")
+def _index_copy(run, op, values, env):
+    *rows, cache, slots = values
+    cache, results = _destination(op, cache, op.attributes.get("axes"))
+    count = min(len(slots.list), *(len(r) for r in rows))
+    tokens, blocks = cache.extent("N"), cache.extent("B")
+    cache.check_one_layer()
+    for t, slot in enumerate(slots.list[:count].tolist()):
+        block, token = divmod(slot, slots.tokens)
+        if 0 <= block < blocks and token < tokens:
+            for side, row in enumerate(rows):
+                cache.put_token(side, block, token, row[t])
+    return results
+
+
+@handles("kvcache.scatter")
+def _scatter(run, op, values, env):
+    *rows, cache, blocks, offsets = values
+    cache, results = _destination(op, cache, op.attributes.get("axes"))
+    count = min(len(blocks), len(offsets), *(len(r) for r in rows))
+    ref_moves.scatter(cache, [r[:count] for r in rows],
+                      blocks[:count].tolist(), offsets[:count].tolist())
+    return results
+
+
+@handles("kvcache.gather")
+def _gather(run, op, values, env):
+    cache, slots, *outs = values
+    outs = _own(op, outs)
+    count = min(len(slots.list), *(len(o) for o in outs))
+    ref_moves.gather(_source(cache, op.attributes.get("axes")),
+                     slots.list[:count].tolist(), [o[:count] for o in outs],
+                     "zero" in op.attributes)
+    return _results(op, outs)
+
+
+@handles("kvcache.relayout")
+def _relayout(run, op, values, env):
+    source, dest = values
+    dest, results = _destination(op, dest, op.attributes.get("destAxes"))
+    ref_moves.relayout(_source(source, op.attributes.get("sourceAxes")), dest)
+    return results
+
+
+@handles("kvcache.copy_blocks")
+def _copy_blocks(run, op, values, env):
+    ref_moves.copy_blocks(values[0], values[1].copy())
+    return []
+
+
+@handles("kvcache.transfer")
+def _transfer(run, op, values, env):
+    source, dest, pairs = values
+    ref_moves.transfer(source, dest, pairs, "zero" in op.attributes)
+    return []
+
+
+# --- Attention ----------------------------------------------------------------
+
+
+def _numbers(array):
+    return decode(array, type_of(array))
+
+
+def _tolerance_of(run, array):
+    known = run.tensor_tolerances.get(id(array))
+    if known is not None:
+        return known[1]
+    out = np.zeros(array.shape)
+    if run.tolerances:
+        for index, address in np.ndenumerate(addresses(array)):
+            out[index] = run.tolerances.get(int(address), 0.0)
+    return out
+
+
+def addresses(array):
+    out = np.full(array.shape, array.__array_interface__["data"][0], np.int64)
+    for dim, stride in enumerate(array.strides):
+        out += (np.arange(array.shape[dim]) * stride).reshape(
+            [-1] + [1] * (array.ndim - 1 - dim))
+    return out
+
+
+def _put(run, op, out, numbers, tolerance):
+    """Write numbers that are known up to a tolerance."""
+    if op.results:
+        out = out.copy()
+    out[...] = encode(numbers, type_of(out))
+    if op.results:
+        run.tensor_tolerances[id(out)] = out, tolerance
+    else:
+        run.tolerances.update(zip(addresses(out).ravel().tolist(),
+                                  tolerance.ravel().tolist()))
+    return out
+
+
+@handles("kvcache.attention")
+def _attention(run, op, values, env):
+    (query,), caches, (batch,), alibi, sinks, outs = _segments(op, values)
+    axes = op.attributes.get("cacheAxes") or [None] * len(caches)
+    caches = [_source(c, a) for c, a in zip(caches, axes)]
+    options = {name: op.attributes.get(name)
+               for name in ("window", "softcap", "scale")}
+    rows = min(len(query), *(len(o) for o in outs))
+    known = known_batch(batch)
+    count = _row_count(batch, rows)
+    if alibi or sinks:
+        options["alibi"] = alibi[0].astype(np.float64) if alibi else None
+        options["sinks"] = sinks[0].astype(np.float64) if sinks else None
+    want = ref_attention.attention(
+        _numbers(query[:count]), caches, known,
+        causal="causal" in op.attributes, weights=caches[0].element_type,
+        **options)
+    out_tolerance = want.tolerance(type_of(outs[0]))
+    out_tolerance[want.empty] = 0
+    written = []
+    lse = want.lse
+    for out, numbers, tolerance in zip(
+            outs, (want.out, lse),
+            (out_tolerance, np.where(want.empty[:, None], 0, want.lse_error
+                                     + 1e-37))):
+        full = np.zeros(out.shape)
+        if numbers is lse:
+            full[:] = -np.inf if not sinks else sinks[0]
+        full[:count] = numbers
+        allowed = np.zeros(out.shape)
+        allowed[:count] = tolerance
+        written.append(_put(run, op, out, full, allowed))
+    return _results(op, written)
+
+
+@handles("kvcache.merge_states")
+def _merge_states(run, op, values, env):
+    a, lse_a, b, lse_b, *outs = values
+    count = min(len(v) for v in values)
+    parts = [v[:count] for v in (a, lse_a, b, lse_b)]
+    numbers = [_numbers(p) for p in parts]
+    errors = [_tolerance_of(run, v)[:count] for v in (a, lse_a, b, lse_b)]
+    with np.errstate(all="ignore"):
+        want = ref_attention.merge_states(*numbers)
+        weights = np.where(np.isneginf(numbers[1]), 0,
+                           np.exp(numbers[1] - np.where(
+                               np.isneginf(want.lse), 0, want.lse)))
+    weights = np.clip(weights, 0, 1)[..., None]
+    spread = np.abs(np.where(np.isneginf(numbers[1]) | np.isneginf(numbers[3]),
+                             0, 1)[..., None]
+                    * (np.nan_to_num(numbers[0]) - np.nan_to_num(numbers[2])))
+    lse_error = errors[1] + errors[3]
+    moved = (np.maximum(errors[0], errors[2])
+             + 2 * spread * lse_error[..., None])
+    tolerance = want.tolerance(type_of(outs[0])) + moved
+    written = []
+    for out, numbers_, allowed in zip(
+            outs, (want.out, want.lse),
+            (tolerance, want.lse_error + lse_error + 1e-37)):
+        out_part = out if op.results else out[:count]
+        written.append(_put(run, op, out_part, numbers_, allowed))
+    return _results(op, written)
