@@ -6,7 +6,6 @@ they leave out: lists of different lengths, views that fail, and the form on
 tensors.
 """
 
-import cache_types
 import numpy as np
 import ref_attention
 import ref_batch
@@ -18,9 +17,21 @@ from ref_cache import Cache, CallFails, NotAView
 from ref_elements import decode, encode, type_of
 
 
-def facts_of(kind):
-    return cache_types.CacheType(kind.extents, kind.element.name, kind.order,
-                                 kind.facts, kind.align)
+def holds(kind, cache):
+    """Whether a cache is what a type says."""
+    extents = dict(zip(cache.axes, cache.array.shape))
+    given = dict(zip(cache.axes, cache.strides))
+    steps = strides_of(kind, extents, given)
+    for axis, extent in kind.extents.items():
+        if extent not in (None, extents[axis]):
+            return False
+        fact = kind.facts.get(axis)
+        if extents[axis] != 1 and (
+                given[axis] % fact[1] if isinstance(fact, tuple)
+                else given[axis] != steps[axis]):
+            return False
+    address = cache.array.__array_interface__["data"][0]
+    return address % kind.align == 0
 
 
 def no_blocks(kind):
@@ -43,14 +54,13 @@ def canonical(cache, kind):
     return Cache(cache.axes, array)
 
 
-def strides_of(kind, extents, given, given_always=False):
+def strides_of(kind, extents, given):
     """All strides: `given` are those that the type leaves to the call."""
     strides, step = {}, 1
     for axis in reversed(kind.order):
         fact = kind.facts.get(axis) if kind.extents[axis] != 1 else None
         if isinstance(fact, tuple):
-            if given_always or extents[axis] != 1:
-                step = given[axis]
+            step = given[axis] if extents[axis] != 1 else step
         elif fact is not None:
             step = fact
         strides[axis] = step
@@ -117,10 +127,7 @@ def _byte_view(array, kind, offset, extents, strides):
             raise CallFails(f"a stride of {step}")
     if offset < 0:
         raise CallFails("an offset below 0")
-    if 0 in full.values():
-        return no_blocks(kind)
-    # The stride that is given counts, whatever the extent is.
-    steps = strides_of(kind, full, strides, given_always=True)
+    steps = strides_of(kind, full, strides)
     return Cache.of_bytes(array.view(np.uint8), full, kind.element.name,
                           kind.order, steps, offset, kind.align)
 
@@ -156,14 +163,14 @@ def _subpool(run, op, values, env):
 @handles("kvcache.cast")
 def _cast(run, op, values, env):
     cache, kind = values[0], op.result_types[0]
-    if cache.array.size and not facts_of(kind).holds(cache):
+    if cache.array.size and not holds(kind, cache):
         raise Undefined("a cast to a type that the cache is not of")
     return [cache]
 
 
 @handles("kvcache.has_facts")
 def _has_facts(run, op, values, env):
-    return [int(facts_of(op.attributes["facts"]).holds(values[0]))]
+    return [int(holds(op.attributes["facts"], values[0]))]
 
 
 @handles("kvcache.dim")
