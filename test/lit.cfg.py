@@ -28,6 +28,11 @@ config.suffixes = [".mlir"]
 lit_config.maxIndividualTestTime = int(lit_config.params.get("timeout", 0))
 # test/gpu runs only from the bundle that ./dev gpu-bundle makes.
 config.excludes = ["Inputs", "CMakeLists.txt", "lit.cfg.py", "gpu", "unit"]
+if config.sanitizers:
+    # Programs without sanitizers cannot load or link what has them; and the
+    # memory that mutants may have is less than what AddressSanitizer reserves.
+    config.excludes += ["plugin.mlir", "functional-host.mlir", "install.py"]
+    config.excludes += ["Mutation"]
 
 
 def find_ptxas():
@@ -50,15 +55,15 @@ def has_gpu():
     )
 
 
-def find_thread_sanitizer():
-    """A C compiler whose programs run with ThreadSanitizer: its run time is a
+def find_sanitizer(name):
+    """A C compiler whose programs run with a sanitizer: its run time is a
     package of its own, and some kernels place memory where it cannot work."""
     with tempfile.TemporaryDirectory() as folder:
         program = os.path.join(folder, "empty")
         for compiler in (config.c_compiler, "gcc"):
             try:
                 subprocess.run(
-                    [compiler, "-fsanitize=thread", "-xc", "-", "-o", program],
+                    [compiler, "-fsanitize=" + name, "-xc", "-", "-o", program],
                     input=b"int main(void) { return 0; }",
                     capture_output=True, check=True)
                 subprocess.run([program], capture_output=True, check=True)
@@ -77,9 +82,12 @@ if ptxas:
     path.append(os.path.dirname(ptxas))
 if has_gpu():
     config.available_features.add("gpu")
-thread_sanitizer = find_thread_sanitizer()
+thread_sanitizer = find_sanitizer("thread")
 if thread_sanitizer:
     config.available_features.add("tsan")
+address_sanitizer = find_sanitizer("address,undefined")
+if address_sanitizer:
+    config.available_features.add("asan")
 
 path.append(os.environ["PATH"])
 config.environment["PATH"] = os.pathsep.join(path)
@@ -104,5 +112,8 @@ config.substitutions += [
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
     ("%tsan_cc", thread_sanitizer or "tsan-is-missing"),
+    ("%asan_cc", address_sanitizer or "asan-is-missing"),
+    # How often test/Runtime does what has to go right each time.
+    ("%rounds", lit_config.params.get("rounds", "50")),
     ("%kvcache_src", source),
 ]

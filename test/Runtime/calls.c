@@ -49,8 +49,8 @@ static const kvrt_dim dims[] = {{KVRT_ANY, KVRT_ANY, 1, 1, 1, -1, 0},
                                 {4, KVRT_ANY, 1, 1, -1, -1, 0}};
 static kvrt_arg args[] = {{"x", dims, KVRT_TENSOR, 2, kDLFloat, 32, kDLCPU, 4},
                           {"n", NULL, KVRT_INT, 0, 0, 64, kDLCPU, 1}};
-static const kvrt_function function = {"f", args, run, size, 2,
-                                       8,   1,    0,   NULL, 0};
+static const kvrt_function function = {"f", args, run,  size, 2, 8,
+                                       1,   0,    NULL, 0,    0};
 
 static float data[64];
 static int64_t shape[2], strides[2];
@@ -146,7 +146,7 @@ static void check_products(void) {
                                   {KVRT_ANY, KVRT_ANY, 1, 0, -1, -1, 0}};
   static const kvrt_arg arg = {"w",      wide, KVRT_TENSOR, 2,
                                kDLFloat, 32,   kDLCPU,      4};
-  static const kvrt_function f = {"g", &arg, run, size, 1, 7, 1, 0, NULL, 0};
+  static const kvrt_function f = {"g", &arg, run, size, 1, 7, 1, 0, NULL, 0, 0};
   int64_t many[] = {2, (int64_t)1 << 30}, far[] = {0, (int64_t)1 << 40};
   DLTensor w = {.data = data,
                 .device = {kDLCPU, 0},
