@@ -88,17 +88,22 @@ func.func @no_error_in_a_loop(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x
 // CHECK-LABEL: func.func @no_error_in_a_loop_of_blocks(
 // REMARK: remark: [Analysis]
 func.func @no_error_in_a_loop_of_blocks(%pool: memref<?x16x8x128xbf16>, %rows: memref<?x8x128xbf16>,
-                                        %slots: memref<?xi64>, %n: index, %flag: i1) {
+                                        %slots: memref<?xi64>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c3 = arith.constant 3 : index
   %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
   %from = kvcache.view %pool : memref<?x16x8x128xbf16> to !kv
   %cache = kvcache.view %buffer : memref<?x16x8x128xbf16> to !kv
   kvcache.relayout %from into %cache : !kv into !kv
   %where = kvcache.make_slots %slots : memref<?xi64> to !slots
-  cf.br ^bb1
-^bb1:
+  cf.br ^bb1(%c0 : index)
+^bb1(%i: index):
   kvcache.gather %cache at %where into %rows : !kv at !slots into memref<?x8x128xbf16>
   kvcache.index_copy %rows into %cache at %where : memref<?x8x128xbf16> into !kv at !slots
-  cf.cond_br %flag, ^bb1, ^bb2
+  %next = arith.addi %i, %c1 : index
+  %again = arith.cmpi slt, %next, %c3 : index
+  cf.cond_br %again, ^bb1(%next : index), ^bb2
 ^bb2:
   return
 }
