@@ -6,6 +6,7 @@
 
 #include "kvcache/Transforms/Passes.h"
 
+#include "KnownRegions.h"
 #include "Remarks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
@@ -141,6 +142,7 @@ struct CheckCopies : kvcache::impl::CheckCopiesBase<CheckCopies> {
     bool ok = true;
     getOperation().walk([&](Operation *op) {
       if (!bufferized) {
+        ok &= succeeded(checkRegionIsKnown(op));
         ok &= succeeded(checkResultIsUsed(op));
         ok &= succeeded(checkTensorBehindView(op));
         markAsWritten(op);

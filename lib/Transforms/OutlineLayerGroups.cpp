@@ -72,7 +72,7 @@ static bool isCheap(Operation *op) {
 }
 
 static bool isScalarArithmetic(Operation *op) {
-  return isa<arith::ArithDialect>(op->getDialect()) &&
+  return isa_and_present<arith::ArithDialect>(op->getDialect()) &&
          !isa<ShapedType>(op->getResult(0).getType());
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "KnownRegions.h"
 #include "OutlineLayerGroups.h"
 #include "PeelLayers.h"
 #include "RowSplitter.h"
@@ -38,6 +39,10 @@ struct SplitLayerGroups
         module.walk([](func::CallOp) { return WalkResult::interrupt(); })
             .wasInterrupted();
     if (hasCalls) {
+      WalkResult regions = module.walk(
+          [](Operation *op) { return WalkResult(checkRegionIsKnown(op)); });
+      if (regions.wasInterrupted())
+        return signalPassFailure();
       OpPassManager inliner(ModuleOp::getOperationName());
       inliner.addPass(createInlinerPass());
       if (failed(runPipeline(inliner, module)))

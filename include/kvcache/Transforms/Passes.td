@@ -300,6 +300,8 @@ def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
 
     *On the program*, before anything is simplified. It is an error if
 
+      * an operation with a region is left of a dialect that is not loaded, as
+        nothing can be told of what it does
       * a pool as a tensor is updated and nobody uses the updated one
       * rows are written to a copy of a buffer, and nobody reads the copy
         afterwards

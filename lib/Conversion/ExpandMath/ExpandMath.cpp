@@ -22,6 +22,11 @@ static bool isNarrow(Type type) {
   return element.isBF16() || element.isF16();
 }
 
+/// What is made here is on scalars and vectors: tensors become loops first.
+static bool isOnTensors(Operation *op) {
+  return llvm::any_of(op->getOperandTypes(), llvm::IsaPred<TensorType>);
+}
+
 /// What CPUs do in one or a few instructions; LLVM calls no library for it.
 static bool isNative(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CopySignOp, math::SqrtOp,
@@ -146,8 +151,10 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
   void runOnOperation() override {
     SmallVector<Operation *> narrow, functions, conversions;
     getOperation().walk([&](Operation *op) {
-      bool isMath = isa<math::MathDialect>(op->getDialect());
-      if (!isMath && !isa<arith::ArithDialect>(op->getDialect()))
+      bool isMath = isa_and_present<math::MathDialect>(op->getDialect());
+      if (!isMath && !isa_and_present<arith::ArithDialect>(op->getDialect()))
+        return;
+      if (isOnTensors(op))
         return;
       if (isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp,
               arith::ExtFOp, arith::TruncFOp>(op))
@@ -165,7 +172,8 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
       widen(op);
 
     getOperation().walk([&](Operation *op) {
-      if (isa<math::MathDialect>(op->getDialect()) && isExpandable(op))
+      if (isa_and_present<math::MathDialect>(op->getDialect()) &&
+          isExpandable(op) && !isOnTensors(op))
         functions.push_back(op);
     });
     for (Operation *op : functions) {
@@ -178,6 +186,8 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
     }
 
     getOperation().walk([&](Operation *op) {
+      if (isOnTensors(op))
+        return;
       if (isa<arith::ExtFOp>(op) &&
           getElementTypeOrSelf(op->getOperand(0)).isBF16())
         conversions.push_back(op);

@@ -187,7 +187,8 @@ void GenericVectorizer::emit(LoopBuilder &b) {
   }
   int64_t operations = 1 + op->getNumOperands();
   for (Operation &inner : *op.getBody())
-    operations += isa<math::MathDialect>(inner.getDialect()) ? 16 : 1;
+    operations +=
+        isa_and_present<math::MathDialect>(inner.getDialect()) ? 16 : 1;
   Value work = b.index(operations);
   for (unsigned i = 0; i < extents.size(); ++i)
     if (i != spread && (spread || i != dim))

@@ -37,7 +37,7 @@ static SmallVector<scf::ParallelOp> outermostLoops(Operation *root) {
 static bool launchesKernels(scf::ParallelOp loop) {
   WalkResult walk = loop.walk([](Operation *op) {
     auto call = dyn_cast<LLVM::CallOp>(op);
-    bool isLaunch = isa<gpu::GPUDialect>(op->getDialect()) ||
+    bool isLaunch = isa_and_present<gpu::GPUDialect>(op->getDialect()) ||
                     (call && call.getCallee() == "kvrt_launch");
     return isLaunch ? WalkResult::interrupt() : WalkResult::advance();
   });

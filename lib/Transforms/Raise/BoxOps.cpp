@@ -58,8 +58,9 @@ static bool isScalarArithmetic(Operation *op) {
   if (op->getNumResults() != 1 || op->getNumRegions() != 0 ||
       !op->getResult(0).getType().isIntOrIndexOrFloat())
     return false;
-  return isa<arith::ArithDialect, math::MathDialect, index::IndexDialect,
-             affine::AffineDialect>(op->getDialect()) &&
+  return isa_and_present<arith::ArithDialect, math::MathDialect,
+                         index::IndexDialect, affine::AffineDialect>(
+             op->getDialect()) &&
          llvm::all_of(op->getOperandTypes(),
                       [](Type type) { return type.isIntOrIndexOrFloat(); });
 }
