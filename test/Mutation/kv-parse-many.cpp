@@ -3,7 +3,10 @@
 // Takes many programs in one process: parses and verifies each and lowers those
 // that are valid, as mutate.py asks.
 //
-//   kv-parse-many FILE [FIRST]
+//   kv-parse-many [--passes=NAME,..] FILE [FIRST]
+//
+// With names of passes, each valid program goes through each of them alone, and
+// operations of dialects that are not known are taken, as passes.py asks.
 //
 // Programs are separated by lines of a single form feed. For each, from number
 // FIRST on, a line says what became of it:
@@ -13,9 +16,12 @@
 //   7 kvcache-to-cpu nowhere: ...
 //                             refused by that pipeline; no error has a place
 //   7 parse silent            refused without an error
+//   7 kvcache-raise invalid: ...
+//                             that pass made an invalid program of a valid one
 //
 // The number is written before the program is looked at and the rest after, so
-// that after a crash the last line names the culprit.
+// that after a crash the last line names the culprit. Passes are named on the
+// standard error before they run.
 //
 //===----------------------------------------------------------------------===//
 
@@ -26,9 +32,11 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -132,24 +140,69 @@ bool take(StringRef text, MLIRContext &context) {
   return true;
 }
 
+/// Runs each pass on a program of its own.
+bool takePasses(StringRef text, ArrayRef<StringRef> passes,
+                MLIRContext &context) {
+  Errors errors(context);
+  OwningOpRef<ModuleOp> module =
+      parseSourceString<ModuleOp>(text, &context, "mutant");
+  if (!module) {
+    errors.report("parse");
+    return false;
+  }
+  for (StringRef name : passes) {
+    llvm::errs() << "pass " << name << "\n";
+    OwningOpRef<ModuleOp> copy = module->clone();
+    PassManager manager(&context, ModuleOp::getOperationName());
+    // What comes out of a pass is looked at below: an error of the verifier is
+    // not one that the pass gives. A pipeline is a sequence of passes, and what
+    // one of upstream leaves half done is refused by the verifier.
+    bool isPipeline = llvm::any_of(kvcache::getPipelines(),
+                                   [&](const kvcache::NamedPipeline &known) {
+                                     return known.name == name;
+                                   });
+    manager.enableVerifier(isPipeline);
+    if (failed(parsePassPipeline(name, manager))) {
+      llvm::outs() << name << " unknown\n";
+      return true;
+    }
+    Errors ofPass(context);
+    bool hasFailed = failed(manager.run(*copy));
+    if (hasFailed && !ofPass.first.empty())
+      continue;
+    if (hasFailed || failed(verify(*copy))) {
+      ofPass.report((name + (hasFailed ? "" : " invalid")).str());
+      return true;
+    }
+  }
+  llvm::outs() << "ok\n";
+  return true;
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  SmallVector<StringRef> arguments(argv + 1, argv + argc), passes;
+  if (!arguments.empty() && arguments[0].consume_front("--passes=")) {
+    arguments[0].split(passes, ',');
+    arguments.erase(arguments.begin());
+  }
   unsigned first = 0;
-  if (argc < 2 || argc > 3 ||
-      (argc == 3 && !llvm::to_integer(argv[2], first))) {
-    llvm::errs() << "usage: kv-parse-many FILE [FIRST]\n";
+  if (arguments.empty() || arguments.size() > 2 ||
+      (arguments.size() == 2 && !llvm::to_integer(arguments[1], first))) {
+    llvm::errs() << "usage: kv-parse-many [--passes=NAME,..] FILE [FIRST]\n";
     return 2;
   }
-  auto buffer = llvm::MemoryBuffer::getFile(argv[1]);
+  auto buffer = llvm::MemoryBuffer::getFile(arguments[0]);
   if (!buffer) {
-    llvm::errs() << argv[1] << ": " << buffer.getError().message() << "\n";
+    llvm::errs() << arguments[0] << ": " << buffer.getError().message() << "\n";
     return 2;
   }
   SmallVector<StringRef> programs;
   (*buffer)->getBuffer().split(programs, "\n\f\n");
 
+  kvcache::registerAllPasses();
   DialectRegistry registry;
   kvcache::registerAllDialects(registry);
   std::optional<MLIRContext> context;
@@ -157,13 +210,16 @@ int main(int argc, char **argv) {
   for (unsigned i = first; i < programs.size(); ++i) {
     if (!context || age++ == kProgramsPerContext) {
       context.emplace(registry, MLIRContext::Threading::DISABLED);
+      context->allowUnregisteredDialects(!passes.empty());
       age = 0;
     }
     llvm::outs() << i << " ";
     llvm::outs().flush();
     alarm(kTimeLimit);
     // Pipelines load dialects that the tools would not have when they parse.
-    if (take(programs[i], *context))
+    bool isUsed = passes.empty() ? take(programs[i], *context)
+                                 : takePasses(programs[i], passes, *context);
+    if (isUsed)
       context.reset();
     alarm(0);
     llvm::outs().flush();

@@ -173,16 +173,16 @@ KNOWN = re.compile(
 )
 
 
-def mutants(programs, count, seed):
+def mutants(programs, count, seed, mutator=Mutator, kinds=KINDS):
     """`count` different mutants, in turns of programs and ways to break them."""
     made = {}
     turn = 0
     while len(made) < count:
         round_, i = divmod(turn, len(programs))
         origin, text = programs[i]
-        kind = KINDS[(round_ + i) % len(KINDS)]
+        kind = kinds[(round_ + i) % len(kinds)]
         turn += 1
-        new = getattr(Mutator(text, random.Random(f"{seed} {turn}")), kind)()
+        new = getattr(mutator(text, random.Random(f"{seed} {turn}")), kind)()
         if new is None:
             continue
         new = new.encode() if isinstance(new, str) else new
@@ -198,7 +198,7 @@ def limits():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run_batch(batch, tool):
+def run_batch(batch, command):
     """What became of each mutant of a batch: a list of texts."""
     results = {}
     with tempfile.NamedTemporaryFile(suffix=".mlir") as file:
@@ -208,7 +208,7 @@ def run_batch(batch, tool):
         while first < len(batch):
             try:
                 process = subprocess.run(
-                    [tool, file.name, str(first)],
+                    [*command, file.name, str(first)],
                     capture_output=True,
                     preexec_fn=limits,
                     timeout=BATCH_SECONDS,
@@ -227,7 +227,9 @@ def run_batch(batch, tool):
             # The last line is a number without a result.
             reason = "hang" if code in (None, -signal.SIGALRM) else f"crash ({code})"
             culprit = min(first, len(batch) - 1)
-            tail = err.decode(errors="replace").splitlines()[:16]
+            lines = err.decode(errors="replace").splitlines()
+            passes = [i for i, line in enumerate(lines) if line.startswith("pass ")]
+            tail = lines[passes[-1] if passes else 0 :][:16]
             results[culprit] = "\n".join([reason, *(line[:120] for line in tail)])
             first = culprit + 1
     return [results[i] for i in range(len(batch))]
@@ -247,14 +249,14 @@ def main():
     options = parser.parse_args()
 
     programs = list(sources())
-    whole = run_batch([(o, text.encode()) for o, text in programs], options.tool)
+    whole = run_batch([(o, text.encode()) for o, text in programs], [options.tool])
     valid = [program for program, result in zip(programs, whole) if lowered(result)]
     # Most of what is done to a program makes it invalid, and to a program that
     # is a test of an error nothing more is learnt.
     made = mutants(programs + 3 * valid, options.count, options.seed)
     batches = [made[i : i + 500] for i in range(0, len(made), 500)]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        results = sum(pool.map(lambda b: run_batch(b, options.tool), batches), [])
+        results = sum(pool.map(lambda b: run_batch(b, [options.tool]), batches), [])
 
     counts = collections.Counter()
     failures = []

@@ -3,6 +3,7 @@
 #include "Elements.h"
 
 #include "Foreign.h"
+#include "PoolChain.h"
 
 #include "kvcache/Interfaces/Raise.h"
 
@@ -126,7 +127,20 @@ static ArrayRef<int64_t> shapeOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getShape();
 }
 
-/// Where an operation that only moves elements takes one from.
+/// Whether a tensor has this shape, but for one dimension perhaps.
+static bool hasShape(Value tensor, ArrayRef<int64_t> shape,
+                     std::optional<int64_t> but = std::nullopt) {
+  auto type = dyn_cast<RankedTensorType>(tensor.getType());
+  if (!type || type.getRank() != static_cast<int64_t>(shape.size()))
+    return false;
+  for (auto [dim, extent] : llvm::enumerate(shape))
+    if (static_cast<int64_t>(dim) != but && type.getDimSize(dim) != extent)
+      return false;
+  return true;
+}
+
+/// Where an operation that only moves elements takes one from. Nobody has
+/// verified one that is not registered.
 static std::optional<std::pair<Value, SmallVector<Coord>>>
 movedFrom(Operation *op, ArrayRef<Coord> at) {
   StringRef name = op->getName().getStringRef();
@@ -148,11 +162,13 @@ movedFrom(Operation *op, ArrayRef<Coord> at) {
   if (isa<tensor::ConcatOp>(op) || name == "stablehlo.concatenate") {
     auto attribute = dyn_cast_or_null<IntegerAttr>(
         op->getAttr(isa<tensor::ConcatOp>(op) ? "dim" : "dimension"));
-    if (!attribute || at[attribute.getInt()].isLoop)
+    int64_t dim = attribute ? attribute.getInt() : -1;
+    if (dim < 0 || dim >= static_cast<int64_t>(at.size()) || at[dim].isLoop)
       return std::nullopt;
-    int64_t dim = attribute.getInt();
     SmallVector<Coord> moved = llvm::to_vector(at);
     for (Value operand : op->getOperands()) {
+      if (!hasShape(operand, shape, dim))
+        return std::nullopt;
       int64_t extent = shapeOf(operand)[dim];
       if (ShapedType::isDynamic(extent))
         return std::nullopt;
@@ -164,15 +180,19 @@ movedFrom(Operation *op, ArrayRef<Coord> at) {
   }
   if (name == "stablehlo.broadcast_in_dim") {
     auto dims = integersOf(op, "broadcast_dimensions");
-    if (!dims)
+    if (!dims || dims->size() != shapeOf(source).size())
       return std::nullopt;
     SmallVector<Coord> moved;
-    for (auto [dim, extent] : llvm::zip_equal(*dims, shapeOf(source)))
+    for (auto [dim, extent] : llvm::zip_equal(*dims, shapeOf(source))) {
+      bool isThere = dim >= 0 && dim < static_cast<int64_t>(shape.size());
+      if (extent != 1 && (!isThere || shape[dim] != extent))
+        return std::nullopt;
       moved.push_back(extent == 1 ? Coord::at(0) : at[dim]);
+    }
     return std::pair(source, moved);
   }
   if (name == "stablehlo.transpose") {
-    auto permutation = integersOf(op, "permutation");
+    auto permutation = permutationOf(op);
     if (!permutation)
       return std::nullopt;
     SmallVector<Coord> moved(at.size(), Coord::at(0));
@@ -229,7 +249,9 @@ Value ElementTracer::step(Value tensor, ArrayRef<Coord> at,
                     op->getName().getStringRef() == "stablehlo.constant";
   if (isConstant) {
     auto elements = dyn_cast_or_null<DenseElementsAttr>(op->getAttr("value"));
-    return elements ? constantElement(builder, loc, elements, at) : Value();
+    return elements && elements.getType() == tensor.getType()
+               ? constantElement(builder, loc, elements, at)
+               : Value();
   }
   if (auto call = dyn_cast<func::CallOp>(op)) {
     auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
@@ -322,13 +344,13 @@ Value ElementTracer::elementwise(Operation *op, ArrayRef<Coord> at,
           : nullptr;
   bool isMappable = OpTrait::hasElementwiseMappableTraits(op);
   bool isForeign = stablehlo::isPure(op);
-  if (!isMappable && !isForeign && !raising)
+  auto whole = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+  if ((!isMappable && !isForeign && !raising) || !whole)
     return {};
   SmallVector<Value> operands;
   for (Value operand : op->getOperands()) {
     auto type = dyn_cast<RankedTensorType>(operand.getType());
-    if (!type || (type.getRank() != 0 &&
-                  type.getRank() != static_cast<int64_t>(at.size())))
+    if (!type || (type.getRank() != 0 && !hasShape(operand, whole.getShape())))
       return {};
     Value scalar =
         follow(operand, type.getRank() ? at : ArrayRef<Coord>(), frame);

@@ -6,16 +6,31 @@
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Dialect/Utils/IndexingUtils.h"
 #include "mlir/Dialect/Utils/ReshapeOpsUtils.h"
 
 using namespace mlir;
 using namespace kvcache;
 
+/// Nobody has verified an operation that is not registered.
+static std::optional<SmallVector<int64_t>> foreignPermutationOf(Operation *op) {
+  auto permutation = integersOf(op, "permutation");
+  if (!permutation || op->getNumOperands() != 1 || op->getNumResults() != 1)
+    return std::nullopt;
+  auto from = dyn_cast<RankedTensorType>(op->getOperand(0).getType());
+  auto to = dyn_cast<RankedTensorType>(op->getResult(0).getType());
+  if (!from || !to || !isPermutationVector(*permutation) ||
+      from.getRank() != static_cast<int64_t>(permutation->size()) ||
+      applyPermutation(from.getShape(), *permutation) != to.getShape())
+    return std::nullopt;
+  return permutation;
+}
+
 std::optional<SmallVector<int64_t>> kvcache::permutationOf(Operation *op) {
   if (auto transpose = dyn_cast<linalg::TransposeOp>(op))
     return llvm::to_vector(transpose.getPermutation());
   if (op->getName().getStringRef() == "stablehlo.transpose")
-    return integersOf(op, "permutation");
+    return foreignPermutationOf(op);
   auto generic = dyn_cast<linalg::GenericOp>(op);
   if (!generic || generic.getNumDpsInputs() != 1 ||
       generic.getNumDpsInits() != 1 || !yieldsArgument(op, 0))

@@ -51,6 +51,12 @@ LogicalResult RowRaiser::check() {
       return refuse("the pool has no dimension " + Twine(dim));
   if (columns == 2 && access.poolDims[0] == access.poolDims[1])
     return refuse("both numbers are of one dimension of the pool");
+  if (llvm::is_contained(listType.getShape(), 0))
+    return refuse("the list is empty");
+  if (access.columnDim &&
+      (*access.columnDim < 0 || *access.columnDim >= listType.getRank()))
+    return refuse("the list has no dimension " + Twine(*access.columnDim) +
+                  " with one entry for each column");
   int64_t listed =
       access.columnDim ? listType.getDimSize(*access.columnDim) : 1;
   if (listed != static_cast<int64_t>(columns))

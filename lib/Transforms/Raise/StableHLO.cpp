@@ -101,6 +101,8 @@ std::optional<RowAccess> stablehlo::describeRead(Operation *op,
   if (sorted != collapsed)
     return refuse(why, "its slices have the indexed dimensions; slices of one "
                        "row or block are expected");
+  if (static_cast<int64_t>(sizes->size()) != pool.getRank())
+    return refuse(why, "its slices have another rank than the pool");
   for (auto [dim, size] : llvm::enumerate(*sizes)) {
     bool isIndexed = llvm::is_contained(access.poolDims, dim);
     if (size != (isIndexed ? 1 : pool.getDimSize(dim)))

@@ -15,8 +15,11 @@
 using namespace mlir;
 using namespace kvcache;
 
-/// `depth` ends at functions that call each other.
-static bool isErasable(Operation *op, unsigned depth) {
+/// Which functions are known to be; those that are looked at are not yet, as
+/// they may call each other.
+using KnownFunctions = llvm::DenseMap<Operation *, bool>;
+
+static bool isErasable(Operation *op, KnownFunctions &known) {
   if (op->hasTrait<OpTrait::IsTerminator>() || isa<FunctionOpInterface>(op))
     return false;
   if (isMemoryEffectFree(op) || stablehlo::isPure(op))
@@ -24,11 +27,15 @@ static bool isErasable(Operation *op, unsigned depth) {
   if (auto call = dyn_cast<func::CallOp>(op)) {
     auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
         call, call.getCalleeAttr());
-    return depth > 0 && callee && callee.getBody().hasOneBlock() &&
-           llvm::all_of(callee.front().without_terminator(),
-                        [&](Operation &inner) {
-                          return ::isErasable(&inner, depth - 1);
-                        });
+    if (!callee || !callee.getBody().hasOneBlock())
+      return false;
+    auto [place, isNew] = known.insert({callee, false});
+    if (!isNew)
+      return place->second;
+    bool isPure = llvm::all_of(
+        callee.front().without_terminator(),
+        [&](Operation &inner) { return ::isErasable(&inner, known); });
+    return known[callee] = isPure;
   }
   auto *raising =
       op->getDialect()
@@ -37,7 +44,10 @@ static bool isErasable(Operation *op, unsigned depth) {
   return raising && raising->isErasable(op);
 }
 
-bool kvcache::isErasable(Operation *op) { return ::isErasable(op, 8); }
+bool kvcache::isErasable(Operation *op) {
+  KnownFunctions known;
+  return ::isErasable(op, known);
+}
 
 void kvcache::addSources(Operation *op, llvm::SetVector<Operation *> &sources) {
   op->walk([&](Operation *inner) {
