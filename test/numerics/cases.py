@@ -342,6 +342,21 @@ def fill(rng, cache, used=None):
 # --- Slots, pairs -------------------------------------------------------------
 
 
+def leading_out(index, limit):
+    """Numbers of a type that are not below a limit: the ends of the type, what
+    is one away from either limit, and what a product with the tokens of a block
+    or the chunks of one would wrap, in 32 or 64 bits, into a number that is."""
+    info = np.iinfo(TYPES[index][2])
+    numbers = {info.min, info.min + 1, info.max - 1, info.max, -2, -1,
+               -limit - 1, -limit, limit, limit + 1}
+    for power in (31, 32, 61, 62, 63, 64):
+        for factor in (1, 2, 3, 4, 7, 16, 128):
+            at = 2**power // factor
+            numbers |= {at - 1, at, at + 1, -at, -at - 1}
+    return sorted(n for n in numbers
+                  if info.min <= n <= info.max and not 0 <= n < limit)
+
+
 def random_slots(rng, count, capacity, pad="skip_negative", index="i64",
                  duplicates=False, hostile=False):
     """Slots that `pad` allows. With `hostile`, any entry may be anything."""
@@ -350,9 +365,8 @@ def random_slots(rng, count, capacity, pad="skip_negative", index="i64",
     slots[live] = rng.permutation(capacity)[: len(live)]
     if duplicates and len(live) > 1:
         slots[rng.choice(live, len(live) // 2)] = slots[live[0]]
-    info = np.iinfo(TYPES[index][2])
-    far = [capacity, capacity + 1, info.max, info.max - 1]
-    below = [-1, -2, -capacity - 1, info.min]
+    out = leading_out(index, capacity)
+    far, below = [n for n in out if n > 0], [n for n in out if n < 0]
     for entries, fits in (below, pad.startswith("skip")), (
             far, pad == "skip_out_of_range"):
         if fits or hostile:
@@ -379,11 +393,15 @@ def random_pairs(rng, count, sources, dests, index="i64", same=False,
             first[rng.random(count) < 0.1] = -1
             length[rng.random(count) < 0.1] = info.max
             length[rng.random(count) < 0.1] = -3
+            for column in first, length:
+                wrong = rng.random(count) < 0.1
+                column[wrong] = rng.choice(leading_out(index, tokens),
+                                           wrong.sum())
         pairs = np.concatenate([pairs, np.stack([first, length], 1)], axis=1)
     if hostile:
         for column, size in (0, sources), (1, dests):
             wrong = rng.random(count) < 0.15
-            pairs[wrong, column] = rng.choice([-1, size, info.max, info.min],
+            pairs[wrong, column] = rng.choice(leading_out(index, size),
                                               wrong.sum())
     return integers(pairs, index, fixed=(1,))
 
@@ -463,14 +481,10 @@ def random_batch(rng, *, requests=4, blocks=12, tokens=16, longest=50,
                      integers(table, index, gap), tokens, rows, where)
 
 
-def hostile_batch(rng, case, blocks, slots=False):
-    """The same batch with numbers that nobody should trust, in place. With
-    `slots`, each token of a block has a slot number that its type can hold."""
+def hostile_batch(rng, case, blocks):
+    """The same batch with numbers that nobody should trust, in place."""
     info = np.iinfo(TYPES[case.table.element_type][2])
-    largest = info.max
-    if slots:
-        largest = info.max // case.tokens - 1
-        np.minimum(case.table.array, largest, out=case.table.array)
+    index = case.table.element_type
 
     def spoil(array, entries, share):
         wrong = rng.random(array.shape) < share
@@ -479,8 +493,8 @@ def hostile_batch(rng, case, blocks, slots=False):
     capacity = case.table.array.shape[1] * case.tokens
     spoil(case.lengths.array, [-1, capacity + 5, info.max, info.min], 0.4)
     spoil(case.starts.array, [-7, case.rows + 3, 0, info.max, info.min], 0.3)
-    spoil(case.table.array, [-1, blocks, largest, info.min], 0.3)
+    spoil(case.table.array, leading_out(index, blocks), 0.3)
     if case.positions is not None:
-        limits = np.iinfo(case.positions.array.dtype)
-        spoil(case.positions.array, [-1, 10**6, limits.min, limits.max], 0.2)
+        spoil(case.positions.array,
+              leading_out(case.positions.element_type, 10**6), 0.2)
     return case

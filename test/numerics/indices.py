@@ -9,7 +9,7 @@ import kvtest
 import numpy as np
 import op_programs as ops
 import reference
-from kvtest import BOUNDS, TYPES
+from kvtest import BOUNDS
 from ref_elements import STORAGE
 
 ROUNDS = 7
@@ -48,21 +48,22 @@ class OfBatch:
             longest=3 if many else 60, kind=str(rng.choice(cases.BATCHES)),
             index=self.index, positions=self.positions, gap=self.gap,
             extra=int(rng.integers(0, 3)))
-        return cases.hostile_batch(rng, case, 40, True) if hostile else case
+        return cases.hostile_batch(rng, case, 40) if hostile else case
 
 
 class SlotMapping(OfBatch):
     def __init__(self, rng):
         super().__init__(rng)
         self.sink = bool(rng.random() < 0.4)
-        # Slots of untrusted tables need room.
-        self.out = random_index(rng) if self.index == "i32" else "i64"
+        self.out = random_index(rng)
 
     def run(self, rng, name, round):
         batch = self.batch(rng, round % 2 == 1, round > 2)
         sink = int(rng.integers(0, 9)) if self.sink else None
+        if self.sink and round in HOSTILE:
+            sink = int(rng.choice(cases.leading_out("i64", 9)))
         out = cases.integers(np.full(batch.rows, 77), self.out)
-        want = reference.slot_mapping(batch.batch(), batch.rows, sink)
+        want = reference.slot_mapping(batch.batch(), batch.rows, sink, self.out)
         program = ops.slot_mapping(name, batch, out, sink)
         return program, lambda what: same(out, want, what)
 
@@ -81,18 +82,21 @@ class Blocks:
         shape = [int(rng.choice([0, 1, 6]))]
         if self.kind == 1:
             shape = [int(rng.choice([0, 1, 4])), *shape]
-        info = np.iinfo(TYPES[self.types[0]][2])
         numbers = rng.integers(-2, 1000, shape)
-        numbers[rng.random(shape) < 0.1] = info.min
+        wrong = rng.random(shape) < 0.4
+        numbers[wrong] = rng.choice(cases.leading_out(self.types[0], 1000),
+                                    wrong.sum())
         blocks = cases.integers(numbers, self.types[0], self.gaps[0])
         wide = [*shape[:-1], shape[-1] * self.factor]
         if self.kind == 2:
             out = cases.integers(np.full(wide, 77), self.types[1])
-            want = reference.block_slots(blocks.array, self.factor)
+            want = reference.block_slots(blocks.array, self.factor,
+                                         self.types[1])
             program = ops.block_slots(name, blocks, self.factor, out)
         else:
             out = cases.integers(np.full(wide, 77), self.types[0], self.gaps[1])
-            want = reference.map_blocks(blocks.array, self.factor)
+            want = reference.map_blocks(blocks.array, self.factor,
+                                        self.types[0])
             program = ops.map_blocks(name, blocks, self.factor, out)
         return program, lambda what: same(out, want.tolist(), what)
 
@@ -101,7 +105,7 @@ class SelectRows(OfBatch):
     def __init__(self, rng):
         super().__init__(rng)
         self.selected = random_index(rng)
-        self.where = random_index(rng) if self.positions != "i64" else "i64"
+        self.where = random_index(rng)
         self.rows = []
         for _ in range(int(rng.integers(1, 3))):
             shape = [int(n) for n in rng.integers(1, 40, rng.integers(0, 3))]
@@ -136,7 +140,8 @@ class SelectRows(OfBatch):
                                 self.index)
         where = cases.integers(np.full(count, 77), self.where)
         want = reference.select_rows([r.array for r in rows], batch.batch(),
-                                     given.array, [valid])
+                                     given.array, [valid],
+                                     element_type=self.where)
 
         def check(what):
             same(starts, want.starts, what)

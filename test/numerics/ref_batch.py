@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Ragged batches, and what computes indices from them.
 
-All numbers are Python integers, so that nothing overflows here. A result that
-its element type cannot hold is not specified.
+All numbers are Python integers, so that nothing overflows here.
 """
 
 from collections import namedtuple
@@ -60,44 +59,54 @@ def with_rows(batch, starts, positions):
     return Batch(starts, batch.lengths, batch.table, batch.tokens, positions)
 
 
-def slot_mapping(batch, count, sink=None):
+def _has_room(number, factor, element_type):
+    """Whether all parts of a number fit a list of that type."""
+    most = 2 ** (31 if element_type == "i32" else 63)
+    return 0 <= number and (number + 1) * factor <= most
+
+
+def slot_mapping(batch, count, sink=None, element_type="i64"):
     """The slots of `count` query rows."""
     tokens, out = batch.tokens, []
+    has_sink = sink is not None and _has_room(sink, tokens, element_type)
     for t, row in enumerate(batch.rows(count)):
-        slot = -1 if sink is None else sink * tokens + t % tokens
+        slot = sink * tokens + t % tokens if has_sink else -1
         if row:
             r, p = row
             if 0 <= p < batch.length(r):
                 block = int(batch.table[r][p // tokens])
-                if block >= 0:
+                if _has_room(block, tokens, element_type):
                     slot = block * tokens + p % tokens
         out.append(slot)
     return out
 
 
-def _expand(blocks, factor):
+def _expand(blocks, factor, element_type):
     blocks = np.asarray(blocks)
-    parts = np.arange(factor)
-    wide = blocks.astype(np.int64)[..., None]
-    out = np.where(wide < 0, -1, wide * factor + parts)
-    return out.reshape(*blocks.shape[:-1], blocks.shape[-1] * factor)
+    out = [block * factor + part
+           if _has_room(block, factor, element_type) else -1
+           for block in blocks.ravel().tolist() for part in range(factor)]
+    return np.array(out, np.int64).reshape(
+        *blocks.shape[:-1], blocks.shape[-1] * factor)
 
 
-def map_blocks(blocks, ratio):
-    """For a list or a matrix."""
-    return _expand(blocks, ratio)
+def map_blocks(blocks, ratio, element_type="i64"):
+    """For a list or a matrix; `element_type` is that of the destination."""
+    return _expand(blocks, ratio, element_type)
 
 
-def block_slots(blocks, tokens):
-    return _expand(blocks, tokens)
+def block_slots(blocks, tokens, element_type="i64"):
+    return _expand(blocks, tokens, element_type)
 
 
 # Where the call fails, only `starts` is specified.
 Selection = namedtuple("Selection", "outs starts positions fails")
 
 
-def select_rows(rows, batch, indices, valid, count=None):
-    """rows: arrays [T, ...]; `count` is T where there are none."""
+def select_rows(rows, batch, indices, valid, count=None, element_type="i64"):
+    """rows: arrays [T, ...]; `count` is T where there are none. Positions have
+    the element type."""
+    most = 2 ** (31 if element_type == "i32" else 63)
     indices = np.asarray(indices).tolist()
     count = len(rows[0]) if rows else count
     n = min(max(int(np.ravel(valid)[0]), 0), len(indices))
@@ -111,7 +120,7 @@ def select_rows(rows, batch, indices, valid, count=None):
         out = np.zeros((len(indices), *values.shape[1:]), values.dtype)
         out[:n] = values[chosen]
         outs.append(out)
-    positions = [known[i][1] for i in chosen] + [-1] * (len(indices) - n)
+    positions = [max(-most, min(known[i][1], most - 1)) for i in chosen] + [-1] * (len(indices) - n)
     starts = [0]
     for r in range(batch.requests):
         starts.append(starts[-1] + sum(known[i][0] == r for i in chosen))

@@ -10,6 +10,7 @@ import kvtest
 import numpy as np
 import op_programs as ops
 import reference
+from kvtest import TYPES
 from ref_elements import STORAGE
 
 PADS = ["skip_negative", "skip_out_of_range", "none", "sink(0)", "sink(?)"]
@@ -71,13 +72,13 @@ def scatter(rng, name, case, rows, pad, hostile):
     tokens = view.extent("N")
     # A pair that names nothing has one number or both that do not.
     numbers = [slots // tokens, np.where(slots < 0, -1, slots % tokens)]
-    for axis, column in zip("BN", numbers):
-        limits = np.iinfo(np.int32)
+    for axis, column, index in zip("BN", numbers, rows.index):
+        limits = np.iinfo(TYPES[index][2])
         np.clip(column, limits.min, limits.max, out=column)
         if hostile:
             wrong = rng.random(count) < 0.2
             column[wrong] = rng.choice(
-                [-1, view.extent(axis), limits.max, limits.min], wrong.sum())
+                cases.leading_out(index, view.extent(axis)), wrong.sum())
     at = [cases.integers(n, i) for n, i in zip(numbers, rows.index)]
     values = rows.make(rng, view, count)
     whole, expected = case.expected()

@@ -160,6 +160,9 @@ def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out"> {
         out[t] = -1, or sink * N + t % N if there is a sink
     ```
 
+    A block with a slot that has no room in an element of the destination counts
+    as one that is not there, and a sink like that gives -1.
+
     Constraints:
       * `slot_mapping_c1` the destination is 1-D, of i32 or i64
       * `slot_mapping_c2` a memref is contiguous and in the default memory space
@@ -189,6 +192,9 @@ def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
     for j in 0 .. M-1, i in 0 .. ratio-1:
       out[j * ratio + i] = blocks[j] < 0 ? -1 : blocks[j] * ratio + i
     ```
+
+    A block with a part that has no room in an element of the destination has
+    -1 for all of them.
 
     Constraints:
       * `map_blocks_c1` the source is a list or a matrix of i32 or i64, and the
@@ -225,6 +231,9 @@ def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
       out[k * N + n] = blocks[k] < 0 ? -1 : blocks[k] * N + n
     ```
 
+    A block with a slot that has no room in an element of the destination has
+    -1 for all of them.
+
     Constraints:
       * `block_slots_c1` blocks are a list of i32 or i64, slots one of i32 or
         i64 with `tokens` entries per block, at most 2^40
@@ -258,7 +267,8 @@ def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
     ```
     for i in 0 .. n-1:
       out[k][i]     = rows[k][indices[i]]                   for each k
-      positions[i]  = the position of row indices[i] of the batch
+      positions[i]  = the position of row indices[i] of the batch, or the
+                      number next to it that an element has room for
     for i in n .. S-1:
       out[k][i]     = 0
       positions[i]  = -1

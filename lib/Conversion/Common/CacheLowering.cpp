@@ -116,7 +116,8 @@ Value CacheParts::stride(AxisKind kind) const {
 }
 
 Value CacheParts::numSlots(OpBuilder &builder, Location loc) const {
-  return mul(builder, loc, extent(AxisKind::Block), extent(AxisKind::Token));
+  Emitter emit{builder, loc};
+  return emit.mulLimited(extent(AxisKind::Block), extent(AxisKind::Token));
 }
 
 //===----------------------------------------------------------------------===//
@@ -137,7 +138,7 @@ Value BatchParts::numRequests(OpBuilder &builder, Location loc) const {
 Value BatchParts::length(OpBuilder &builder, Location loc,
                          Value request) const {
   Emitter emit{builder, loc};
-  Value room = emit.mul(emit.dim(table, 1), type.getTokens());
+  Value room = emit.mulLimited(emit.dim(table, 1), type.getTokens());
   return emit.clamp(emit.loadIndex(lengths, request), room);
 }
 
@@ -247,6 +248,11 @@ int64_t kvcache::knownRowAlignment(Value memref) {
     align =
         sliceRowAlignment(slice, element.getIntOrFloatBitWidth() / 8, align);
   return align;
+}
+
+int64_t kvcache::numbersWithParts(Type integer, int64_t factor) {
+  unsigned bits = integer.isIndex() ? 64 : integer.getIntOrFloatBitWidth();
+  return static_cast<int64_t>((uint64_t(1) << (bits - 1)) / factor);
 }
 
 Value kvcache::emitRowCount(OpBuilder &builder, Location loc, ValueRange rows,

@@ -115,6 +115,11 @@ void emitReport(mlir::OpBuilder &builder, mlir::Location loc,
                 mlir::Operation *op, llvm::StringRef name,
                 mlir::ValueRange operands);
 
+/// How many numbers n an integer of this type can hold with all their parts,
+/// which are n * factor to n * factor + factor - 1. Compared without a sign it
+/// leaves out negative ones too: what is not below it is no block of any cache.
+int64_t numbersWithParts(mlir::Type integer, int64_t factor);
+
 mlir::Value indexConstant(mlir::OpBuilder &builder, mlir::Location loc,
                           int64_t value);
 

@@ -263,7 +263,7 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
     int64_t perBlock = cache.type.getLayout().extent(AxisKind::Token) / tokens;
     call("kvrt_runs_pool",
          {emit.constant(isFrom),
-          emit.mul(cache.extent(AxisKind::Block), perBlock),
+          emit.mulLimited(cache.extent(AxisKind::Block), perBlock),
           emit.constant(perBlock),
           emit.mul(cache.stride(AxisKind::Block), bytes),
           emit.mul(cache.stride(AxisKind::Token), tokens * bytes)});
@@ -306,7 +306,8 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     PairList pairs(move.operands, adaptor.getPairs());
     auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
       Value blocks = cache.extent(AxisKind::Block);
-      return move.operands.addIndex(move.emit.mul(blocks, inBlock / tokens));
+      return move.operands.addIndex(
+          move.emit.mulLimited(blocks, inBlock / tokens));
     };
     unsigned fromCount = chunks(move.from, fromTokens);
     unsigned toCount = chunks(move.to, toTokens);

@@ -73,12 +73,13 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
                      k.udiv(position, tokens));
     Value block = k.loadEntryIf(isIn, k.parameter(batch.table.pointer), at,
                                 batch.table.type);
-    Value slot = k.add(k.mul(block, k.i64(tokens)), k.urem(position, tokens));
     Value padding = k.i64(-1);
     if (hasSink)
-      padding =
-          k.add(k.mul(k.parameter(sink), k.i64(tokens)), k.urem(row, tokens));
-    slot = k.select(k.both(isIn, k.sle(k.i64(0), block)), slot, padding);
+      padding = list.partOf(k, k.parameter(sink), tokens, k.urem(row, tokens),
+                            padding);
+    Value slot =
+        list.partOf(k, block, tokens, k.urem(position, tokens), padding);
+    slot = k.select(isIn, slot, padding);
     k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
     launch(emit, k, rows, emit.constant(1), operands, kRequestThreads);
@@ -87,8 +88,8 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
   }
 };
 
-/// out[r, j * factor + i] = numbers[r, j] < 0 ? -1 : numbers[r, j] * factor +
-/// i, of lists or matrices.
+/// out[r, j * factor + i] = numbers[r, j] * factor + i, and -1 for a number
+/// that is negative or has no room, of lists or matrices.
 void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
                    Value numbers, Value out, int64_t factor) {
   Emitter emit{builder, op->getLoc()};
@@ -119,9 +120,8 @@ void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
   Value entry = threadNumber(k);
   auto expand = [&](Value source, Value target) {
     Value number = from.load(k, k.add(source, k.udiv(entry, factor)));
-    Value wide = k.add(k.mul(number, k.i64(factor)), k.urem(entry, factor));
-    Value isNone = k.slt(number, k.i64(0));
-    to.store(k, k.select(isNone, k.i64(-1), wide), k.add(target, entry));
+    Value part = to.partOf(k, number, factor, k.urem(entry, factor), k.i64(-1));
+    to.store(k, part, k.add(target, entry));
   };
   k.ifThen(k.slt(entry, k.parameter(end)), [&] {
     if (!isMatrix)

@@ -328,9 +328,8 @@ public:
     int64_t perBlock = type.getRowsPerBlock();
     if (perBlock != facts.layout.extent(AxisKind::Token))
       parameters.places.scaled = perBlock;
-    addPlace(list, builder.createOrFold<arith::MulIOp>(
-                       loc, cache.extent(AxisKind::Block),
-                       indexConstant(builder, loc, perBlock)));
+    Emitter emit{builder, loc};
+    addPlace(list, emit.mulLimited(cache.extent(AxisKind::Block), perBlock));
   }
 
   void emit(StringRef name, Direction direction, Value count,

@@ -221,7 +221,11 @@ private:
     KernelRequests::Found found;
     if (!batch->type.hasPositions())
       found = requests.find(ready, row);
-    Value position = k.select(isUsed, requests.position(row, found), k.i64(-1));
+    Value position = requests.position(row, found);
+    // The number next to it that an entry has room for is as far away.
+    if (positionsOut.type.isInteger(32))
+      position = k.smin(k.smax(position, k.i64(INT32_MIN)), k.i64(INT32_MAX));
+    position = k.select(isUsed, position, k.i64(-1));
     k.ifThen(k.slt(i, k.parameter(numSelected)),
              [&] { positionsOut.store(k, position, i); });
   }

@@ -121,9 +121,9 @@ public:
   }
 
   Value bytes(const Emitter &emit, CacheType type) const {
-    Value count = emit.constant(run * type.getElementBytes());
+    Value count = emit.mulLimited(emit.constant(run), type.getElementBytes());
     for (const NestDim &dim : dims)
-      count = emit.mul(count, dim.extent);
+      count = emit.mulLimited(count, dim.extent);
     return count;
   }
 
@@ -221,7 +221,7 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
     Value blocks =
         emit.min(from.extent(AxisKind::Block), to.extent(AxisKind::Block));
     Place source = startOf(emit, from), dest = startOf(emit, to);
-    Value bytes = emit.mul(nest.bytes(emit, to.type), blocks);
+    Value bytes = emit.mulLimited(nest.bytes(emit, to.type), blocks);
     Value tasks = emitTaskCount(emit, bytes, blocks);
     Value perTask = emit.div(emit.add(emit.add(blocks, tasks), -1), tasks);
     emit.parallel(tasks, [&](const Emitter &e, Value task) {
@@ -264,7 +264,7 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
       parts = nest.dims.front().extent;
       inner.dims.erase(inner.dims.begin());
     }
-    Value bytes = emit.mul(nest.bytes(emit, cache.type), count);
+    Value bytes = emit.mulLimited(nest.bytes(emit, cache.type), count);
     Value tasks = emitTaskCount(emit, bytes, parts);
     Value perTask = emit.div(emit.add(emit.add(parts, tasks), -1), tasks);
     emit.parallel(tasks, [&](const Emitter &e, Value task) {
@@ -301,7 +301,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
         : cache(cache), tokens(tokens),
           perBlock(cache.type.getLayout().extent(AxisKind::Token) / tokens),
           start(startOf(emit, cache)),
-          count(emit.mul(cache.extent(AxisKind::Block), perBlock)) {}
+          count(emit.mulLimited(cache.extent(AxisKind::Block), perBlock)) {}
     Place at(const Emitter &emit, Value chunk) const {
       Value block = emit.div(chunk, perBlock);
       Value token = emit.mul(emit.rem(chunk, perBlock), tokens);
@@ -338,7 +338,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
         {AxisKind::Layer, AxisKind::Side, AxisKind::Head, AxisKind::Channel});
     bool hasRanges = cast<MemRefType>(pairs.getType()).getDimSize(1) == 4;
     Value count = emit.dim(pairs, 0);
-    Value bytes = emit.mul(whole.bytes(emit, to.type), count);
+    Value bytes = emit.mulLimited(whole.bytes(emit, to.type), count);
     Value tasks = emitTaskCount(emit, bytes, count);
     Value perTask = emit.div(emit.add(emit.add(count, tasks), -1), tasks);
 

@@ -112,6 +112,33 @@ bool areBuffers(ArrayRef<ValueRange> operands) {
   return true;
 }
 
+/// number * factor + part, or `none` for a number that is negative or has no
+/// room in an entry of a list.
+Value partOf(const Emitter &emit, Value number, int64_t factor, Value part,
+             Value none, Value list) {
+  Type entry = cast<MemRefType>(list.getType()).getElementType();
+  Value most = emit.constant(numbersWithParts(entry, factor));
+  return emit.select(emit.isBelow(number, most),
+                     emit.addMul(part, number, factor), none);
+}
+
+/// The number next to one that an entry has room for: as a position the two say
+/// the same, a place before all keys or behind them.
+Value nearest(const Emitter &emit, Value number, Value list) {
+  Type entry = cast<MemRefType>(list.getType()).getElementType();
+  if (!entry.isInteger(32))
+    return number;
+  using Limits = std::numeric_limits<int32_t>;
+  return emit.min(emit.max(number, emit.constant(Limits::min())),
+                  emit.constant(Limits::max()));
+}
+
+/// Stores an index that an entry has room for.
+void storeEntry(const Emitter &emit, Value index, Value list, ValueRange at) {
+  Type entry = cast<MemRefType>(list.getType()).getElementType();
+  emit.store(emit.fromIndex(index, entry), list, at);
+}
+
 struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -123,19 +150,15 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     Emitter emit{rewriter, op.getLoc()};
     BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
     Requests requests(emit, batch, emit.dim(out, 0));
-    Type element = cast<MemRefType>(out.getType()).getElementType();
     int64_t tokens = batch.type.getTokens();
     Value sink = adaptor.getSink().empty() ? Value() : adaptor.getSink()[0];
     auto padding = [&](const Emitter &e, Value row) {
-      if (!sink)
-        return e.constant(-1);
-      return e.add(e.mul(sink, tokens), e.rem(row, tokens));
-    };
-    auto store = [&](const Emitter &e, Value slot, Value row) {
-      e.store(e.fromIndex(slot, element), out, row);
+      Value none = e.constant(-1);
+      return sink ? partOf(e, sink, tokens, e.rem(row, tokens), none, out)
+                  : none;
     };
     requests.forRowsOutside(emit, [&](const Emitter &e, Value row) {
-      store(e, padding(e, row), row);
+      storeEntry(e, padding(e, row), out, row);
     });
     emit.parallel(requests.count, [&](const Emitter &e, Value r) {
       Value end = requests.end(e, r), length = requests.length(e, r);
@@ -146,26 +169,19 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
             [&](const Emitter &e) {
               Value block =
                   e.loadIndex(batch.table, {r, e.div(position, tokens)});
-              Value slot = e.add(e.mul(block, tokens), e.rem(position, tokens));
-              Value isNone = e.less(block, e.constant(0));
-              store(e, e.select(isNone, padding(e, row), slot), row);
+              Value slot = partOf(e, block, tokens, e.rem(position, tokens),
+                                  padding(e, row), out);
+              storeEntry(e, slot, out, row);
             },
-            [&](const Emitter &e) { store(e, padding(e, row), row); });
+            [&](const Emitter &e) {
+              storeEntry(e, padding(e, row), out, row);
+            });
       });
     });
     rewriter.eraseOp(op);
     return success();
   }
 };
-
-/// -1 for a negative number, else number * factor + i, of `element` type.
-Value expanded(const Emitter &emit, Value number, int64_t factor, Value i,
-               Type element) {
-  Value value = emit.addMul(i, number, factor);
-  value = emit.select(emit.less(number, emit.constant(0)), emit.constant(-1),
-                      value);
-  return emit.fromIndex(value, element);
-}
 
 struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
   using OpConversionPattern::OpConversionPattern;
@@ -190,8 +206,8 @@ struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
         e.loop(e.constant(ratio), [&](const Emitter &e, Value i) {
           SmallVector<Value> to(at);
           to.push_back(e.addMul(i, j, ratio));
-          e.store(expanded(e, number, ratio, i, type.getElementType()), out,
-                  to);
+          storeEntry(e, partOf(e, number, ratio, i, e.constant(-1), out), out,
+                     to);
         });
       });
     };
@@ -214,15 +230,14 @@ struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
     if (!areBuffers({blocks, out}))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     Emitter emit{rewriter, op.getLoc()};
-    Type element = cast<MemRefType>(out.getType()).getElementType();
     int64_t tokens = op.getTokens();
     Value count =
         emit.min(emit.dim(blocks, 0), emit.div(emit.dim(out, 0), tokens));
     emit.loop(count, [&](const Emitter &e, Value k) {
       Value number = e.loadIndex(blocks, k);
       e.loop(e.constant(tokens), [&](const Emitter &e, Value n) {
-        e.store(expanded(e, number, tokens, n, element), out,
-                e.addMul(n, k, tokens));
+        storeEntry(e, partOf(e, number, tokens, n, e.constant(-1), out), out,
+                   e.addMul(n, k, tokens));
       });
     });
     rewriter.eraseOp(op);
@@ -281,14 +296,12 @@ struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
     used = emit.select(fine, used, emit.constant(0));
 
     // Where requests begin among the selected rows: indices do not decrease.
-    Type startType = cast<MemRefType>(starts.getType()).getElementType();
     emit.loop(emit.max(emit.add(count, 1), emit.constant(0)),
               [&](const Emitter &e, Value r) {
                 Value first = requests.first(e, r);
                 Value below = countBelow(e, indices, used, first);
-                e.store(e.fromIndex(below, startType), starts, r);
+                storeEntry(e, below, starts, r);
               });
-    Type positionType = cast<MemRefType>(positions.getType()).getElementType();
     emit.parallel(selected, [&](const Emitter &e, Value i) {
       e.when(
           e.less(i, used),
@@ -303,12 +316,12 @@ struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
                                           });
             Value position = requests.position(e, row, requests.end(e, r),
                                                requests.length(e, r));
-            e.store(e.fromIndex(position, positionType), positions, i);
+            storeEntry(e, nearest(e, position, positions), positions, i);
           },
           [&](const Emitter &e) {
             for (const RowPair &pair : pairs)
               emitRunClear(e, pair.to.at(e, i), pair.elements);
-            e.store(e.fromIndex(e.constant(-1), positionType), positions, i);
+            storeEntry(e, e.constant(-1), positions, i);
           });
     });
     rewriter.eraseOp(op);

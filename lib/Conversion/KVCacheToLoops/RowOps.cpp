@@ -173,7 +173,7 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     int64_t rows = op.getSlots().getType().getRowsPerBlock();
     int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
     bool isScaled = rows != tokens;
-    Value capacity = emit.mul(mover.cache.extent(AxisKind::Block), rows);
+    Value capacity = emit.mulLimited(mover.cache.extent(AxisKind::Block), rows);
     emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
       Value slot = e.loadIndex(adaptor.getSlots(), t);
       Value live = e.isBelow(slot, capacity);

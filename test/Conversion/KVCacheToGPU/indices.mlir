@@ -33,16 +33,18 @@ func.func @slot_mapping(%batch: !batch, %out: memref<?xi64>) {
 
 // -----
 
-// The number of kernel blocks in a block is a constant: a shift.
+// The number of kernel blocks in a block is a constant: a shift. A number with a
+// part that an i32 has no room for is no block, and neither is a negative one.
 
 // CHECK-LABEL: func.func @map_blocks(
 // CHECK: gpu.launch_func @kv_kernels::@map_blocks
 // CHECK: llvm.func @map_blocks(
+// CHECK: %[[MOST:.*]] = arith.constant 536870912 : i64
 // CHECK: %[[FOUR:.*]] = arith.constant 4 : i64
 // CHECK: scf.for
 // CHECK: arith.divui %{{.*}}, %[[FOUR]] : i64
 // CHECK: %[[NUMBER:.*]] = arith.extsi
-// CHECK: arith.cmpi slt, %[[NUMBER]], %
+// CHECK: arith.cmpi ult, %[[NUMBER]], %[[MOST]]
 func.func @map_blocks(%blocks: memref<?x?xi32>, %out: memref<?x?xi32>) {
   kvcache.map_blocks %blocks by 4 into %out : memref<?x?xi32> into memref<?x?xi32>
   return

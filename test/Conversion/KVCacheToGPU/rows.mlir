@@ -18,7 +18,8 @@
 // CHECK-DAG: %[[C0:.*]] = arith.constant 0 : index
 // CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
 // CHECK-DAG: %{{.*}}, %{{.*}}, %[[SIZES:.*]]:4, %{{.*}}:4 = memref.extract_strided_metadata %[[CACHE]]
-// CHECK-DAG: %[[SLOT_COUNT:.*]] = arith.muli %[[SIZES]]#0, %[[C16]]
+// CHECK-DAG: %[[LIMITED:.*]] = arith.minsi %[[SIZES]]#0, %{{.*}}
+// CHECK-DAG: %[[SLOT_COUNT:.*]] = arith.muli %[[LIMITED]], %[[C16]]
 // CHECK-DAG: %[[CAPACITY:.*]] = arith.index_cast %[[SLOT_COUNT]] : index to i64
 // CHECK-DAG: %[[NS:.*]] = memref.dim %[[SLOTS]], %[[C0]]
 // CHECK-DAG: %[[NR:.*]] = memref.dim %[[ROWS]], %[[C0]]

@@ -28,7 +28,8 @@
 // CHECK-DAG: %[[NV:.*]] = memref.dim %[[V]], %[[C0]]
 // CHECK-DAG: %[[MIN:.*]] = arith.minsi %[[NS]], %[[NK]]
 // CHECK-DAG: %[[COUNT:.*]] = arith.minsi %[[MIN]], %[[NV]]
-// CHECK-DAG: %[[CAPACITY:.*]] = arith.muli %[[SIZES]]#1, %[[C16]]
+// CHECK-DAG: %[[LIMITED:.*]] = arith.minsi %[[SIZES]]#1, %{{.*}}
+// CHECK-DAG: %[[CAPACITY:.*]] = arith.muli %[[LIMITED]], %[[C16]]
 // CHECK: scf.parallel (%{{.*}}) = (%[[C0]])
 
 // Much data is streamed past the caches.

@@ -7,6 +7,13 @@
 using namespace mlir;
 using namespace kvcache;
 
+Value IntegerList::partOf(KernelBuilder &k, Value number, int64_t factor,
+                          Value part, Value none) const {
+  Value isThere = k.ult(number, k.i64(numbersWithParts(type, factor)));
+  Value value = k.add(k.mul(number, k.i64(factor)), part);
+  return k.select(isThere, value, none);
+}
+
 IntegerList IntegerList::get(KernelOperands &operands, Value memref) {
   return {operands.addBuffer(memref),
           cast<MemRefType>(memref.getType()).getElementType()};
@@ -130,7 +137,9 @@ SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
                                             Body body) {
   Value thread = k.widen(k.threadX());
   Value end = k.add(k.parameter(batch.count), k.i64(1));
-  Value room = k.mul(k.parameter(batch.columns), k.i64(batch.type.getTokens()));
+  int64_t tokens = batch.type.getTokens();
+  Value most = k.i64(Emitter::kMost / tokens);
+  Value room = k.mul(k.smin(k.parameter(batch.columns), most), k.i64(tokens));
   SmallVector<Value> carried(start);
   carried.push_back(k.i64(0)); // the largest start so far
   carried.append({ready.number, ready.before, ready.length});

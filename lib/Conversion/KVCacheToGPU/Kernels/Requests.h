@@ -27,6 +27,10 @@ struct IntegerList {
   void store(KernelBuilder &k, mlir::Value value, mlir::Value index) const {
     k.storeEntry(value, k.parameter(pointer), index, type);
   }
+  /// number * factor + part, or `none` for a number that is negative or has no
+  /// room in an entry.
+  mlir::Value partOf(KernelBuilder &k, mlir::Value number, int64_t factor,
+                     mlir::Value part, mlir::Value none) const;
 };
 
 /// A batch as parameters of a kernel. All numbers are i64.
