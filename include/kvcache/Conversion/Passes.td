@@ -78,8 +78,8 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
 def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
   let summary = "Compute mathematical functions and bf16 without a library";
   let description = [{
-    Contract in: anything; what is on tensors or inside linalg operations comes
-    out as it would be on their elements. Contract out: `exp`, `exp2`, `expm1`,
+    Contract in: anything; what is inside linalg operations comes out as it would
+    be on their elements, and what is on tensors is left. Contract out: `exp`, `exp2`, `expm1`,
     `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`, `cos`, `erf`, `rsqrt` of f32,
     f16 and bf16, and the roundings of any float, are arithmetic on scalars or
     vectors. Results are within 2 ulp of f32 over the whole range, infinities,
@@ -271,15 +271,18 @@ def ConvertParallelToRuntime
 
 def MoveHalvesAsIntegers
     : Pass<"kvcache-move-halves-as-integers", "mlir::ModuleOp"> {
-  let summary = "Load and store vectors of 16-bit floats as integers";
+  let summary = "Move bf16, and vectors of 16-bit floats, as integers";
   let description = [{
-    Where a CPU does not compute with bf16, code generation takes a vector of it
-    apart and moves it element by element, also where it is only copied. Vectors
-    of 16-bit integers are moved whole.
+    Where a CPU does not compute with bf16, code generation keeps a value of it as
+    f32 wherever it is carried or chosen, and calls a library to make it narrow
+    again; it takes a vector of it apart, also where it is only copied. 16-bit
+    integers are moved as they are, and vectors of them whole.
 
-    Contract in: the LLVM dialect. Contract out: no load or store of a vector of
-    bf16 or f16 is left; bit casts stand between integers in memory and floats
-    in registers.
+    Contract in: the LLVM dialect, without arithmetic on bf16 but that of
+    instructions. Contract out: bf16 is i16 in loads, stores, constants, calls,
+    arguments, branches and everything else that only moves it, and bit casts
+    stand around what computes; no load or store of a vector of f16 is left. An
+    atomic update of bf16 that is no exchange is an error.
 
     Before:
 
@@ -291,9 +294,7 @@ def MoveHalvesAsIntegers
     After:
 
     ```mlir
-    %i = llvm.load %p : !llvm.ptr -> vector<32xi16>
-    %x = llvm.bitcast %i : vector<32xi16> to vector<32xbf16>
-    %j = llvm.bitcast %x : vector<32xbf16> to vector<32xi16>
+    %x = llvm.load %p : !llvm.ptr -> vector<32xi16>
     llvm.store %j, %q : vector<32xi16>, !llvm.ptr
     ```
   }];

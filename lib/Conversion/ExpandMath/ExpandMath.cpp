@@ -17,14 +17,19 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+/// What expansions are made of is on scalars and vectors of floats; tensors and
+/// other elements are left.
+static bool isExpanded(Type type) {
+  if (isa<ShapedType>(type) && !isa<VectorType>(type))
+    return false;
+  Type element = getElementTypeOrSelf(type);
+  return element.isF16() || element.isBF16() || element.isF32() ||
+         element.isF64();
+}
+
 static bool isNarrow(Type type) {
   Type element = getElementTypeOrSelf(type);
   return element.isBF16() || element.isF16();
-}
-
-/// What is made here is on scalars and vectors: tensors become loops first.
-static bool isOnTensors(Operation *op) {
-  return llvm::any_of(op->getOperandTypes(), llvm::IsaPred<TensorType>);
 }
 
 /// What CPUs do in one or a few instructions; LLVM calls no library for it.
@@ -124,8 +129,45 @@ static Value expand(MathBuilder &b, Operation *op) {
   return nullptr;
 }
 
+/// An integer of 64 bits whose rounding to f64 and then to bf16 is its rounding
+/// to bf16: of a large one, the bits that an f64 has no room for become one.
+static Value keepSticky(MathBuilder &b, Value x) {
+  Value mask = b.i64(x, 0xfff);
+  Value low = b.andI(x, mask);
+  Value bit = b.select(b.compareI(arith::CmpIPredicate::ne, low, b.i64(x, 0)),
+                       b.i64(x, 0x800), b.i64(x, 0));
+  Value short_ = b.orI(b.subI(x, low), bit);
+  // Below 2^53, of both signs, nothing is lost.
+  Value shifted = b.shr(b.addI(x, b.i64(x, int64_t(1) << 53)), b.i64(x, 54));
+  Value isSmall = b.compareI(arith::CmpIPredicate::eq, shifted, b.i64(x, 0));
+  return b.select(isSmall, x, short_);
+}
+
+/// An integer as bf16, which f32 would round twice.
+static void widenFromInteger(Operation *op) {
+  MathBuilder b(op->getLoc(), op);
+  Value x = op->getOperand(0);
+  Type element = getElementTypeOrSelf(x);
+  if (!element.isIndex() && element.getIntOrFloatBitWidth() < 64) {
+    Type wide = MathBuilder::shaped(x, b.getI64Type());
+    x = isa<arith::SIToFPOp>(op) ? Value(arith::ExtSIOp::create(b, wide, x))
+                                 : Value(arith::ExtUIOp::create(b, wide, x));
+  }
+  x = keepSticky(b, x);
+  Type f64 = MathBuilder::shaped(x, b.getF64Type());
+  Value y = isa<arith::SIToFPOp>(op)
+                ? Value(arith::SIToFPOp::create(b, f64, x))
+                : Value(arith::UIToFPOp::create(b, f64, x));
+  Value narrow = arith::TruncFOp::create(b, op->getResult(0).getType(), y);
+  op->getResult(0).replaceAllUsesWith(narrow);
+  op->erase();
+}
+
 /// The operation on f32 in place of one on a narrower float.
 static void widen(Operation *op) {
+  if (isa<arith::SIToFPOp, arith::UIToFPOp>(op) &&
+      getElementTypeOrSelf(op->getOperand(0)).getIntOrFloatBitWidth() <= 64)
+    return widenFromInteger(op);
   MathBuilder b(op->getLoc(), op);
   IRMapping mapping;
   for (Value operand : op->getOperands())
@@ -152,17 +194,16 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
     SmallVector<Operation *> narrow, functions, conversions;
     getOperation().walk([&](Operation *op) {
       bool isMath = isa_and_present<math::MathDialect>(op->getDialect());
-      if (!isMath && !isa_and_present<arith::ArithDialect>(op->getDialect()))
-        return;
-      if (isOnTensors(op))
+      if (!isMath && !isa_and_present<arith::ArithDialect>(op->getDialect()) &&
+          !isa<vector::FMAOp, vector::ReductionOp>(op))
         return;
       if (isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp,
               arith::ExtFOp, arith::TruncFOp>(op))
         return;
       // CPUs convert f16, but LLVM computes nothing in bf16 without a library.
       auto needsMore = [&](Type type) {
-        return getElementTypeOrSelf(type).isBF16() ||
-               (isMath && isNarrow(type));
+        return isExpanded(type) && (getElementTypeOrSelf(type).isBF16() ||
+                                    (isMath && isNarrow(type)));
       };
       if (llvm::any_of(op->getOperandTypes(), needsMore) ||
           llvm::any_of(op->getResultTypes(), needsMore))
@@ -173,7 +214,7 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
 
     getOperation().walk([&](Operation *op) {
       if (isa_and_present<math::MathDialect>(op->getDialect()) &&
-          isExpandable(op) && !isOnTensors(op))
+          isExpandable(op) && isExpanded(op->getResult(0).getType()))
         functions.push_back(op);
     });
     for (Operation *op : functions) {
@@ -186,13 +227,14 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
     }
 
     getOperation().walk([&](Operation *op) {
-      if (isOnTensors(op))
+      if (!isa<arith::ExtFOp, arith::TruncFOp>(op) ||
+          !isExpanded(op->getOperand(0).getType()) ||
+          !isExpanded(op->getResult(0).getType()))
         return;
-      if (isa<arith::ExtFOp>(op) &&
-          getElementTypeOrSelf(op->getOperand(0)).isBF16())
-        conversions.push_back(op);
-      if (isa<arith::TruncFOp>(op) &&
-          getElementTypeOrSelf(op->getResult(0)).isBF16())
+      Type from = getElementTypeOrSelf(op->getOperand(0));
+      Type to = getElementTypeOrSelf(op->getResult(0));
+      // No CPU rounds f64 to f16 at once.
+      if (from.isBF16() || to.isBF16() || (from.isF64() && to.isF16()))
         conversions.push_back(op);
     });
     for (Operation *op : conversions) {
@@ -204,9 +246,12 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
         if (getElementTypeOrSelf(op->getResult(0)).isF64())
           value = b.toF64(value);
       } else {
-        if (getElementTypeOrSelf(from).isF16())
-          continue;
-        value = b.toBF16(from);
+        bool toBF16 = getElementTypeOrSelf(op->getResult(0)).isBF16();
+        if (getElementTypeOrSelf(from).isF64())
+          from = b.toOddF32(from);
+        value = toBF16 ? b.toBF16(from)
+                       : arith::TruncFOp::create(b, op->getResult(0).getType(),
+                                                 from);
       }
       op->getResult(0).replaceAllUsesWith(value);
       op->erase();

@@ -295,7 +295,10 @@ Value MathBuilder::reduceLarge(Value x, Value small, Value smallQuadrant,
   Value size = magnitude(x);
   Value large = compare(arith::CmpFPredicate::OGE, size, f32(x, kLargeAngle));
   Value any = large;
-  if (isa<VectorType>(x.getType()))
+  auto vector = dyn_cast<VectorType>(x.getType());
+  if (vector && vector.getRank() != 1)
+    any = arith::ConstantIntOp::create(*this, true, 1);
+  else if (vector)
     any = vector::ReductionOp::create(*this, vector::CombiningKind::OR, large);
   auto branch = scf::IfOp::create(
       *this, TypeRange{small.getType(), smallQuadrant.getType()}, any, true);
@@ -395,21 +398,20 @@ Value MathBuilder::fromBF16(Value value) {
   return fromBits(shl(raw, i32(raw, 16)), getF32Type());
 }
 
+Value MathBuilder::toOddF32(Value value) {
+  Value near = toF32(value), raw = bits(near);
+  Value back = toF64(near);
+  Value exact = compare(arith::CmpFPredicate::UEQ, back, value);
+  Value even =
+      compareI(arith::CmpIPredicate::eq, andI(raw, i32(raw, 1)), i32(raw, 0));
+  Value below =
+      compare(arith::CmpFPredicate::OLT, magnitude(back), magnitude(value));
+  Value step = select(below, i32(raw, 1), i32(raw, -1));
+  Value odd = select(even, addI(raw, step), raw);
+  return fromBits(select(exact, raw, odd), getF32Type());
+}
+
 Value MathBuilder::toBF16(Value value) {
-  if (getElementTypeOrSelf(value).isF64()) {
-    // To the f32 next to it with an odd last bit, unless it is exact: rounding
-    // that again gives what rounding once would.
-    Value near = toF32(value), raw = bits(near);
-    Value back = toF64(near);
-    Value exact = compare(arith::CmpFPredicate::UEQ, back, value);
-    Value even =
-        compareI(arith::CmpIPredicate::eq, andI(raw, i32(raw, 1)), i32(raw, 0));
-    Value below =
-        compare(arith::CmpFPredicate::OLT, magnitude(back), magnitude(value));
-    Value step = select(below, i32(raw, 1), i32(raw, -1));
-    Value odd = select(even, addI(raw, step), raw);
-    value = fromBits(select(exact, raw, odd), getF32Type());
-  }
   Value raw = bits(value);
   Value last = andI(shr(raw, i32(raw, 16)), i32(raw, 1));
   Value rounded = addI(raw, addI(last, i32(raw, 0x7fff)));

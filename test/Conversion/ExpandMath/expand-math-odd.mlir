@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the pass does not expand is left as it is.
+//
+// RUN: kv-opt %s --allow-unregistered-dialect --kvcache-expand-math | FileCheck %s
+
+// CHECK-LABEL: func.func @unregistered(
+// CHECK-NEXT: "foo.op"() : () -> ()
+func.func @unregistered() {
+  "foo.op"() : () -> ()
+  return
+}
+
+// CHECK-LABEL: func.func private @without_body(bf16) -> bf16
+func.func private @without_body(bf16) -> bf16
+
+// CHECK-LABEL: func.func @tensors(
+// CHECK-NEXT: math.exp %{{.*}} : tensor<?x8xf32>
+// CHECK-NEXT: math.exp %{{.*}} : tensor<4xbf16>
+// CHECK-NEXT: arith.addf %{{.*}} : tensor<4xbf16>
+func.func @tensors(%x: tensor<?x8xf32>, %y: tensor<4xbf16>) -> (tensor<?x8xf32>, tensor<4xbf16>) {
+  %0 = math.exp %x : tensor<?x8xf32>
+  %1 = math.exp %y : tensor<4xbf16>
+  %2 = arith.addf %1, %y : tensor<4xbf16>
+  return %0, %2 : tensor<?x8xf32>, tensor<4xbf16>
+}
+
+// CHECK-LABEL: func.func @other_elements(
+// CHECK-NEXT: math.floor %{{.*}} : f128
+// CHECK-NEXT: math.exp %{{.*}} : f80
+// CHECK-NEXT: math.absi %{{.*}} : index
+// CHECK-NEXT: math.ctpop %{{.*}} : i1
+func.func @other_elements(%a: f128, %b: f80, %c: index, %d: i1) -> (f128, f80, index, i1) {
+  %0 = math.floor %a : f128
+  %1 = math.exp %b : f80
+  %2 = math.absi %c : index
+  %3 = math.ctpop %d : i1
+  return %0, %1, %2, %3 : f128, f80, index, i1
+}
+
+// Vectors of any rank and of a length known at run time only are expanded.
+
+// CHECK-LABEL: func.func @vectors(
+// CHECK-NOT: math.sin
+// CHECK-NOT: math.exp
+// CHECK-NOT: bf16
+// CHECK: return
+func.func @vectors(%a: vector<f32>, %b: vector<2x4xf32>, %c: vector<[4]xf32>) -> (vector<f32>, vector<2x4xf32>, vector<[4]xf32>) {
+  %0 = math.sin %a : vector<f32>
+  %1 = math.sin %b : vector<2x4xf32>
+  %2 = math.exp %c : vector<[4]xf32>
+  return %0, %1, %2 : vector<f32>, vector<2x4xf32>, vector<[4]xf32>
+}
+
+// CHECK-LABEL: func.func @sums(
+// CHECK: vector.reduction <add>, %{{.*}} : vector<4xf32> into f32
+// CHECK: vector.fma %{{.*}} : vector<4xf32>
+func.func @sums(%a: vector<4xbf16>) -> (bf16, vector<4xbf16>) {
+  %0 = vector.reduction <add>, %a : vector<4xbf16> into bf16
+  %1 = vector.fma %a, %a, %a : vector<4xbf16>
+  return %0, %1 : bf16, vector<4xbf16>
+}
