@@ -176,7 +176,7 @@ bool kvcache::mayOverlap(Value a, Value b) {
 Operation *kvcache::findWriter(Operation *op, Value memory) {
   Operation *writer = nullptr;
   op->walk([&](Operation *inner) {
-    if (isa<TraceOp>(inner))
+    if (isa<TraceOp, CheckEntriesOp, CheckBatchOp, CheckSelectionOp>(inner))
       return WalkResult::advance();
     auto effects = dyn_cast<MemoryEffectOpInterface>(inner);
     if (!effects) {

@@ -118,6 +118,10 @@ LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
   if (attr.getName() == "kvcache.asked" && isa<memref::CopyOp>(op) &&
       isa<UnitAttr>(attr.getValue()))
     return success();
+  if (attr.getName() == kCheckedAttr &&
+      op->getName().getStringRef() == "scf.if" &&
+      isa<UnitAttr>(attr.getValue()))
+    return success();
   if (attr.getName() != kParallelBodyAttr)
     return op->emitError() << "attribute '" << attr.getName().strref()
                            << "' is not known for an operation";

@@ -70,6 +70,9 @@ def KVCache_Dialect : Dialect {
     /// each iteration of a parallel loop.
     static constexpr ::llvm::StringLiteral kParallelBodyAttr =
         "kvcache.parallel_body";
+    /// Attribute (unit) of an `scf.if` that was put around an operation: it runs
+    /// if what it takes passed its checks.
+    static constexpr ::llvm::StringLiteral kCheckedAttr = "kvcache.checked";
   }];
 }
 

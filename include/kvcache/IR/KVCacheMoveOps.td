@@ -248,8 +248,9 @@ def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
         cache[B = pairs[p, 1]] = cache[B = pairs[p, 0]]
     ```
 
-    Other pairs are padding and skipped. On a CPU, pairs are copied one after
-    the other. On a GPU they are copied at once: a block should be the
+    Other pairs are skipped: those with a negative number are padding, those with
+    a block past the last one an error of the caller. On a CPU, pairs are copied
+    one after the other. On a GPU they are copied at once: a block should be the
     destination of one pair only, and not also the source of another; else each
     of its elements is one of those that the sequences of pairs could give.
 
@@ -290,7 +291,8 @@ def KVCache_TransferOp : KVCache_Op<"transfer", [
             dest[token i of chunk to] = 0
     ```
 
-    Other pairs are padding and skipped. So blocks of different sizes, a partial
+    Other pairs are skipped: those with a negative chunk are padding, those with
+    a chunk past the last one an error of the caller. So blocks of different sizes, a partial
     first or last chunk and a zeroed tail are entries of the table; a part of
     the heads is a view (`heads`) of either pool. The pools may be in different
     memories and have different orders. They must not overlap; a chunk of the

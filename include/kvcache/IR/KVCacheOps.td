@@ -11,5 +11,6 @@ include "kvcache/IR/KVCacheViewOps.td"
 include "kvcache/IR/KVCacheIndexOps.td"
 include "kvcache/IR/KVCacheMoveOps.td"
 include "kvcache/IR/KVCacheAttentionOps.td"
+include "kvcache/IR/KVCacheCheckOps.td"
 
 #endif // KVCACHE_IR_OPS_TD
