@@ -155,7 +155,8 @@ static int32_t run(const kvrt_function *function, const int64_t *frame) {
   int cuda = context.device_id >= 0;
   if (cuda && kvrt_cuda_enter(context.device_id, &pushed))
     return context.status;
-  function->run(frame);
+  if (!cuda || !kvrt_check_earlier(context.device_id))
+    function->run(frame);
   if (cuda)
     kvrt_cuda_leave(pushed);
   return context.status;

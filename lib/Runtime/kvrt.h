@@ -80,6 +80,9 @@ int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args);
 int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *args,
                           int32_t num_args, void *result);
 const char *kvrt_last_error(void);
+/* Waits for the stream where kernels check entries, and gives the code of the
+ * first report that no call has given yet. */
+int32_t kvrt_check(void *stream);
 /* Parallel loops run on threads of the host; null: on those of the artefact. */
 void kvrt_set_parallel_for(kv_parallel_for *run, void *user);
 
@@ -97,6 +100,19 @@ void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
 void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
+
+/* Checks of entries (kvrt_checks.h). Whether the process asks for them; whether
+ * the call has had no error so far; what was found at the place of a list, with
+ * the address of the text that says which list of which operation it is. */
+int64_t kvrt_checks_wanted(void);
+int64_t kvrt_check_passed(void);
+void kvrt_report_entry(int64_t text, int64_t kind, int64_t request,
+                       int64_t position, int64_t value, int64_t low,
+                       int64_t high, int64_t tokens);
+/* The address of the record that kernels of this call report to; 0 if nothing
+ * is to be checked, as the process does not ask for it unless `always`, or as
+ * the call has failed. */
+int64_t kvrt_check_record_of(int64_t always);
 
 /* Prints the text at this address if the program is traced. */
 void kvrt_trace(int64_t text);
@@ -167,7 +183,7 @@ typedef struct {
   int32_t ends_with_kernel; /* the stream does, with one of this call */
 } kvrt_context;
 
-enum { KVRT_MESSAGE_BYTES = 512 };
+enum { KVRT_MESSAGE_BYTES = 512, KVRT_MAX_DEVICES = 64 };
 
 /* A parallel loop at work; lives on the stack of the call. */
 typedef struct kvrt_loop {
@@ -182,6 +198,8 @@ typedef struct kvrt_loop {
 } kvrt_loop;
 
 kvrt_context *kvrt_current(void);
+/* A call begins, of no function if it is null. */
+void kvrt_begin(const kvrt_function *function);
 /* What failed in a loop fails the call that is current; it is in no loop then.
  */
 void kvrt_end_loop(const kvrt_loop *loop);
@@ -189,7 +207,6 @@ void kvrt_end_loop(const kvrt_loop *loop);
 int32_t kvrt_fail(int32_t code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-void kvrt_begin(const kvrt_function *function);
 /* Checks the arguments and lays out the frame; the device is that of the
  * tensors on a GPU, -1 if there is none. */
 int32_t kvrt_prepare(const kvrt_function *function, void *const *args,
@@ -198,11 +215,19 @@ int32_t kvrt_prepare(const kvrt_function *function, void *const *args,
  */
 int kvrt_device_agrees(int32_t expected, int32_t got);
 
-enum { KVRT_MAX_DEVICES = 64 };
 /* Makes the driver ready and the context of a device current; pushes a context
  * if needed. The same number is given to kvrt_cuda_leave. */
 int32_t kvrt_cuda_enter(int32_t device_id, int32_t *pushed);
 void kvrt_cuda_leave(int32_t pushed);
+
+/* Pinned memory that is zero and that all devices reach at its address; null
+ * with an error. In the context of the call. */
+void *kvrt_cuda_pinned(size_t bytes);
+/* Waits for a stream of the current context, or if there is none, of the
+ * primary one of a device. */
+int32_t kvrt_cuda_synchronize(int32_t device_id, void *stream);
+/* Fails the call if kernels of an earlier one reported an entry. */
+int32_t kvrt_check_earlier(int32_t device_id);
 
 /* Copies between any memories in the stream of the call, in any sequence. */
 enum { KVRT_MOST_COPIES = 128 };

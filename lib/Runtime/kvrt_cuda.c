@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef int32_t cu_result;
 typedef int32_t cu_device;
@@ -75,6 +76,8 @@ typedef struct {
      cu_copy_attributes *attributes, size_t *first, size_t num_attributes,     \
      void *stream))                                                            \
   X(cu_result, cuStreamIsCapturing, (void *stream, int32_t *status))           \
+  X(cu_result, cuStreamSynchronize, (void *stream))                            \
+  X(cu_result, cuMemHostAlloc, (void **memory, size_t bytes, unsigned flags))  \
   X(cu_result, cuKernelSetAttribute,                                           \
     (int32_t attribute, int32_t value, void *kernel, cu_device device))        \
   X(cu_result, cuLaunchCooperativeKernel,                                      \
@@ -377,6 +380,39 @@ int32_t kvrt_cuda_copy(uint64_t *to, uint64_t *from, size_t *bytes,
         check(driver.cuMemcpyAsync(to[i], from[i], bytes[i], context->stream),
               what, NULL);
   return status;
+}
+
+void *kvrt_cuda_pinned(size_t bytes) {
+  if (!driver.cuMemHostAlloc) {
+    kvrt_fail(KV_ERROR_CUDA, "the CUDA driver has no cuMemHostAlloc");
+    return NULL;
+  }
+  enum { OF_ALL_CONTEXTS = 1, MAPPED = 2 };
+  void *memory = NULL;
+  int32_t mode = 2; /* as for the loading of kernels */
+  driver.cuThreadExchangeStreamCaptureMode(&mode);
+  int32_t status =
+      check(driver.cuMemHostAlloc(&memory, bytes, OF_ALL_CONTEXTS | MAPPED),
+            "pinned memory for the reports of checks", NULL);
+  driver.cuThreadExchangeStreamCaptureMode(&mode);
+  if (status)
+    return NULL;
+  memset(memory, 0, bytes);
+  return memory;
+}
+
+int32_t kvrt_cuda_synchronize(int32_t device_id, void *stream) {
+  void *current = NULL;
+  int32_t pushed = 0;
+  if (!driver.cuStreamSynchronize)
+    return kvrt_fail(KV_ERROR_CUDA,
+                     "the CUDA driver has no cuStreamSynchronize");
+  if (check(driver.cuCtxGetCurrent(&current), "cuCtxGetCurrent", NULL) ||
+      (!current && kvrt_cuda_enter(device_id, &pushed)))
+    return kvrt_current()->status;
+  check(driver.cuStreamSynchronize(stream), "waiting for the stream", NULL);
+  kvrt_cuda_leave(pushed);
+  return kvrt_current()->status;
 }
 
 int64_t kvrt_multiprocessors(int64_t least) {

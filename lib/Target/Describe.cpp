@@ -101,11 +101,16 @@ std::string kvcache::writeHeader(const LibraryInfo &library,
   raw_string_ostream os(text);
   std::string guard = "KV_" + StringRef(library.name).upper() + "_H";
   os << formatv("/* Library {0}, compiled for {1}. Written by kv-compile. */\n",
-                library.name, library.target)
-     << formatv("#ifndef {0}\n#define {0}\n\n", guard) << getAbiHeader()
+                library.name, library.target);
+  if (library.checks != "none")
+    os << formatv("/* Entries of lists are checked: {0}. */\n", library.checks);
+  os << formatv("#ifndef {0}\n#define {0}\n\n", guard) << getAbiHeader()
      << "\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
      << "/* The message of the last error in this thread. */\n"
      << formatv("const char *kv1_{0}_last_error(void);\n", library.name)
+     << "/* What kernels found in lists and no call has reported, if entries\n"
+        " * are checked on a GPU. Waits for the stream. */\n"
+     << formatv("int32_t kv1_{0}_check(void *stream);\n", library.name)
      << "/* What the library takes, as JSON. */\n"
      << formatv("const char *kv1_{0}_manifest(void);\n", library.name)
      << "/* Parallel loops run on threads of the host; null: on those of the\n"
@@ -214,6 +219,7 @@ std::string kvcache::writeManifest(const LibraryInfo &library,
     json.attribute("library", library.name);
     json.attribute("target", library.target);
     json.attribute("cpu", library.cpu);
+    json.attribute("checks", library.checks);
     json.attributeArray("functions", [&] {
       for (const FunctionSignature &signature : signatures)
         json.object([&] {

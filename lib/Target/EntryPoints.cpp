@@ -67,6 +67,12 @@ public:
         "kvrt_last_error", FunctionType::get(pointer, false));
     builder.CreateRet(builder.CreateCall(get));
   }
+  void addCheck(const Twine &name) {
+    auto *type = FunctionType::get(i32, {pointer}, false);
+    Function *function = beginFunction(name, type);
+    FunctionCallee check = module.getOrInsertFunction("kvrt_check", type);
+    builder.CreateRet(builder.CreateCall(check, {function->getArg(0)}));
+  }
   void addSetParallelFor(const Twine &name) {
     auto *type =
         FunctionType::get(builder.getVoidTy(), {pointer, pointer}, false);
@@ -268,6 +274,7 @@ void kvcache::addEntryPoints(Module &module, const LibraryInfo &library,
   writer.hideAll();
   for (const FunctionSignature &signature : signatures)
     writer.addFunction(signature, library);
+  writer.addCheck("kv1_" + library.name + "_check");
   writer.addLastError("kv1_" + library.name + "_last_error");
   writer.addSetParallelFor("kv1_" + library.name + "_set_parallel_for");
   writer.addStringGetter("kv1_" + library.name + "_manifest",

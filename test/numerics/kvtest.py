@@ -18,7 +18,7 @@ KV_COMPILE = os.environ.get("KV_COMPILE", "kv-compile")
 
 # Codes of kv_abi.h, written down again on purpose: they are a promise.
 OK, NULL, TYPE, SHAPE, STRIDE, ALIGNMENT, DEVICE = range(7)
-WORKSPACE, BOUNDS, CPU, CUDA, ARGUMENTS = range(7, 12)
+WORKSPACE, BOUNDS, CPU, CUDA, ARGUMENTS, ENTRY = range(7, 13)
 
 CPU_DEVICE, CUDA_DEVICE, CUDA_HOST = 1, 2, 3
 # element type -> (DLPack code, bits, storage)
@@ -137,9 +137,20 @@ class Library:
         self.handle = ctypes.CDLL(str(path))
         self._last_error = getattr(self.handle, f"kv1_{name}_last_error")
         self._last_error.restype = ctypes.c_char_p
+        self._check = getattr(self.handle, f"kv1_{name}_check")
+        self._check.restype = ctypes.c_int32
 
     def last_error(self):
         return self._last_error().decode(errors="backslashreplace")
+
+    def manifest(self):
+        get = getattr(self.handle, f"kv1_{self.name}_manifest")
+        get.restype = ctypes.c_char_p
+        return get().decode()
+
+    def check(self, stream=None):
+        """The code of what kernels found; `last_error` has the message."""
+        return self._check(ctypes.c_void_p(stream))
 
     @staticmethod
     def _pack(arg):

@@ -116,8 +116,8 @@ def check(name, target, program, functions, *flags, allowed=NEEDED):
             continue
         (needed if index == "UND" else shown).add(symbol)
     assert needed <= allowed, f"{name}: {needed - allowed}"
-    expected = {f"kv1_{name}_last_error", f"kv1_{name}_manifest",
-                f"kv1_{name}_set_parallel_for"}
+    expected = {f"kv1_{name}_check", f"kv1_{name}_last_error",
+                f"kv1_{name}_manifest", f"kv1_{name}_set_parallel_for"}
     for function in functions:
         expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
                      f"__tvm_ffi_{function}"}

@@ -74,17 +74,18 @@ typedef void kv_parallel_for(void *user, int64_t count,
 /* What a call returns. New codes are added at the end. */
 enum {
   KV_OK = 0,
-  KV_ERROR_NULL = 1,      /* a null pointer where there must be one */
-  KV_ERROR_TYPE = 2,      /* element type */
-  KV_ERROR_SHAPE = 3,     /* number of dimensions, extents */
-  KV_ERROR_STRIDE = 4,    /* strides */
-  KV_ERROR_ALIGNMENT = 5, /* address */
-  KV_ERROR_DEVICE = 6,    /* device of a tensor */
-  KV_ERROR_WORKSPACE = 7, /* workspace missing or too small */
-  KV_ERROR_BOUNDS = 8,    /* a view leaves its buffer, a layer its cache */
-  KV_ERROR_CPU = 9,       /* compiled for another CPU */
-  KV_ERROR_CUDA = 10,     /* no driver, no device, or an error of the driver */
-  KV_ERROR_ARGUMENTS = 11 /* number or kind of arguments (TVM-FFI) */
+  KV_ERROR_NULL = 1,       /* a null pointer where there must be one */
+  KV_ERROR_TYPE = 2,       /* element type */
+  KV_ERROR_SHAPE = 3,      /* number of dimensions, extents */
+  KV_ERROR_STRIDE = 4,     /* strides */
+  KV_ERROR_ALIGNMENT = 5,  /* address */
+  KV_ERROR_DEVICE = 6,     /* device of a tensor */
+  KV_ERROR_WORKSPACE = 7,  /* workspace missing or too small */
+  KV_ERROR_BOUNDS = 8,     /* a view leaves its buffer, a layer its cache */
+  KV_ERROR_CPU = 9,        /* compiled for another CPU */
+  KV_ERROR_CUDA = 10,      /* no driver, no device, or an error of the driver */
+  KV_ERROR_ARGUMENTS = 11, /* number or kind of arguments (TVM-FFI) */
+  KV_ERROR_ENTRY = 12      /* an entry of a list, where entries are checked */
 };
 
 #endif /* KV_ABI_H */

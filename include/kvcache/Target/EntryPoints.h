@@ -16,6 +16,8 @@ struct LibraryInfo {
   std::string name;
   /// What the code was compiled for, as written on the command line.
   std::string target, cpu;
+  /// Whether it checks entries of lists: as in CompileOptions.
+  std::string checks = "none";
   /// The x86-64 microarchitecture level that host code needs; 5 is level 4 with
   /// AVX512_BF16.
   int cpuLevel = 1;
@@ -25,7 +27,7 @@ struct LibraryInfo {
 ///
 ///   kv1_NAME, kv1_NAME_workspace_size      the C ABI (kv_abi.h)
 ///   __tvm_ffi_NAME                         the convention of TVM-FFI
-///   kv1_LIBRARY_last_error, kv1_LIBRARY_manifest,
+///   kv1_LIBRARY_check, kv1_LIBRARY_last_error, kv1_LIBRARY_manifest,
 ///   kv1_LIBRARY_set_parallel_for
 ///
 /// and hides everything else.
