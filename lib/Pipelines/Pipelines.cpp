@@ -84,6 +84,17 @@ void kvcache::buildOptimizePipeline(OpPassManager &pm,
   pm.addPass(createCSEPass());
 }
 
+/// Before the conversion to a target: what it lowers has been specialized by
+/// then, so that each operation that is left is one that runs.
+static void addChecks(OpPassManager &pm, StringRef checks, StringRef target) {
+  if (checks == "none")
+    return;
+  InsertChecksOptions options;
+  options.target = target.str();
+  options.onRequest = checks == "on-request";
+  pm.addPass(createInsertChecks(options));
+}
+
 /// Host code, whatever it was made from, to the LLVM dialect.
 static void addHostLowering(OpPassManager &pm) {
   pm.addPass(createCanonicalizerPass());
@@ -107,6 +118,7 @@ static void addHostLowering(OpPassManager &pm) {
 }
 
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
+  addChecks(pm, options.checks, "cpu");
   ConvertKVCacheToLoopsOptions loops;
   loops.vectorBits = options.vectorBits;
   loops.bf16Dots = options.bf16Dots;
@@ -124,6 +136,7 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
 
 void kvcache::buildKernelsPipeline(OpPassManager &pm,
                                    const GpuOptions &options) {
+  addChecks(pm, options.checks, "gpu");
   ConvertKVCacheToGPUOptions kernels;
   kernels.copyEngineBytes = options.copyEngineBytes;
   kernels.chip = options.chip;

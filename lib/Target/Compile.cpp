@@ -50,6 +50,7 @@ Compilation::Compilation(ModuleOp module, CompileOptions options)
   info.name = this->options.libraryName;
   info.target = this->options.target;
   info.cpu = this->options.cpu;
+  info.checks = this->options.checks;
 }
 
 Compilation::~Compilation() = default;
@@ -90,7 +91,8 @@ LogicalResult Compilation::bufferize() {
     return failure();
   signatures = std::move(*described);
   for (const FunctionSignature &signature : signatures)
-    for (StringRef own : {"_last_error", "_manifest", "_set_parallel_for"})
+    for (StringRef own :
+         {"_check", "_last_error", "_manifest", "_set_parallel_for"})
       if (signature.name == info.name + own.str())
         return emitError("function '" + signature.name +
                          "' has the name of a function of library '" +
@@ -103,8 +105,10 @@ LogicalResult Compilation::lower() {
       failed(chooseMachine()))
     return failure();
   CpuOptions cpu;
+  cpu.checks = options.checks;
   cpu.vectorBits = info.cpuLevel >= 4 ? 512 : 256;
   GpuOptions gpu;
+  gpu.checks = options.checks;
   gpu.chip = options.target;
   gpu.image = options.image;
   gpu.copyEngineBytes = options.copyEngineBytes;

@@ -11,6 +11,10 @@
 // RUN:   | FileCheck %s --check-prefix=IMAGE
 // IMAGE: kv-compile: unknown image 'sass'; expected auto, ptx or cubin
 
+// RUN: not kv-compile %s --checks=some -o %t.so 2>&1 \
+// RUN:   | FileCheck %s --check-prefix=CHECKS
+// CHECKS: kv-compile: unknown checks 'some'; expected none, on-request or full
+
 // RUN: not kv-compile %s --emit=ptx 2>&1 | FileCheck %s --check-prefix=KERNELS
 // KERNELS: kv-compile: --emit=ptx and --emit=cubin need a GPU target
 
@@ -51,6 +55,19 @@
 // RUN: kv-compile %s --name=mine -o %t.d/libother.so && FileCheck %s \
 // RUN:   --check-prefix=GIVEN --input-file=%t.d/libother.h
 // GIVEN: const char *kv1_mine_last_error(void);
+
+// Whether entries are checked is said where there is something to say.
+// RUN: FileCheck %s --check-prefix=UNCHECKED --input-file=%t.d/libother.h
+// UNCHECKED-NOT: Entries of lists
+// UNCHECKED: int32_t kv1_mine_check(void *stream);
+// RUN: FileCheck %s --check-prefix=NONE --input-file=%t.d/libother.json
+// NONE: "checks": "none"
+// RUN: kv-compile %s --checks=on-request --emit=header \
+// RUN:   | FileCheck %s --check-prefix=ASKED
+// ASKED: Entries of lists are checked: on-request.
+// RUN: kv-compile %s --checks=full --emit=manifest \
+// RUN:   | FileCheck %s --check-prefix=FULL
+// FULL: "checks": "full"
 
 // An integer argument is no reason for a warning.
 // RUN: kv-compile %s -o %t.d/libquiet.so 2>&1 | count 0

@@ -124,6 +124,15 @@
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3],offset=1 --in slots=0 --in rows=0,shape=[1,3] 2>&1 | FileCheck %s --check-prefix=ALIGN
 // ALIGN: kv-run: insert: argument 'cache': expected an address that is a multiple of 16 bytes, got
 
+// What checks of entries find, if they are compiled in and asked for.
+// RUN: not kv-run %s --function=insert --checks=full --in cache=zeros,shape=[2,2,3] --in slots=[0,4] --in rows=zeros,shape=[2,3] 2>&1 | FileCheck %s --check-prefix=ENTRY
+// RUN: env KVRT_CHECK=1 not kv-run %s --function=insert --checks=on-request --in cache=zeros,shape=[2,2,3] --in slots=[0,4] --in rows=zeros,shape=[2,3] 2>&1 | FileCheck %s --check-prefix=ENTRY
+// ENTRY: kv-run: insert: index_copy: argument 'slots': expected a slot from 0 to 3, or a negative one for padding, at entry 1, got 4
+// RUN: kv-run %s --function=insert --checks=on-request --in cache=zeros,shape=[2,2,3] --in slots=[0,4] --in rows=zeros,shape=[2,3]
+// RUN: kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=[0,4] --in rows=zeros,shape=[2,3]
+// RUN: not kv-run %s --function=insert --checks=most 2>&1 | FileCheck %s --check-prefix=CHECKS
+// CHECKS: kv-run: expected --checks=none, on-request or full, got 'most'
+
 !kv = !kvcache.cache<?B x 2N x 3D x f32>
 !slots = !kvcache.slots<?T x i32, rows_per_block = 2, pad = skip_negative>
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "test" / "gpu"))
 sys.path.insert(0, str(ROOT / "test" / "numerics"))
 sys.path.insert(0, str(ROOT / "benchmark" / "gpu"))
 
+import checks  # noqa: E402
 import test_attention  # noqa: E402
 import test_workspace  # noqa: E402
 from attention_programs import PROGRAMS  # noqa: E402
@@ -112,6 +113,10 @@ def main():
         for text in test_attention.programs()[1] if image == "cubin" else []:
             compile_text(text, program_name(text), folder, used)
         if image == "cubin":
+            compile_text(checks.PROGRAM, "checks", folder, used,
+                         "--checks=full")
+            compile_text("".join(PROGRAMS[""].values()), "attention_checked",
+                         folder, used, "--checks=full")
             for facts, flags in (("", []), ("_hnd", []),
                                  ("_generic", ["--max-variants=1"])):
                 text = "".join(PROGRAMS[facts].values())
@@ -121,7 +126,8 @@ def main():
 
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              *(ROOT / f"test/numerics/{name}.py" for name in (
-                 "attention", "attention_cases", "blocks", "cache_types", "cases", "indices", "kvtest", "merge",
+                 "attention", "attention_cases", "blocks", "cache_types", "cases",
+                 "checks", "indices", "kvtest", "merge",
                  "op_programs", "reference", "rows")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:

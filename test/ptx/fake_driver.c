@@ -21,12 +21,17 @@ typedef int launch_function(const char *code, const char *name,
 typedef int copy_function(uint64_t *to, uint64_t *from, size_t *bytes,
                           size_t count);
 
+typedef void *pinned_function(size_t bytes);
+
 static launch_function *launch;
 static copy_function *copy;
+static pinned_function *pinned;
 
-void fake_set_functions(launch_function *l, copy_function *c) {
+void fake_set_functions(launch_function *l, copy_function *c,
+                        pinned_function *p) {
   launch = l;
   copy = c;
+  pinned = p;
 }
 
 int cuInit(unsigned flags) { return flags != 0; }
@@ -89,4 +94,9 @@ int cuMemcpyBatchAsync_v2(uint64_t *to, uint64_t *from, size_t *bytes,
 int cuStreamIsCapturing(void *stream, int *status) {
   (void)stream;
   return *status = 0;
+}
+int cuStreamSynchronize(void *stream) { return (void)stream, 0; }
+int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
+  *memory = pinned(bytes);
+  return flags != 3; /* of all contexts, and mapped */
 }

@@ -601,6 +601,24 @@ class Run:
         self.put(operands[0], np.float32(1) / self.get(operands[1], "f32",
                                                        lanes), lanes)
 
+    def _do_atom(self, name, operands, lanes):
+        if "cas" not in name or "global" not in name or name[-1] != "b32":
+            raise PtxError("an atomic operation that is not known")
+        base, offset = self._address(operands[1], lanes)
+        at = self._unsigned(base, 8, lanes) + np.uint64(offset % 2**64)
+        expected, new = (self._unsigned(o, 4, lanes) for o in operands[2:4])
+        old = np.empty(len(lanes), np.uint32)
+        for array, offsets, some in self.memory.find(at, 4, "an atomic"):
+            for k, place in zip(some, offsets):  # one after the other
+                word = array[place : place + 4].view(np.uint32)
+                old[k] = word[0]
+                if word[0] == expected[k]:
+                    word[0] = new[k]
+        self.put(operands[0], old, lanes)
+
+    def _do_fence(self, name, operands, lanes):
+        pass
+
     def _do_griddepcontrol(self, name, operands, lanes):
         pass
 

@@ -62,6 +62,11 @@ cl::opt<unsigned> maxVariants(
     cl::desc("Variants of an operation at most, for strides that only a call "
              "knows; 1 is the one that takes any"),
     cl::init(3), cl::cat(category));
+cl::opt<std::string>
+    checks("checks",
+           cl::desc("Whether compiled code checks the entries of lists: none, "
+                    "on-request (if the process has KVRT_CHECK=1), or full"),
+           cl::init("none"), cl::cat(category));
 cl::opt<Emit> emit(
     "emit", cl::desc("What to write"),
     cl::values(
@@ -132,6 +137,7 @@ LogicalResult compile(ModuleOp module) {
   options.libraryName = libraryName();
   options.allowPoolCopies = allowPoolCopies;
   options.maxVariants = maxVariants;
+  options.checks = checks;
   Compilation compilation(module, options);
   if (failed(compilation.bufferize()))
     return failure();
@@ -180,6 +186,9 @@ int main(int argc, char **argv) {
                 "'; expected cpu, sm_80, sm_90a or sm_100a");
   if (image != "auto" && image != "ptx" && image != "cubin")
     return fail("unknown image '" + image + "'; expected auto, ptx or cubin");
+  if (checks != "none" && checks != "on-request" && checks != "full")
+    return fail("unknown checks '" + checks +
+                "'; expected none, on-request or full");
   bool wantsKernels = emit == Emit::PTX || emit == Emit::Cubin;
   if (wantsKernels && target == "cpu")
     return fail("--emit=ptx and --emit=cubin need a GPU target");

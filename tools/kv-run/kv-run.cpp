@@ -58,6 +58,12 @@ cl::opt<std::string> cpu("cpu",
                                   "LLVM, or native"),
                          cl::init("x86-64-v3"), cl::cat(category));
 
+cl::opt<std::string>
+    checks("checks",
+           cl::desc("Whether compiled code checks the entries of lists: none, "
+                    "on-request (if the process has KVRT_CHECK=1), or full"),
+           cl::init("none"), cl::cat(category));
+
 cl::extrahelp valuesHelp(R"(
 VALUES OF ARGUMENTS:
 
@@ -269,6 +275,7 @@ int compileAndRun(ModuleOp module, const Request &request,
                   Clock::time_point start) {
   CompileOptions options;
   options.cpu = cpu;
+  options.checks = checks;
   Compilation compilation(module, options);
   if (failed(compilation.bufferize()))
     return 1;
@@ -319,6 +326,9 @@ int main(int argc, char **argv) {
     return fail("expected --target=cpu, got '" + target +
                 "': programs for a GPU are compiled by kv-compile, and cannot "
                 "be run here yet");
+  if (checks != "none" && checks != "on-request" && checks != "full")
+    return fail("expected --checks=none, on-request or full, got '" + checks +
+                "'");
   Expected<Request> request = Request::parse();
   if (!request)
     return fail(request.takeError());

@@ -65,7 +65,14 @@ struct OptimizeOptions : mlir::PassPipelineOptions<OptimizeOptions> {
       llvm::cl::init(3)};
 };
 
+/// Whether entries of lists are checked.
+inline constexpr llvm::StringLiteral kChecksHelp =
+    "Whether compiled code checks the entries of lists: none, on-request (if "
+    "the process has KVRT_CHECK=1), or full";
+
 struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
+  Option<std::string> checks{*this, "checks", llvm::cl::desc(kChecksHelp),
+                             llvm::cl::init("none")};
   Option<int64_t> vectorBits{
       *this, "vector-bits",
       llvm::cl::desc("Width of the vector registers of the target: 256 or 512"),
@@ -77,6 +84,8 @@ struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
 };
 
 struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
+  Option<std::string> checks{*this, "checks", llvm::cl::desc(kChecksHelp),
+                             llvm::cl::init("none")};
   Option<std::string> chip{
       *this, "chip",
       llvm::cl::desc("What the kernels are compiled for: sm_80, sm_90a, ..."),

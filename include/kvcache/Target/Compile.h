@@ -41,6 +41,9 @@ struct CompileOptions {
   unsigned llvmLevel = 3;
   /// Variants of one operation at most, for facts that only a call has.
   unsigned maxVariants = 3;
+  /// Whether code checks the entries of lists: `none`, `on-request`, where the
+  /// process has KVRT_CHECK=1, or `full`.
+  std::string checks = "none";
   /// A C identifier.
   std::string libraryName = "program";
 

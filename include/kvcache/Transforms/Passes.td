@@ -531,4 +531,54 @@ def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
     "mlir::memref::MemRefDialect", "mlir::tensor::TensorDialect"];
 }
 
+def InsertChecks : Pass<"kvcache-insert-checks", "mlir::ModuleOp"> {
+  let summary = "Check the entries of lists where the program uses them";
+  let description = [{
+    For a mode of compiled programs in which wrong numbers are found: slots,
+    blocks, starts, lengths, positions that no type allows (docs/types.md,
+    "Slots and padding" and "Untrusted numbers").
+
+    Contract in: bufferized functions, with views folded and variants made.
+    Contract out: each operation that takes entries has its checks
+    (`check_entries`, `check_batch`, `check_selection`), with the name of the
+    operation and of the argument. What a type allows is not looked at, and a list
+    that was checked is not checked again before it is written.
+
+    For a CPU (`target=cpu`) checks come before the operation, which runs only if
+    the call has had no error so far; so does each kvcache operation that writes
+    after the first check. For a GPU an operation never waits for its checks:
+    they come behind it, so that their kernel runs while that of the operation
+    does, or before it where the operation may write one of the lists. Checks of
+    lists that the function does not write are `early`: their kernel need not wait
+    for the ones before it.
+
+    Before:
+
+    ```mlir
+    kvcache.index_copy %k, %v into %cache at %slots : !rows, !rows into !kv at !slots
+    ```
+
+    After, for a CPU:
+
+    ```mlir
+    %n = memref.dim %slots_list, %c0 : memref<?xi64>
+    %blocks = kvcache.dim %cache[B] : !kv
+    %end = arith.muli %blocks, %c16 : index
+    %passes = kvcache.check_entries "slot" in %slots first %n below %end
+      or_negative by "index_copy" of "slots" : !slots
+    scf.if %passes {
+      kvcache.index_copy %k, %v into %cache at %slots : !rows, !rows into !kv at !slots
+    } {kvcache.checked}
+    ```
+  }];
+  let options = [
+    Option<"target", "target", "std::string", /*default=*/"\"cpu\"",
+           "What code is made for: cpu or gpu">,
+    Option<"onRequest", "on-request", "bool", /*default=*/"false",
+           "Check only if the process asks for it (KVRT_CHECK=1)">];
+  let dependentDialects = ["mlir::arith::ArithDialect",
+                           "mlir::memref::MemRefDialect",
+                           "mlir::scf::SCFDialect"];
+}
+
 #endif // KVCACHE_TRANSFORMS_PASSES_TD

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CacheLowering.h"
+#include "Checks.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -42,6 +43,14 @@ static memref::GlobalOp textOf(OpBuilder &builder, ModuleOp module,
                                   /*constant=*/true, IntegerAttr());
 }
 
+Value kvcache::emitText(OpBuilder &builder, Location loc, ModuleOp module,
+                        StringRef text) {
+  memref::GlobalOp global = textOf(builder, module, loc, text);
+  Value memref = memref::GetGlobalOp::create(builder, loc, global.getType(),
+                                             global.getName());
+  return memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, memref);
+}
+
 namespace {
 
 struct TraceOpLowering : OpConversionPattern<TraceOp> {
@@ -50,12 +59,8 @@ struct TraceOpLowering : OpConversionPattern<TraceOp> {
   matchAndRewrite(TraceOp op, OpAdaptor,
                   ConversionPatternRewriter &rewriter) const override {
     Location loc = op.getLoc();
-    memref::GlobalOp text =
-        textOf(rewriter, op->getParentOfType<ModuleOp>(), loc, op.getText());
-    Value memref = memref::GetGlobalOp::create(rewriter, loc, text.getType(),
-                                               text.getName());
     Value pointer =
-        memref::ExtractAlignedPointerAsIndexOp::create(rewriter, loc, memref);
+        emitText(rewriter, loc, op->getParentOfType<ModuleOp>(), op.getText());
     Value word = arith::IndexCastOp::create(rewriter, loc,
                                             rewriter.getI64Type(), pointer);
     emitReport(rewriter, loc, op, "kvrt_trace", word);

@@ -27,16 +27,33 @@ using namespace kvcache;
 /// Kernels may begin while the one before them ends: they wait for it
 /// themselves, before they touch memory. Needs sm_90.
 static void overlapKernels(ModuleOp module) {
-  module.walk([](gpu::LaunchFuncOp launch) {
-    // The driver does not launch these so.
-    if (launch->hasAttr(kTogetherName))
-      return;
+  WalkResult hasEarly = module.walk([](gpu::LaunchFuncOp launch) {
+    return launch->hasAttr(kEarlyName) ? WalkResult::interrupt()
+                                       : WalkResult::advance();
+  });
+  module.walk([&](gpu::LaunchFuncOp launch) {
+    using Action = NVVM::GridDepActionKind;
     auto kernel = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
         launch, launch.getKernel());
-    OpBuilder builder = OpBuilder::atBlockBegin(&kernel.getBody().front());
-    for (auto action : {NVVM::GridDepActionKind::wait,
-                        NVVM::GridDepActionKind::launch_dependents})
+    Block &body = kernel.getBody().front();
+    OpBuilder builder = OpBuilder::atBlockBegin(&body);
+    auto control = [&](Action action) {
       NVVM::GriddepcontrolOp::create(builder, kernel.getLoc(), action);
+    };
+    // The driver does not launch these so. It may launch a check behind them.
+    if (launch->hasAttr(kTogetherName)) {
+      if (hasEarly.wasInterrupted())
+        control(Action::launch_dependents);
+      return;
+    }
+    bool isEarly = launch->hasAttr(kEarlyName);
+    if (!isEarly)
+      control(Action::wait);
+    control(Action::launch_dependents);
+    if (isEarly) {
+      builder.setInsertionPoint(body.getTerminator());
+      control(Action::wait);
+    }
     launch->setAttr(kWaitsName, builder.getUnitAttr());
   });
 }
@@ -68,6 +85,7 @@ struct ConvertKVCacheToGPU
     populateCommonPatterns(converter, patterns, target);
     populateAttentionToGPU(converter, patterns, chip);
     populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
+    populateChecksToGPU(converter, patterns);
     populateIndexOpsToGPU(converter, patterns);
     populateMergeStatesToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);

@@ -28,6 +28,8 @@ void populateAttentionToGPU(mlir::TypeConverter &converter,
                             llvm::StringRef chip);
 /// One buffer for the parts of results of all attentions of a function.
 void allocateAttentionParts(mlir::ModuleOp module, llvm::StringRef chip);
+void populateChecksToGPU(mlir::TypeConverter &converter,
+                         mlir::RewritePatternSet &patterns);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 void populateMergeStatesToGPU(mlir::TypeConverter &converter,

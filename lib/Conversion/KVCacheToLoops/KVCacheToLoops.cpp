@@ -31,6 +31,7 @@ void kvcache::populateKVCacheToLoopsPatterns(TypeConverter &converter,
   populateAttentionToLoops(converter, patterns,
                            CpuFeatures{vectorBits / 32, bf16Dots});
   populateBlockOpsToLoops(converter, patterns);
+  populateChecksToLoops(converter, patterns);
   populateIndexOpsToLoops(converter, patterns);
   populateMergeStatesToLoops(converter, patterns);
   populateRowOpsToLoops(converter, patterns);
@@ -57,6 +58,7 @@ struct ConvertKVCacheToLoops
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();
+    hoistFromCheckedBranches(getOperation());
     dropArgumentAttributes(getOperation());
   }
 };

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 namespace mlir {
+class ModuleOp;
 class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
@@ -26,6 +27,12 @@ void populateAttentionToLoops(mlir::TypeConverter &converter,
                               const CpuFeatures &cpu);
 void populateBlockOpsToLoops(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
+void populateChecksToLoops(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns);
+/// What a checked operation allocates, and what its size is computed from, is
+/// wanted whether it runs or not: outside of its branch, a loop over layers can
+/// do with one buffer.
+void hoistFromCheckedBranches(mlir::ModuleOp module);
 void populateIndexOpsToLoops(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 void populateMergeStatesToLoops(mlir::TypeConverter &converter,

@@ -77,10 +77,11 @@ unsigned KernelOperands::addMap(Value map) {
   return mapNumbers.back();
 }
 
-void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
-                         Value gridX, Value gridY, Value gridZ, int64_t threads,
-                         const KernelOperands &operands, int64_t sharedBytes,
-                         bool together) {
+Operation *kvcache::emitLaunch(OpBuilder &builder, Location loc,
+                               SymbolRefAttr kernel, Value gridX, Value gridY,
+                               Value gridZ, int64_t threads,
+                               const KernelOperands &operands,
+                               int64_t sharedBytes, bool together) {
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value block = arith::ConstantIndexOp::create(builder, loc, threads);
   Value shared;
@@ -94,6 +95,7 @@ void kvcache::emitLaunch(OpBuilder &builder, Location loc, SymbolRefAttr kernel,
                     builder.getDenseI32ArrayAttr(operands.maps()));
   if (together)
     launch->setAttr(kTogetherName, builder.getUnitAttr());
+  return launch;
 }
 
 //===----------------------------------------------------------------------===//

@@ -206,14 +206,17 @@ inline constexpr llvm::StringLiteral kByValueName = "by_value";
 inline constexpr llvm::StringLiteral kTogetherName = "together";
 /// The kernel waits itself for the one before it in the stream.
 inline constexpr llvm::StringLiteral kWaitsName = "waits";
+/// It reads nothing that kernels before it write, and need not wait for them
+/// before it ends.
+inline constexpr llvm::StringLiteral kEarlyName = "early";
 
 /// Launches a kernel on a grid (index values) with its only block size.
-/// A null `gridZ` is one.
-void emitLaunch(mlir::OpBuilder &builder, mlir::Location loc,
-                mlir::SymbolRefAttr kernel, mlir::Value gridX,
-                mlir::Value gridY, mlir::Value gridZ, int64_t threads,
-                const KernelOperands &operands, int64_t sharedBytes = 0,
-                bool together = false);
+/// A null `gridZ` is one. Gives the launch.
+mlir::Operation *emitLaunch(mlir::OpBuilder &builder, mlir::Location loc,
+                            mlir::SymbolRefAttr kernel, mlir::Value gridX,
+                            mlir::Value gridY, mlir::Value gridZ,
+                            int64_t threads, const KernelOperands &operands,
+                            int64_t sharedBytes = 0, bool together = false);
 
 /// The integers that one access of a width moves.
 mlir::Type accessType(mlir::OpBuilder &builder, int64_t bytes);

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "Checks.h"
+
+#include "../../Runtime/kvrt_checks.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+Value kvcache::emitCheckText(OpBuilder &builder, Location loc, Operation *check,
+                             StringRef user, StringRef argument,
+                             bool withFunction) {
+  std::string text;
+  if (withFunction)
+    text = check->getParentOfType<func::FuncOp>().getName().str() + ": ";
+  text += user.str() + ": ";
+  if (argument.empty())
+    text += "a list that the program computes";
+  else
+    text += "argument '" + argument.str() + "'";
+  return emitText(builder, loc, check->getParentOfType<ModuleOp>(), text);
+}
+
+Value kvcache::emitQuery(OpBuilder &builder, Location loc, Operation *op,
+                         StringRef name, ValueRange operands) {
+  auto module = op->getParentOfType<ModuleOp>();
+  Type index = builder.getIndexType();
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto type = builder.getFunctionType(operands.getTypes(), {index});
+    func::FuncOp::create(builder, loc, name, type).setPrivate();
+  }
+  return func::CallOp::create(builder, loc, name, TypeRange(index), operands)
+      .getResult(0);
+}
+
+int64_t kvcache::entryKind(StringRef what) {
+  return llvm::StringSwitch<int64_t>(what)
+      .Case("slot", KVRT_CHECK_SLOT)
+      .Case("block", KVRT_CHECK_BLOCK)
+      .Case("offset", KVRT_CHECK_OFFSET)
+      .Default(KVRT_CHECK_CHUNK);
+}
