@@ -72,6 +72,8 @@ void TensorOrigins::addArgument(BlockArgument argument) {
     return;
   }
   if (auto loop = dyn_cast<scf::ForOp>(parent)) {
+    if (!arithmeticOverwrites)
+      return;
     if (OpOperand *init = loop.getTiedLoopInit(argument)) {
       add(init->get());
       add(loop.getTiedLoopYieldedValue(argument)->get());

@@ -67,11 +67,12 @@ struct KeepArguments : kvcache::impl::KeepArgumentsBase<KeepArguments> {
           op->getNumRegions() != 0 ||
           !llvm::all_of(op->getResultTypes(), llvm::IsaPred<RankedTensorType>))
         return;
-      if (llvm::any_of(op->getOperands(), [&](Value operand) {
-            return llvm::is_contained(op->getResultTypes(),
-                                      operand.getType()) &&
-                   !origins.argumentsOf(operand).empty();
-          }))
+      // The first operand of the type of the result is what is overwritten.
+      auto overwritten = llvm::find_if(op->getOperands(), [&](Value operand) {
+        return llvm::is_contained(op->getResultTypes(), operand.getType());
+      });
+      if (overwritten != op->operand_end() &&
+          !origins.argumentsOf(*overwritten).empty())
         found.push_back(op);
     });
     for (Operation *op : found)

@@ -4,6 +4,13 @@
 // the transposes around them.
 //
 // RUN: kv-opt %s --allow-unregistered-dialect --kvcache-raise=last-row-wins --split-input-file | FileCheck %s
+//
+// A pool of 2^31 rows, whose number 32 bits do not have:
+// RUN: kv-opt %S/Inputs/many_rows.mlir --allow-unregistered-dialect --kvcache-raise | FileCheck %s --check-prefix=MANY
+// MANY-LABEL: func.func @many_rows(
+// MANY: %[[S:.*]] = arith.extsi %{{.*}} : i32 to i64
+// MANY: %[[ROWS:.*]] = arith.constant 2147483648 : i64
+// MANY: arith.addi %[[S]], %[[ROWS]] : i64
 
 // Division that truncates and a mask: slots -15 to -1 are rows of block 0, so
 // block and offset are kept as they were computed.
@@ -347,34 +354,6 @@ func.func @narrow_slots(%pool: tensor<40x4x8xf32> {bufferization.writable = true
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
   }) : (tensor<3x8xf32>, tensor<3x2xi8>, tensor<40x4x8xf32>) -> tensor<40x4x8xf32>
   return %new : tensor<40x4x8xf32>
-}
-
-// -----
-
-// The same for a pool of 2^31 rows, whose number 32 bits do not have.
-
-// CHECK-LABEL: func.func @many_rows(
-// CHECK: %[[S:.*]] = arith.extsi %{{.*}} : i32 to i64
-// CHECK: %[[ROWS:.*]] = arith.constant 2147483648 : i64
-// CHECK: arith.addi %[[S]], %[[ROWS]] : i64
-func.func @many_rows(%pool: tensor<536870912x4x8xf32> {bufferization.writable = true}, %rows: tensor<3x8xf32>, %slots: tensor<3xi32>) -> tensor<536870912x4x8xf32> {
-  %z = arith.constant dense<0> : tensor<3xi32>
-  %n = arith.constant dense<2> : tensor<3xi32>
-  %m = arith.constant dense<3> : tensor<3xi32>
-  %B = arith.constant dense<536870912> : tensor<3xi32>
-  %b0 = arith.shrsi %slots, %n : tensor<3xi32>
-  %neg = arith.cmpi slt, %b0, %z : tensor<3xi32>
-  %up = arith.addi %b0, %B : tensor<3xi32>
-  %b = arith.select %neg, %up, %b0 : tensor<3xi1>, tensor<3xi32>
-  %o = arith.andi %slots, %m : tensor<3xi32>
-  %b1 = tensor.expand_shape %b [[0, 1]] output_shape [3, 1] : tensor<3xi32> into tensor<3x1xi32>
-  %o1 = tensor.expand_shape %o [[0, 1]] output_shape [3, 1] : tensor<3xi32> into tensor<3x1xi32>
-  %at = tensor.concat dim(1) %b1, %o1 : (tensor<3x1xi32>, tensor<3x1xi32>) -> tensor<3x2xi32>
-  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
-  ^bb0(%x: f32, %y: f32):
-    "iree_linalg_ext.yield"(%x) : (f32) -> ()
-  }) : (tensor<3x8xf32>, tensor<3x2xi32>, tensor<536870912x4x8xf32>) -> tensor<536870912x4x8xf32>
-  return %new : tensor<536870912x4x8xf32>
 }
 
 // -----

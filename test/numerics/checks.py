@@ -12,7 +12,6 @@ import kvtest
 import numpy as np
 from kvtest import ENTRY, OK, aligned
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 BLOCKS, TOKENS, HEADS, CHANNELS, COLUMNS = 6, 4, 2, 8, 5
 SLOTS, ROOM = BLOCKS * TOKENS, COLUMNS * TOKENS
 FAR = 2**31 - 1

@@ -29,7 +29,9 @@ bool hasKnownCallers(mlir::func::FuncOp function, mlir::ModuleOp module);
 class TensorOrigins {
 public:
   /// Whether arithmetic on tensors may write its result to an operand, as it
-  /// may where `kvcache-keep-arguments` does not run.
+  /// may where `kvcache-keep-arguments` does not run. If not, what a loop
+  /// carries is taken as the loop's own: it is one buffer, which the program
+  /// updates.
   TensorOrigins(mlir::ModuleOp module, bool arithmeticOverwrites);
 
   /// The arguments of functions with unknown callers that a tensor may be in

@@ -47,9 +47,9 @@ def KeepArguments : Pass<"kvcache-keep-arguments", "mlir::ModuleOp"> {
     Arithmetic on tensors, such as `arith.addf`, does not say where its result
     lies. `convert-elementwise-to-linalg` takes an operand of the same type for
     it, so that an argument of the function would be overwritten, also one that
-    came through slices, loops or calls. Such operations are converted here,
-    into tensors of their own. Where all operands are made in the function they
-    stay, and one may be overwritten.
+    came through slices or calls. Such operations are converted here, into
+    tensors of their own. Where that operand is made in the function, or carried
+    by a loop, they stay, and it may be overwritten.
 
     Contract in: any IR. Contract out: the result of an elementwise operation on
     tensors is not written to an operand that may be memory of a caller.
