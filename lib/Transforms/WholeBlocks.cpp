@@ -53,9 +53,15 @@ BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op) {
 
 /// The number of entries of a list, if that is a value or a constant.
 static OpFoldResult extentOf(Value list) {
+  if (auto cast = list.getDefiningOp<memref::CastOp>();
+      cast && isa<MemRefType>(cast.getSource().getType()))
+    list = cast.getSource();
   auto type = cast<MemRefType>(list.getType());
   if (!type.isDynamicDim(0))
     return Builder(list.getContext()).getIndexAttr(type.getDimSize(0));
+  if (auto part = list.getDefiningOp<memref::SubViewOp>();
+      part && part.getSourceType().getRank() == 1)
+    return part.getMixedSizes()[0];
   auto alloc = list.getDefiningOp<memref::AllocOp>();
   return alloc ? OpFoldResult(alloc.getDynamicSizes()[0]) : OpFoldResult();
 }

@@ -216,6 +216,26 @@ func.func @blocks_that_are_made_here(%rows: !rows, %cache: !kv, %from: memref<?x
   return
 }
 
+// The first of the blocks, as many as a call says.
+
+// CHECK-LABEL: func.func @part_of_the_blocks(
+// CHECK: kvcache.index_copy {{.*}} : memref<?x128x128xbf16>
+// REMARK: remark: [Passed] {{.*}}a block is a row
+func.func @part_of_the_blocks(%rows: !rows, %cache: !kv, %all: memref<?xi64>, %limit: index) {
+  %c0 = arith.constant 0 : index
+  %c16 = arith.constant 16 : index
+  %count = memref.dim %all, %c0 : memref<?xi64>
+  %n = arith.minui %limit, %count : index
+  %part = memref.subview %all[0] [%n] [1] : memref<?xi64> to memref<?xi64, strided<[1]>>
+  %blocks = memref.cast %part : memref<?xi64, strided<[1]>> to memref<?xi64>
+  %tokens = arith.muli %n, %c16 : index
+  %list = memref.alloc(%tokens) : memref<?xi64>
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
+  return
+}
+
 // -----
 
 // No whole blocks at all, and so no remark: other blocks, or other slots.

@@ -61,7 +61,7 @@ RUN = {
     "split-layer-groups-outline.mlir": 1,
     "split-layer-groups-parts.mlir": 7,
     "split-layer-groups.mlir": 9,
-    "whole-blocks.mlir": 14,
+    "whole-blocks.mlir": 15,
 }
 
 files = [path for folder in ("test/Transforms", "test/Transforms/Inputs/raise",
