@@ -9,7 +9,9 @@
 // in chunks, for which a list of offsets is made from the block table: one load
 // of the table per block, no division, and nothing behind the list knows how
 // the cache is laid out. The order of all sums follows from extents and
-// lengths, so every layout gives the same bits.
+// lengths, so every layout gives the same bits; only where channels are not
+// contiguous and so many that their copies do not fit the stack, are chunks
+// shorter.
 //
 // Two ways to compute a tile, by its number of rows:
 //
@@ -41,9 +43,7 @@ AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
   const Layout &keys = op.getKeyType().getLayout();
   const Layout &values = op.getValueType().getLayout();
   auto query = cast<ShapedType>(op.getQuery().getType());
-  heads = keys.extent(AxisKind::Head);
   queryHeads = query.getDimSize(1);
-  group = queryHeads / heads;
   keyChannels = keys.extent(AxisKind::Channel);
   valueChannels = values.extent(AxisKind::Channel);
   tokens = keys.extent(AxisKind::Token);
@@ -52,13 +52,66 @@ AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
              query.getElementType().isBF16();
   valuePairs = hasPairs && op.getValueType().getElementType().isBF16() &&
                valueChannels % 32 == 0;
-  tileTokens = std::max<int64_t>(1, kTileRows / group);
-  int64_t unit = 2 * lanes;
-  maxRows = (tileTokens * group + unit - 1) / unit * unit;
+  auto packedBytes = [](CacheType type) -> int64_t {
+    RowPlan plan(type, {AxisKind::Channel});
+    return plan.axes.empty() ? 0 : type.getElementBytes();
+  };
+  keyBytes = packedBytes(op.getKeyType());
+  valueBytes = packedBytes(op.getValueType());
+  int64_t cacheHeads = keys.extent(AxisKind::Head);
+  taskHeads = std::min(taskHeads, cacheHeads);
+  setTile(cacheHeads, queryHeads / cacheHeads);
+  hasRoom = fitsFrame() || shrinkTile(cacheHeads);
   if (op.getWindow())
     window = std::min(static_cast<int64_t>(*op.getWindow()), kFarPosition);
   if (op.getSoftcap())
     softcap = op.getSoftcap()->convertToDouble();
+}
+
+/// Groups of at most so many query heads, and as many tokens as make the rows
+/// of a tile.
+void AttentionFacts::setTile(int64_t cacheHeads, int64_t most) {
+  int64_t whole = queryHeads / cacheHeads;
+  group = std::min(whole, most);
+  while (whole % group)
+    --group;
+  sharing = whole / group;
+  heads = cacheHeads * sharing;
+  tileTokens = std::max<int64_t>(1, tileRows / group);
+  int64_t unit = 2 * lanes;
+  maxRows = (tileTokens * group + unit - 1) / unit * unit;
+}
+
+/// Long rows, or very many of them: fewer at the same time, down to one. Chunks
+/// get shorter last, as sums are cut where they end.
+bool AttentionFacts::shrinkTile(int64_t cacheHeads) {
+  taskHeads = 1;
+  for (tileRows = 64; tileRows >= 2 * lanes; tileRows /= 2) {
+    setTile(cacheHeads, tileRows);
+    if (fitsFrame())
+      return true;
+  }
+  onlyFew = true;
+  for (chunkKeys = 64; chunkKeys >= lanes; chunkKeys /= 2)
+    for (fewRows = tileRows = 16; tileRows >= 1; fewRows = tileRows /= 2) {
+      setTile(cacheHeads, tileRows);
+      if (fitsFrame())
+        return true;
+    }
+  return false;
+}
+
+/// What AttentionMany.cpp and AttentionFew.cpp have in buffers. Lists of
+/// positions and the like are small.
+bool AttentionFacts::fitsFrame() const {
+  int64_t channels = keyChannels + valueChannels, bytes = 0;
+  if (!onlyFew)
+    bytes += 4 * ((maxRows + chunkKeys) * channels + chunkKeys * maxRows);
+  int64_t few = taskHeads * setsOf(fewRows) * setRows();
+  int64_t padding = 2 * lanes;
+  bytes += 4 * few * (channels + padding + 2 * chunkKeys);
+  bytes += chunkKeys * (keyChannels * keyBytes + valueChannels * valueBytes);
+  return bytes <= kFrameBytes;
 }
 
 Value Tile::rowPosition(const Emitter &emit, Value row) const {
@@ -114,7 +167,7 @@ CacheSide::CacheSide(const Emitter &emit, CacheType type, Value memref,
 
 Value CacheSide::headOffset(const Emitter &emit, Value head) const {
   const Layout &layout = parts.type.getLayout();
-  Value offset = emit.constant(0), rest = head;
+  Value offset = emit.constant(0), rest = emit.div(head, sharing);
   // From the inner part of a split axis outwards.
   for (unsigned i = layout.rank(); i-- > 0;) {
     const LayoutDim &dim = layout.dim(i);
@@ -172,14 +225,14 @@ SmallVector<Value> KeyList::fill(const Emitter &emit, const Cursor &cursor,
       b, l, types, ValueRange{zero, cursor.key, cursor.block, cursor.start},
       [&](OpBuilder &b, Location l, ValueRange in) {
         Emitter e{b, l};
-        Value isFree = e.less(in[0], e.constant(kChunkKeys));
+        Value isFree = e.less(in[0], e.constant(facts.chunkKeys));
         scf::ConditionOp::create(b, l, e.both(isFree, e.less(in[1], end)), in);
       },
       [&](OpBuilder &b, Location l, ValueRange in) {
         Emitter e{b, l};
         Value count = in[0], key = in[1], block = in[2], start = in[3];
         Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
-        take = e.min(take, e.sub(e.constant(kChunkKeys), count));
+        take = e.min(take, e.sub(e.constant(facts.chunkKeys), count));
         Value entry = e.loadIndex(tile.table, {tile.request, block});
         Value taken = e.select(e.isBelow(entry, cursor.blocks), take, zero);
         Value keyAt = e.addMul(k.base, entry, k.parts.stride(AxisKind::Block));
@@ -412,11 +465,19 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
           return rewriter.notifyMatchFailure(op, "an operand is a tensor");
     Emitter emit{rewriter, op.getLoc()};
     AttentionFacts facts(op, cpu);
+    if (!facts.hasRoom)
+      return op.emitOpError()
+             << "is not compiled for a CPU with " << facts.keyChannels
+             << " channels of keys and " << facts.valueChannels
+             << " of values, which are not contiguous: a row of each is "
+                "expected to fit a stack of "
+             << kFrameBytes << " bytes with a few keys and values";
     unsigned numCaches = op.getCaches().size();
     CacheSide keys(emit, op.getKeyType(), adaptor.getCaches()[0].front(), 0);
     CacheSide values(emit, op.getValueType(),
                      adaptor.getCaches().back().front(),
                      numCaches == 1 ? 1 : 0);
+    keys.sharing = values.sharing = facts.sharing;
     Value query = adaptor.getQuery().front();
     Value out = adaptor.getOuts().front().front();
     Rows queries(emit, query), outRows(emit, out);
@@ -455,9 +516,11 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
         emit.max(emit.mul(requests.count, facts.heads), emit.constant(1));
     Value wanted =
         divideAnywhere(emit, emit.add(perPart, kEnoughTasks - 1), perPart);
-    Value room = emit.mul(emit.dim(batch.table, 1), facts.tokens);
+    Value room = emit.mulLimited(emit.dim(batch.table, 1), facts.tokens);
     Value parts = emit.min(wanted, emit.div(room, kLeastKeys));
-    parts = emit.max(parts, emit.constant(1));
+    // The parts of a request have a place for one tile.
+    parts =
+        facts.onlyFew ? emit.constant(1) : emit.max(parts, emit.constant(1));
     Value isSplit = emit.less(emit.constant(1), parts);
     PartialRows partial(emit, facts, requests.count, parts, isSplit);
 
@@ -465,8 +528,7 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     Value threads = emitThreadCount(emit, op);
     Value perThread = emit.div(emit.mul(emit.mul(tiles, facts.heads), parts),
                                emit.mul(threads, kTasksPerThread));
-    Value taskHeads =
-        emit.clamp(perThread, emit.constant(std::min(kTaskHeads, facts.heads)));
+    Value taskHeads = emit.clamp(perThread, emit.constant(facts.taskHeads));
     taskHeads = emit.max(taskHeads, emit.constant(1));
     Value groups = emit.div(emit.add(taskHeads, facts.heads - 1), taskHeads);
 
@@ -511,20 +573,24 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
         if (facts.causal)
           end = e.clamp(e.add(greatest, 1), end);
         first = e.min(first, end);
-        Value isFew = e.less(tile.rows, e.constant(kFewRows));
+        Value isFew = facts.onlyFew
+                          ? e.truth(true)
+                          : e.less(tile.rows, e.constant(facts.fewRows));
         e.when(
             isFew,
             [&](const Emitter &e) {
               // The keys of this part.
               Value each =
                   e.div(e.add(e.add(e.sub(end, first), parts), -1), parts);
-              each = e.mul(e.ceilDiv(each, kChunkKeys), kChunkKeys);
+              each = e.mul(e.ceilDiv(each, facts.chunkKeys), facts.chunkKeys);
               Value from = e.min(e.addMul(first, part, each), end);
               Value to = e.min(e.add(from, each), end);
               emitFewRows(e, facts, tile, from, to, outputs, partial, part,
                           isSplit);
             },
             [&](const Emitter &e) {
+              if (facts.onlyFew)
+                return;
               Value heads = e.select(e.equal(part, e.constant(0)), tile.heads,
                                      e.constant(0));
               e.loop(heads, [&](const Emitter &e, Value i) {

@@ -24,22 +24,20 @@ namespace {
 class FewRows {
 public:
   FewRows(const Emitter &emit, const AttentionFacts &facts, const Tile &tile)
-      : facts(facts), tile(tile), lanes(facts.lanes),
-        setRows(facts.group >= 3 ? 4 : facts.group),
+      : facts(facts), tile(tile), lanes(facts.lanes), setRows(facts.setRows()),
         keysAtOnce(lanes / setRows),
         channelsAtOnce(facts.keyPairs ? 2 * lanes : lanes),
         paddedChannels((facts.keyChannels + channelsAtOnce - 1) /
                        channelsAtOnce * channelsAtOnce),
-        maxSets(std::min(kTaskHeads, facts.heads) *
-                ((kFewRows + setRows - 1) / setRows)) {
+        maxSets(facts.taskHeads * facts.setsOf(facts.fewRows)) {
     f32 = emit.builder.getF32Type();
     int64_t room = maxSets * setRows;
     queries = stack(emit, room * paddedChannels,
                     facts.keyPairs ? emit.builder.getBF16Type() : f32);
     if (facts.valuePairs)
-      pairs = stack(emit, maxSets * kChunkKeys * setRows / 2,
+      pairs = stack(emit, maxSets * facts.chunkKeys * setRows / 2,
                     emit.builder.getI32Type());
-    scores = stack(emit, maxSets * kChunkKeys * setRows, f32);
+    scores = stack(emit, maxSets * facts.chunkKeys * setRows, f32);
     sums = stack(emit, room * facts.valueChannels, f32);
     maxima = stack(emit, maxSets * lanes, f32);
     totals = stack(emit, maxSets * lanes, f32);
@@ -54,10 +52,10 @@ public:
     valueSide = *tile.values;
     if (!keySide->isRun())
       keyBuffer =
-          stack(emit, kChunkKeys * facts.keyChannels, elementOf(*keySide));
+          stack(emit, facts.chunkKeys * facts.keyChannels, elementOf(*keySide));
     if (!valueSide->isRun())
-      valueBuffer =
-          stack(emit, kChunkKeys * facts.valueChannels, elementOf(*valueSide));
+      valueBuffer = stack(emit, facts.chunkKeys * facts.valueChannels,
+                          elementOf(*valueSide));
   }
 
   void run(const Emitter &emit, Value first, Value end) {
@@ -241,7 +239,7 @@ private:
   }
 
   Place scoresOf(const Emitter &emit, Value set, Value key) const {
-    Value at = emit.mul(set, kChunkKeys * setRows);
+    Value at = emit.mul(set, facts.chunkKeys * setRows);
     return {scores, emit.addMul(at, key, setRows)};
   }
   Place ofSet(const Emitter &emit, Value buffer, Value set) const {
@@ -620,7 +618,7 @@ PartialRows::PartialRows(const Emitter &emit, const AttentionFacts &facts,
                          Value requests, Value parts, Value isSplit)
     : facts(facts), parts(parts) {
   Value rows = emit.mul(emit.mul(requests, facts.heads), parts);
-  Value size = emit.mul(rows, kFewRows * stride());
+  Value size = emit.mul(rows, facts.fewRows * stride());
   size = emit.select(isSplit, size, emit.constant(0));
   auto type =
       MemRefType::get({ShapedType::kDynamic}, emit.builder.getF32Type());
@@ -631,7 +629,7 @@ Place PartialRows::at(const Emitter &emit, Value request, Value head,
                       Value part, Value row) const {
   Value number = emit.add(emit.mul(request, facts.heads), head);
   number = emit.add(emit.mul(number, parts), part);
-  number = emit.add(emit.mul(number, kFewRows), row);
+  number = emit.add(emit.mul(number, facts.fewRows), row);
   return {buffer, emit.mul(number, stride())};
 }
 
@@ -650,7 +648,7 @@ void PartialRows::merge(const Emitter &emit, const Requests &requests,
     Value rows = e.mul(inTile, facts.group);
     Value firstRow = e.sub(requests.end(e, request), inTile);
     Value few =
-        e.select(e.less(rows, e.constant(kFewRows)), rows, e.constant(0));
+        e.select(e.less(rows, e.constant(facts.fewRows)), rows, e.constant(0));
     e.loop(few, [&](const Emitter &e, Value row) {
       auto place = [&](const Emitter &e, Value part) {
         return at(e, request, head, part, row);

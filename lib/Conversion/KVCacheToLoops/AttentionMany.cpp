@@ -27,9 +27,9 @@ public:
       : facts(facts), tile(tile), lanes(facts.lanes), maxRows(facts.maxRows) {
     Type f32 = emit.builder.getF32Type();
     queries = stack(emit, facts.keyChannels * maxRows, f32);
-    keys = stack(emit, kChunkKeys * facts.keyChannels, f32);
-    values = stack(emit, kChunkKeys * facts.valueChannels, f32);
-    scores = stack(emit, kChunkKeys * maxRows, f32);
+    keys = stack(emit, facts.chunkKeys * facts.keyChannels, f32);
+    values = stack(emit, facts.chunkKeys * facts.valueChannels, f32);
+    scores = stack(emit, facts.chunkKeys * maxRows, f32);
     sums = stack(emit, maxRows * facts.valueChannels, f32);
     maxima = stack(emit, maxRows, f32);
     totals = stack(emit, maxRows, f32);

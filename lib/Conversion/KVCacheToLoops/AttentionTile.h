@@ -16,12 +16,9 @@
 
 namespace kvcache {
 
-/// Rows of a tile, about: tokens times the query heads of a group.
-constexpr int64_t kTileRows = 64;
-/// From this many rows on, a tile is computed by matrix products.
-constexpr int64_t kFewRows = 16;
-/// Keys of a chunk.
-constexpr int64_t kChunkKeys = 64;
+/// The most that the buffers of a tile take of the stack of a thread, in bytes.
+/// With up to 256 channels and 64 query heads of a group they are smaller.
+constexpr int64_t kFrameBytes = 768 * 1024;
 /// Where the maximum of a row begins: below all scores, and finite.
 constexpr float kNoMaximum = -1e30f;
 
@@ -32,14 +29,39 @@ struct AttentionFacts {
   int64_t lanes; ///< of a vector register, in f32
   /// The products with keys and with values are made of pairs of bf16.
   bool keyPairs, valuePairs;
-  int64_t heads, queryHeads, group;
+  /// Query heads that share a head of the cache are in `sharing` groups, each
+  /// of which has a number as a head of the cache would have.
+  int64_t heads, queryHeads, group, sharing = 1;
   int64_t keyChannels, valueChannels;
+  /// Of an element, where channels are not one run: 0 if they are.
+  int64_t keyBytes, valueBytes;
   int64_t tokens; ///< in a block
+  /// Rows of a tile, about: tokens times the query heads of a group.
+  int64_t tileRows = 64;
   int64_t tileTokens, maxRows;
+  /// From this many rows on, a tile is computed by matrix products.
+  int64_t fewRows = 16;
+  /// All tiles have few rows: as many are the most, and requests are not split.
+  bool onlyFew = false;
+  /// Keys of a chunk.
+  int64_t chunkKeys = 64;
+  /// Heads that one task goes through, at most. Heads of a token lie side by
+  /// side in most layouts: a task that has several reads memory in its
+  /// sequence.
+  int64_t taskHeads = 8;
   bool causal;
   std::optional<int64_t> window;
   std::optional<double> softcap;
   double scale;
+
+  /// Whether the buffers of a tile have room on the stack.
+  bool hasRoom;
+  /// Of few rows, those that are computed together, and how many sets of them
+  /// some rows make.
+  int64_t setRows() const { return group >= 3 ? 4 : group; }
+  int64_t setsOf(int64_t rows) const {
+    return (rows + setRows() - 1) / setRows();
+  }
 
   /// What queries are multiplied with, so that products are scores.
   float queryFactor() const;
@@ -47,6 +69,11 @@ struct AttentionFacts {
   mlir::Value capped(const Emitter &emit, mlir::Value score) const;
   /// Rows of one tile may see different keys.
   bool hasMask() const { return causal || window; }
+
+private:
+  void setTile(int64_t cacheHeads, int64_t rows);
+  bool shrinkTile(int64_t cacheHeads);
+  bool fitsFrame() const;
 };
 
 /// The keys or the values of a cache.
@@ -65,12 +92,9 @@ struct CacheSide {
   RowPlan plan;
   mlir::Value pool, base;
   int64_t channels;
+  /// A head of the cache has so many numbers.
+  int64_t sharing = 1;
 };
-
-/// Heads of the cache that one task goes through, at most. Heads of a token lie
-/// side by side in most layouts: a task that has several reads memory in its
-/// sequence.
-constexpr int64_t kTaskHeads = 8;
 
 /// Positions and windows that are as far as any: the sum of two of them does
 /// not wrap.
@@ -129,7 +153,7 @@ private:
   };
   llvm::SmallVector<mlir::Value> fill(const Emitter &emit, const Cursor &cursor,
                                       mlir::Value at, mlir::Value end) const;
-  int64_t room() const { return kChunkKeys + facts.lanes; }
+  int64_t room() const { return facts.chunkKeys + facts.lanes; }
 
   const AttentionFacts &facts;
   const Tile &tile;
