@@ -295,7 +295,7 @@ def MoveHalvesAsIntegers
 
     ```mlir
     %x = llvm.load %p : !llvm.ptr -> vector<32xi16>
-    llvm.store %j, %q : vector<32xi16>, !llvm.ptr
+    llvm.store %x, %q : vector<32xi16>, !llvm.ptr
     ```
   }];
   let dependentDialects = ["mlir::LLVM::LLVMDialect"];
