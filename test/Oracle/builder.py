@@ -31,7 +31,15 @@ class Spec:
     memory: int = 0
     align: int = 0
     apart: bool = False  # rows may have gaps between them
-    finite: bool = True
+
+    def row_align(self, size):
+        """The largest power of two that divides a row, up to 16 bytes, where
+        the type says how large a row is."""
+        inner = self.shape[1:]
+        if not inner or any(isinstance(n, str) for n in inner):
+            return size
+        row = int(np.prod(inner)) * size
+        return min(16, row & -row)
 
 
 @dataclass
@@ -186,11 +194,9 @@ class Builder:
             kind += (", strided<[?, " + ", ".join(map(str, strides))
                      + "], offset: ?>")
         kind += ">"
-        size = {"f16": 2, "bf16": 2, "f32": 4}[element]
-        row_bytes = int(np.prod(row)) * size
         return self.argument(prefix, kind, Spec(
             "rows", element, (length, *row), memory=memory or self.memory(),
-            apart=apart, align=min(16, row_bytes & -row_bytes))), kind
+            apart=apart)), kind
 
     # --- Scopes -------------------------------------------------------------
 

@@ -273,41 +273,32 @@ def _own(op, arrays):
     return [a.copy() for a in arrays] if op.results else arrays
 
 
-def _fill_list(run, out, numbers):
-    """Numbers that the type cannot hold are left open."""
-    info = np.iinfo(out.dtype)
-    # It is no number of a slot, whatever it is.
-    other = info.min + run.poison
-    for i, number in enumerate(numbers):
-        out[i] = number if info.min <= number <= info.max else other
+def _element(array):
+    return f"i{array.itemsize * 8}"
 
 
 @handles("kvcache.slot_mapping")
 def _slot_mapping(run, op, values, env):
     batch, *sink, out = values
     (out,) = _own(op, [out])
-    known = known_batch(batch)
     count = _row_count(batch, len(out))
-    slots = ref_batch.slot_mapping(known, count, sink[0] if sink else None)
-    for t in range(count, len(out)):
-        slots.append(-1 if not sink
-                     else sink[0] * batch.tokens + t % batch.tokens)
-    _fill_list(run, out, slots)
+    slots = ref_batch.slot_mapping(known_batch(batch), count,
+                                   sink[0] if sink else None, _element(out))
+    # Rows without a position are padding.
+    none = ref_batch.Batch([0], [], np.zeros((0, 0)), batch.tokens)
+    padding = ref_batch.slot_mapping(none, len(out), sink[0] if sink else None,
+                                     _element(out))
+    out[:] = slots + padding[count:]
     return _results(op, [out])
-
-
-def _expanded(blocks, factor):
-    """As a list of Python numbers, which do not overflow."""
-    return [-1 if b < 0 else b * factor + i
-            for b in blocks.tolist() for i in range(factor)]
 
 
 @handles("kvcache.block_slots")
 def _block_slots(run, op, values, env):
     blocks, out = values
     (out,) = _own(op, [out])
-    slots = _expanded(blocks.copy(), op.attributes["tokens"])
-    _fill_list(run, out, slots[: len(out)])
+    slots = ref_batch.block_slots(blocks, op.attributes["tokens"],
+                                  _element(out))[: len(out)]
+    out[: len(slots)] = slots
     return _results(op, [out])
 
 
@@ -315,11 +306,9 @@ def _block_slots(run, op, values, env):
 def _map_blocks(run, op, values, env):
     blocks, out = values
     (out,) = _own(op, [out])
-    sources = np.atleast_2d(blocks.copy())
-    rows = out if out.ndim == 2 else out[None]
-    for source, row in zip(sources, rows):
-        _fill_list(run, row,
-                   _expanded(source, op.attributes["ratio"])[: len(row)])
+    parts = ref_batch.map_blocks(blocks, op.attributes["ratio"], _element(out))
+    common = tuple(slice(0, min(n)) for n in zip(parts.shape, out.shape))
+    out[common] = parts[common]
     return _results(op, [out])
 
 
@@ -331,7 +320,7 @@ def _select_rows(run, op, values, env):
     count = _row_count(batch, min(len(r) for r in rows))
     known = known_batch(batch)
     chosen = ref_batch.select_rows([r[:count] for r in rows], known, indices,
-                                   valid, count)
+                                   valid, count, _element(positions))
     if chosen.fails:
         run.fail("the indices decrease or name no row")
         for out in (*outs, positions):
@@ -342,7 +331,7 @@ def _select_rows(run, op, values, env):
             n = min(len(out), len(values_))
             out[:n] = values_[:n]
         n = min(len(positions), len(chosen.positions))
-        _fill_list(run, positions[:n], chosen.positions[:n])
+        positions[:n] = chosen.positions[:n]
         n = min(len(starts), len(chosen.starts))
         starts[:n] = chosen.starts[:n]
     return _results(op, [*outs, starts, positions])

@@ -234,7 +234,7 @@ class CallMaker:
         strides = [int(np.prod(shape[i + 1 :], dtype=np.int64))
                    for i in range(len(shape))]
         size = np.dtype(DTYPES[spec.element]).itemsize
-        align = max(spec.align, size)
+        align = max(spec.align, spec.row_align(size))
         if spec.apart and len(shape) > 1 and shape[0] > 1:
             unit = max(1, align // size)
             strides[0] += unit * int(self.bits.integers(0, 3))
@@ -269,7 +269,8 @@ class CallMaker:
         if span:
             np.lib.stride_tricks.as_strided(
                 flat, shape, [s * dtype.itemsize for s in strides])[...] = values
-        region = self._region(flat, dtype.itemsize, spec.element)
+        align = spec.row_align(dtype.itemsize)
+        region = self._region(flat, align, spec.element)
         return ArrayArgument(region, 0, spec.element, shape, strides,
                              self._seen(shape, strides))
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Random programs, compiled and run, against the interpreter.
 
-    fuzz.py [--count N] [--seed N] [--seconds N] [--out FOLDER] ...
+    fuzz.py [--count N] [--seed N] [--seconds N] [--out FOLDER] [--reduce]
+    fuzz.py --seed N --first MODULE --count 20 --only f3 --reduce
 
-Programs are numbered: the same seed and number give the same program, whatever
-the rest is.
+Programs are numbered: the same seed, module and function give the same program
+and the same calls, whatever else runs.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "numerics"))
 
-import modules  # noqa: E402
 from modules import ALONE, Calls, Module  # noqa: E402
+from reduce import reduced, sort_of  # noqa: E402
 from steps import random_program  # noqa: E402
 from tensor_programs import tensor_program  # noqa: E402
 
@@ -45,7 +46,9 @@ def run_module(seed, number, size=SIZE, passes=True, alone=True, only=None):
     with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
         module = Module(f"m{number}", programs, folder)
         dumps = module.dumps()
-        # A part of the modules goes through one pass more, first.
+        # Half of the modules run after each pass, too, and a part of the
+        # others goes through one pass more before it is compiled.
+        passes = passes and number % 2 == 0
         before = None
         if alone and number % 4 == 3:
             before = ALONE[number // 4 % len(ALONE)]
@@ -67,7 +70,9 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="module")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--out", help="folder for findings")
-    parser.add_argument("--only", help="a function of the first module")
+    parser.add_argument("--only", help="functions, with commas between")
+    parser.add_argument("--reduce", action="store_true",
+                        help="leave out what a finding does not need")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     begin = time.monotonic()
@@ -120,12 +125,20 @@ def report(finding, options):
     head = (f"{finding.kind}: seed {options.seed}, module {finding.module}, "
             f"{finding.function}, {finding.call}: {finding.text}")
     print(head[:600], flush=True)
+    text = finding.program
+    if options.reduce:
+        number = int(finding.module[1:])
+        program = next(p for p in programs_of(options.seed, number)
+                       if p.name == finding.function)
+        text = reduced(program, options.seed, finding.module,
+                       sort_of(finding)).text
+        print(text, flush=True)
     if options.out:
         folder = Path(options.out)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / (f"{finding.kind.replace(' ', '-')}-{finding.module}-"
                          f"{finding.function}.mlir")
-        path.write_text(f"// {head}\n{finding.program}")
+        path.write_text(f"// {head}\n{text}")
 
 
 if __name__ == "__main__":

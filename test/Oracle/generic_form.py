@@ -17,6 +17,7 @@ _VALUE = re.compile(r"%[\w$.-]+(?:#\d+)?")
 _BLOCK = re.compile(r"\^([\w$.-]+)")
 _KEY = re.compile(r'[\w$.-]+|"[^"]*"')
 _ALIAS = re.compile(r"([!#][\w$.-]+)\s*=\s*(.*)")
+_ALIAS_USE = re.compile(r"[!#][\w$.-]+")
 # What matters where the end of a type or of an attribute is looked for.
 _MARK = re.compile(r'->|"(?:[^"\\]|\\.)*"|[<>(){}\[\],\n]')
 _CLOSE = {"<": ">", "(": ")", "{": "}", "[": "]"}
@@ -115,23 +116,14 @@ class Reader:
         self.text = "\n".join(lines[first:])
         self.at = 0
         self._attribute, self._type = attribute, type_of
-        self._uses = (re.compile("|".join(
-            re.escape(a) + r"(?![\w$.-])" for a in
-            sorted(self.aliases, key=len, reverse=True)))
-            if self.aliases else None)
         self.attribute = functools.lru_cache(None)(
             lambda t: self._attribute(self._expand(t)))
         self.type_of = functools.lru_cache(None)(
             lambda t: self._type(self._expand(t)))
 
     def _expand(self, text):
-        uses = getattr(self, "_uses", None)
-        if uses is None and self.aliases:
-            for name, value in self.aliases.items():
-                text = re.sub(re.escape(name) + r"(?![\w$.-])",
-                              lambda _, v=value: v, text)
-            return text
-        return uses.sub(lambda m: self.aliases[m.group()], text) if uses else text
+        return _ALIAS_USE.sub(
+            lambda m: self.aliases.get(m.group(), m.group()), text)
 
     def _skip(self):
         self.at = _SPACE.match(self.text, self.at).end()
@@ -250,7 +242,7 @@ def read_module(text, attribute, type_of):
     """The functions of a module, and its constants, by name."""
     module = Reader(text, attribute, type_of).operation()
     functions, constants = {}, {}
-    for op in module.regions[0].blocks[0].ops:
+    for op in (op for block in module.regions[0].blocks for op in block.ops):
         name = op.attributes.get("sym_name")
         if op.name == "memref.global":
             constants[name] = op.attributes["initial_value"]

@@ -81,7 +81,7 @@ class Lists:
 
     def local_list(self, width, count, filled=True):
         name = self.let(f"memref.alloc({count}) : memref<?x{width}>", "buffer")
-        if filled:
+        if filled and not self.gpu:
             value = self.constant(self.rng.choice([-1, 0, 1]), width)
             self.say(f"linalg.fill ins({value} : {width}) outs({name} : "
                      f"memref<?x{width}>)")
@@ -113,7 +113,7 @@ class Lists:
         out = self.local_list(width, size, self.chance(0.5))
         self.say(f"kvcache.block_slots {blocks} of {tokens} into {out} : "
                  f"memref<?x{kind}> into memref<?x{width}>")
-        if self.chance(0.15):
+        if self.chance(0.15) and not self.gpu:
             self._store(out, width, size, pool)
         return out, f"memref<?x{width}>"
 
@@ -217,13 +217,22 @@ class Lists:
 
     # --- Batches ------------------------------------------------------------
 
-    def batch(self, pool, length, positions=None, small=False):
+    def batch(self, pool, length, positions=None, small=False, long=False):
         """A batch over the blocks of a pool, for query rows of an extent."""
         width, tokens = self.width(), pool.tokens
         requests = self.extent("R", lambda r, d: pick(
             r, (1, 0), (3, 1), (4, r.randint(2, 3))))
-        columns = self.extent("M", lambda r, d: r.randint(0, 3))
-        after = self.extent("S", lambda r, d: d[requests] + 1)
+        most = 6 if long else 3
+        columns = self.extent("M", lambda r, d: r.randint(0, most))
+        # Lists of one batch that are not of one length: the shortest counts,
+        # or the call is refused.
+        uneven = 0.1 if self.chance(0.15) else 0.0
+
+        def about(count):
+            return lambda r, d: max(0, count(d) + (
+                r.choice([-1, 1]) if r.random() < uneven else 0))
+        after = self.extent("S", about(lambda d: d[requests] + 1))
+        listed = self.extent("R", about(lambda d: d[requests]))
 
         def starts(r, d, count):
             rows = d.get(length, 3)
@@ -249,7 +258,7 @@ class Lists:
         if apart:
             table_kind = f"memref<?x?x{width}, strided<[?, 1], offset: ?>>"
         raw = self.argument("table", table_kind, Spec(
-            "table", width, (requests, columns), values=table,
+            "table", width, (listed, columns), values=table,
             memory=self.memory(), apart=apart))
         if self.chance(0.2) and not apart:
             raw = self._mapped(raw, table_kind, width)

@@ -32,7 +32,8 @@ DUMP = re.compile(r"^// -----// IR Dump (Before|After) \w+ \(([\w-]+).*$",
                   re.MULTILINE)
 PASSES = ["--kvcache-optimize", "--mlir-print-op-generic",
           "--mlir-print-ir-before=kvcache-raise",
-          "--mlir-print-ir-after-change", "--mlir-print-ir-module-scope",
+          "--mlir-print-ir-after-all", "--mlir-print-ir-after-change",
+          "--mlir-print-ir-module-scope",
           "--mlir-disable-threading"]
 # What a pass may be run alone for, before the whole of the rest.
 ALONE = ["kvcache-raise", "kvcache-bufferize", "kvcache-fold-permutes",
@@ -101,7 +102,7 @@ class Module:
                                    self.text())
             if end == 0:
                 return self._split(output)
-            self._without_failing("kv-opt", PASSES, end, output)
+            self.leave_out_failing("kv-opt", PASSES, end, output)
         return []
 
     @staticmethod
@@ -111,7 +112,7 @@ class Module:
         return [(f"{h.group(1).lower()} {h.group(2)}", output[h.end() : end])
                 for h, end in zip(heads, ends)]
 
-    def _without_failing(self, tool, options, end, output):
+    def leave_out_failing(self, tool, options, end, output):
         """Leave out what a tool does not take; a crash is a finding."""
         located = re.search(r"^[^\n:]*:(\d+):\d+: error: (.*)", output,
                             re.MULTILINE)
@@ -150,7 +151,7 @@ class Module:
                     text=True, capture_output=True)
                 end, output = done.returncode, done.stderr
                 if end:
-                    self._without_failing("kv-opt", [f"--{before}"], end,
+                    self.leave_out_failing("kv-opt", [f"--{before}"], end,
                                           output)
                     continue
                 text = done.stdout
@@ -158,13 +159,13 @@ class Module:
             if end == 0:
                 return path
             if before:
-                self._without_failing_after(before)
+                self.leave_out_failing_after(before)
                 continue
-            self._without_failing("kv-compile", [], end, output)
+            self.leave_out_failing("kv-compile", [], end, output)
         return None
 
 
-    def _without_failing_after(self, before):
+    def leave_out_failing_after(self, before):
         """Leave out what compiles as it is and not after a pass."""
         bad = []
         for program in self.programs:
@@ -198,6 +199,23 @@ def _functions_of(text):
     return out
 
 
+# What a child is at.
+INTERPRETING, IN_LIBRARY, COMPARING, SETTING_UP = range(4)
+
+
+def _changed(text, texts, before):
+    """A dump without the functions that nobody calls and that are as they were:
+    reading takes longer than running."""
+    if "memref.global" in text:
+        return text
+    head = text[: text.index('  "func.func"')]
+    kept = [part for name, part in texts.items()
+            if part != before.get(name) or "sym_visibility" in part]
+    if not kept or not kept[-1].rstrip().endswith("\n}) : () -> ()"):
+        kept.append("}) : () -> ()\n")
+    return head + "".join(kept)
+
+
 class Calls:
     """All calls of a module: run in a child, one after the other."""
 
@@ -218,7 +236,7 @@ class Calls:
         jobs, done = self.jobs(), 0
         progress = mmap.mmap(-1, 16)
         while done < len(jobs):
-            struct.pack_into("qq", progress, 0, done, 0)
+            struct.pack_into("qq", progress, 0, done, SETTING_UP)
             read, write = os.pipe()
             child = os.fork()
             if child == 0:
@@ -232,9 +250,11 @@ class Calls:
             if status == 0:
                 break
             at, stage = struct.unpack_from("qq", progress)
+            if stage == SETTING_UP:
+                raise RuntimeError(f"{self.module.name}: no call can be made")
             program, number = jobs[min(at, len(jobs) - 1)]
-            what = ("the library" if stage == 1 else "the interpreter"
-                    if stage == 0 else "the comparison")
+            what = {IN_LIBRARY: "the library", COMPARING: "the comparison"}.get(
+                stage, "the interpreter")
             code = (f"signal {status & 127}" if status & 127
                     else f"status {status >> 8}")
             self.module.finding("crash", program,
@@ -275,7 +295,7 @@ class Calls:
             self.out = os.fdopen(write, "w")
             self._set_up()
             for at in range(first, len(jobs)):
-                struct.pack_into("qq", progress, 0, at, 0)
+                struct.pack_into("qq", progress, 0, at, INTERPRETING)
                 self._job(*jobs[at], progress)
             self._say(figures=dict(self.figures))
             self.out.close()
@@ -305,8 +325,12 @@ class Calls:
                 f["name"]: {i for i, a in enumerate(f["arguments"])
                             if a.get("access") == "write"}
                 for f in manifest["functions"]}
-        self.interpreters = [(when, Interpreter(text), _functions_of(text))
-                             for when, text in self.dumps]
+        self.interpreters, before = [], {}
+        for when, text in self.dumps:
+            texts = _functions_of(text)
+            self.interpreters.append(
+                (when, Interpreter(_changed(text, texts, before)), texts))
+            before = texts
 
     def call_of(self, program, number):
         seed = f"{self.seed} {self.module.name} {program.name} {number}"
@@ -328,11 +352,11 @@ class Calls:
         self.figures["calls"] += 1
         self.figures["calls that fail"] += bool(want.fails)
         if self.library:
-            struct.pack_into("q", progress, 8, 1)
+            struct.pack_into("q", progress, 8, IN_LIBRARY)
             code, text, got = run_calls.run_library(
                 self.library, program.name, call, self.arena,
                 0xFF if number % 2 else 0x00)
-            struct.pack_into("q", progress, 8, 2)
+            struct.pack_into("q", progress, 8, COMPARING)
             self._judge(program, number, call, want, code, text, got)
         if number == 0:
             self._check_passes(program, call, want)

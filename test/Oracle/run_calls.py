@@ -4,7 +4,7 @@
 import ctypes
 
 import numpy as np
-from cache_ops import argument_cache
+from cache_ops import addresses, argument_cache
 from calls import ArrayArgument
 from differences import Outcome, tensor
 from interpreter import Interpreter
@@ -43,7 +43,7 @@ def interpret(interpreter, name, call, arena, poison=0xA7):
     values = [_value(a, k, parts)
               for a, k in zip(given, function.argument_types)]
     results = interpreter.call(name, values)
-    _give_results(interpreter, call, function, results, parts)
+    _give_results(interpreter, call, results, parts)
     bases = [p.__array_interface__["data"][0] for p in parts]
     tolerances = {}
     for address, allowed in interpreter.tolerances.items():
@@ -55,20 +55,22 @@ def interpret(interpreter, name, call, arena, poison=0xA7):
                    tolerances)
 
 
-def _give_results(interpreter, call, function, results, parts):
-    """Results go to their own memory, and where `donated` says so, to an
-    argument."""
+def _give_results(interpreter, call, results, parts):
+    """Results go to their own memory, or to the argument that is given away
+    for them. A function may have no result any more for what an argument is."""
     if not results:
         return
     outs = iter(call.outs)
+    donated = call.donated
+    if len(results) < len(donated):
+        donated = [None] * len(results)
     where = [call.arguments[d] if d is not None else next(outs)
-             for d in call.donated]
+             for d in donated]
     for result, place in zip(results, where):
         array = _array(place, parts)
         array[...] = result
         known = interpreter.tensor_tolerances.get(id(result))
         if known is not None:
-            from cache_ops import addresses
             interpreter.tolerances.update(zip(
                 addresses(array).ravel().tolist(), known[1].ravel().tolist()))
 

@@ -308,7 +308,7 @@ class Steps(Lists, Pools, Builder):
         if cache.blocks is None and cache.type.axes["B"] is None:
             return self._set_elements(cache, axes, array, text)
         dest = self.argument("out", out, Spec(
-            "rows", cache.element, shape, memory=self.memory(), align=16))
+            "rows", cache.element, shape, memory=self.memory()))
         self.say(f"memref.copy {array}, {dest} : {text} to {out}")
 
     def _set_elements(self, cache, axes, array, text):
@@ -347,8 +347,12 @@ class Steps(Lists, Pools, Builder):
         length = self.rows_count()
         group = self.rng.choice([1, 1, 2, 3, 4])
         heads = cache.extent("H") * group
-        alibi = self.chance(0.12)
-        batch, kind, requests = self.batch(cache, length, small=alibi)
+        alibi, long = self.chance(0.12), self.chance(0.25)
+        if long:
+            # More rows than a tile has.
+            self.dims[length] = lambda r, d: r.randint(0, 70)
+        batch, kind, requests = self.batch(cache, length, small=alibi,
+                                           long=long)
         if self.chance(0.2):
             batch, kind, length = self._selected(batch, kind, length, requests)
         self._attend(caches, batch, kind, length, heads, alibi)
@@ -361,13 +365,12 @@ class Steps(Lists, Pools, Builder):
 
         def rows(prefix):
             return self.argument(prefix, memref, Spec(
-                "rows", element, (length, heads, d), memory=self.memory(),
-                align=min(16, 2 * d & -(2 * d))))
+                "rows", element, (length, heads, d), memory=self.memory()))
         lse_kind = f"memref<?x{heads}xf32>"
 
         def lse():
             return self.argument("lse", lse_kind, Spec(
-                "rows", "f32", (length, heads), memory=self.memory(), align=4))
+                "rows", "f32", (length, heads), memory=self.memory()))
         query, out = rows("query"), rows("out")
         outs, kinds = [out], [memref]
         if self.chance(0.4):
@@ -377,7 +380,7 @@ class Steps(Lists, Pools, Builder):
         for name, share in (("alibi", alibi), ("sinks", self.chance(0.15))):
             if share:
                 given = self.argument(name, f"memref<{heads}xf32>", Spec(
-                    "rows", "f32", (heads,), memory=self.memory(), align=4))
+                    "rows", "f32", (heads,), memory=self.memory()))
                 options += f"{name}({given} : memref<{heads}xf32>) "
         after = ""
         if self.chance(0.6):
@@ -419,7 +422,7 @@ class Steps(Lists, Pools, Builder):
                 [0, d[chosen]], 0.1)]))
         x, x_kind = self.rows_argument("x", length, [3], "f32")
         y = self.argument("y", "memref<?x3xf32>", Spec(
-            "rows", "f32", (chosen, 3), memory=self.memory(), align=4))
+            "rows", "f32", (chosen, 3), memory=self.memory()))
         after = self.extent("S", lambda r, d: d[requests] + 1)
         starts = self.list_argument(element, after,
                                     lambda r, d, c: [7] * c, "newstarts")

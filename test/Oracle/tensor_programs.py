@@ -125,6 +125,32 @@ class TensorSteps(Steps):
                 "rows", pool.element, (length, *pool.row), align=16,
                 memory=self.memory())))
 
+    def attend(self):
+        pool = self.current
+        if pool.sides != 2 or "H" not in pool.type.axes:
+            return self.read()
+        length = self.rows_count()
+        heads = pool.extent("H") * self.rng.choice([1, 2])
+        batch, kind, _ = self.batch(pool, length)
+        shape = (length, heads, pool.extent("D"))
+        rows = f"tensor<?x{heads}x{shape[2]}x{pool.element}>"
+        query = self.argument("query", rows, Spec(
+            "rows", pool.element, shape, memory=self.memory(), align=16))
+        size = self.let(f"tensor.dim {query}, {self.constant(0)} : {rows}")
+        lse = f"tensor<?x{heads}xf32>"
+        empty = [self.let(f"tensor.empty({size}) : {t}") for t in (rows, lse)]
+        name = self.fresh("attended")
+        self.tags.add("attention")
+        self.say(f"{name}:2 = kvcache.attention {query} over {pool.ssa}"
+                 f"{pool.names} in {batch} into {', '.join(empty)} "
+                 f"{self.rng.choice(['', 'causal'])} : {rows} over "
+                 f"{pool.tensor} in {kind} into {rows}, {lse}")
+        self.results.append((f"{name}#0", rows, Spec(
+            "rows", pool.element, shape, memory=self.memory(), align=16)))
+        if self.chance(0.5):
+            self.results.append((f"{name}#1", lse, Spec(
+                "rows", "f32", shape[:2], memory=self.memory(), align=16)))
+
     def rounds(self):
         """A loop that carries the pool."""
         pool = self.current
@@ -174,7 +200,8 @@ def tensor_program(rng, name):
     pool = b.tensor_pool(kind)
     b.written = False
     for _ in range(rng.choice([1, 2, 2, 3])):
-        pick(rng, (4, b.write), (3, b.read), (1, b.rounds), (1, b.either))()
+        pick(rng, (4, b.write), (3, b.read), (1, b.rounds), (1, b.either),
+             (0.6, b.attend))()
     if getattr(pool, "written", False):
         b.results.insert(0, (pool.ssa, pool.tensor, pool.argument))
     elif not b.results:
