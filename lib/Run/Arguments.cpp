@@ -49,6 +49,7 @@ public:
 
   /// What follows from one argument alone.
   Error plan(unsigned i, const ArgumentSpec &spec);
+  void follow() { followRules(signature, symbols); }
   /// Fills in what follows from the others.
   Error finishShape(unsigned i);
   Expected<std::unique_ptr<Tensor>> makeTensor(unsigned i);
@@ -345,6 +346,7 @@ Expected<Arguments> Arguments::make(const FunctionSignature &signature,
     if (error)
       return inArgument(arg, std::move(error));
   }
+  planner.follow();
   for (auto [i, arg] : enumerate(signature.arguments)) {
     if (!isTensor(i))
       continue;

@@ -526,6 +526,23 @@ private:
 
 } // namespace
 
+void kvcache::followRules(const FunctionSignature &function,
+                          MutableArrayRef<int64_t> extents) {
+  auto follow = [&](const SymbolRule &rule) {
+    int64_t &extent = extents[rule.symbol], &of = extents[rule.of];
+    int64_t before = extent < 0 ? of : extent;
+    if ((extent < 0) == (of < 0))
+      return false;
+    if (extent < 0)
+      extent = std::max<int64_t>(-1, rule.times * before + rule.plus);
+    else if ((before - rule.plus) % rule.times == 0)
+      of = std::max<int64_t>(-1, (before - rule.plus) / rule.times);
+    return extent >= 0 && of >= 0;
+  };
+  while (llvm::any_of(function.rules, follow))
+    continue;
+}
+
 FailureOr<std::vector<FunctionSignature>>
 kvcache::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
   std::vector<FunctionSignature> signatures;

@@ -184,16 +184,36 @@ private:
     return d < arg.pool.axes.size() && arg.pool.axes[d] == "B";
   }
 
-  /// Extents that the operations make equal, and that are constants somewhere.
+  /// Extents that the operations make equal, and those that follow from others.
+  /// What the use of an argument says goes first.
   void collectSymbols() {
     symbols.assign(signature.numSymbols, -1);
-    for (auto [i, arg] : llvm::enumerate(signature.arguments))
-      if (!arg.dims.empty() && arg.dims[0].symbol >= 0) {
-        if (uses[i].role == Role::SampledRows)
-          symbols[arg.dims[0].symbol] = kSampled;
-        else if (uses[i].extent >= 0)
-          symbols[arg.dims[0].symbol] = uses[i].extent;
-      }
+    auto settle = [&](llvm::function_ref<bool(unsigned, unsigned)> isSaid) {
+      for (auto [i, arg] : llvm::enumerate(signature.arguments))
+        for (auto [d, rule] : llvm::enumerate(arg.dims))
+          if (rule.symbol >= 0 && symbols[rule.symbol] < 0 && isSaid(i, d)) {
+            symbols[rule.symbol] =
+                rule.extent >= 0 ? rule.extent : freeExtent(i, d);
+            followRules(signature, symbols);
+          }
+    };
+    settle([&](unsigned i, unsigned d) {
+      return signature.arguments[i].dims[d].extent >= 0;
+    });
+    settle([&](unsigned i, unsigned d) {
+      return d == 0 && uses[i].role == Role::SampledRows;
+    });
+    settle([&](unsigned i, unsigned d) {
+      bool ofBatch = uses[i].role == Role::Starts ||
+                     uses[i].role == Role::Lengths ||
+                     uses[i].role == Role::Table;
+      return d == 0 && signature.arguments[i].dims[d].of < 0 &&
+             (ofBatch || uses[i].extent >= 0);
+    });
+    settle([&](unsigned i, unsigned d) {
+      return signature.arguments[i].dims[d].of < 0;
+    });
+    settle([](unsigned, unsigned) { return true; });
   }
 
   std::vector<int64_t> shapeOf(unsigned i) const {

@@ -73,6 +73,10 @@ struct FunctionSignature {
   std::vector<SymbolRule> rules;
 };
 
+/// Fills in the extents of symbols that follow from others; -1 is not known.
+void followRules(const FunctionSignature &function,
+                 llvm::MutableArrayRef<int64_t> extents);
+
 /// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name, and
 /// multiples of another one are `16 * n0`.
 std::string shapeStr(const ArgumentSignature &argument);
