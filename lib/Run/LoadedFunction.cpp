@@ -2,12 +2,15 @@
 
 #include "kvcache/Run/LoadedFunction.h"
 
+#include "kvcache/Target/Output.h"
+
+#include "llvm/ADT/SmallString.h"
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/Module.h"
-#include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
+#include "llvm/Support/Path.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 using namespace kvcache;
 using namespace llvm;
@@ -57,14 +60,18 @@ LoadedFunction::loadAll(Compilation &compilation,
     sizes.push_back(addCaller(module, "kv1_" + function + "_workspace_size"));
   }
 
+  // Loaded code stays in memory when its file is gone. The name is the same for
+  // each process of a user, so that what a killed one left is found.
   SmallString<128> path;
-  if (std::error_code code = sys::fs::createTemporaryFile("kv-run", "so", path))
-    return runError("cannot create a temporary file: " + code.message());
-  // Loaded code stays in memory when its file is gone.
-  FileRemover remover(path);
-  if (mlir::failed(compilation.linkLibrary(path)))
+  sys::path::system_temp_directory(/*ErasedOnReboot=*/true, path);
+  sys::path::append(path, "kv-run-" + Twine(getuid()) + ".so");
+  Expected<OutputFiles> files = OutputFiles::beside(path);
+  if (!files)
+    return files.takeError();
+  std::string file = files->scratch("program.so");
+  if (mlir::failed(compilation.linkLibrary(file)))
     return runError("the program cannot be linked");
-  void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void *library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library)
     return runError(Twine("cannot load the program: ") + dlerror());
 

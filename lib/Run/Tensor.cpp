@@ -3,12 +3,11 @@
 #include "kvcache/Run/Tensor.h"
 
 #include "NumpyFile.h"
+#include "kvcache/Target/Output.h"
 
 #include "llvm/ADT/STLExtras.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/MathExtras.h"
-#include "llvm/Support/ToolOutputFile.h"
 
 #include <cmath>
 #include <cstring>
@@ -148,23 +147,8 @@ void Tensor::fill(const ArgumentSpec &spec, uint64_t seed) {
   }
 }
 
-static Error writeFile(StringRef path, function_ref<void(raw_ostream &)> body) {
-  std::error_code code;
-  ToolOutputFile file(path, code, sys::fs::OF_None);
-  if (!code) {
-    body(file.os());
-    file.os().close();
-    code = file.os().error();
-    file.os().clear_error();
-  }
-  if (code)
-    return runError("cannot write '" + path + "': " + code.message());
-  file.keep();
-  return Error::success();
-}
-
 Error Tensor::writeNumpy(StringRef path) const {
-  return writeFile(path, [&](raw_ostream &os) {
+  return writeOutput(path, [&](raw_ostream &os) {
     NumpyHeader header;
     header.type = type->numpy;
     header.shape = shape;
@@ -174,7 +158,7 @@ Error Tensor::writeNumpy(StringRef path) const {
 }
 
 Error Tensor::writeRaw(StringRef path) const {
-  return writeFile(
+  return writeOutput(
       path, [&](raw_ostream &os) { os.write(storage.data(), storage.size()); });
 }
 

@@ -4,7 +4,9 @@
 
 #include "Admission.h"
 #include "EmbeddedFiles.h"
+#include "LinkedLibrary.h"
 #include "kvcache/Pipelines/Pipelines.h"
+#include "kvcache/Target/Output.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Pass/PassManager.h"
@@ -16,17 +18,20 @@
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
-#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/Program.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
 
-#include <tuple>
+#include <mutex>
 
 using namespace mlir;
 using namespace kvcache;
+using llvm::Error;
+using llvm::Expected;
 
 struct Compilation::Machine {
   std::unique_ptr<llvm::TargetMachine> target;
@@ -59,11 +64,11 @@ LogicalResult Compilation::emitError(const llvm::Twine &message) {
   return mlir::emitError(UnknownLoc::get(module.getContext())) << message;
 }
 
-static LogicalResult
-runPasses(ModuleOp module, llvm::function_ref<void(OpPassManager &)> build) {
+LogicalResult
+Compilation::runPasses(llvm::function_ref<void(OpPassManager &)> build) {
   PassManager pm(module.getContext());
-  if (failed(applyPassManagerCLOptions(pm)))
-    return failure();
+  if (options.configurePasses && failed(options.configurePasses(pm)))
+    return emitError("the options for passes cannot be applied");
   build(pm);
   return pm.run(module);
 }
@@ -75,7 +80,7 @@ LogicalResult Compilation::bufferize() {
   optimize.target = options.isGpu() ? "gpu" : "cpu";
   optimize.allowPoolCopies = options.allowPoolCopies;
   optimize.maxVariants = options.maxVariants;
-  if (failed(runPasses(module, [&](OpPassManager &pm) {
+  if (failed(runPasses([&](OpPassManager &pm) {
         if (options.optimizeLayouts)
           return buildOptimizePipeline(pm, optimize);
         BufferizeOptions bufferize;
@@ -112,7 +117,7 @@ LogicalResult Compilation::lower() {
   gpu.chip = options.target;
   gpu.image = options.image;
   gpu.copyEngineBytes = options.copyEngineBytes;
-  LogicalResult lowered = runPasses(module, [&](OpPassManager &pm) {
+  LogicalResult lowered = runPasses([&](OpPassManager &pm) {
     if (options.isGpu())
       buildNvvmPipeline(pm, gpu);
     else
@@ -120,7 +125,8 @@ LogicalResult Compilation::lower() {
   });
   if (failed(lowered))
     return failure();
-  if (auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code")) {
+  auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code");
+  if (code) {
     image = cast<StringAttr>(code.getValueAttr()).getValue().str();
     imageIsCubin = StringRef(image).starts_with("\177ELF");
     if (!imageIsCubin)
@@ -131,8 +137,12 @@ LogicalResult Compilation::lower() {
 
 static std::unique_ptr<llvm::TargetMachine>
 createTargetMachine(StringRef cpu, unsigned level, std::string &error) {
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
+  // Two compilations may be the first ones at the same time.
+  static std::once_flag initialized;
+  std::call_once(initialized, [] {
+    llvm::InitializeNativeTarget();
+    llvm::InitializeNativeTargetAsmPrinter();
+  });
   llvm::Triple triple(llvm::sys::getDefaultTargetTriple());
   const llvm::Target *target =
       llvm::TargetRegistry::lookupTarget(triple, error);
@@ -211,11 +221,12 @@ LogicalResult Compilation::translate() {
   return success();
 }
 
-LogicalResult Compilation::writeObject(StringRef path) {
-  std::error_code error;
-  llvm::raw_fd_ostream os(path, error);
-  if (error)
-    return emitError("cannot write '" + path + "': " + error.message());
+LogicalResult Compilation::emitError(Error error) {
+  return emitError(toString(std::move(error)));
+}
+
+LogicalResult Compilation::emitObject(SmallVectorImpl<char> &object) {
+  llvm::raw_svector_ostream os(object);
   llvm::legacy::PassManager codegen;
   if (machine->target->addPassesToEmitFile(codegen, os, nullptr,
                                            llvm::CodeGenFileType::ObjectFile))
@@ -224,16 +235,14 @@ LogicalResult Compilation::writeObject(StringRef path) {
   return success();
 }
 
-/// A file that is removed when it goes out of scope.
-namespace {
-struct TemporaryFile {
-  SmallString<128> path;
-  ~TemporaryFile() {
-    if (!path.empty())
-      std::ignore = llvm::sys::fs::remove(path); // it may be gone already
-  }
-};
-} // namespace
+LogicalResult Compilation::writeObject(StringRef path) {
+  SmallVector<char, 0> object;
+  if (failed(emitObject(object)))
+    return failure();
+  Error error = writeOutput(
+      path, [&](raw_ostream &os) { os.write(object.data(), object.size()); });
+  return error ? emitError(std::move(error)) : success();
+}
 
 static llvm::ErrorOr<std::string> findLinker() {
   for (StringRef name : {"ld.lld", "ld.lld-22"})
@@ -242,40 +251,81 @@ static llvm::ErrorOr<std::string> findLinker() {
   return llvm::sys::findProgramByName("ld.lld", {KVCACHE_LLVM_TOOLS_DIR});
 }
 
-LogicalResult Compilation::linkLibrary(StringRef path) {
+/// The first lines of a file, without what is at its end.
+static std::string textOf(StringRef path) {
+  auto buffer = llvm::MemoryBuffer::getFile(path);
+  return buffer ? (*buffer)->getBuffer().take_front(1000).trim().str() : "";
+}
+
+LogicalResult Compilation::link(OutputFiles &files, StringRef path) {
   llvm::ErrorOr<std::string> linker = findLinker();
   if (!linker)
     return emitError("a shared library needs the linker ld.lld, which was not "
                      "found (Debian's package lld-22)");
-  TemporaryFile program, runtime;
-  std::error_code error =
-      llvm::sys::fs::createTemporaryFile("kv-program", "o", program.path);
-  if (!error)
-    error = llvm::sys::fs::createTemporaryFile("kv-runtime", "o", runtime.path);
-  if (error)
-    return emitError("cannot create a temporary file: " + error.message());
-  if (failed(writeObject(program.path)))
+  std::string program = files.scratch("program.o");
+  std::string runtime = files.scratch("runtime.o");
+  std::string messages = files.scratch("messages");
+  std::string output = files.add(path);
+  auto cannotLink = [&](const llvm::Twine &reason) {
+    return emitError("linking '" + path + "' failed" + reason);
+  };
+  SmallVector<char, 0> object;
+  if (failed(emitObject(object)))
     return failure();
-  {
-    llvm::raw_fd_ostream os(runtime.path, error);
-    os << getRuntimeObject();
-    os.close();
-    if (os.has_error())
-      return emitError("cannot write '" + runtime.path +
-                       "': " + os.error().message());
-  }
+  for (auto [file, bytes] :
+       {std::pair(program, StringRef(object.data(), object.size())),
+        std::pair(runtime, getRuntimeObject())})
+    if (Error error = writeFile(
+            file, path, [&, bytes = bytes](raw_ostream &os) { os << bytes; }))
+      return emitError(std::move(error));
   // -Bsymbolic: two artefacts in one process keep to their own run time.
-  std::string output = path.str();
   SmallVector<StringRef> command = {
       *linker, "-shared",    "-Bsymbolic", "--gc-sections", "-z", "relro", "-z",
-      "now",   "--build-id", program.path, runtime.path,    "-o", output};
+      "now",   "--build-id", program,      runtime,         "-o", output};
   // The threads of its run time would be left without code.
   if (llvmIR->getFunction("kvrt_parallel_for"))
     command.append({"-z", "nodelete"});
-  std::string message;
-  if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0,
-                                &message))
-    return emitError("linking '" + output + "' failed" +
-                     (message.empty() ? "" : ": " + message));
+  std::string reason;
+  std::optional<StringRef> redirects[] = {std::nullopt, std::nullopt,
+                                          StringRef(messages)};
+  if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, redirects, 0, 0,
+                                &reason)) {
+    if (reason.empty())
+      reason = textOf(messages);
+    return cannotLink(reason.empty() ? "" : ": " + reason);
+  }
+  if (Error error = checkLinkedLibrary(output))
+    return emitError("the library '" + path +
+                     "' cannot be used: " + toString(std::move(error)));
   return success();
+}
+
+LogicalResult Compilation::linkLibrary(StringRef path) {
+  Expected<OutputFiles> files = OutputFiles::beside(path);
+  if (!files)
+    return emitError(files.takeError());
+  if (failed(link(*files, path)))
+    return failure();
+  Error error = files->publish();
+  return error ? emitError(std::move(error)) : success();
+}
+
+LogicalResult Compilation::writeLibrary(StringRef path) {
+  Expected<OutputFiles> files = OutputFiles::beside(path);
+  if (!files)
+    return emitError(files.takeError());
+  auto add = [&](StringRef extension, std::string text) {
+    SmallString<128> beside(path);
+    llvm::sys::path::replace_extension(beside, extension);
+    Error error = writeFile(files->add(beside), beside,
+                            [&](raw_ostream &os) { os << text; });
+    return error ? emitError(std::move(error)) : success();
+  };
+  // The library last: who sees the new one sees its header.
+  if (failed(add("h", writeHeader(info, signatures))) ||
+      failed(add("json", writeManifest(info, signatures))) ||
+      failed(link(*files, path)))
+    return failure();
+  Error error = files->publish();
+  return error ? emitError(std::move(error)) : success();
 }

@@ -24,6 +24,12 @@
 // RUN: not kv-compile %t/system.mlir --target=sm_90a --gpu-image=ptx -o %t.so 2>&1 | FileCheck %s --check-prefix=SYSTEM
 // RUN: not kv-compile %t/launch.mlir --target=sm_90a --gpu-image=ptx -o %t.so 2>&1 | FileCheck %s --check-prefix=LAUNCH
 // RUN: not ls %t.so %t.h %t.json
+//
+// What only shows when everything is linked is refused as well: operations that
+// have code of their own for most types.
+// RUN: not kv-compile %t/narrowed.mlir -o %t.so 2>&1 | FileCheck %s --check-prefix=NARROWED
+// RUN: not kv-compile %t/wide.mlir -o %t.so 2>&1 | FileCheck %s --check-prefix=WIDE
+// RUN: not ls %t.so %t.h %t.json
 
 //--- alloc.mlir
 // ALLOC: error: the name '_mlir_memref_to_llvm_alloc' is one that the compiler uses; expected another one
@@ -181,4 +187,28 @@ module attributes {gpu.container_module} {
     gpu.launch_func @own::@kernel blocks in (%n, %n, %n) threads in (%n, %n, %n)
     return
   }
+}
+
+//--- narrowed.mlir
+// NARROWED: error: the library '{{.*}}.so' cannot be used: the program needs '__truncdfhf2', which no library may call
+func.func @f(%x: memref<?xf64>, %i: index) {
+  %a = memref.load %x[%i] : memref<?xf64>
+  %h = arith.truncf %a : f64 to f16
+  %r = arith.extf %h : f16 to f64
+  memref.store %r, %x[%i] : memref<?xf64>
+  return
+}
+
+//--- wide.mlir
+// WIDE: error: the library '{{.*}}.so' cannot be used: the program needs '__divti3', which no library may call
+func.func @f(%x: memref<?xi64>, %i: index) {
+  %a = memref.load %x[%i] : memref<?xi64>
+  %w = arith.extsi %a : i64 to i128
+  %m = arith.muli %w, %w : i128
+  %c = arith.constant 1000000007000000000000 : i128
+  %k = arith.addi %w, %c : i128
+  %d = arith.divsi %m, %k : i128
+  %r = arith.trunci %d : i128 to i64
+  memref.store %r, %x[%i] : memref<?xi64>
+  return
 }

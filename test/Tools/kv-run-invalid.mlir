@@ -111,6 +111,11 @@
 // HINT: kv-run: argument 'x': expected elements of f32, got '<u4' in '{{.*}}.u4.npy'; dtype=f32 reads the bits so
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=0 --in rows=0,shape=[1,3] --out cache=@%t.none/x.npy 2>&1 | FileCheck %s --check-prefix=UNWRITABLE
 // UNWRITABLE: kv-run: argument 'cache': cannot write '{{.*}}.none/x.npy': No such file or directory
+// RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=0 --in rows=0,shape=[1,3] --out cache=@/dev/full 2>&1 | FileCheck %s --check-prefix=FULL
+// FULL: kv-run: argument 'cache': cannot write '/dev/full': No space left on device
+// RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=0 --in rows=0,shape=[1,3] --print cache 2> %t.err > /dev/full
+// RUN: FileCheck %s --check-prefix=FULL-OUT --input-file=%t.err
+// FULL-OUT: kv-run: cannot write '-': No space left on device
 
 // What the entry function finds.
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=[0,1] --in rows=zeros,shape=[3,3] 2>&1 | FileCheck %s --check-prefix=ROWS

@@ -2,6 +2,7 @@
 
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Target/Compile.h"
+#include "kvcache/Target/Output.h"
 #include "kvcache/Target/Parse.h"
 
 #include "mlir/IR/AsmState.h"
@@ -9,11 +10,11 @@
 #include "mlir/Pass/PassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/CommandLine.h"
-#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SourceMgr.h"
-#include "llvm/Support/ToolOutputFile.h"
+
+#include <csignal>
 
 using namespace mlir;
 using namespace kvcache;
@@ -102,28 +103,10 @@ std::string libraryName() {
   return result;
 }
 
-LogicalResult writeText(StringRef path, StringRef text) {
-  std::error_code error;
-  llvm::ToolOutputFile file(path.empty() ? "-" : path, error,
-                            llvm::sys::fs::OF_None);
-  if (error)
-    return failure(fail("cannot write '" + path + "': " + error.message()));
-  file.os() << text;
-  file.keep();
-  return success();
-}
-
-LogicalResult writeLibrary(Compilation &compilation) {
-  if (failed(compilation.linkLibrary(output)))
-    return failure();
-  SmallString<128> path(output);
-  llvm::sys::path::replace_extension(path, "h");
-  if (failed(writeText(
-          path, writeHeader(compilation.library(), compilation.functions()))))
-    return failure();
-  llvm::sys::path::replace_extension(path, "json");
-  return writeText(
-      path, writeManifest(compilation.library(), compilation.functions()));
+LogicalResult writeText(StringRef text) {
+  llvm::Error error = writeOutput(output.empty() ? "-" : output.getValue(),
+                                  [&](llvm::raw_ostream &os) { os << text; });
+  return error ? failure(fail(llvm::toString(std::move(error)))) : success();
 }
 
 LogicalResult compile(ModuleOp module) {
@@ -138,15 +121,16 @@ LogicalResult compile(ModuleOp module) {
   options.allowPoolCopies = allowPoolCopies;
   options.maxVariants = maxVariants;
   options.checks = checks;
+  options.configurePasses = applyPassManagerCLOptions;
   Compilation compilation(module, options);
   if (failed(compilation.bufferize()))
     return failure();
   if (emit == Emit::Header)
     return writeText(
-        output, writeHeader(compilation.library(), compilation.functions()));
+        writeHeader(compilation.library(), compilation.functions()));
   if (emit == Emit::Manifest)
     return writeText(
-        output, writeManifest(compilation.library(), compilation.functions()));
+        writeManifest(compilation.library(), compilation.functions()));
   if (failed(compilation.lower()))
     return failure();
   if (emit == Emit::MLIR || emit == Emit::PTX || emit == Emit::Cubin) {
@@ -155,7 +139,7 @@ LogicalResult compile(ModuleOp module) {
       llvm::raw_string_ostream(text) << *module << "\n";
     else
       text = compilation.deviceImage().str();
-    return writeText(output, text);
+    return writeText(text);
   }
   if (failed(compilation.translate()))
     return failure();
@@ -163,17 +147,19 @@ LogicalResult compile(ModuleOp module) {
     std::string text;
     llvm::raw_string_ostream os(text);
     compilation.llvmModule().print(os, nullptr);
-    return writeText(output, text);
+    return writeText(text);
   }
   if (emit == Emit::Obj)
     return compilation.writeObject(output);
-  return writeLibrary(compilation);
+  return compilation.writeLibrary(output);
 }
 
 } // namespace
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  // A file that may not grow is an error of a write, here and in the linker.
+  signal(SIGXFSZ, SIG_IGN);
   registerPassManagerCLOptions();
   registerMLIRContextCLOptions();
   registerAsmPrinterCLOptions();

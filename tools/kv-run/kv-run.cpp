@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 
 using namespace mlir;
 using namespace kvcache;
@@ -276,6 +277,7 @@ int compileAndRun(ModuleOp module, const Request &request,
   CompileOptions options;
   options.cpu = cpu;
   options.checks = checks;
+  options.configurePasses = applyPassManagerCLOptions;
   Compilation compilation(module, options);
   if (failed(compilation.bufferize()))
     return 1;
@@ -315,6 +317,8 @@ int compileAndRun(ModuleOp module, const Request &request,
 
 int main(int argc, char **argv) {
   llvm::InitLLVM init(argc, argv);
+  // A file that may not grow is an error of a write, here and in the linker.
+  signal(SIGXFSZ, SIG_IGN);
   registerPassManagerCLOptions();
   registerMLIRContextCLOptions();
   cl::HideUnrelatedOptions(category); // --help-hidden has them
@@ -347,5 +351,11 @@ int main(int argc, char **argv) {
   OwningOpRef<ModuleOp> module = parseProgram(context, *sources);
   if (!module)
     return 1;
-  return compileAndRun(*module, *request, start);
+  int status = compileAndRun(*module, *request, start);
+  llvm::outs().flush();
+  if (std::error_code error = llvm::outs().error()) {
+    llvm::outs().clear_error();
+    return fail("cannot write '-': " + error.message());
+  }
+  return status;
 }

@@ -13,6 +13,7 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,7 +22,14 @@ class LLVMContext;
 class Module;
 } // namespace llvm
 
+namespace mlir {
+class OpPassManager;
+class PassManager;
+} // namespace mlir
+
 namespace kvcache {
+
+class OutputFiles;
 
 struct CompileOptions {
   /// `cpu`, or a GPU architecture such as `sm_90a`.
@@ -44,6 +52,8 @@ struct CompileOptions {
   /// Whether code checks the entries of lists: `none`, `on-request`, where the
   /// process has KVRT_CHECK=1, or `full`.
   std::string checks = "none";
+  /// Called for each pass manager, for what a command line says of passes.
+  std::function<mlir::LogicalResult(mlir::PassManager &)> configurePasses;
   /// A C identifier.
   std::string libraryName = "program";
 
@@ -71,14 +81,24 @@ public:
   const LibraryInfo &library() const { return info; }
   llvm::ArrayRef<FunctionSignature> functions() const { return signatures; }
 
-  /// An object file, after `translate`.
+  // Files are written after `translate`, whole or not at all.
+
+  /// An object file.
   mlir::LogicalResult writeObject(llvm::StringRef path);
-  /// A shared library with the run time in it, after `translate`.
+  /// A shared library with the run time in it. It is looked at before it takes
+  /// its place: it calls what it may, and can be loaded.
   mlir::LogicalResult linkLibrary(llvm::StringRef path);
+  /// The same with a header and a manifest beside it, all three or none.
+  mlir::LogicalResult writeLibrary(llvm::StringRef path);
 
 private:
   mlir::LogicalResult chooseMachine();
+  mlir::LogicalResult
+  runPasses(llvm::function_ref<void(mlir::OpPassManager &)> build);
+  mlir::LogicalResult emitObject(llvm::SmallVectorImpl<char> &object);
+  mlir::LogicalResult link(OutputFiles &files, llvm::StringRef path);
   mlir::LogicalResult emitError(const llvm::Twine &message);
+  mlir::LogicalResult emitError(llvm::Error error);
 
   mlir::ModuleOp module;
   CompileOptions options;
