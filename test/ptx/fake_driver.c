@@ -34,21 +34,44 @@ void fake_set_functions(launch_function *l, copy_function *c,
   pinned = p;
 }
 
-int cuInit(unsigned flags) { return flags != 0; }
+/* A function that fails, once, and the version that the driver says. */
+static char faulty[64];
+static int fault, version_said = 13000;
+
+void fake_set_fault(const char *function, int error) {
+  strncpy(faulty, function, sizeof faulty - 1);
+  fault = error;
+}
+void fake_set_version(int version) { version_said = version; }
+
+static int fails(const char *function) {
+  if (strcmp(function, faulty))
+    return 0;
+  faulty[0] = 0;
+  return fault;
+}
+
+int cuInit(unsigned flags) { return flags ? 1 : fails("cuInit"); }
 int cuGetErrorString(int error, const char **text) {
-  *text = error == 700 ? "the interpreter stopped" : "an error of the test";
+  *text = error == 700   ? "the interpreter stopped"
+          : error == 2   ? "out of memory"
+          : error == 100 ? "no CUDA-capable device is detected"
+                         : "an error of the test";
   return 0;
 }
-int cuDriverGetVersion(int *version) { return *version = 13000, 0; }
-int cuCtxGetCurrent(void **context) { return *context = &launch, 0; }
+int cuDriverGetVersion(int *version) { return *version = version_said, 0; }
+static void *current = &launch;
+void fake_leave_context(void) { current = NULL; }
+int cuCtxGetCurrent(void **context) { return *context = current, 0; }
 int cuCtxGetDevice(int *device) { return *device = 0; }
 int cuCtxPushCurrent_v2(void *context) { return context == NULL; }
 int cuCtxPopCurrent_v2(void **context) { return *context = NULL, 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) {
   *context = &launch;
-  return device != 0;
+  return device ? 101 : fails("cuDevicePrimaryCtxRetain");
 }
 int cuThreadExchangeStreamCaptureMode(int *mode) { return *mode < 0; }
+#ifndef FAKE_OLD_DRIVER
 int cuLibraryLoadData(void **library, const void *code, int *jit_options,
                       void **jit_values, unsigned jit_count,
                       int *library_options, void **library_values,
@@ -56,10 +79,14 @@ int cuLibraryLoadData(void **library, const void *code, int *jit_options,
   (void)jit_options, (void)jit_values, (void)library_options;
   (void)library_values;
   *library = (void *)code;
-  return jit_count || library_count;
+  return jit_count || library_count ? 1 : fails("cuLibraryLoadData");
 }
+#endif
 int cuLibraryGetKernel(void **out, void *library, const char *name) {
-  kernel *k = calloc(1, sizeof *k);
+  int error = fails("cuLibraryGetKernel");
+  kernel *k = error ? NULL : calloc(1, sizeof *k);
+  if (error)
+    return error;
   if (!k || strlen(name) >= sizeof k->name)
     return 2;
   k->code = library;
@@ -76,6 +103,9 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
   const kernel *k = function;
   const unsigned dims[7] = {grid_x,  grid_y,  grid_z, block_x,
                             block_y, block_z, shared};
+  int error = fails("cuLaunchKernel");
+  if (error)
+    return error;
   return extra ? 1 : launch(k->code, k->name, dims, parameters);
 }
 
