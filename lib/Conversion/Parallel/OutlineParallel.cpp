@@ -210,9 +210,12 @@ private:
     Block *body = loop.getBody();
     for (auto [old, now] : llvm::zip_equal(body->getArguments(), indices))
       old.replaceAllUsesWith(now);
-    for (Value value : used)
-      replaceAllUsesInRegionWith(value, mapping.lookup(value),
-                                 loop.getRegion());
+    // By operand: a value of the function may have uses in thousands of loops.
+    body->walk([&](Operation *op) {
+      for (OpOperand &operand : op->getOpOperands())
+        if (used.contains(operand.get()))
+          operand.set(mapping.lookup(operand.get()));
+    });
     entry.getOperations().splice(entry.end(), body->getOperations(),
                                  body->begin(), std::prev(body->end()));
     builder.setInsertionPointToEnd(&entry);
