@@ -31,8 +31,12 @@ void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
 
+/// Searches the module for each trace.
 void populateTracePattern(mlir::TypeConverter &converter,
                           mlir::RewritePatternSet &patterns);
+
+/// The same for all traces of a module, which it searches once.
+void lowerTraces(mlir::ModuleOp module);
 
 /// What the dialect says of arguments means nothing once it is lowered, and
 /// translation to LLVM IR warns of it.

@@ -79,6 +79,7 @@ struct ConvertKVCacheToGPU
     if (failed(dropUnreachable(getOperation())))
       return signalPassFailure();
     allocateAttentionParts(getOperation(), chip);
+    lowerTraces(getOperation());
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());

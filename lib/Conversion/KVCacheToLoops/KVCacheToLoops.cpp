@@ -49,6 +49,7 @@ struct ConvertKVCacheToLoops
     }
     if (failed(dropUnreachable(getOperation())))
       return signalPassFailure();
+    lowerTraces(getOperation());
     TypeConverter converter;
     populateKVCacheTypeConversions(converter);
     RewritePatternSet patterns(&getContext());
