@@ -12,7 +12,7 @@
 #include "Remarks.h"
 #include "SlotArithmetic.h"
 #include "WholeBlocks.h"
-#include "kvcache/Analysis/Memory.h"
+#include "kvcache/Analysis/WriterIndex.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
@@ -23,6 +23,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/LoopLikeInterface.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_SCATTERTOINDEXCOPY
@@ -65,50 +66,102 @@ struct ScatterToIndexCopy
   using ScatterToIndexCopyBase::ScatterToIndexCopyBase;
 
   void runOnOperation() override {
-    SmallVector<ScatterOp> scatters;
-    getOperation().walk([&](ScatterOp op) { scatters.push_back(op); });
-    for (ScatterOp op : scatters)
-      if (failed(rewrite(op)))
-        return signalPassFailure();
+    if (failed(rewriteScatters()))
+      return signalPassFailure();
     // Those that the program has, and those that were just made.
-    SmallVector<IndexCopyOp> copies;
-    getOperation().walk([&](IndexCopyOp op) { copies.push_back(op); });
-    for (IndexCopyOp op : copies)
-      if (BlockSlotsOp blocks = findWholeBlocks(op))
-        rewriteBlocks(op, blocks);
+    SmallVector<std::pair<IndexCopyOp, BlockSlotsOp>> copies;
+    WriterIndex writers;
+    getOperation().walk([&](IndexCopyOp op) {
+      if (BlockSlotsOp blocks = findWholeBlocks(op, writers))
+        copies.push_back({op, blocks});
+    });
+    for (auto [op, blocks] : copies)
+      rewriteBlocks(op, blocks);
   }
 
 private:
-  LogicalResult rewrite(ScatterOp op) {
-    if (!isa<CacheType>(op.getCache().getType()) ||
-        !isa<MemRefType>(op.getBlocks().getType())) {
-      remarkDeclined(op, kName,
-                     "the lists are tensors; run after bufferization");
-      return success();
+  /// What is known before anything is rewritten, when it can be kept: many
+  /// scatters use the same lists. A rewrite writes what the scatter wrote, and
+  /// lists that it made itself.
+  struct Known {
+    struct Divided {
+      std::optional<DividedList> list;
+      std::string why;
+    };
+    WriterIndex writers;
+    llvm::DenseMap<Value, Divided> quotients, remainders;
+
+    const Divided &quotient(Value blocks) {
+      auto [found, isNew] = quotients.try_emplace(blocks);
+      if (isNew)
+        found->second.list = findQuotient(blocks, found->second.why);
+      return found->second;
     }
-    std::string why;
-    FailureOr<Value> slots = findSlots(op, why);
-    if (failed(slots))
+    const Divided &remainder(Value offsets) {
+      auto [found, isNew] = remainders.try_emplace(offsets);
+      if (isNew)
+        found->second.list = findRemainder(offsets, found->second.why);
+      return found->second;
+    }
+  };
+
+  struct Plan {
+    ScatterOp op;
+    Value slots;     ///< null if there is no list of them
+    std::string why; ///< there is none
+  };
+
+  LogicalResult rewriteScatters() {
+    SmallVector<Plan> plans;
+    Known known;
+    WalkResult walk = getOperation().walk([&](ScatterOp op) {
+      if (!isa<CacheType>(op.getCache().getType()) ||
+          !isa<MemRefType>(op.getBlocks().getType())) {
+        remarkDeclined(op, kName,
+                       "the lists are tensors; run after bufferization");
+        return WalkResult::advance();
+      }
+      Plan plan{op, {}, {}};
+      FailureOr<Value> slots = findSlots(op, known, plan.why);
+      if (failed(slots))
+        return WalkResult::interrupt();
+      plan.slots = *slots;
+      plans.push_back(std::move(plan));
+      return WalkResult::advance();
+    });
+    if (walk.wasInterrupted())
       return failure();
-    if (*slots) {
-      replaceBySlots(op, *slots);
-      return success();
+    // Lists that were divided out of slots are looked at after their last use.
+    SmallVector<std::pair<Value, Value>> lists;
+    for (const Plan &plan : plans) {
+      if (!plan.slots) {
+        rewriteLists(plan.op, plan.why);
+        continue;
+      }
+      ScatterOp op = plan.op;
+      lists.push_back({op.getBlocks(), op.getOffsets()});
+      replaceBySlots(op, plan.slots);
     }
-    rewriteLists(op, why);
+    llvm::SmallSetVector<std::pair<Value, Value>, 8> once;
+    once.insert_range(llvm::reverse(lists));
+    for (auto [blocks, offsets] : llvm::reverse(once))
+      kvcache::eraseIfOnlyWritten(blocks, offsets);
     return success();
   }
 
   /// The list that blocks and offsets were divided out of. Null if there is
   /// none, or if it is not what they are any more; fails where padding would
   /// land in a live slot.
-  static FailureOr<Value> findSlots(ScatterOp op, std::string &why) {
+  static FailureOr<Value> findSlots(ScatterOp op, Known &known,
+                                    std::string &why) {
     int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
-    std::optional<DividedList> blocks = findQuotient(op.getBlocks(), why);
-    if (!blocks)
+    const Known::Divided &quotient = known.quotient(op.getBlocks());
+    const Known::Divided &remainder = known.remainder(op.getOffsets());
+    if (!quotient.list || !remainder.list) {
+      why = quotient.list ? remainder.why : quotient.why;
       return Value();
-    std::optional<DividedList> offsets = findRemainder(op.getOffsets(), why);
-    if (!offsets)
-      return Value();
+    }
+    const DividedList *blocks = &*quotient.list, *offsets = &*remainder.list;
     if (blocks->slots != offsets->slots) {
       why = "blocks and offsets are computed from two lists";
       return Value();
@@ -128,7 +181,8 @@ private:
       return Value();
     }
     for (const DividedList &list : {*blocks, *offsets})
-      if (Operation *writer = findWriterBetween(list.made, op, list.slots)) {
+      if (Operation *writer =
+              known.writers.findBetween(list.made, op, list.slots)) {
         why = ("the list of slots may be overwritten in between, by " +
                writer->getName().getStringRef())
                   .str();
@@ -179,7 +233,6 @@ private:
 
   static void replaceBySlots(ScatterOp op, Value list) {
     const Layout &layout = op.getCacheType().getLayout();
-    Value blocks = op.getBlocks(), offsets = op.getOffsets();
     emitIndexCopy(op, list, layout.extent(AxisKind::Token), op.getCache());
     remarkDone(op, kName,
                layout.isFlat()
@@ -189,7 +242,6 @@ private:
                      "divides, as " +
                          whyNotFlat(layout));
     op.erase();
-    kvcache::eraseIfOnlyWritten(blocks, offsets);
   }
 
   /// A local list of slots that nobody reads any more.

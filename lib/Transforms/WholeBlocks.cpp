@@ -24,29 +24,31 @@ using namespace mlir;
 using namespace kvcache;
 
 /// What writes a list before an operation, if that is known.
-static BlockSlotsOp findBlockSlots(Value list, Operation *before) {
+static BlockSlotsOp findBlockSlots(Value list, Operation *before,
+                                   WriterIndex &writers) {
   for (Operation *user : list.getUsers()) {
     auto made = dyn_cast<BlockSlotsOp>(user);
     if (made && made.getOut() == list &&
         made->getBlock() == before->getBlock() &&
-        made->isBeforeInBlock(before) && !findWriterBetween(made, before, list))
+        made->isBeforeInBlock(before) &&
+        !writers.findBetween(made, before, list))
       return made;
   }
   return {};
 }
 
-BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op) {
+BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op, WriterIndex &writers) {
   auto made = op.getSlots().getDefiningOp<MakeSlotsOp>();
   if (!made || !isa<MemRefType>(made.getSource().getType()) ||
       !isa<CacheType>(op.getCache().getType()))
     return {};
-  BlockSlotsOp blockSlots = findBlockSlots(made.getSource(), op);
+  BlockSlotsOp blockSlots = findBlockSlots(made.getSource(), op, writers);
   int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
   bool fits = blockSlots && tokens > 1 &&
               static_cast<int64_t>(blockSlots.getTokens()) == tokens &&
               made.getType().getRowsPerBlock() == tokens;
   if (!fits || findWriter(blockSlots, blockSlots.getBlocks()) ||
-      findWriterBetween(blockSlots, op, blockSlots.getBlocks()))
+      writers.findBetween(blockSlots, op, blockSlots.getBlocks()))
     return {};
   return blockSlots;
 }

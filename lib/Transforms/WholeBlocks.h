@@ -7,13 +7,14 @@
 #ifndef KVCACHE_LIB_TRANSFORMS_WHOLEBLOCKS_H
 #define KVCACHE_LIB_TRANSFORMS_WHOLEBLOCKS_H
 
+#include "kvcache/Analysis/WriterIndex.h"
 #include "kvcache/IR/KVCache.h"
 
 namespace kvcache {
 
 /// What made the slots that an index copy writes, all of them those of blocks;
 /// null if there is no such operation.
-BlockSlotsOp findWholeBlocks(IndexCopyOp op);
+BlockSlotsOp findWholeBlocks(IndexCopyOp op, WriterIndex &writers);
 
 /// Writes these blocks as one row each. Null where the facts that this takes
 /// are missing, and `why` says which.
