@@ -36,7 +36,10 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   // Arithmetic on tensors has no bufferization of its own.
   pm.addPass(createKeepArguments());
   pm.addPass(createConvertElementwiseToLinalgPass());
+  // CSE also made one destination of all.
+  pm.addPass(createOwnDestinations());
   pm.addPass(createCopyCarriedTensors());
+  pm.addPass(createSplitUpdates());
   bufferization::OneShotBufferizePassOptions options;
   options.bufferizeFunctionBoundaries = true;
   // The default, strides known at run time only, would make every access of

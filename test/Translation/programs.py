@@ -44,6 +44,7 @@ RUN = {
     "layout-report.mlir": 1,
     "optimize.mlir": 3,
     "outline-workspace-size.mlir": 7,
+    "own-destinations.mlir": 3,
     "raise-loops-declined.mlir": 26,
     "raise-loops.mlir": 4,
     "raise-scatter-declined.mlir": 1,
@@ -61,6 +62,7 @@ RUN = {
     "split-layer-groups-outline.mlir": 1,
     "split-layer-groups-parts.mlir": 7,
     "split-layer-groups.mlir": 9,
+    "split-updates.mlir": 6,
     "whole-blocks.mlir": 15,
 }
 

@@ -381,6 +381,83 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
            "The file that it is written to, - for the standard output">];
 }
 
+def OwnDestinations : Pass<"kvcache-own-destinations", "mlir::ModuleOp"> {
+  let summary = "Let few operations share a tensor that they write into";
+  let description = [{
+    CSE makes one `tensor.empty`, and one `linalg.fill` of it, of all that are
+    equal: of the destinations of a thousand operations. One-shot-bufferize then
+    compares each of these with all others, to find out which may have the same
+    buffer, and copies what was filled for all but one. Here each operation
+    fills its own destination, and few of them, neighbours in the program,
+    share one `tensor.empty`.
+
+    Contract in: tensors. Contract out: no `linalg.fill` of a `tensor.empty` is
+    the destination of two operations, and no `tensor.empty` that of more than
+    `share`.
+
+    Before:
+
+    ```mlir
+    %zeros = linalg.fill ins(%zero : f32) outs(%empty : !t) -> !t
+    %a = linalg.matmul ins(%x, %y : !t, !t) outs(%zeros : !t) -> !t
+    %b = linalg.matmul ins(%a, %y : !t, !t) outs(%zeros : !t) -> !t
+    ```
+
+    After:
+
+    ```mlir
+    %zeros = linalg.fill ins(%zero : f32) outs(%empty : !t) -> !t
+    %a = linalg.matmul ins(%x, %y : !t, !t) outs(%zeros : !t) -> !t
+    %zeros_1 = linalg.fill ins(%zero : f32) outs(%empty : !t) -> !t
+    %b = linalg.matmul ins(%a, %y : !t, !t) outs(%zeros_1 : !t) -> !t
+    ```
+  }];
+  let options = [
+    Option<"share", "share", "unsigned", "16",
+           "Operations that write into one tensor, at most">
+  ];
+}
+
+def SplitUpdates : Pass<"kvcache-split-updates", "mlir::ModuleOp"> {
+  let summary = "Split long chains of updates before bufferization";
+  let description = [{
+    A pool, or the sum that all layers of a model add to, is one buffer from the
+    first layer to the last. One-shot-bufferize compares each use of it with each
+    write, for each operand: a model with twice as many layers takes eight times
+    as long. Between two updates, where nothing but the next ones refers to the
+    buffer, the value is handed over as a memref, behind which the analysis does
+    not look. The two operations are gone after bufferization.
+
+    Contract in: tensors, in functions whose arguments become packed memrefs.
+    Contract out: the same program. A value is handed over only if it was
+    written in the place of an argument of a public function or of a
+    `tensor.empty`, in a function of one block, and nothing that may refer to its
+    buffer is used afterwards.
+
+    Before:
+
+    ```mlir
+    %1 = kvcache.index_copy %k1 into %0[B, N, H, D] at %slots : ...
+    %2 = kvcache.index_copy %k2 into %1[B, N, H, D] at %slots : ...
+    ```
+
+    After:
+
+    ```mlir
+    %1 = kvcache.index_copy %k1 into %0[B, N, H, D] at %slots : ...
+    %buffer = bufferization.to_buffer %1 : tensor<...> to memref<...>
+    %same = bufferization.to_tensor %buffer restrict writable : memref<...> to tensor<...>
+    %2 = kvcache.index_copy %k2 into %same[B, N, H, D] at %slots : ...
+    ```
+  }];
+  let options = [
+    Option<"distance", "distance", "unsigned", "16",
+           "Values of one buffer, at least, from one place where it is split to "
+           "the next">
+  ];
+  let dependentDialects = ["mlir::bufferization::BufferizationDialect"];
+}
+
 def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
   let summary = "Run operations on the rows that are sampled, where others are "
                 "not needed";
