@@ -190,10 +190,10 @@ void runBytecode(StringRef input) {
   if (!input.starts_with(kBytecodeMagic))
     return;
   MLIRContext &context = Programs::get().context();
-  if (OwningOpRef<ModuleOp> module = take(input, context)) {
-    std::string text = print(*module);
-    expectSame("text", text, text, context);
-  }
+  // Upstream's reader takes types that no text can say, so that there is
+  // nothing to compare.
+  if (OwningOpRef<ModuleOp> module = take(input, context))
+    print(*module);
 }
 
 std::optional<StringRef> passOf(StringRef input) {
@@ -277,8 +277,9 @@ std::string mutateBytecode(StringRef input, Random &random) {
   MLIRContext &context = Programs::get().changes();
   Errors errors(context);
   OwningOpRef<ModuleOp> module = parse(input, context);
-  // What is invalid has bytecode as well.
-  if (!module || !mutateOperations(*module, random))
+  // What is invalid cannot be written. A verifier that crashes here does so for
+  // the target `text` as well, where its input is kept.
+  if (!module || !mutateOperations(*module, random) || failed(verify(*module)))
     return "";
   return writeBytecode(*module);
 }
