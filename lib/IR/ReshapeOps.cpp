@@ -161,8 +161,7 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
       return op.emitOpError()
              << "reshape_c4: the stride of " << to.dim(i).axis.str()
              << " is expected to be " << factStr(dim.stride)
-             << ", which is not known to be compact over "
-             << to.dim(*faster).axis.str();
+             << ", got one that is compact over " << to.dim(*faster).axis.str();
     if (!known)
       return op.emitOpError()
              << "reshape_c4: the stride of " << to.dim(i).axis.str()
