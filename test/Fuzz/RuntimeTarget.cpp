@@ -75,6 +75,7 @@ private:
   void checkAccepted();
   void checkTensor(const kvrt_arg &arg, const DLTensor &tensor,
                    const int64_t *&word);
+  void callFfi();
   std::vector<void *> pointers();
   bool isCovered(const kvrt_arg &arg) const;
 
@@ -389,6 +390,84 @@ void Case::run() {
     report("the workspace has no size, and the call works");
   if (hasRun)
     checkAccepted();
+  callFfi();
+}
+
+/// The binary layout of TVM-FFI, as in kvrt.c.
+struct Any {
+  int32_t type, padding;
+  union {
+    int64_t number;
+    double real;
+    void *pointer;
+  };
+};
+
+void Case::callFfi() {
+  struct Object {
+    char header[24];
+    DLTensor tensor;
+  };
+  static const int32_t kTypes[] = {0, 1, 2, 3, 7, 70, 4, 71, -1};
+  std::vector<Object> objects(tensors.size() + 1);
+  std::unique_ptr<Any[]> values(new Any[tensors.size() + 1]);
+  auto make = [&](size_t i, DLTensor *tensor, bool isTensor) {
+    Any &any = values[i];
+    any = {isTensor ? 7 : 1, 0, {int64_t(i)}};
+    if (input.ConsumeIntegralInRange<int>(0, 7) == 0)
+      any.type = input.PickValueInArray(kTypes);
+    if (tensor)
+      objects[i].tensor = *tensor;
+    if (any.type == 7)
+      any.pointer = &objects[i].tensor;
+    if (any.type == 70)
+      any.pointer = &objects[i];
+    if ((any.type == 7 || any.type == 70) &&
+        input.ConsumeIntegralInRange<int>(0, 31) == 0)
+      any.pointer = nullptr;
+  };
+  for (size_t i = 0; i < tensors.size(); ++i)
+    make(i, &tensors[i].tensor, args[i].kind == KVRT_TENSOR);
+  // A workspace.
+  Tensor extra;
+  alignas(256) static char room[4096];
+  int32_t rank = input.ConsumeIntegralInRange<int32_t>(0, 3);
+  extra.shape.reset(new int64_t[rank]);
+  extra.strides.reset(new int64_t[rank]);
+  for (int32_t d = 0; d < rank; ++d) {
+    extra.shape[d] = input.ConsumeIntegralInRange<int64_t>(0, 4096);
+    if (input.ConsumeIntegralInRange<int>(0, 7) == 0)
+      extra.shape[d] = oddNumber(input);
+    extra.strides[d] = oddNumber(input);
+  }
+  extra.tensor = {room,
+                  {kDLCPU, 0},
+                  rank,
+                  {kDLInt, input.ConsumeIntegral<uint8_t>(), 1},
+                  extra.shape.get(),
+                  input.ConsumeBool() ? extra.strides.get() : nullptr,
+                  0};
+  if (input.ConsumeIntegralInRange<int>(0, 7) == 0)
+    spoil(extra);
+  make(tensors.size(), &extra.tensor, true);
+  hasRun = false;
+  Any result;
+  int32_t count = int32_t(tensors.size()) + input.ConsumeBool();
+  int32_t status = kvrt_call_tvm_ffi(&function, values.get(), count, &result);
+  if (hasRun != (status == 0))
+    report("TVM-FFI: a call that failed ran, or one that worked did not");
+  if (!hasRun || function.workspace != someWorkspace)
+    return;
+  // The 4096 bytes that the function needs are there.
+  __int128 bytes = extra.tensor.dtype.bits * extra.tensor.dtype.lanes;
+  for (int32_t d = 0; d < rank; ++d) {
+    if (extra.shape[d] < 0)
+      report("TVM-FFI: a workspace with an extent below 0 is accepted");
+    bytes = std::min<__int128>(bytes * extra.shape[d], __int128(1) << 62);
+  }
+  if (bytes / 8 < 4096 || extra.tensor.data != room ||
+      extra.tensor.byte_offset != 0)
+    report("TVM-FFI: a workspace that is not there is accepted");
 }
 
 void runRuntime(StringRef bytes) {
