@@ -209,9 +209,8 @@ std::vector<int64_t> Planner::defaultStrides(const ArgumentSignature &arg,
     if (rule.next >= 0 && MulOverflow(std::max<int64_t>(1, shape[rule.next]),
                                       self(self, rule.next), step))
       step = INT64_MAX; // refused when memory is asked for
-    return strides[d] = step > INT64_MAX - rule.multiple
-                            ? step
-                            : int64_t(alignTo(step, rule.multiple));
+    bool isExact = rule.compact || step > INT64_MAX - rule.multiple;
+    return strides[d] = isExact ? step : int64_t(alignTo(step, rule.multiple));
   };
   for (unsigned d = 0; d < shape.size(); ++d)
     strideOf(strideOf, d);

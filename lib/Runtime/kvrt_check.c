@@ -212,6 +212,16 @@ static span span_below(const given *it, const kvrt_dim *dim) {
   return result;
 }
 
+/* What the faster dimensions of this tensor span, whatever is said of those
+ * without a stride. */
+static int64_t spanned(const given *it, const kvrt_dim *dim) {
+  for (int32_t next = dim->next; next >= 0; next = it->arg->dims[next].next)
+    if (has_stride(it, next))
+      return kvrt_mul_or_most(it->tensor->shape[next],
+                              stride_of(it->tensor, next));
+  return 1;
+}
+
 /* The dimension whose `next` this one is, one that is packed over it if there
  * are several; -1 if it is the slowest. */
 static int32_t slower_than(const kvrt_arg *arg, int32_t d) {
@@ -277,14 +287,20 @@ static int32_t check_stride(const given *it, int32_t d) {
   span below = span_below(it, dim);
   if (dim->constant != KVRT_ANY && expect_stride(arg, d, got, dim->constant))
     return KV_ERROR_STRIDE;
-  if (dim->compact && below.exact)
-    return expect_stride(arg, d, got, below.least);
-  if (dim->constant == KVRT_ANY && (got < below.least || got > MOST))
+  int isExact = dim->compact && below.exact;
+  if (isExact && expect_stride(arg, d, got, below.least))
+    return KV_ERROR_STRIDE;
+  /* A constant may be less than what there is in this call. */
+  int64_t least = spanned(it, dim);
+  int isFree = !isExact && dim->constant == KVRT_ANY;
+  if (isFree && below.least > least)
+    least = below.least;
+  if (got < least || (isFree && got > MOST))
     return kvrt_fail(KV_ERROR_STRIDE,
                      "argument '%s': expected a stride of at least %lld "
                      "elements in dimension %d, got %lld",
-                     arg->name, (long long)below.least, d, (long long)got);
-  if (dim->compact && expect_multiple(arg, d, got, below.multiple))
+                     arg->name, (long long)least, d, (long long)got);
+  if (dim->compact && !isExact && expect_multiple(arg, d, got, below.multiple))
     return KV_ERROR_STRIDE;
   return expect_multiple(arg, d, got, dim->multiple);
 }

@@ -152,7 +152,7 @@ static void writeStride(json::OStream &json, const DimRule &rule) {
     json.attribute("stride", rule.compact ? "compact" : "any");
   if (rule.compact)
     json.attribute("next_faster", rule.next);
-  else if (rule.constant < 0)
+  if (rule.constant < 0 && (!rule.compact || rule.multiple > 1))
     json.attribute("stride_multiple", rule.multiple);
 }
 

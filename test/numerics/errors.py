@@ -35,6 +35,7 @@ PROGRAM = "".join([
     function("compact", cache()),
     function("constant", cache(", strides = [B = 128]")),
     function("multiple", cache(", strides = [B = ? mult 16]")),
+    function("constant_side", cache(", strides = [S = 128]")),
     function("strided", cache(),
              "memref<?x2x8xf32, strided<[?, 8, 1], offset: ?>>"),
     function("lowered", cache(", align = 4"), ROWS, "{kvcache.align = 4 : i64}"),
@@ -53,6 +54,13 @@ func.func @two_views(%pool: !flat, %slots: tensor<?xi64>, %key: {ROWS},
 }}
 // What the type of a memref says holds whatever the view leaves open.
 !packed = memref<2x?x4x2x8xf32>
+!apart = !kvcache.cache<?B x 4N x 8D x f32, order = [N, B, D], strides = [N = ? mult 64]>
+!near = !kvcache.cache<?B x 4N x 8D x f32>
+func.func @compact_multiple(%from: memref<4x?x8xf32>, %to: !near) {{
+  %a = kvcache.view %from[N, B, D] : memref<4x?x8xf32> to !apart
+  kvcache.relayout %a into %to : !apart into !near
+  return
+}}
 func.func @packed_memref(%pool: !packed, %slots: tensor<?xi64>, %key: {ROWS},
                          %value: {ROWS}) {{
   %a = kvcache.view %pool : !packed to {cache(", strides = [B = ? mult 16]")}
@@ -247,6 +255,22 @@ def test_stride():
                      "got 48"], "multiple", pool=strides(48))
     refused(STRIDE, ["argument 'pool'", "at least 64 elements", "got -64"],
             "multiple", pool=strides(-64))
+
+    # A constant does not reach over the blocks of each call.
+    passes("constant_side", writes=False, pool=dict(shape=[2, 2, TOKENS, HEADS, CHANNELS],
+                                      **strides(BLOCK, side=128)))
+    refused(STRIDE, ["argument 'pool'", f"at least {BLOCKS * BLOCK} elements",
+                     "dimension 0", "got 128"], "constant_side",
+            pool=strides(BLOCK, side=128))
+    # Compact and a multiple: both hold.
+    near = Tensor(aligned(4 * 4 * 8, np.float32), "f32", [4, 4, 8])
+    library.check_call("compact_multiple", Tensor(
+        aligned(4 * 8 * 8, np.float32), "f32", [4, 8, 8]), Tensor(
+            aligned(8 * 4 * 8, np.float32), "f32", [8, 4, 8]))
+    library.expect_error(
+        STRIDE, "argument 'from': expected a stride that is a multiple of 64 "
+        "elements in dimension 0, got 32", "compact_multiple",
+        Tensor(aligned(4 * 4 * 8, np.float32), "f32", [4, 4, 8]), near)
 
     passes("strided", key=dict(strides=[40, 8, 1]))
     refused(STRIDE, ["argument 'key'", "a multiple of 4 elements", "got 42"],
