@@ -166,6 +166,40 @@ def lower_for_gpu(text):
     assert done.returncode == 0, done.stderr
 
 
+# Pages of one token: the number of a row is that of its page, and rows are as
+# far apart as pages.
+PAGES = """
+!kv = !kvcache.cache<?B x 1N x 2H x 4D x f32, strides = [H = ?], align = 4>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 1, pad = skip_negative>
+!rows = memref<?x2x4xf32>
+func.func @pages(%pool: !kv, %slots: !slots, %rows: !rows, %back: !rows) {
+  kvcache.index_copy %rows into %pool at %slots : !rows into !kv at !slots
+  kvcache.gather %pool at %slots into %back : !kv at !slots into !rows
+  return
+}
+"""
+
+
+def test_pages():
+    pages, slots = 6, np.array([4, 1, -1, 3])
+    pool = Guarded(np.zeros(10 * pages, np.float32))
+    rows = np.arange(1, 1 + 8 * len(slots), dtype=np.float32)
+    back = np.zeros_like(rows)
+    shape = [len(slots), 2, 4]
+    compile_library(PAGES, "pages").run(
+        "pages", Tensor(pool.inside, "f32", [pages, 1, 2, 4],
+                        [10, GARBAGE, 5, 1]),
+        Tensor(slots, "i64", [len(slots)]), Tensor(rows, "f32", shape),
+        Tensor(back, "f32", shape))
+    want = np.zeros((pages, 2, 5), np.float32)
+    live = slots >= 0
+    want[slots[live], :, :4] = rows.reshape(shape)[live]
+    assert np.array_equal(pool.inside, want.ravel())
+    assert np.array_equal(back.reshape(shape)[live], rows.reshape(shape)[live])
+    pool.check("pages")
+
+
+test_pages()
 rng = np.random.default_rng(13)
 pending = list(cases(rng))
 for first in range(0, len(pending), PER_LIBRARY):
