@@ -9,6 +9,7 @@
 #include "kvcache/Target/Output.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/Analysis/CGSCCPassManager.h"
@@ -65,12 +66,16 @@ LogicalResult Compilation::emitError(const llvm::Twine &message) {
 }
 
 LogicalResult
-Compilation::runPasses(llvm::function_ref<void(OpPassManager &)> build) {
+Compilation::runPasses(llvm::function_ref<void(OpPassManager &)> build,
+                       bool verifyEach) {
   PassManager pm(module.getContext());
   if (options.configurePasses && failed(options.configurePasses(pm)))
     return emitError("the options for passes cannot be applied");
+  pm.enableVerifier(verifyEach);
   build(pm);
-  return pm.run(module);
+  if (failed(pm.run(module)))
+    return failure();
+  return verifyEach ? success() : verify(module);
 }
 
 LogicalResult Compilation::bufferize() {
@@ -117,12 +122,16 @@ LogicalResult Compilation::lower() {
   gpu.chip = options.target;
   gpu.image = options.image;
   gpu.copyEngineBytes = options.copyEngineBytes;
-  LogicalResult lowered = runPasses([&](OpPassManager &pm) {
+  auto build = [&](OpPassManager &pm) {
     if (options.isGpu())
       buildNvvmPipeline(pm, gpu);
     else
       buildCpuPipeline(pm, cpu);
-  });
+  };
+  // The code of a model is long by now: verified after each of thirty passes,
+  // it would take a quarter of the time. What comes out is verified, and kv-opt
+  // verifies after each pass.
+  LogicalResult lowered = runPasses(build, /*verifyEach=*/false);
   if (failed(lowered))
     return failure();
   auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code");

@@ -94,7 +94,8 @@ public:
 private:
   mlir::LogicalResult chooseMachine();
   mlir::LogicalResult
-  runPasses(llvm::function_ref<void(mlir::OpPassManager &)> build);
+  runPasses(llvm::function_ref<void(mlir::OpPassManager &)> build,
+            bool verifyEach = true);
   mlir::LogicalResult emitObject(llvm::SmallVectorImpl<char> &object);
   mlir::LogicalResult link(OutputFiles &files, llvm::StringRef path);
   mlir::LogicalResult emitError(const llvm::Twine &message);
