@@ -98,9 +98,18 @@ static void addChecks(OpPassManager &pm, StringRef checks, StringRef target) {
   pm.addPass(createInsertChecks(options));
 }
 
+/// Structured code has no blocks to simplify; to look for some in the loops of
+/// a model takes a sixth of its compilation.
+static std::unique_ptr<Pass> createStructuredCanonicalizer() {
+  return createCanonicalizerPass(
+      GreedyRewriteConfig().setRegionSimplificationLevel(
+          GreedySimplifyRegionLevel::Disabled));
+}
+
 /// Host code, whatever it was made from, to the LLVM dialect.
-static void addHostLowering(OpPassManager &pm) {
-  pm.addPass(createCanonicalizerPass());
+static void addHostLowering(OpPassManager &pm,
+                            std::unique_ptr<Pass> canonicalizer) {
+  pm.addPass(std::move(canonicalizer));
   pm.addPass(createCSEPass());
   pm.addPass(memref::createExpandStridedMetadataPass());
   pm.addPass(createLowerAffinePass());
@@ -122,19 +131,21 @@ static void addHostLowering(OpPassManager &pm) {
 
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   addChecks(pm, options.checks, "cpu");
+  // Blocks that are not reachable go while the program is short.
+  pm.addPass(createCanonicalizerPass());
   ConvertKVCacheToLoopsOptions loops;
   loops.vectorBits = options.vectorBits;
   loops.bf16Dots = options.bf16Dots;
   pm.addPass(createConvertKVCacheToLoops(loops));
   // The workspace has one buffer for all iterations of a loop over layers: its
   // size is moved in front of the loop, then the buffer.
-  pm.addPass(createCanonicalizerPass());
+  pm.addPass(createStructuredCanonicalizer());
   pm.addPass(createLoopInvariantCodeMotionPass());
-  pm.addNestedPass<func::FuncOp>(bufferization::createBufferLoopHoistingPass());
+  pm.addNestedPass<func::FuncOp>(createHoistBuffers());
   pm.addPass(createOutlineWorkspaceSize());
   pm.addPass(createLowerLinalg());
   pm.addPass(createExpandMath());
-  addHostLowering(pm);
+  addHostLowering(pm, createStructuredCanonicalizer());
 }
 
 void kvcache::buildKernelsPipeline(OpPassManager &pm,
@@ -175,7 +186,7 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
     binary.cmdOptions = "-lineinfo"; // to ptxas
   pm.addPass(createGpuModuleToBinaryPass(binary));
   pm.addPass(createConvertLaunchToRuntime());
-  addHostLowering(pm);
+  addHostLowering(pm, createCanonicalizerPass());
 }
 
 template <typename Options, void (*builder)(OpPassManager &, const Options &)>

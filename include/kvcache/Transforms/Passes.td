@@ -381,6 +381,16 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
            "The file that it is written to, - for the standard output">];
 }
 
+def HoistBuffers : Pass<"kvcache-hoist-buffers", "mlir::func::FuncOp"> {
+  let summary = "Allocate buffers in front of loops, where there are any in one";
+  let description = [{
+    Runs `buffer-loop-hoisting` on functions that allocate in a loop. That pass
+    computes what is live in all of a function, and a model whose layers are
+    written out has no buffer in a loop.
+  }];
+  let dependentDialects = ["mlir::memref::MemRefDialect"];
+}
+
 def OwnDestinations : Pass<"kvcache-own-destinations", "mlir::ModuleOp"> {
   let summary = "Let few operations share a tensor that they write into";
   let description = [{
