@@ -71,6 +71,12 @@ constexpr StringRef kPasses[] = {
     "kvcache-bufferize,kvcache-to-cpu{vector-bits=512 bf16-dots=true}",
     "kvcache-bufferize,kvcache-to-kernels",
     "canonicalize,cse",
+    "kvcache-keep-arguments",
+    "kvcache-own-destinations",
+    "kvcache-split-updates",
+    "kvcache-insert-checks{target=cpu}",
+    "kvcache-insert-checks{target=gpu on-request=true}",
+    "func.func(kvcache-hoist-buffers)",
 };
 
 class Programs {

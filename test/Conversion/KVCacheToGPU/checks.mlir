@@ -13,7 +13,6 @@
 // The host asks for the record once, which is null where nothing is to be
 // checked; the function is part of the text, as the report may come in another.
 
-// CHECK: memref.global "private" constant @kv_trace_{{.*}} : memref<{{[0-9]+}}xi8> = dense<[101, 110, 116, 114, 105, 101, 115, 58, 32, 105,
 // CHECK-LABEL: func.func @entries(
 // CHECK: %[[RECORD:.*]] = call @kvrt_check_record_of(%c1{{.*}}) : (index) -> index
 // CHECK: arith.cmpi ne, %[[RECORD]], %c0
@@ -39,6 +38,7 @@ func.func @on_request_and_early(%s: !slots, %n: index, %end: index) {
 
 // A check waits before it reads; one whose lists nobody writes, at its end.
 
+// CHECK: memref.global "private" constant @kv_trace_{{.*}} : memref<{{[0-9]+}}xi8> = dense<[101, 110, 116, 114, 105, 101, 115, 58, 32, 105,
 // CHECK: llvm.func @check_entries(
 // CHECK-NEXT: nvvm.griddepcontrol wait
 // CHECK-NEXT: nvvm.griddepcontrol launch_dependents

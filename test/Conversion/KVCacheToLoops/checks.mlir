@@ -8,10 +8,9 @@
 
 // One loop, a report in it, and one question behind it.
 
-// CHECK: memref.global "private" constant @[[TEXT:.*]] : memref<28xi8>
 // CHECK-LABEL: func.func @entries(
 // CHECK-SAME: %[[LIST:.*]]: memref<?xi64>, %[[N:.*]]: index, %[[END:.*]]: index
-// CHECK: memref.get_global @[[TEXT]]
+// CHECK: memref.get_global @[[TEXT:.*]] : memref<28xi8>
 // CHECK: scf.for %[[I:.*]] = %{{.*}} to %{{.*}} step %{{.*}} {
 // CHECK: %[[RAW:.*]] = memref.load %[[LIST]][%[[I]]]
 // CHECK: scf.if
@@ -54,3 +53,5 @@ func.func @checked(%b: !batch, %out: memref<?xi64>, %ok: i1) {
   } {kvcache.checked}
   return
 }
+
+// CHECK: memref.global "private" constant @[[TEXT]] : memref<28xi8>
