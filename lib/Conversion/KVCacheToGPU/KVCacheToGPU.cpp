@@ -35,6 +35,8 @@ static void overlapKernels(ModuleOp module) {
     using Action = NVVM::GridDepActionKind;
     auto kernel = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
         launch, launch.getKernel());
+    if (!kernel || kernel.isExternal())
+      return; // not one of ours
     Block &body = kernel.getBody().front();
     OpBuilder builder = OpBuilder::atBlockBegin(&body);
     auto control = [&](Action action) {
