@@ -10,6 +10,7 @@
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/Index/IR/IndexDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -38,12 +39,13 @@ static bool isReserved(StringRef name) {
          });
 }
 
-/// Attributes of functions travel as they are to LLVM's functions, where those
-/// without a dialect, or of LLVM's, change code and linkage.
+/// Attributes of functions travel as they are to LLVM's functions, where some
+/// change code and linkage.
 static bool isForLLVM(StringRef name, bool isFunction) {
   StringRef dialect = name.split('.').first;
   if (dialect == name)
-    return isFunction && name != "no_inline";
+    return isFunction &&
+           llvm::is_contained(LLVM::LLVMFuncOp::getAttributeNames(), name);
   return dialect == "llvm" || dialect == "nvvm" || dialect == "rocdl" ||
          dialect == "dlti";
 }

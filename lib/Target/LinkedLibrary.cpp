@@ -151,21 +151,17 @@ Error kvcache::checkLinkedLibrary(StringRef path) {
     return error;
   if (Error error = checkDynamic(*file))
     return error;
-  // In memory: the folder may be one from which nothing is executed.
+  // In memory, as the folder may be one from which nothing is executed; from
+  // there where memory may not be executed either.
   StringRef data = file->getData();
   SmallVector<char, 0> bytes(data.begin(), data.end());
   allowUnloading(bytes, *file);
   int copy = memfd_create("kv-compile", MFD_CLOEXEC);
   std::string name = "/proc/self/fd/" + std::to_string(copy);
-  if (copy < 0 || access(name.c_str(), R_OK)) {
-    if (copy >= 0)
-      close(copy);
-    return load(path.str().c_str());
-  }
-  Error error =
-      writeAll(copy, bytes)
-          ? load(name.c_str())
-          : errorCodeToError(std::error_code(errno, std::generic_category()));
-  close(copy);
-  return error;
+  bool isLoaded = false;
+  if (copy >= 0 && writeAll(copy, bytes))
+    isLoaded = !errorToBool(load(name.c_str()));
+  if (copy >= 0)
+    close(copy);
+  return isLoaded ? Error::success() : load(path.str().c_str());
 }

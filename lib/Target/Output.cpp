@@ -65,7 +65,9 @@ Expected<OutputFiles> OutputFiles::beside(StringRef path) {
   StringRef parent = sys::path::parent_path(path);
   if (parent.empty())
     parent = ".";
-  std::string prefix = ("." + sys::path::filename(path) + ".kv-").str();
+  // A name as long as a file system takes leaves no room for ours.
+  StringRef name = sys::path::filename(path).take_front(200);
+  std::string prefix = ("." + name + ".kv-").str();
   removeAbandoned(parent, prefix);
   // Before it is locked, another process may take it for abandoned.
   for (int attempt = 0; attempt < 16; ++attempt) {

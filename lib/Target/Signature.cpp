@@ -499,12 +499,20 @@ private:
     unsigned words = 0;
     for (const ArgumentSignature &arg : signature.arguments)
       words += arg.frameWords();
-    if (signature.arguments.size() > kMaxArguments || words > kMaxFrameWords ||
-        signature.numSymbols > kMaxSymbols)
-      return function.emitError()
-             << "function '" << function.getName() << "' is expected to have "
-             << "at most " << kMaxArguments << " arguments, got "
-             << signature.arguments.size();
+    auto within = [&](StringRef what, size_t got, unsigned most) {
+      if (got > most)
+        function.emitError() << "function '" << function.getName()
+                             << "' is expected to have at most " << most << " "
+                             << what << ", got " << got;
+      return success(got <= most);
+    };
+    if (failed(
+            within("arguments", signature.arguments.size(), kMaxArguments)) ||
+        failed(within("extents and strides of arguments", words,
+                      kMaxFrameWords)) ||
+        failed(within("different extents that others depend on",
+                      signature.numSymbols, kMaxSymbols)))
+      return failure();
     return signature;
   }
 
