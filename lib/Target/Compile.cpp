@@ -5,6 +5,7 @@
 #include "Admission.h"
 #include "EmbeddedFiles.h"
 #include "LinkedLibrary.h"
+#include "LongBlocks.h"
 #include "kvcache/Pipelines/Pipelines.h"
 #include "kvcache/Target/Output.h"
 
@@ -256,6 +257,7 @@ LogicalResult Compilation::translate() {
   }
   if (options.llvmLevel)
     optimize(*llvmIR, *machine->target, options.llvmLevel);
+  outlineLongBlocks(*llvmIR);
   return success();
 }
 

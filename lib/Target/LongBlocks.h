@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Functions of thousands of calls.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_TARGET_LONGBLOCKS_H
+#define KVCACHE_LIB_TARGET_LONGBLOCKS_H
+
+namespace llvm {
+class Module;
+} // namespace llvm
+
+namespace kvcache {
+
+/// Makes functions of parts of blocks that have very many calls. The register
+/// allocator compares the uses of a value in a block with each other, so that
+/// a block of twice as many calls takes four times as long. For after
+/// optimization, which would put them back.
+void outlineLongBlocks(llvm::Module &module);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_TARGET_LONGBLOCKS_H
