@@ -134,8 +134,10 @@ public:
 
   LogicalResult insert() {
     SmallVector<Operation *> users;
+    // What nothing reaches does not run, and views may form a ring there.
     function.walk([&](Operation *op) {
-      if (isa_and_present<KVCacheDialect>(op->getDialect()) && writes(op))
+      if (isa_and_present<KVCacheDialect>(op->getDialect()) && writes(op) &&
+          isReachable(op))
         users.push_back(op);
     });
     for (Operation *op : users) {
@@ -159,6 +161,13 @@ private:
       return true;
     auto effects = dyn_cast<MemoryEffectOpInterface>(op);
     return effects && effects.hasEffect<MemoryEffects::Write>();
+  }
+
+  bool isReachable(Operation *op) {
+    for (; op != function; op = op->getParentOp())
+      if (!dominance.isReachableFromEntry(op->getBlock()))
+        return false;
+    return true;
   }
 
   void insertFor(Operation *op) {

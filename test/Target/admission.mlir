@@ -27,7 +27,6 @@
 //
 // What only shows when everything is linked is refused as well: operations that
 // have code of their own for most types.
-// RUN: not kv-compile %t/narrowed.mlir -o %t.so 2>&1 | FileCheck %s --check-prefix=NARROWED
 // RUN: not kv-compile %t/wide.mlir -o %t.so 2>&1 | FileCheck %s --check-prefix=WIDE
 // RUN: not ls %t.so %t.h %t.json
 
@@ -187,16 +186,6 @@ module attributes {gpu.container_module} {
     gpu.launch_func @own::@kernel blocks in (%n, %n, %n) threads in (%n, %n, %n)
     return
   }
-}
-
-//--- narrowed.mlir
-// NARROWED: error: the library '{{.*}}.so' cannot be used: the program needs '__truncdfhf2', which no library may call
-func.func @f(%x: memref<?xf64>, %i: index) {
-  %a = memref.load %x[%i] : memref<?xf64>
-  %h = arith.truncf %a : f64 to f16
-  %r = arith.extf %h : f16 to f64
-  memref.store %r, %x[%i] : memref<?xf64>
-  return
 }
 
 //--- wide.mlir

@@ -83,7 +83,7 @@ func.func @known(%title: i32 {kvcache.name = "known"}, %pool: !cache,
 // H:      list: i64 [16 * n0], written
 // H:      rows: bf16 [n0, 16, 8, 128], read
 func.func @lists(%title: i32 {kvcache.name = "lists"}, %pool: !cache,
-                 %blocks: memref<?xi64>, %list: memref<?xi64>,
+                 %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>,
                  %rows: memref<?x16x8x128xbf16>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %flat = memref.collapse_shape %rows [[0, 1], [2], [3]]

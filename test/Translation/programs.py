@@ -45,7 +45,7 @@ RUN = {
     "optimize.mlir": 3,
     "outline-workspace-size.mlir": 7,
     "own-destinations.mlir": 3,
-    "raise-loops-declined.mlir": 26,
+    "raise-loops-declined.mlir": 25,
     "raise-loops.mlir": 4,
     "raise-scatter-declined.mlir": 1,
     "raise-scatter.mlir": 11,
