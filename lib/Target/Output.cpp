@@ -138,7 +138,21 @@ static std::error_code keep(const std::string &place, const std::string &name) {
   return std::error_code();
 }
 
+/// A rename would put a file in the place of a device, a pipe or a socket.
+static Error expectFileOrNothing(const std::string &place) {
+  struct stat status;
+  if (lstat(place.c_str(), &status) || S_ISREG(status.st_mode) ||
+      S_ISLNK(status.st_mode) || S_ISDIR(status.st_mode))
+    return Error::success();
+  return createStringError("cannot write '%s': expected a file or nothing "
+                           "there, got a device, a pipe or a socket",
+                           place.c_str());
+}
+
 Error OutputFiles::publish() {
+  for (const std::string &place : places)
+    if (Error error = expectFileOrNothing(place))
+      return error;
   for (size_t i = 0; i < places.size(); ++i)
     if (!sync(scratch(numbered("new", i)), 0))
       return cannotWrite(places[i], lastError());

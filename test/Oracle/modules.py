@@ -125,7 +125,8 @@ class Module:
             return self._drop(program)
         bad = []
         for program in self.programs:
-            end, output = run_tool(tool, ["-", "-o", os.devnull, *options],
+            end, output = run_tool(tool, ["-", "-o", str(self.folder / "alone.so"),
+                                           *options],
                                    program.text)
             if end:
                 bad.append((program, end, output))
@@ -172,8 +173,9 @@ class Module:
             done = subprocess.run(
                 [str(BIN / "kv-opt"), "-", f"--{before}"], text=True,
                 input=program.text, capture_output=True)
-            end, output = run_tool("kv-compile", ["-", "-o", os.devnull],
-                                   done.stdout)
+            end, output = run_tool(
+                "kv-compile", ["-", "-o", str(self.folder / "alone.so")],
+                done.stdout)
             if end:
                 bad.append((program, output))
         for program, output in bad:

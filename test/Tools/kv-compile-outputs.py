@@ -134,6 +134,14 @@ def test_places(folder):
     assert result.returncode == 1
     assert (f"cannot write '{folder}/none/libx.so': No such file or directory"
             in result.stderr), result.stderr
+    # A library does not take the place of what is no file.
+    os.mkfifo(folder / "pipe")
+    result = compile_to(folder / "pipe")
+    assert result.returncode == 1
+    assert (f"cannot write '{folder}/pipe': expected a file or nothing there, "
+            "got a device, a pipe or a socket" in result.stderr), result.stderr
+    assert files(folder) == ["pipe"] and (folder / "pipe").is_fifo()
+    (folder / "pipe").unlink()
     # A path without a folder, and single files.
     assert compile_to("libx.so", cwd=folder).returncode == 0
     for emit, name in (("header", "a.h"), ("obj", "a.o"), ("llvm", "a.ll")):
