@@ -56,7 +56,7 @@ shown = subprocess.run(["llvm-nm", "-D", "--defined-only", str(library.path)],
 shown = {line.split()[-1] for line in shown.splitlines()}
 functions = NAMES + ["of_" + n for n in ("environ", "stdout", "vsnprintf",
                                          "dlsym")]
-expected = {f"kv1_names_{n}" for n in ("last_error", "manifest",
+expected = {f"kv1_names_{n}" for n in ("check", "last_error", "manifest",
                                        "set_parallel_for")}
 for name in functions:
     expected |= {f"kv1_{name}", f"kv1_{name}_workspace_size",

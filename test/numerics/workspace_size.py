@@ -8,7 +8,7 @@ import itertools
 import random
 
 import numpy as np
-from kvtest import SHAPE, Tensor, aligned, compile_library
+from kvtest import WORKSPACE, Tensor, aligned, compile_library
 
 GRANULE = 256
 LIMIT = 1 << 62
@@ -81,5 +81,5 @@ print(f"{exact} sizes, {refused} that are too large")
 assert exact > 1000 and refused > 1000
 
 # So it is in a call, which takes nothing from a workspace.
-library.expect_error(SHAPE, "extents", "list", out, 1 << 61, 1, 1,
+library.expect_error(WORKSPACE, "extents", "list", out, 1 << 61, 1, 1,
                      workspace=aligned(GRANULE, np.uint8))

@@ -188,8 +188,48 @@ static void widen(Operation *op) {
   op->erase();
 }
 
+/// LLVM has code for the larger and the smaller of two numbers of f32 and f64,
+/// and of vectors of them that are no wider than a register; for others it
+/// calls a library.
+static bool isLibraryExtremum(Operation *op) {
+  if (!isa<arith::MaxNumFOp, arith::MinNumFOp>(op))
+    return false;
+  Type type = op->getResult(0).getType();
+  auto vector = dyn_cast<VectorType>(type);
+  if (!isExpanded(type) || (vector && vector.isScalable()))
+    return false;
+  return getElementTypeOrSelf(type).isF16() ||
+         (vector &&
+          vector.getNumElements() * vector.getElementTypeBitWidth() > 256);
+}
+
+/// Gives the number where one of two is none.
+static Value expandExtremum(OpBuilder &b, Operation *op) {
+  Location loc = op->getLoc();
+  Value x = op->getOperand(0), y = op->getOperand(1);
+  auto predicate = isa<arith::MaxNumFOp>(op) ? arith::CmpFPredicate::OGT
+                                             : arith::CmpFPredicate::OLT;
+  Value isBeyond = arith::CmpFOp::create(b, loc, predicate, y, x);
+  Value extremum = arith::SelectOp::create(b, loc, isBeyond, y, x);
+  Value isNaN = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
+  return arith::SelectOp::create(b, loc, isNaN, y, extremum);
+}
+
 namespace {
 struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
+  void expandExtrema() {
+    SmallVector<Operation *> extrema;
+    getOperation().walk([&](Operation *op) {
+      if (isLibraryExtremum(op))
+        extrema.push_back(op);
+    });
+    for (Operation *op : extrema) {
+      OpBuilder builder(op);
+      op->getResult(0).replaceAllUsesWith(expandExtremum(builder, op));
+      op->erase();
+    }
+  }
+
   void runOnOperation() override {
     SmallVector<Operation *> narrow, functions, conversions;
     getOperation().walk([&](Operation *op) {
@@ -225,6 +265,8 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
       op->getResult(0).replaceAllUsesWith(value);
       op->erase();
     }
+
+    expandExtrema();
 
     getOperation().walk([&](Operation *op) {
       if (!isa<arith::ExtFOp, arith::TruncFOp>(op) ||
