@@ -131,8 +131,6 @@ static void addHostLowering(OpPassManager &pm,
 
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   addChecks(pm, options.checks, "cpu");
-  // Blocks that are not reachable go while the program is short.
-  pm.addPass(createCanonicalizerPass());
   ConvertKVCacheToLoopsOptions loops;
   loops.vectorBits = options.vectorBits;
   loops.bf16Dots = options.bf16Dots;
