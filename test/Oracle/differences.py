@@ -25,6 +25,12 @@ class Outcome:
     tolerances: dict
 
 
+def untouched(call, got):
+    """Whether a call has left all memory as it was."""
+    return all(np.array_equal(region.contents, after)
+               for region, after in zip(call.regions, got, strict=True))
+
+
 def tensor(argument, address, device):
     """The DLTensor that a caller makes of an argument."""
     code, bits, _ = kvtest.TYPES[argument.element]

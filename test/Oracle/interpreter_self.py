@@ -7,15 +7,19 @@ import itertools
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "numerics"))
 
 import cache_ops  # noqa: E402, F401
+import kvtest  # noqa: E402
 import memory_ops  # noqa: E402, F401
 import numpy as np  # noqa: E402
 import scalar_ops  # noqa: E402, F401
 from interpreter import Interpreter, Undefined  # noqa: E402
+from modules import Calls  # noqa: E402
 
 
 def load(text):
@@ -334,8 +338,32 @@ func.func @f(%o: memref<2xi32>) {
         expect(out, [5, poison * 0x01010101])
 
 
+def refused():
+    """A call whose extents are refused does nothing, whatever of it would have
+    failed later; it is a finding where it did something."""
+    class Judge(Calls):
+        def __init__(self):
+            self.figures, self.written, self.reports = Counter(), {}, []
+
+        def _report(self, kind, program, number, text):
+            self.reports.append(text)
+
+        def _same(self, *_):
+            raise AssertionError("a refused call is compared")
+
+    before, after = np.array([[7, 2], [3, 2]], np.uint8)
+    call = SimpleNamespace(regions=[SimpleNamespace(contents=before)])
+    program = SimpleNamespace(name="f")
+    for fails in [], ["layer 3"]:
+        want = SimpleNamespace(fails=fails, may_fail=False, regions=[after])
+        for got, findings in (before, 0), (after, 1):
+            judge = Judge()
+            judge._judge(program, 0, call, want, kvtest.SHAPE, "", [got])
+            expect(len(judge.reports), findings)
+
+
 if __name__ == "__main__":
     for test in (integers, numbers, control, rows, batches, moves, attention,
-                 layouts, unwritten):
+                 layouts, unwritten, refused):
         test()
         print(f"{test.__name__}: well")
