@@ -338,6 +338,28 @@ func.func @f(%o: memref<2xi32>) {
         expect(out, [5, poison * 0x01010101])
 
 
+def facts():
+    """Of a cache without elements, one of a view that fails too, nobody knows
+    whether it is what a type says."""
+    run = load("""
+!k = !kvcache.cache<?B x 2N x 1H x 4D x f32, order = [B, H, N, D], strides = [N = 8], align = 4>
+!any = !kvcache.cache<?B x 2N x 1H x 4D x f32, order = [B, H, N, D], strides = [B = ?, N = ?, D = ?], align = 4>
+func.func @f(%m: memref<?xi8>, %n: index) -> i1 {
+  %v = kvcache.view %m extents(B = %n) : memref<?xi8> to !k
+  %c = kvcache.cast %v : !k to !any
+  %f = kvcache.has_facts %c : !any has !k
+  return %f : i1
+}
+""")
+    room = np.zeros(64, np.uint8)
+    for blocks, want in (1, [1, 1]), (0, [0, 1]), (2, [0, 1]):
+        got = []
+        for poison in 0x3C, 0xA7:
+            run.start(poison)
+            got += run.call("f", [room, blocks])
+        expect(got, want)
+
+
 def refused():
     """A call whose extents are refused does nothing, whatever of it would have
     failed later; it is a finding where it did something."""
@@ -364,6 +386,6 @@ def refused():
 
 if __name__ == "__main__":
     for test in (integers, numbers, control, rows, batches, moves, attention,
-                 layouts, unwritten, refused):
+                 layouts, unwritten, facts, refused):
         test()
         print(f"{test.__name__}: well")

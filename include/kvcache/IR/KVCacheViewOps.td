@@ -344,7 +344,8 @@ def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure]> {
   let description = [{
     True if the extents, strides and base address of the cache fulfil all that
     `facts` says. A stride of an axis of extent 1 is never used and always
-    fulfils it.
+    fulfils it. Of a cache without elements, which a view that fails is, too, the
+    result may be either.
 
     Constraints: those of `cast`, as `has_facts_c1` and `has_facts_c2`.
 
