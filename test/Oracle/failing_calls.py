@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""Calls that fail: what they leave in memory is judged as the documents say."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "numerics"))
+
+from builder import Program, Spec  # noqa: E402
+from cache_types import CacheType  # noqa: E402
+from modules import Calls, Module  # noqa: E402
+
+
+def numbers(*given):
+    return lambda rng, dims, count: list(given)
+
+
+def one(number):
+    return lambda rng, dims: number
+
+
+def ints(name, element, *given):
+    return (name, f"memref<?x{element}>",
+            Spec("list", element, (len(given),), values=numbers(*given)))
+
+
+PAIRS = ("%pairs", "memref<?x2xi64>",
+         Spec("table", "i64", (1, 2), values=numbers(0, 1)))
+
+
+def index(name, number):
+    return name, "index", Spec("number", "index", values=one(number))
+
+
+def program(name, arguments, body, dims=()):
+    listed = ", ".join(f"{a}: {kind}" for a, kind, _ in arguments)
+    return Program(name, f"func.func @{name}({listed}) {{\n{body}  return\n}}\n",
+                   arguments, [], dict(dims))
+
+
+def two_faults():
+    """A list of another length is refused before the layer is looked at."""
+    kind = CacheType({"L": 2, "B": None, "N": 4, "H": 1, "D": 2}, "f32",
+                     ("L", "B", "N", "H", "D"), {}, 4)
+    arguments = [
+        ("%pool", str(kind), Spec("pool", "f32", (2, "B", 4, 1, 2), kind,
+                                  align=4)),
+        ints("%starts", "i64", 0, 1), ints("%lengths", "i64", 1, 1),
+        ("%table", "memref<?x?xi64>",
+         Spec("table", "i64", (2, 1), values=numbers(0, 1))),
+        ints("%out", "i64", 7, 7), index("%layer", 2), PAIRS]
+    return program("two_faults", arguments, f"""\
+  %t = kvcache.make_block_table %table : memref<?x?xi64> to !kvcache.block_table<?R x ?M x i64, tokens = 4>
+  %b = kvcache.make_batch %starts, %lengths, %t : memref<?xi64>, memref<?xi64>, !kvcache.block_table<?R x ?M x i64, tokens = 4>
+  kvcache.slot_mapping %b into %out : !kvcache.batch<?R x ?M x i64, tokens = 4> into memref<?xi64>
+  %l = kvcache.layer %pool[%layer] : {kind}
+  kvcache.copy_blocks %l at %pairs : {kind.layer()} at memref<?x2xi64>
+""", {"B": lambda rng, dims: 2})
+
+
+programs = [two_faults()]
+with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
+    module = Module("failing", programs, folder)
+    dumps = module.dumps()
+    calls = Calls(module, 1, dumps, module.compile())
+    calls.run()
+for finding in module.findings:
+    print(f"{finding.kind}: {finding.function}, {finding.call}: {finding.text}")
+assert not module.findings and not module.refused, module.refused
+assert calls.figures["calls that fail"] == 3, calls.figures
