@@ -34,11 +34,19 @@ def holds(kind, cache):
     return address % kind.align == 0
 
 
-def no_blocks(kind):
-    """What a view is that fails."""
-    shape = [0 if axis == "B" else extent or 0
-             for axis, extent in kind.extents.items()]
-    return Cache(kind.extents, np.empty(shape, dtype_of(kind.element)))
+def no_blocks(kind, poison):
+    """What a view is that fails. Its strides are open: those of its type for
+    one poison, and none that a type has for another."""
+    shape = {axis: 0 if axis == "B" else extent or 0
+             for axis, extent in kind.extents.items()}
+    multiples = {axis: fact[1] for axis, fact in kind.facts.items()
+                 if isinstance(fact, tuple)}
+    steps = (strides_of(kind, shape, multiples) if poison
+             else dict.fromkeys(shape, -1))
+    empty = np.empty(0, dtype_of(kind.element))
+    return Cache(kind.extents, np.lib.stride_tricks.as_strided(
+        empty, list(shape.values()),
+        [steps[axis] * empty.itemsize for axis in shape]))
 
 
 def canonical(cache, kind):
@@ -81,7 +89,7 @@ def _guarded(run, op, view):
         return view()
     except CallFails as why:
         run.fail(why, op.results[0])
-        return no_blocks(op.result_types[0])
+        return no_blocks(op.result_types[0], run.poison)
 
 
 @handles("kvcache.view")

@@ -34,6 +34,11 @@ def index(name, number):
     return name, "index", Spec("number", "index", values=one(number))
 
 
+def raw_bytes(count):
+    return ("%bytes", "memref<?xi8>",
+            Spec("rows", "i8", (count,), align=16))
+
+
 def program(name, arguments, body, dims=()):
     listed = ", ".join(f"{a}: {kind}" for a, kind, _ in arguments)
     return Program(name, f"func.func @{name}({listed}) {{\n{body}  return\n}}\n",
@@ -60,7 +65,31 @@ def two_faults():
 """, {"B": lambda rng, dims: 2})
 
 
-programs = [two_faults()]
+def strides_of_no_view():
+    """A view that fails has no blocks. Its strides may be any."""
+    kind = ("!kvcache.cache<?B x 4N x 2H x 2D x f32, "
+            "order = [B, H, N, D], strides = [H = 10], align = 4>")
+    free = ("!kvcache.cache<?B x 4N x 2H x 2D x f32, order = [B, H, N, D], "
+            "strides = [B = ?, N = ?, H = ?, D = ?], align = 4>")
+    arguments = [raw_bytes(64), index("%blocks", 3),
+                 ints("%out", "i64", 7), PAIRS]
+    return program("strides_of_no_view", arguments, f"""\
+  %c0 = arith.constant 0 : index
+  %one = arith.constant 1 : i64
+  %two = arith.constant 2 : i64
+  %v = kvcache.view %bytes extents(B = %blocks) : memref<?xi8> to {kind}
+  %c = kvcache.cast %v : {kind} to {free}
+  %f = kvcache.has_facts %c : {free} has {kind}
+  scf.if %f {{
+    memref.store %one, %out[%c0] : memref<?xi64>
+  }} else {{
+    memref.store %two, %out[%c0] : memref<?xi64>
+  }}
+  kvcache.copy_blocks %c at %pairs : {free} at memref<?x2xi64>
+""")
+
+
+programs = [two_faults(), strides_of_no_view()]
 with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
     module = Module("failing", programs, folder)
     dumps = module.dumps()
@@ -69,4 +98,4 @@ with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
 for finding in module.findings:
     print(f"{finding.kind}: {finding.function}, {finding.call}: {finding.text}")
 assert not module.findings and not module.refused, module.refused
-assert calls.figures["calls that fail"] == 3, calls.figures
+assert calls.figures["calls that fail"] == 6, calls.figures

@@ -42,6 +42,7 @@ def KVCache_ViewOp : KVCache_Op<"view", [
     precondition. Where the source is an argument of a public function the entry
     function checks it; a byte view checks its bounds and its alignment each
     time, and one that fails the check has no blocks and makes the call fail.
+    Its strides may be any: `has_facts` and `stride` give what they like.
 
     Constraints:
       * `view_c1` the element types agree, or the source is `memref<?xi8>`
