@@ -17,6 +17,10 @@ from ref_cache import Cache, CallFails, NotAView
 from ref_elements import decode, encode, type_of
 
 
+# What extents and strides of a cache are at most: layout_c3 and layout_c5.
+MOST = 1 << 40
+
+
 def holds(kind, cache):
     """Whether a cache is what a type says."""
     extents = dict(zip(cache.axes, cache.array.shape))
@@ -125,13 +129,13 @@ def _byte_view(array, kind, offset, extents, strides):
     full = {axis: extents.get(axis, extent)
             for axis, extent in kind.extents.items()}
     for axis, n in full.items():
-        if n < 0:
+        if not 0 <= n <= MOST:
             raise CallFails(f"{n} of axis {axis}")
     for axis, step in strides.items():
         multiple = kind.facts[axis][1]
         if full[axis] != 1 and step % multiple:
             raise CallFails(f"a stride of {step}, no multiple of {multiple}")
-        if full[axis] != 1 and step < 1:
+        if full[axis] != 1 and not 1 <= step <= MOST:
             raise CallFails(f"a stride of {step}")
     if offset < 0:
         raise CallFails("an offset below 0")

@@ -89,7 +89,19 @@ def strides_of_no_view():
 """)
 
 
-programs = [two_faults(), strides_of_no_view()]
+def strides_beyond_all():
+    """No blocks, and a stride that no type may have."""
+    kind = ("!kvcache.cache<?B x 4N x 2H x 2D x f32, "
+            "order = [N, H, D, B], strides = [D = ? mult 4], align = 4>")
+    arguments = [raw_bytes(64), index("%blocks", 0), index("%stride", 1 << 62),
+                 PAIRS]
+    return program("strides_beyond_all", arguments, f"""\
+  %v = kvcache.view %bytes extents(B = %blocks) strides(D = %stride) : memref<?xi8> to {kind}
+  kvcache.copy_blocks %v at %pairs : {kind} at memref<?x2xi64>
+""")
+
+
+programs = [two_faults(), strides_of_no_view(), strides_beyond_all()]
 with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
     module = Module("failing", programs, folder)
     dumps = module.dumps()
@@ -98,4 +110,4 @@ with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
 for finding in module.findings:
     print(f"{finding.kind}: {finding.function}, {finding.call}: {finding.text}")
 assert not module.findings and not module.refused, module.refused
-assert calls.figures["calls that fail"] == 6, calls.figures
+assert calls.figures["calls that fail"] == 9, calls.figures
