@@ -6,6 +6,4 @@
  */
 
 const char *__asan_default_options(void);
-const char *__asan_default_options(void) {
-  return "allow_user_poisoning=0";
-}
+const char *__asan_default_options(void) { return "allow_user_poisoning=0"; }
