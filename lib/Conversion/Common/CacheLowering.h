@@ -31,6 +31,9 @@ void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
 
+void populateReshapePatterns(mlir::TypeConverter &converter,
+                             mlir::RewritePatternSet &patterns);
+
 /// Searches the module for each trace.
 void populateTracePattern(mlir::TypeConverter &converter,
                           mlir::RewritePatternSet &patterns);

@@ -490,146 +490,6 @@ struct HeadsOpLowering : OpConversionPattern<HeadsOp> {
   }
 };
 
-/// The numbers of a view with other extents: what `Layout` says of them where
-/// they are constants, else those of the axes that a dimension is made of.
-class Reshaped {
-public:
-  Reshaped(const Emitter &emit, const CacheParts &parts,
-           const std::vector<Axis> &sequence, const std::vector<int64_t> &shape)
-      : emit(emit), parts(parts), shape(shape),
-        sources(reshapeSources(parts.type.getLayout(), sequence, shape)) {
-    std::string why;
-    dims = *reshape(parts.type.getLayout(), sequence, shape, why);
-    for (size_t d = 0; d < shape.size(); ++d)
-      extents.push_back(extent(d));
-    for (size_t d = 0; d < shape.size(); ++d)
-      strides.push_back(stride(d));
-  }
-
-  /// As a memref of this type, whose constants are known to be right.
-  Value asMemRef(MemRefType type) const {
-    SmallVector<int64_t> known;
-    int64_t offset;
-    LogicalResult strided = type.getStridesAndOffset(known, offset);
-    assert(succeeded(strided) && "checked by the verifier");
-    (void)strided;
-    SmallVector<OpFoldResult> sizes, steps;
-    for (size_t d = 0; d < shape.size(); ++d) {
-      sizes.push_back(shape[d] == kRunTime
-                          ? OpFoldResult(extents[d])
-                          : emit.builder.getIndexAttr(shape[d]));
-      steps.push_back(ShapedType::isDynamic(known[d])
-                          ? OpFoldResult(strides[d])
-                          : emit.builder.getIndexAttr(known[d]));
-    }
-    return memref::ReinterpretCastOp::create(
-        emit.builder, emit.loc, type, parts.buffer, parts.offset, sizes, steps);
-  }
-
-  /// As a cache: an axis of extent 1 has the compact stride of its layout.
-  Value asCache(CacheType type) {
-    const Layout &layout = type.getLayout();
-    for (unsigned k = layout.rank(); k-- > 0;) {
-      unsigned i = layout.orderAt(k);
-      std::optional<unsigned> faster = layout.nextFaster(i);
-      if (layout.dim(i).extent == 1)
-        strides[i] = faster ? emit.mul(strides[*faster], extents[*faster])
-                            : emit.constant(1);
-    }
-    return asMemRef(type.getMemRefType());
-  }
-
-private:
-  Value extent(size_t d) const {
-    if (shape[d] != kRunTime)
-      return emit.constant(shape[d]);
-    Value product = emit.constant(sources[d].factor);
-    for (unsigned axis : sources[d].axes)
-      if (parts.type.getLayout().dim(axis).extent == kRunTime)
-        product = emit.mul(product, parts.extents[axis]);
-    return product;
-  }
-
-  Value stride(size_t d) const {
-    if (dims[d].stride.kind == StrideFact::Kind::Constant)
-      return emit.constant(dims[d].stride.value);
-    Value step = unitStride(sources[d].axes);
-    for (size_t i = d + 1; i < sources[d].end; ++i)
-      step = emit.mul(step, extents[i]);
-    return step;
-  }
-
-  /// How far apart the elements of packed axes are: the stride of the fastest
-  /// one that has more than one index, as the others have any.
-  Value unitStride(ArrayRef<unsigned> axes) const {
-    const Layout &layout = parts.type.getLayout();
-    Value step;
-    for (unsigned axis : axes) {
-      Value own = parts.strides[axis];
-      bool isAny =
-          step && layout.dim(axis).extent == kRunTime && !layout.stride(axis);
-      if (isAny) {
-        Value isUnit = emit.equal(parts.extents[axis], emit.constant(1));
-        own = emit.select(isUnit, step, own);
-      }
-      step = own;
-    }
-    return step;
-  }
-
-  const Emitter &emit;
-  const CacheParts &parts;
-  const std::vector<int64_t> &shape;
-  std::vector<DimSource> sources;
-  std::vector<StridedDim> dims;
-  SmallVector<Value> extents, strides;
-};
-
-std::vector<int64_t> shapeOf(MemRefType type) {
-  std::vector<int64_t> shape;
-  for (int64_t extent : type.getShape())
-    shape.push_back(ShapedType::isDynamic(extent) ? kRunTime : extent);
-  return shape;
-}
-
-struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ReshapeOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
-                     adaptor.getCache());
-    auto cache = dyn_cast<CacheType>(op.getResult().getType());
-    MemRefType result = cache ? cache.getMemRefType()
-                              : cast<MemRefType>(op.getResult().getType());
-    std::vector<int64_t> shape = shapeOf(result);
-    Reshaped reshaped(emit, parts, op.getNumbering(), shape);
-    rewriter.replaceOp(op, cache ? reshaped.asCache(cache)
-                                 : reshaped.asMemRef(result));
-    return success();
-  }
-};
-
-struct FlattenOpLowering : OpConversionPattern<FlattenOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(FlattenOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
-                     adaptor.getCache());
-    auto result = cast<MemRefType>(op.getResult().getType());
-    std::vector<int64_t> shape = shapeOf(result);
-    std::vector<Axis> sequence;
-    for (const LayoutDim &dim : parts.type.getLayout().listing())
-      sequence.push_back(dim.axis);
-    rewriter.replaceOp(op,
-                       Reshaped(emit, parts, sequence, shape).asMemRef(result));
-    return success();
-  }
-};
-
 /// Lists and tables are the memrefs that they were made of.
 template <typename Op> struct MakeOpLowering : OpConversionPattern<Op> {
   using OpConversionPattern<Op>::OpConversionPattern;
@@ -746,14 +606,14 @@ struct SwitchOpLowering : OpConversionPattern<cf::SwitchOp> {
 void kvcache::populateCommonPatterns(TypeConverter &converter,
                                      RewritePatternSet &patterns,
                                      ConversionTarget &target) {
-  patterns
-      .add<CastOpLowering, DimOpLowering, FlattenOpLowering, HasFactsOpLowering,
-           HeadsOpLowering, LayerOpLowering, MakeBatchOpLowering,
-           MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
-           ReshapeOpLowering, SelectOpLowering, SideOpLowering,
-           StorageOpLowering, StrideOpLowering, SwitchOpLowering,
-           SubpoolOpLowering, ViewOpLowering, WithRowsOpLowering>(
-          converter, patterns.getContext());
+  patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
+               HeadsOpLowering, LayerOpLowering, MakeBatchOpLowering,
+               MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
+               SelectOpLowering, SideOpLowering, StorageOpLowering,
+               StrideOpLowering, SwitchOpLowering, SubpoolOpLowering,
+               ViewOpLowering, WithRowsOpLowering>(converter,
+                                                   patterns.getContext());
+  populateReshapePatterns(converter, patterns);
   populateTracePattern(converter, patterns);
   populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
                                                                  converter);
