@@ -374,8 +374,8 @@ def _index_copy(run, op, values, env):
     count = min(len(slots.list), *(len(r) for r in rows))
     tokens, blocks = cache.extent("N"), cache.extent("B")
     cache.check_one_layer()
-    for t, slot in enumerate(slots.list[:count].tolist()):
-        block, token = divmod(slot, slots.tokens)
+    for t in run.sequence(count):
+        block, token = divmod(int(slots.list[t]), slots.tokens)
         if 0 <= block < blocks and token < tokens:
             for side, row in enumerate(rows):
                 cache.put_token(side, block, token, row[t])
@@ -387,8 +387,9 @@ def _scatter(run, op, values, env):
     *rows, cache, blocks, offsets = values
     cache, results = _destination(op, cache, op.attributes.get("axes"))
     count = min(len(blocks), len(offsets), *(len(r) for r in rows))
-    ref_moves.scatter(cache, [r[:count] for r in rows],
-                      blocks[:count].tolist(), offsets[:count].tolist())
+    order = run.sequence(count)
+    ref_moves.scatter(cache, [r[order] for r in rows],
+                      blocks[order].tolist(), offsets[order].tolist())
     return results
 
 
@@ -413,14 +414,16 @@ def _relayout(run, op, values, env):
 
 @handles("kvcache.copy_blocks")
 def _copy_blocks(run, op, values, env):
-    ref_moves.copy_blocks(values[0], values[1].copy())
+    order = run.sequence(len(values[1]))
+    ref_moves.copy_blocks(values[0], values[1][order])
     return []
 
 
 @handles("kvcache.transfer")
 def _transfer(run, op, values, env):
     source, dest, pairs = values
-    ref_moves.transfer(source, dest, pairs, "zero" in op.attributes)
+    order = run.sequence(len(pairs))
+    ref_moves.transfer(source, dest, pairs[order], "zero" in op.attributes)
     return []
 
 

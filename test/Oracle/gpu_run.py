@@ -4,7 +4,8 @@
     gpu_run.py [MODULE...]
 
 Each region of memory lies between canaries. Calls of a module follow each other
-in one workspace, which is zero before the first one.
+in one workspace, which is zero before the first one; where a program has lists
+that nobody fills, what they lie in is filled before each call.
 """
 
 import ctypes
@@ -20,7 +21,8 @@ from differences import describe, differences, tensor, untouched
 
 HERE = Path(__file__).resolve().parent
 GUARD, CANARY = 512, 0xA5
-WORKSPACE = 8 << 20
+WORKSPACE = 32 << 20
+STATE = 8192  # KV_WORKSPACE_STATE_BYTES: what launches keep there
 
 
 class DeviceRegion:
@@ -67,8 +69,10 @@ def run_call(library, name, call, workspace, stream):
     return code, text, [b for b, _ in back], all(w for _, w in back)
 
 
-def problem(library, name, call, want, lenient, workspace, stream):
+def problem(library, name, call, want, lenient, poisoned, workspace, stream):
     """What is wrong with a call, or None."""
+    if poisoned:
+        workspace.write(np.full(WORKSPACE - STATE, 0xFF, np.uint8), STATE)
     code, text, got, whole = run_call(library, name, call, workspace, stream)
     if not whole:
         return "a canary was overwritten"

@@ -41,13 +41,16 @@ def handles(*names):
 class Interpreter:
     MAX_STEPS = 500_000
 
-    def __init__(self, text, poison=0xA7):
+    def __init__(self, text):
         self.functions, self.globals = read_module(
             text, parse_attribute, parse_type)
-        self.start(poison)
+        self.start()
 
-    def start(self, poison=0xA7):
-        self.poison = poison
+    def start(self, poison=0xA7, order=0):
+        """`order` is one of the sequences of the entries that a GPU works on at
+        once; in that of number 0 they follow each other, as on a CPU."""
+        self.poison, self.order = poison, order
+        self.longest = 0  # list of which the order matters
         self.fails = []  # why the call fails
         self.may_fail = False
         self.live = set()
@@ -63,6 +66,14 @@ class Interpreter:
             self.fails.append(str(why))
         else:
             self.may_fail = True
+
+    def sequence(self, count):
+        """The entries of a list, as they follow each other: in 2 * count
+        orders each of two is the later one, and each of all the last."""
+        self.longest = max(self.longest, count)
+        first, backwards = divmod(self.order, 2)
+        entries = [(i + first) % count for i in range(count)]
+        return entries[::-1] if backwards else entries
 
     def undefined(self, shape, kind):
         """Contents that nobody has written yet."""

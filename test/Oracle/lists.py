@@ -23,11 +23,11 @@ class Lists:
             room = max(1, blocks * tokens)
             edges = [0, room, -1, -room, room + tokens]
             live = [r.randrange(room) for _ in range(count)]
-            if self.gpu or r.random() < 0.3:
+            if r.random() < 0.3:
                 live = r.sample(range(room + count), count)
             return [hostile(r, BITS[width], lambda s=s: s, edges)
                     for s in live]
-        return values if not self.gpu else _without_twins(values, tokens)
+        return values
 
     def block_values(self, pool, width, factor=1):
         def values(r, d, count):
@@ -41,7 +41,7 @@ class Lists:
                 numbers = r.sample(range(blocks), count)
             return [hostile(r, BITS[width], lambda b=b: b, edges, 0.15)
                     for b in numbers]
-        return values if not self.gpu else _without_twins(values, 1)
+        return values
 
     def offset_values(self, pool, width):
         return lambda r, d, count: [
@@ -293,14 +293,3 @@ class Lists:
         self.say(f"kvcache.map_blocks {raw} by {ratio} into {out} : {kind} into "
                  f"{kind}")
         return out
-
-
-def _without_twins(values, _):
-    """On a GPU, of entries that are named twice nobody knows which is last."""
-    def make(r, d, count):
-        seen, out = set(), []
-        for value in values(r, d, count):
-            out.append(-1 if value in seen else value)
-            seen.add(value)
-        return out
-    return make

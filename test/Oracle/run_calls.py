@@ -33,10 +33,10 @@ def _value(argument, kind, parts):
     return array.copy() if isinstance(kind, Tensor) else array
 
 
-def interpret(interpreter, name, call, arena, poison=0xA7):
+def interpret(interpreter, name, call, arena, poison=0xA7, order=0):
     """Run a call on memory at the same place of a page as for the library."""
     parts = [arena.place(i, r) for i, r in enumerate(call.regions)]
-    interpreter.start(poison)
+    interpreter.start(poison, order)
     function = interpreter.functions[name]
     given = [*call.arguments, *call.outs]
     given = given[: len(function.argument_types)]
@@ -118,12 +118,14 @@ def run_library(library, name, call, arena, fill):
 # --- What is open ---
 
 
-def open_bytes(text, name, call, arena, first):
-    """What runs with different poison disagree about. Numbers that were never
-    written may name a slot or none: both are tried."""
-    out = set()
-    for poison in 0x3C, 0x00:
-        other = interpret(Interpreter(text), name, call, arena, poison)
+def open_bytes(text, name, call, arena, first, orders=0):
+    """What runs with different poison disagree about, and on a GPU those with
+    as many orders of the entries of lists. Numbers that were never written may
+    name a slot or none: both are tried."""
+    interpreter, out = Interpreter(text), set()
+    for poison, order in [(0x3C, 0), (0x00, 0),
+                          *((0xA7, i) for i in range(1, orders))]:
+        other = interpret(interpreter, name, call, arena, poison, order)
         for i, (a, b) in enumerate(zip(first.regions, other.regions)):
             size = np.dtype(DTYPES[call.regions[i].element]).itemsize
             out.update((i, int(k) // size * size)

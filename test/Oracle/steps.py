@@ -39,9 +39,7 @@ class Steps(Lists, Pools, Builder):
             return
         cache = self.one_layer(pool)
         length = self.rows_count()
-        if self.gpu:
-            return self.index_copy(pool)
-        if self.chance(0.5):
+        if self.chance(0.5) and not self.gpu:
             blocks, offsets, bk, ok = self._divided(cache, length)
         else:
             bw, ow = self.width(), self.width()
@@ -209,7 +207,7 @@ class Steps(Lists, Pools, Builder):
 
     def copy_blocks(self):
         pool = self.some_pool(lambda p: p.writable)
-        if not pool or self.gpu:
+        if not pool:
             return
         cache = self.varied(pool)
         width = self.width()
@@ -220,17 +218,12 @@ class Steps(Lists, Pools, Builder):
                  f"memref<?x2x{width}>")
 
     def _pairs(self, width, count, columns, rooms, chunk=1):
-        gpu = self.gpu
-
         def values(r, d, entries):
             room = [max(1, n) for n in rooms(r, d)]
-            out, seen = [], set()
+            out = []
             for _ in range(d[count]):
                 pair = [hostile(r, BITS[width], lambda n=n: r.randrange(n),
                                 [0, n], 0.12) for n in room]
-                if gpu and pair[1] in seen:
-                    pair[1] = -1
-                seen.add(pair[1])
                 if columns == 4:
                     first = r.randint(0, chunk)
                     pair += [first, r.randint(0, chunk - first)]

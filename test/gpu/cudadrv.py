@@ -66,6 +66,7 @@ class Buffer:
         assert offset + array.nbytes <= self.nbytes
         _call("cuMemcpyHtoD_v2", ctypes.c_uint64(self.pointer + offset),
               ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes))
+        self._arrived()
 
     def read(self, array):
         assert array.nbytes <= self.nbytes
@@ -75,6 +76,12 @@ class Buffer:
     def fill(self, byte):
         _call("cuMemsetD8_v2", ctypes.c_uint64(self.pointer),
               ctypes.c_ubyte(byte), ctypes.c_size_t(self.nbytes))
+        self._arrived()
+
+    def _arrived(self):
+        """Wait for stream 0. A copy from ordinary memory returns when it is
+        staged, and streams of ours do not wait for what is on its way."""
+        _call("cuStreamSynchronize", ctypes.c_void_p(0))
 
 
 def copy(to, source, nbytes, stream):
