@@ -22,6 +22,21 @@ static const Layout *storedAs(Value memref) {
                  : nullptr;
 }
 
+/// The one dimension of a group that is cut into or joined from dimensions of
+/// extent 1 and itself: it keeps its extent and its stride.
+static std::optional<int64_t> onlyDimOf(const ReassociationIndices &group,
+                                        ArrayRef<int64_t> shape) {
+  std::optional<int64_t> only;
+  for (int64_t dim : group) {
+    if (shape[dim] == 1)
+      continue;
+    if (only)
+      return std::nullopt;
+    only = dim;
+  }
+  return only;
+}
+
 /// Whether an axis of a view is one of the cache that was seen as a memref,
 /// and no reshape in between splits or joins it.
 static bool isUntouched(ViewOp view, unsigned i, unsigned stored) {
@@ -32,8 +47,11 @@ static bool isUntouched(ViewOp view, unsigned i, unsigned stored) {
       return storage.resultDim(stored) == dim;
     if (auto expand = memref.getDefiningOp<memref::ExpandShapeOp>()) {
       auto groups = expand.getReassociationIndices();
-      auto *group = llvm::find(groups, ReassociationIndices{dim});
-      if (group == groups.end())
+      auto *group =
+          llvm::find_if(groups, [&](const ReassociationIndices &dims) {
+            return llvm::is_contained(dims, dim);
+          });
+      if (onlyDimOf(*group, expand.getResultType().getShape()) != dim)
         return false;
       dim = group - groups.begin();
       memref = expand.getSrc();
@@ -41,35 +59,49 @@ static bool isUntouched(ViewOp view, unsigned i, unsigned stored) {
       auto collapse = memref.getDefiningOp<memref::CollapseShapeOp>();
       if (!collapse)
         return false;
-      ReassociationIndices group = collapse.getReassociationIndices()[dim];
-      if (group.size() != 1)
+      std::optional<int64_t> only =
+          onlyDimOf(collapse.getReassociationIndices()[dim],
+                    collapse.getSrcType().getShape());
+      if (!only)
         return false;
-      dim = group.front();
+      dim = *only;
       memref = collapse.getSrc();
     }
   }
 }
 
-/// Whether a compact stride is that of the cache that was seen as a memref:
-/// it spans the same axis there.
-static bool spansTheSame(ViewOp view, unsigned i, const Layout &stored) {
-  const Layout &layout = view.getResult().getType().getLayout();
-  std::optional<unsigned> j = stored.find(layout.dim(i).axis);
+/// The next faster axis that has more than one index: an axis of extent 1
+/// between two others changes no stride.
+static std::optional<unsigned> spannedBy(const Layout &layout, unsigned i) {
   std::optional<unsigned> next = layout.nextFaster(i);
-  std::optional<unsigned> storedNext = j ? stored.nextFaster(*j) : std::nullopt;
-  if (!next || !storedNext)
+  while (next && layout.dim(*next).extent == 1)
+    next = layout.nextFaster(*next);
+  return next;
+}
+
+/// Whether the stride of an axis is that of one of the cache that was seen as a
+/// memref: both layouts say the same of it, and of what it spans if they say
+/// that it is compact.
+static bool isThatOf(ViewOp view, unsigned i, const Layout &stored) {
+  const Layout &layout = view.getResult().getType().getLayout();
+  const LayoutDim &own = layout.dim(i);
+  std::optional<unsigned> j = stored.find(own.axis);
+  if (!j || !isUntouched(view, i, *j))
     return false;
-  const LayoutDim &own = layout.dim(*next), &its = stored.dim(*storedNext);
-  if (stored.dim(*j).stride != layout.dim(i).stride || own.axis != its.axis ||
-      own.extent != its.extent || !isUntouched(view, i, *j) ||
-      !isUntouched(view, *next, *storedNext))
+  const LayoutDim &its = stored.dim(*j);
+  if (own.extent != its.extent)
     return false;
-  if (layout.stride(*next) || stored.stride(*storedNext))
-    return layout.stride(*next) == stored.stride(*storedNext);
+  if (layout.stride(i) || stored.stride(*j))
+    return layout.stride(i) == stored.stride(*j);
   if (own.stride != its.stride)
     return false;
-  return own.stride.kind != StrideFact::Kind::Compact ||
-         spansTheSame(view, *next, stored);
+  if (own.stride.kind != StrideFact::Kind::Compact)
+    return true;
+  std::optional<unsigned> next = spannedBy(layout, i);
+  std::optional<unsigned> storedNext = spannedBy(stored, *j);
+  return next && storedNext &&
+         layout.dim(*next).axis == stored.dim(*storedNext).axis &&
+         isThatOf(view, *next, stored);
 }
 
 bool kvcache::isProvenByType(ViewOp view) {
@@ -84,16 +116,14 @@ bool kvcache::isProvenByType(ViewOp view) {
       failed(source.getStridesAndOffset(strides, offset)))
     return false;
   for (unsigned i = 0; i < layout.rank(); ++i) {
-    bool isFree = layout.dim(i).extent == 1 ||
-                  layout.dim(i).stride == StrideFact::runTime();
-    std::optional<unsigned> same =
-        stored ? stored->find(layout.dim(i).axis) : std::nullopt;
-    // An axis that is split or joined has another extent.
-    isFree |= same && stored->dim(*same).extent == layout.dim(i).extent &&
-              stored->dim(*same).stride == layout.dim(i).stride &&
-              (layout.dim(i).stride.kind != StrideFact::Kind::Compact ||
-               spansTheSame(view, i, *stored));
-    if (!isFree && ShapedType::isDynamic(strides[view.sourceDim(i)]))
+    const LayoutDim &dim = layout.dim(i);
+    bool isFree = dim.extent == 1 || dim.stride == StrideFact::runTime();
+    // The verifier has compared it, but with nothing where the axis is compact
+    // over an extent of the call.
+    bool isCompared =
+        !ShapedType::isDynamic(strides[view.sourceDim(i)]) &&
+        (layout.stride(i) || dim.stride.kind == StrideFact::Kind::RunTime);
+    if (!isFree && !isCompared && !(stored && isThatOf(view, i, *stored)))
       return false;
   }
   return true;
