@@ -107,6 +107,11 @@ static CacheType typeOfView(ViewOp view) {
     }
     if (dim.stride.kind != StrideFact::Kind::RunTime)
       continue;
+    // Of one index alone the operand is not looked at, and a slower axis has
+    // the least stride that the type allows, not this one.
+    if (view.isByteView() && dim.extent == kRunTime &&
+        isSpannedByCompact(layout, i))
+      continue;
     if (view.isByteView()) {
       Value stride =
           operandOf(view.getStrideAxes(), view.getStrides(), dim.axis);

@@ -138,6 +138,54 @@ static std::optional<Layout> withStrides(const Layout &layout,
   return more;
 }
 
+bool isSpannedByCompact(const Layout &layout, unsigned i) {
+  unsigned place = 0;
+  while (layout.orderAt(place) != i)
+    ++place;
+  while (place-- > 0) {
+    const LayoutDim &slower = layout.dim(layout.orderAt(place));
+    if (slower.stride.kind != StrideFact::Kind::Compact)
+      return false;
+    if (slower.extent != 1)
+      return true;
+  }
+  return false;
+}
+
+/// Puts back what `a` says where the facts of both together say more of the
+/// axis at a place of the order than either of them: it is compact in one of
+/// the two, and the fact of an axis that it spans, and that may have extent 1,
+/// is that of the other. Gives whether there was anything to put back.
+static bool separateFacts(std::vector<LayoutDim> &dims, const Layout &a,
+                          const Layout &b, unsigned place) {
+  auto isCompact = [](const StrideFact &fact) {
+    return fact.kind == StrideFact::Kind::Compact;
+  };
+  const LayoutDim &slower = dims[a.orderAt(place)];
+  if (slower.extent == 1 || !isCompact(slower.stride))
+    return false;
+  // Which of the two says what is spanned, as far as it was followed.
+  bool byA = isCompact(a.dim(a.orderAt(place)).stride);
+  bool byB = isCompact(b.dim(a.orderAt(place)).stride);
+  for (unsigned k = place + 1; k < a.rank(); ++k) {
+    unsigned i = a.orderAt(k);
+    if (dims[i].extent != 1 && dims[i].extent != kRunTime)
+      return false;
+    StrideFact fact = dims[i].stride;
+    if ((fact != a.dim(i).stride && !byB) ||
+        (fact != b.dim(i).stride && !byA)) {
+      for (unsigned taken = place; taken <= k; ++taken)
+        dims[a.orderAt(taken)] = a.dim(a.orderAt(taken));
+      return true;
+    }
+    if (!isCompact(fact))
+      return false;
+    byA &= isCompact(a.dim(i).stride);
+    byB &= isCompact(b.dim(i).stride);
+  }
+  return false;
+}
+
 std::optional<Layout> meet(const Layout &a, const Layout &b) {
   std::string why;
   if (a.orderAxes() != b.orderAxes())
@@ -163,6 +211,9 @@ std::optional<Layout> meet(const Layout &a, const Layout &b) {
       dim.stride = StrideFact::runTime(
           std::lcm(a.strideMultiple(i), b.strideMultiple(i)));
   }
+  // Each time more axes are what they are in `a`.
+  for (unsigned place = 0; place < a.rank();)
+    place = separateFacts(dims, a, b, place) ? 0 : place + 1;
   std::optional<Layout> both =
       Layout::get(dims, a.orderAxes(), std::max(a.align(), b.align()), why);
   if (both && (contradict(*both, a) || contradict(*both, b)))

@@ -11,8 +11,9 @@ std::optional<std::vector<int64_t>>
 concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
                 const std::vector<int64_t> &strides, std::string &why) {
   std::vector<int64_t> result(layout.rank());
-  // From fastest to slowest: where the next axis would begin without a gap.
-  int64_t span = 1;
+  // From fastest to slowest: where the next axis would begin without a gap, and
+  // what it begins at a multiple of, if that is all that is known.
+  int64_t span = 1, multiple = 0;
   for (unsigned k = layout.rank(); k-- > 0;) {
     unsigned i = layout.orderAt(k);
     const LayoutDim &dim = layout.dim(i);
@@ -35,17 +36,23 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
     bool isGiven = strides[i] != kRunTime && !isUnit;
     switch (dim.stride.kind) {
     case StrideFact::Kind::Compact:
-      if (isGiven && strides[i] != span)
+      if (isGiven && multiple && strides[i] % multiple == 0)
+        result[i] = strides[i];
+      else if (isGiven && strides[i] != span)
         return refuse("stride", "compact, " + std::to_string(span), strides[i]);
       break;
     case StrideFact::Kind::Constant:
       if (isGiven && strides[i] != dim.stride.value)
         return refuse("stride", std::to_string(dim.stride.value), strides[i]);
       result[i] = dim.stride.value;
+      multiple = 0;
       break;
     case StrideFact::Kind::RunTime:
-      if (isUnit)
+      multiple = dim.stride.value;
+      if (isUnit) {
+        result[i] = (span + multiple - 1) / multiple * multiple;
         break;
+      }
       if (!isGiven)
         return refuse("stride", "given", strides[i]);
       if (strides[i] % dim.stride.value != 0)
@@ -57,6 +64,8 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
       result[i] = strides[i];
       break;
     }
+    if (!isUnit)
+      multiple = 0;
     if (result[i] < span)
       return refuse("stride",
                     "at least " + std::to_string(span) +

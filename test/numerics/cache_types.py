@@ -114,20 +114,31 @@ class CacheType:
             return False
         extents = dict(zip(cache.axes, cache.array.shape))
         given = dict(zip(cache.axes, cache.strides))
-        step = 1
+        # What the next axis has if it is compact: this stride, or any multiple,
+        # where the axis below has one index and so no stride of its own.
+        step, multiple = 1, None
         for axis in reversed(self.order):
             extent, fact = extents[axis], self.facts.get(axis)
             if self.axes[axis] not in (None, extent):
                 return False
-            if extent != 1:
-                stride = given[axis]
+            if extent == 1:
+                if self.axes[axis] == 1 or fact is None:
+                    continue
                 if isinstance(fact, tuple):
-                    if stride % fact[1]:
-                        return False
-                elif stride != (step if fact is None else fact):
-                    return False
-                step = stride
-            step *= extent
+                    multiple = fact[1]
+                else:
+                    step, multiple = fact, None
+                continue
+            stride = given[axis]
+            if isinstance(fact, tuple):
+                right = stride % fact[1] == 0
+            elif fact is None and multiple:
+                right = stride % multiple == 0
+            else:
+                right = stride == (step if fact is None else fact)
+            if not right:
+                return False
+            step, multiple = stride * extent, None
         address = cache.array.__array_interface__["data"][0]
         return address % self.align == 0
 

@@ -36,6 +36,8 @@ def KVCache_ViewOp : KVCache_Op<"view", [
     *A memref of bytes* (`memref<?xi8>`). The first element lies at the byte
     `offset`, 0 when it is left out. `extents` gives the extents, and `strides`
     the strides, that the type leaves to run time; the layout decides the rest.
+    The stride of an axis of extent 1 is not looked at: it is the least that the
+    type allows.
 
     What the type of the cache promises and the type of the memref does not say
     (strides, the alignment of the base, the size of the byte buffer) is a
@@ -345,8 +347,9 @@ def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure]> {
   let description = [{
     True if the extents, strides and base address of the cache fulfil all that
     `facts` says. A stride of an axis of extent 1 is never used and always
-    fulfils it. Of a cache without elements, which a view that fails is, too, the
-    result may be either.
+    fulfils it; an axis that is compact over it has one that it could have. Of a
+    cache without elements, which a view that fails is, too, the result may be
+    either.
 
     Constraints: those of `cast`, as `has_facts_c1` and `has_facts_c2`.
 

@@ -15,6 +15,15 @@
 // Both layouts have the same axes in the same order. Where an axis of extent 1
 // stands in the order is no fact.
 //
+// An axis whose extent is 1 in a call only has no stride there. What is compact
+// over it has one that such an axis could have:
+//
+//   S compact over ?B, B = ? mult 16    of one block, S is a multiple of 16
+//   S compact over ?B, B = 48           of one block, S is 48
+//
+// So a fact about B is one about S, and must not come from where S is not
+// compact.
+//
 // Code for a layout is also right for one that implies it, so a program may
 // test for more facts than its type has and go on with a more precise one:
 //
@@ -32,9 +41,8 @@
 
 namespace kvcache {
 
-/// Are the facts of `weaker` true of every buffer that `stronger` describes,
-/// with the canonical strides of its axes of extent 1? If not, `why` names the
-/// first fact that is not implied.
+/// Are the facts of `weaker` true of every buffer that `stronger` describes? If
+/// not, `why` names the first fact that is not implied.
 bool implies(const Layout &stronger, const Layout &weaker, std::string &why);
 inline bool implies(const Layout &stronger, const Layout &weaker) {
   std::string why;
@@ -50,9 +58,14 @@ inline bool implies(const Layout &stronger, const Layout &weaker) {
 std::optional<Layout> join(const Layout &a, const Layout &b);
 
 /// The layout with the facts of both: what is known of a buffer that both
-/// describe. Nothing if the axes or their order differ, or if no buffer is like
-/// that.
+/// describe, and `a` where facts of both would together say more of an axis
+/// than each does. Nothing if the axes or their order differ, or if no buffer
+/// is like that.
 std::optional<Layout> meet(const Layout &a, const Layout &b);
+
+/// Whether a slower axis is compact over this one, so that it has the stride of
+/// this one where the extent turns out to be 1.
+bool isSpannedByCompact(const Layout &layout, unsigned i);
 
 /// No buffer whose axes are longer than 1 has the extents and strides of both.
 /// Precondition: both have the same axes.

@@ -31,7 +31,8 @@ namespace kvcache {
 /// `extents` and `strides` have one entry per axis as listed. A stride of
 /// kRunTime is left to the layout, which has to know it once the extents are
 /// there. Strides of extent 1 are not looked at, and come out as the constant
-/// of the layout or else canonical. Extents are at least 1; a pool without
+/// of the layout or else as the least that it allows; what is compact over one
+/// may be any that this axis could have. Extents are at least 1; a pool without
 /// blocks has no offsets to ask for. Precondition: both have as many entries as
 /// the layout has axes.
 std::optional<std::vector<int64_t>>

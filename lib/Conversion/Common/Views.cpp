@@ -156,7 +156,8 @@ private:
       std::optional<unsigned> faster = layout.nextFaster(i);
       Value packed =
           faster ? emit.mulLimited(strides[*faster], extents[*faster]) : one;
-      // The stride of one index alone is not looked at: it is the compact one.
+      // The stride of one index alone is not looked at: it is the least one
+      // that the type allows, as slower axes that are compact over it take it.
       Value isUnit = emit.equal(extents[i], one);
       auto requireOfStride = [&](Value condition) {
         require(emit.either(isUnit, condition));
@@ -169,7 +170,9 @@ private:
         given = emit.make<arith::MinUIOp>(given, most);
         requireOfStride(emit.equal(emit.rem(given, dim.stride.value), zero));
         requireOfStride(atLeast(given, one));
-        strides[i] = emit.select(isUnit, packed, given);
+        int64_t multiple = dim.stride.value;
+        Value least = emit.mulLimited(emit.ceilDiv(packed, multiple), multiple);
+        strides[i] = emit.select(isUnit, least, given);
       } else {
         strides[i] = known ? emit.constant(*known) : packed;
       }
@@ -351,79 +354,74 @@ struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
   LogicalResult
   matchAndRewrite(HasFactsOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
+    Emitter emit{rewriter, op.getLoc()};
     CacheType type = op.getCache().getType();
     const Layout &facts = cast<CacheType>(op.getFacts()).getLayout();
-    CacheParts parts(rewriter, loc, type, adaptor.getCache());
-    auto constant = [&](int64_t n) { return indexConstant(rewriter, loc, n); };
-    auto equal = [&](Value a, Value b) -> Value {
-      return arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::eq, a,
-                                   b);
-    };
-    auto isMultiple = [&](Value value, int64_t of) {
-      Value rest =
-          rewriter.createOrFold<arith::RemUIOp>(loc, value, constant(of));
-      return equal(rest, constant(0));
-    };
-    Value all = arith::ConstantIntOp::create(rewriter, loc, 1, 1);
-    auto require = [&](Value condition) {
-      all = arith::AndIOp::create(rewriter, loc, all, condition);
-    };
+    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
+    Value all = emit.truth(true);
+    auto require = [&](Value condition) { all = emit.both(all, condition); };
     for (unsigned i = 0; i < facts.rank(); ++i) {
       const LayoutDim &dim = facts.dim(i);
       if (dim.extent != kRunTime)
-        require(equal(parts.extents[i], constant(dim.extent)));
+        require(emit.equal(parts.extents[i], emit.constant(dim.extent)));
       if (dim.extent == 1)
         continue;
-      Value holds =
-          strideHolds(rewriter, loc, facts, i, parts, equal, isMultiple);
       // The stride of an axis of extent 1 is never used.
-      Value unused = equal(parts.extents[i], constant(1));
-      require(arith::OrIOp::create(rewriter, loc, holds, unused));
+      Value unused = emit.equal(parts.extents[i], emit.constant(1));
+      require(emit.either(strideHolds(emit, facts, i, parts), unused));
     }
-    Value base = memref::ExtractAlignedPointerAsIndexOp::create(rewriter, loc,
-                                                                parts.buffer);
-    Value shift =
-        mul(rewriter, loc, parts.offset, constant(type.getElementBytes()));
-    require(isMultiple(add(rewriter, loc, base, shift), facts.align()));
+    Value base = memref::ExtractAlignedPointerAsIndexOp::create(
+        rewriter, emit.loc, parts.buffer);
+    Value first = emit.addMul(base, parts.offset, type.getElementBytes());
+    require(isMultiple(emit, first, facts.align()));
     rewriter.replaceOp(op, all);
     return success();
   }
 
 private:
-  static Value
-  strideHolds(OpBuilder &builder, Location loc, const Layout &facts, unsigned i,
-              const CacheParts &parts,
-              llvm::function_ref<Value(Value, Value)> equal,
-              llvm::function_ref<Value(Value, int64_t)> isMultiple) {
-    if (std::optional<int64_t> stride = facts.stride(i))
-      return equal(parts.strides[i], indexConstant(builder, loc, *stride));
-    if (facts.dim(i).stride.kind == StrideFact::Kind::RunTime)
-      return isMultiple(parts.strides[i], facts.dim(i).stride.value);
-    // Compact over something that is known at run time only.
-    unsigned next = *facts.nextFaster(i);
-    return equal(parts.strides[i],
-                 spanOf(builder, loc, facts, next, parts, equal));
+  static Value isMultiple(const Emitter &emit, Value value, int64_t of) {
+    return emit.equal(emit.rem(value, of), emit.constant(0));
   }
 
-  /// What an axis spans. The stride of an axis of extent 1 is never used: it
-  /// spans what the axes below it do.
-  static Value spanOf(OpBuilder &builder, Location loc, const Layout &facts,
-                      unsigned i, const CacheParts &parts,
-                      llvm::function_ref<Value(Value, Value)> equal) {
-    int64_t extent = facts.dim(i).extent;
-    Value span, below;
-    if (extent != 1)
-      span = mul(builder, loc, parts.strides[i], parts.extents[i]);
-    if (extent != 1 && extent != kRunTime)
-      return span;
-    std::optional<unsigned> next = facts.nextFaster(i);
-    below = next ? spanOf(builder, loc, facts, *next, parts, equal)
-                 : indexConstant(builder, loc, 1);
-    if (extent == 1)
-      return below;
-    Value unused = equal(parts.extents[i], indexConstant(builder, loc, 1));
-    return arith::SelectOp::create(builder, loc, unused, below, span);
+  static Value strideHolds(const Emitter &emit, const Layout &facts, unsigned i,
+                           const CacheParts &parts) {
+    if (std::optional<int64_t> stride = facts.stride(i))
+      return emit.equal(parts.strides[i], emit.constant(*stride));
+    if (facts.dim(i).stride.kind == StrideFact::Kind::RunTime)
+      return isMultiple(emit, parts.strides[i], facts.dim(i).stride.value);
+    // Compact over something that is known at run time only.
+    return isSpan(emit, facts, facts.nextFaster(i), parts, parts.strides[i]);
+  }
+
+  /// Whether a stride is what an axis and those below it span. An axis of
+  /// extent 1 spans one stride of its own, whatever that is in the cache: any
+  /// that the facts allow.
+  static Value isSpan(const Emitter &emit, const Layout &facts,
+                      std::optional<unsigned> i, const CacheParts &parts,
+                      Value stride) {
+    if (!i)
+      return emit.equal(stride, emit.constant(1));
+    const LayoutDim &dim = facts.dim(*i);
+    Value many, one;
+    if (dim.extent != 1)
+      many = emit.equal(stride, emit.mul(parts.strides[*i], parts.extents[*i]));
+    if (dim.extent != 1 && dim.extent != kRunTime)
+      return many;
+    switch (dim.stride.kind) {
+    case StrideFact::Kind::Compact:
+      one = isSpan(emit, facts, facts.nextFaster(*i), parts, stride);
+      break;
+    case StrideFact::Kind::Constant:
+      one = emit.equal(stride, emit.constant(dim.stride.value));
+      break;
+    case StrideFact::Kind::RunTime:
+      one = isMultiple(emit, stride, dim.stride.value);
+      break;
+    }
+    if (dim.extent == 1)
+      return one;
+    Value isOne = emit.equal(parts.extents[*i], emit.constant(1));
+    return emit.select(isOne, one, many);
   }
 };
 
