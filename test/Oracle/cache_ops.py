@@ -6,6 +6,9 @@ they leave out: lists of different lengths, views that fail, and the form on
 tensors.
 """
 
+import functools
+import operator
+
 import numpy as np
 import ref_attention
 import ref_batch
@@ -22,20 +25,30 @@ MOST = 1 << 40
 
 
 def holds(kind, cache):
-    """Whether a cache is what a type says."""
+    """Whether a cache is what a type says. An axis of extent 1 has no stride;
+    what is compact over it has one that the type allows this axis."""
     extents = dict(zip(cache.axes, cache.array.shape))
     given = dict(zip(cache.axes, cache.strides))
-    steps = strides_of(kind, extents, given)
-    for axis, extent in kind.extents.items():
-        if extent not in (None, extents[axis]):
+    # What the axes so far allow the next one, if that is compact.
+    allows = functools.partial(operator.eq, 1)
+    for axis in reversed(kind.order):
+        if kind.extents[axis] not in (None, extents[axis]):
             return False
-        fact = kind.facts.get(axis)
-        if extents[axis] != 1 and (
-                given[axis] % fact[1] if isinstance(fact, tuple)
-                else given[axis] != steps[axis]):
-            return False
+        fact = kind.facts.get(axis) if kind.extents[axis] != 1 else None
+        if isinstance(fact, tuple):
+            allows = functools.partial(_divides, fact[1])
+        elif fact is not None:
+            allows = functools.partial(operator.eq, fact)
+        if extents[axis] != 1:
+            if not allows(given[axis]):
+                return False
+            allows = functools.partial(operator.eq, given[axis] * extents[axis])
     address = cache.array.__array_interface__["data"][0]
     return address % kind.align == 0
+
+
+def _divides(factor, number):
+    return number % factor == 0
 
 
 def no_blocks(kind, poison):
@@ -67,12 +80,14 @@ def canonical(cache, kind):
 
 
 def strides_of(kind, extents, given):
-    """All strides: `given` are those that the type leaves to the call."""
+    """All strides: `given` are those that the type leaves to the call. Of an axis
+    of extent 1 it is the least that the type allows."""
     strides, step = {}, 1
     for axis in reversed(kind.order):
         fact = kind.facts.get(axis) if kind.extents[axis] != 1 else None
         if isinstance(fact, tuple):
-            step = given[axis] if extents[axis] != 1 else step
+            step = (given[axis] if extents[axis] != 1
+                    else -(-step // fact[1]) * fact[1])
         elif fact is not None:
             step = fact
         strides[axis] = step

@@ -360,6 +360,63 @@ func.func @f(%m: memref<?xi8>, %n: index) -> i1 {
         expect(got, want)
 
 
+def one_block():
+    """What is compact over one block has any stride that blocks could have, and
+    the least one in a view of bytes."""
+    kinds = ["strides = [B = 24]", "strides = [B = ? mult 8]",
+             "strides = [B = ? mult 16]", "order = [S, B, N, D]"]
+    cache = "!kvcache.cache<2S x ?B x 2N x 3D x f32, {}, align = 4>"
+    free = cache.format("strides = [S = ?, B = ?]")
+    text = ""
+    for i, kind in enumerate(kinds):
+        text += f"""
+func.func @f{i}(%c: {free}) -> i1 {{
+  %f = kvcache.has_facts %c : {free} has {cache.format(kind)}
+  return %f : i1
+}}
+func.func @cast{i}(%c: {free}) {{
+  %d = kvcache.cast %c : {free} to {cache.format(kind)}
+  return
+}}
+"""
+    kind = cache.format(kinds[1])
+    run = load(text + f"""
+func.func @bytes(%m: memref<?xi8>, %b: index, %p: memref<?x2x3xf32>) {{
+  %c1 = arith.constant 1 : index
+  %c = kvcache.view %m extents(B = %c1) strides(B = %b) : memref<?xi8> to {kind}
+  %a = kvcache.storage %c[B, S, N, D]
+    : {kind} to memref<?x2x2x3xf32, strided<[?, ?, 3, 1], offset: ?>>
+  %r = memref.collapse_shape %a [[0, 1], [2], [3]]
+    : memref<?x2x2x3xf32, strided<[?, ?, 3, 1], offset: ?>>
+    into memref<?x2x3xf32, strided<[?, 3, 1], offset: ?>>
+  memref.copy %r, %p : memref<?x2x3xf32, strided<[?, 3, 1], offset: ?>>
+    to memref<?x2x3xf32>
+  return
+}}
+""")
+    from cache_ops import argument_cache
+    type_of = run.functions["f0"].argument_types[0]
+    memory = np.arange(96, dtype=np.float32)
+    for side, want in ((24, [1, 1, 0, 0]), (16, [0, 1, 1, 0]), (6, [0, 0, 0, 1]),
+                       (12, [0, 0, 0, 0]), (48, [0, 1, 1, 0])):
+        pool = argument_cache(np.lib.stride_tricks.as_strided(
+            memory, [2, 1, 2, 3], [4 * side, 4, 12, 4]), type_of)
+        for i, holds in enumerate(want):
+            expect(run.call(f"f{i}", [pool]), [holds])
+            try:
+                run.call(f"cast{i}", [pool])
+            except Undefined:
+                assert not holds, (side, kinds[i])
+            else:
+                assert holds, (side, kinds[i])
+    for stride in 0, 24, -1:
+        run.start()
+        out = np.zeros((2, 2, 3), np.float32)
+        run.call("bytes", [memory.view(np.int8), stride, out])
+        expect(out.ravel(), [*range(6), *range(8, 14)])
+        assert not run.fails
+
+
 def refused():
     """A call whose extents are refused does nothing, whatever of it would have
     failed later; it is a finding where it did something."""
@@ -386,6 +443,6 @@ def refused():
 
 if __name__ == "__main__":
     for test in (integers, numbers, control, rows, batches, moves, attention,
-                 layouts, unwritten, facts, refused):
+                 layouts, unwritten, facts, one_block, refused):
         test()
         print(f"{test.__name__}: well")
