@@ -107,7 +107,7 @@ def _guarded(run, op, view):
     try:
         return view()
     except CallFails as why:
-        run.fail(why, op.results[0])
+        run.fail(why, op)
         return no_blocks(op.result_types[0], run.poison)
 
 

@@ -4,6 +4,7 @@
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "numerics"))
@@ -101,7 +102,26 @@ def strides_beyond_all():
 """)
 
 
-programs = [two_faults(), strides_of_no_view(), strides_beyond_all()]
+def given_back():
+    """A stride that is no multiple, of a view that a function exchanges for
+    another cache: nothing uses it, and the call may work."""
+    kind = CacheType({"B": None, "N": 4, "H": 2, "D": 2}, "f32",
+                     ("H", "B", "N", "D"), {"H": ("mult", 8)}, 4)
+    arguments = [raw_bytes(256), index("%blocks", 2), index("%stride", 17),
+                 ("%pool", str(kind), Spec("pool", "f32", (2, 4, 2, 2), kind,
+                                           align=4)), PAIRS]
+    made = program("given_back", arguments, f"""\
+  %v = kvcache.view %bytes extents(B = %blocks) strides(H = %stride) : memref<?xi8> to {kind}
+  %r:2 = func.call @exchange(%v, %pool) : ({kind}, {kind}) -> ({kind}, {kind})
+  kvcache.copy_blocks %r#0 at %pairs : {kind} at memref<?x2xi64>
+""")
+    helper = (f"func.func private @exchange(%a: {kind}, %b: {kind}) -> ({kind}, "
+              f"{kind}) {{\n  return %b, %a : {kind}, {kind}\n}}\n")
+    return replace(made, text=helper + made.text)
+
+
+programs = [two_faults(), strides_of_no_view(), strides_beyond_all(),
+            given_back()]
 with tempfile.TemporaryDirectory(prefix="kvoracle-") as folder:
     module = Module("failing", programs, folder)
     dumps = module.dumps()

@@ -67,7 +67,6 @@ class Function:
     body: Region
     argument_types: list
     result_types: list
-    live: set = None
 
 
 def end_of(text, at, stops):

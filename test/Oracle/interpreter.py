@@ -7,12 +7,12 @@ program leaves open (memory that was never written, results of calls that fail)
 gets `poison`: two runs with different poison tell what is open.
 """
 
-import re
 from collections import namedtuple
 
 import numpy as np
 from generic_form import read_module
 from ir_types import dtype_of, parse_attribute, parse_type
+from liveness import Liveness
 
 Slots = namedtuple("Slots", "list tokens")
 Table = namedtuple("Table", "list tokens")
@@ -44,6 +44,7 @@ class Interpreter:
     def __init__(self, text):
         self.functions, self.globals = read_module(
             text, parse_attribute, parse_type)
+        self.liveness = None
         self.start()
 
     def start(self, poison=0xA7, order=0):
@@ -53,16 +54,17 @@ class Interpreter:
         self.longest = 0  # list of which the order matters
         self.fails = []  # why the call fails
         self.may_fail = False
-        self.live = set()
         self.steps = 0
         # What a result of attention may differ by: of elements in memory by
         # their address, of tensors by their identity.
         self.tolerances = {}
         self.tensor_tolerances = {}
 
-    def fail(self, why, result=None):
-        """The call fails, or may fail where nobody needs the result."""
-        if result is None or result in self.live:
+    def fail(self, why, op=None):
+        """The call fails, or may fail where nobody needs what the operation
+        gives."""
+        self.liveness = self.liveness or Liveness(self.functions)
+        if op is None or self.liveness.is_live(op):
             self.fails.append(str(why))
         else:
             self.may_fail = True
@@ -87,10 +89,7 @@ class Interpreter:
         function = self.functions.get(name)
         if function is None:
             raise Unsupported(f"function {name} without a body")
-        outer, self.live = self.live, live_values(function)
-        results = self.region(function.body, arguments, {})[1]
-        self.live = outer
-        return results
+        return self.region(function.body, arguments, {})[1]
 
     def region(self, region, arguments, env):
         """The name of what ended the region, and its operands."""
@@ -144,38 +143,6 @@ def _branch(op, values):
                 return number + 1, values[first : first + sizes[number]]
         return 0, values[1:first]
     raise Unsupported(op.name)
-
-
-_PURE = re.compile(
-    r"arith\.|kvcache\.(view|storage|layer|side|subpool|heads|cast|has_facts|"
-    r"dim|stride|reshape|flatten|make_|with_rows)|memref\.(dim|cast|subview|alloc)|"
-    r"tensor\.")
-
-
-def live_values(function):
-    """The values that something with an effect depends on."""
-    if function.live is None:
-        users = []
-        _collect(function.body, users)
-        live = set()
-        while True:
-            before = len(live)
-            for op in users:
-                if not _PURE.match(op.name) or any(
-                        r in live for r in op.results):
-                    live.update(op.operands)
-            if len(live) == before:
-                break
-        function.live = live
-    return function.live
-
-
-def _collect(region, out):
-    for block in region.blocks:
-        for op in block.ops:
-            out.append(op)
-            for inner in op.regions:
-                _collect(inner, out)
 
 
 @handles("func.call")

@@ -360,6 +360,89 @@ func.func @f(%m: memref<?xi8>, %n: index) -> i1 {
         expect(got, want)
 
 
+USES = """
+!k = !kvcache.cache<?B x 2N x 1D x f32, align = 4>
+func.func private @swap(%a: !k, %b: !k) -> (!k, !k) {
+  return %b, %a : !k, !k
+}
+func.func @f(%m: memref<?xi8>, %n: index, %ok: !k, %flag: i1,
+             %p: memref<?x2xi64>, %o: memref<1xindex>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %v = kvcache.view %m extents(B = %n) : memref<?xi8> to !k
+  BODY
+  return
+}
+"""
+
+
+def uses():
+    """A view that fails makes the call fail where something with an effect needs
+    it, through whatever it goes."""
+    joins = {
+        "%r:2 = func.call @swap(%ok, %v) : (!k, !k) -> (!k, !k)": (1, 0),
+        "%r:2 = func.call @swap(%v, %ok) : (!k, !k) -> (!k, !k)": (0, 1),
+        """%r:2 = scf.if %flag -> (!k, !k) {
+    scf.yield %ok, %v : !k, !k
+  } else {
+    scf.yield %ok, %ok : !k, !k
+  }""": (0, 1),
+        """%r:2 = scf.for %i = %c0 to %n step %c1 iter_args(%x = %ok, %y = %v)
+      -> (!k, !k) {
+    scf.yield %x, %y : !k, !k
+  }""": (0, 1),
+        """%r:2 = scf.for %i = %c0 to %n step %c1 iter_args(%x = %ok, %y = %v)
+      -> (!k, !k) {
+    scf.yield %y, %x : !k, !k
+  }""": (1, 1),
+        """%r:2 = scf.for %i = %c0 to %n step %c1 iter_args(%x = %ok, %y = %v)
+      -> (!k, !k) {
+    kvcache.copy_blocks %y at %p : !k at memref<?x2xi64>
+    scf.yield %x, %y : !k, !k
+  }""": (1, 1),
+        """%r:3 = scf.while (%x = %v, %y = %ok, %g = %flag) : (!k, !k, i1)
+      -> (!k, !k, i1) {
+    scf.condition(%g) %y, %x, %g : !k, !k, i1
+  } do {
+  ^bb0(%x: !k, %y: !k, %g: i1):
+    %no = arith.constant false
+    scf.yield %y, %x, %no : !k, !k, i1
+  }""": (0, 1),
+        """%r:2 = scf.index_switch %n -> !k, !k
+  case 2 {
+    scf.yield %ok, %v : !k, !k
+  }
+  default {
+    scf.yield %ok, %ok : !k, !k
+  }""": (0, 1),
+        """cf.cond_br %flag, ^end(%ok, %v : !k, !k), ^end(%ok, %ok : !k, !k)
+^end(%r0: !k, %r1: !k):""": (0, 1),
+    }
+    cases = [("", False),
+             ("%s = kvcache.storage %v : !k to memref<?x2x1xf32>\n"
+              "  %l = memref.dim %s, %c0 : memref<?x2x1xf32>", False),
+             ("%d = kvcache.dim %v[B] : !k\n"
+              "  memref.store %d, %o[%c0] : memref<1xindex>", True),
+             ("%d = kvcache.dim %v[B] : !k\n"
+              "  scf.for %i = %c0 to %d step %c1 {\n  }", False),
+             ("%d = kvcache.dim %v[B] : !k\n"
+              "  scf.for %i = %c0 to %d step %c1 {\n"
+              "    memref.store %i, %o[%c0] : memref<1xindex>\n  }", True)]
+    for join, needed in joins.items():
+        for i, want in enumerate(needed):
+            name = f"%r{i}" if "^end" in join else f"%r#{i}"
+            cases.append((f"{join}\n  kvcache.copy_blocks {name} at %p : !k at "
+                          "memref<?x2xi64>", bool(want)))
+    from cache_ops import argument_cache
+    for body, want in cases:
+        run = load(USES.replace("BODY", body))
+        kind = run.functions["swap"].argument_types[0]
+        good = argument_cache(np.zeros((1, 2, 1), np.float32), kind)
+        run.call("f", [np.zeros(8, np.uint8), 2, good, 1,
+                       np.zeros((0, 2), np.int64), np.zeros(1, np.int64)])
+        assert bool(run.fails) == want and run.may_fail != want, body
+
+
 def one_block():
     """What is compact over one block has any stride that blocks could have, and
     the least one in a view of bytes."""
@@ -443,6 +526,7 @@ def refused():
 
 if __name__ == "__main__":
     for test in (integers, numbers, control, rows, batches, moves, attention,
-                 layouts, unwritten, facts, one_block, refused):
+                 layouts, unwritten, facts, uses,
+                 one_block, refused):
         test()
         print(f"{test.__name__}: well")
