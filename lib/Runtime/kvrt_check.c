@@ -178,37 +178,26 @@ typedef struct {
   int32_t exact;
 } span;
 
-static int64_t common_multiple(int64_t a, int64_t b) {
-  int64_t x = a, y = b;
-  while (y) {
-    int64_t rest = x % y;
-    x = y;
-    y = rest;
-  }
-  return kvrt_mul_or_most(a / x, b);
-}
-
 static span span_below(const given *it, const kvrt_dim *dim) {
   span result = {1, 1, 1};
-  int64_t extents = 1;
-  for (int32_t next = dim->next; next >= 0; next = it->arg->dims[next].next) {
-    const kvrt_dim *faster = &it->arg->dims[next];
-    if (it->tensor->shape[next] > 1)
-      extents = kvrt_mul_or_most(extents, it->tensor->shape[next]);
-    if (has_stride(it, next)) {
-      result.least = kvrt_mul_or_most(extents, stride_of(it->tensor, next));
-      return result;
-    }
-    if (faster->constant != KVRT_ANY) {
-      result.least = kvrt_mul_or_most(extents, faster->constant);
-      return result;
-    }
+  int32_t next = dim->next;
+  if (next < 0)
+    return result;
+  const kvrt_dim *faster = &it->arg->dims[next];
+  if (has_stride(it, next)) {
+    result.least = stride_of(it->tensor, next);
+  } else if (faster->constant != KVRT_ANY) {
+    result.least = faster->constant;
+  } else {
+    result = span_below(it, faster);
     if (!faster->compact) {
       result.exact = 0;
-      result.multiple = common_multiple(result.multiple, faster->multiple);
+      result.multiple = faster->multiple;
+      result.least = kvrt_round_up_or_most(result.least, faster->multiple);
     }
   }
-  result.least = extents;
+  if (it->tensor->shape[next] > 1)
+    result.least = kvrt_mul_or_most(it->tensor->shape[next], result.least);
   return result;
 }
 

@@ -37,6 +37,16 @@ func.func @facts_{one}(%c: {kind}, %out: memref<{len(TYPES)}xi64>) {{
   memref.store %w{i}, %out[%i{i}] : memref<{len(TYPES)}xi64>
 """
     PROGRAM += "  return\n}\n"
+# One layer, too: it is a multiple of 8 that has room for 12, the least of blocks.
+LAYERS = ("!kvcache.cache<?L x 2S x ?B x 2N x 3D x f32, order = [S, L, B, N, D], "
+          "strides = [L = ? mult 8, B = ? mult 12], align = 4>")
+LAYERS_SIDES = (16, 24, 48)
+PROGRAM += f"""
+func.func @layers(%c: {LAYERS}, %pairs: memref<?x2xi64>) {{
+  kvcache.copy_blocks %c at %pairs : {LAYERS} at memref<?x2xi64>
+  return
+}}
+"""
 WRITE = """
   %s = kvcache.make_slots %slots : memref<?xi64>
     to !kvcache.slots<?T x i64, rows_per_block = 2, pad = none>
@@ -89,6 +99,18 @@ def test_arguments(library):
             assert out.tolist() == want, (one, side, out)
 
 
+def test_layers(library):
+    pairs = Tensor(np.zeros((1, 2), np.int64), "i64", [1, 2])
+    for side in SIDES:
+        pool = Tensor(np.zeros(96, np.float32), "f32", [1, 2, 1, 2, 3],
+                      [-1, side, 0, 3, 1])
+        if side in LAYERS_SIDES:
+            library.check_call("layers", pool, pairs)
+        else:
+            library.expect_error(STRIDE, "expected a stride", "layers", pool,
+                                 pairs)
+
+
 def test_writes(library):
     rows = [np.arange(1, 4, dtype=np.float32), np.arange(4, 7, dtype=np.float32)]
     args = [Tensor(np.array([1]), "i64", [1]),
@@ -116,4 +138,5 @@ def test_writes(library):
 
 library = compile_library(PROGRAM, "one_block")
 test_arguments(library)
+test_layers(library)
 test_writes(library)
