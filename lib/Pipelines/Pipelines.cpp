@@ -3,6 +3,9 @@
 #include "kvcache/Pipelines/Pipelines.h"
 
 #include "kvcache/Conversion/Passes.h"
+#include "kvcache/HostCPU/Passes.h"
+#include "kvcache/Raise/Passes.h"
+#include "kvcache/RowDemand/Passes.h"
 #include "kvcache/Transforms/Passes.h"
 
 #include "mlir/Conversion/Passes.h"

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
 #include "kvcache/Conversion/Passes.h"
+#include "kvcache/HostCPU/Passes.h"
 #include "kvcache/Pipelines/Pipelines.h"
+#include "kvcache/Raise/Passes.h"
 #include "kvcache/Registration/Registration.h"
+#include "kvcache/RowDemand/Passes.h"
 #include "kvcache/Transforms/Passes.h"
 
 #include "mlir/Conversion/Passes.h"
@@ -15,6 +18,9 @@
 
 void kvcache::registerKVCachePasses() {
   registerConversionPasses();
+  registerHostCPUPasses();
+  registerRaisePasses();
+  registerRowDemandPasses();
   registerTransformsPasses();
   registerPipelines();
 }

@@ -2,8 +2,8 @@
 
 #include "kvcache/Registration/Registration.h"
 
-#include "kvcache/Analysis/RowDemand.h"
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/RowDemand/RowDemand.h"
 #include "kvcache/Transforms/BufferizableOpInterfaceImpl.h"
 
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"

@@ -3,7 +3,7 @@
  * The run time that is linked into every artefact: no LLVM, no global
  * constructor, hidden symbols. Compiled programs hold the records declared
  * here as data (lib/Target/EntryPoints.cpp and
- * lib/Conversion/KVCacheToGPU/LaunchToRuntime.cpp write them), so a change of a
+ * lib/Conversion/GPU/LaunchToRuntime.cpp write them), so a change of a
  * struct is a change there.
  */
 

@@ -2,7 +2,7 @@
 
 #include "Admission.h"
 
-#include "kvcache/Conversion/Passes.h"
+#include "kvcache/HostCPU/Passes.h"
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"

@@ -6,11 +6,11 @@
 
 #include "kvcache/Transforms/Passes.h"
 
-#include "KnownRegions.h"
 #include "Remarks.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/Transforms/KnownRegions.h"
 
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"

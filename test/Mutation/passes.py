@@ -23,7 +23,7 @@ import sys
 
 import mutate
 
-FOREIGN = ["Transforms/raise-*.mlir", "Transforms/Inputs/raise/*.mlir"]
+FOREIGN = ["Raise/raise-*.mlir", "Raise/Inputs/*.mlir"]
 FOREIGN += ["Mutation/Inputs/foreign.mlir", "Transforms/copy-carried-tensors.mlir"]
 KV = "!kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>"
 PART = KV.replace("bf16", "bf16, strides = [S = ? mult 16384]")

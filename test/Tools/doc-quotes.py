@@ -109,18 +109,19 @@ if runs < 8:
     errors.append(f"only {runs} quotes of kv-opt are found")
 
 # Before and after of a pass are lines of a test of it, with or without CHECK.
-passes = (root / "include" / "kvcache" / "Transforms" / "Passes.td").read_text()
+passes = "".join(path.read_text() for path in
+                 sorted((root / "include" / "kvcache").glob("*/Passes.td")))
 QUOTED = {
-    "FoldPermutes": "fold-permutes.mlir",
-    "ScatterToIndexCopy": "scatter-to-index-copy.mlir",
-    "SpecializePageStride": "specialize-page-stride.mlir",
-    "CheckCopies": "check-copies-invalid.mlir",
-    "LayoutReport": "layout-report.mlir",
-    "Raise": "raise-scatter.mlir",
+    "FoldPermutes": "Transforms/fold-permutes.mlir",
+    "ScatterToIndexCopy": "Transforms/scatter-to-index-copy.mlir",
+    "SpecializePageStride": "Transforms/specialize-page-stride.mlir",
+    "CheckCopies": "Transforms/check-copies-invalid.mlir",
+    "LayoutReport": "Transforms/layout-report.mlir",
+    "Raise": "Raise/raise-scatter.mlir",
 }
 for name, test in QUOTED.items():
     description = re.search(rf"def {name}\b.*?\n}}\n", passes, re.S)[0]
-    text = (root / "test" / "Transforms" / test).read_text()
+    text = (root / "test" / test).read_text()
     lines = [re.sub(r"^// CHECK[-A-Z]*: *", "", line) for line in text.splitlines()]
     # Names of values and numbers of lines are bound in a test.
     lines = {re.sub(r"%\[\[\w+(?::[^]]*\])?\]\]?|\[\[LINE.*?\]\]+", "*", line).strip()
@@ -138,5 +139,5 @@ for name, test in QUOTED.items():
         bound = re.sub(r"^%\d+ =", "* =", plain)
         bound = re.sub(r" at %\d+( |$)", r" at *\1", bound)
         if not any(one in lines for one in (line, plain, bound)):
-            errors.append(f"{name}: test/Transforms/{test} lacks the line {line}")
+            errors.append(f"{name}: test/{test} lacks the line {line}")
 sys.exit("\n".join(errors) or 0)

@@ -17,9 +17,9 @@
 //
 // What the other compilers emit, from end to end; test/numerics/raise_hosts.py
 // runs it.
-// RUN: kv-opt %S/Inputs/raise/iree_index_put.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=PUT
-// RUN: kv-opt %S/Inputs/raise/iree_hnd.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=HND
-// RUN: kv-opt %S/Inputs/raise/iree_index_copy.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=COPY
+// RUN: kv-opt %S/../Raise/Inputs/iree_index_put.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=PUT
+// RUN: kv-opt %S/../Raise/Inputs/iree_hnd.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=HND
+// RUN: kv-opt %S/../Raise/Inputs/iree_index_copy.mlir --allow-unregistered-dialect --kvcache-optimize=standalone | FileCheck %s --check-prefix=COPY
 
 // PUT: func.func @index_put(
 // PUT-NEXT: make_slots

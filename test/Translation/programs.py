@@ -66,8 +66,8 @@ RUN = {
     "whole-blocks.mlir": 15,
 }
 
-files = [path for folder in ("test/Transforms", "test/Transforms/Inputs/raise",
-                             "examples")
+files = [path for folder in ("test/Transforms", "test/Raise", "test/Raise/Inputs",
+                             "test/RowDemand", "examples")
          for path in sorted((root / folder).glob("*.mlir"))
          # What passes refuse does not run.
          if not path.stem.endswith("-invalid")]

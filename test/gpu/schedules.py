@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """The layouts under every schedule worth measuring: `run bench --library
 schedules`. What is chosen from it is kDefaultSchedule in
-lib/Conversion/KVCacheToGPU/IndexCopy.cpp."""
+lib/Conversion/GPU/IndexCopy.cpp."""
 
 from dataclasses import replace
 

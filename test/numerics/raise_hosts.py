@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from kvtest import Guarded, Tensor, compile_library, random_storage
 
-INPUTS = Path(__file__).parent.parent / "Transforms/Inputs/raise"
+INPUTS = Path(__file__).parent.parent / "Raise/Inputs"
 rng = np.random.default_rng(7)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""The programs of test/Transforms/split-layer-groups.mlir, before and after the
+"""The programs of test/RowDemand/split-layer-groups.mlir, before and after the
 pass: what they give is the same. Sums of products depend on how many rows are
 multiplied at once; what they are made of, caches above all, is the same bit by
 bit.
@@ -13,7 +13,7 @@ import numpy as np
 from kvtest import TYPES, Guarded, Tensor, compile_library
 from model_programs import split
 
-SOURCE = Path(__file__).parents[1] / "Transforms/split-layer-groups.mlir"
+SOURCE = Path(__file__).parents[1] / "RowDemand/split-layer-groups.mlir"
 # Of this one there is no code for a CPU.
 SKIPPED = {"softmax"}
 ROWS, BLOCKS = 10, 4

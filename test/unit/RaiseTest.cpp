@@ -8,8 +8,8 @@
 #include "PassText.h"
 
 #include "kvcache/Interfaces/Raise.h"
+#include "kvcache/Raise/Passes.h"
 #include "kvcache/Registration/Registration.h"
-#include "kvcache/Transforms/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"

@@ -9,7 +9,7 @@
 
 #include "kvcache/Interfaces/RowDemand.h"
 #include "kvcache/Registration/Registration.h"
-#include "kvcache/Transforms/Passes.h"
+#include "kvcache/RowDemand/Passes.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Dialect.h"

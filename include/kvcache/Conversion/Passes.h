@@ -18,10 +18,6 @@ namespace kvcache {
 #define GEN_PASS_REGISTRATION
 #include "kvcache/Conversion/Passes.h.inc"
 
-/// Whether `kvcache-expand-math` takes an operation of the math dialect, or it
-/// needs no expansion.
-bool isExpandable(mlir::Operation *op);
-
 } // namespace kvcache
 
 #endif // KVCACHE_CONVERSION_PASSES_H

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What surrounds a cache on a CPU: linalg, math and parallel loops.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_HOSTCPU_PASSES_H
+#define KVCACHE_HOSTCPU_PASSES_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/Pass.h"
+
+namespace kvcache {
+
+#define GEN_PASS_DECL
+#include "kvcache/HostCPU/Passes.h.inc"
+
+#define GEN_PASS_REGISTRATION
+#include "kvcache/HostCPU/Passes.h.inc"
+
+/// Whether `kvcache-expand-math` takes an operation of the math dialect, or it
+/// needs no expansion.
+bool isExpandable(mlir::Operation *op);
+
+} // namespace kvcache
+
+#endif // KVCACHE_HOSTCPU_PASSES_H

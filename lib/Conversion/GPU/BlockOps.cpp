@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// relayout, copy_blocks and transfer: whole blocks, or chunks of tokens, go to
+// the places of the same indices in the same or in another pool, in one launch.
+//
+// Kernels/MovePlan.h says how the elements of a block are spread over accesses;
+// here it is decided which blocks there are.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "../Common/Emitter.h"
+#include "MoveKernel.h"
+#include "Patterns.h"
+
+#include "kvcache/IR/Sources.h"
+
+#include "mlir/IR/Remarks.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// A link between memories is busy with few blocks of threads, and the rest of
+/// the device is left to others.
+constexpr int64_t kBlocksOnLink = 16;
+
+MoveEnd endOf(CacheType type) {
+  return {&type.getLayout(), type.getElementBytes()};
+}
+
+/// A move under construction: the host side, and the kernel once `begin` was
+/// called.
+class Move {
+public:
+  Move(OpBuilder &builder, Operation *op, CacheType fromType, Value fromMemRef,
+       CacheType toType, Value toMemRef, int64_t tokens, bool ranged)
+      : emit{builder, op->getLoc()}, op(op),
+        from(builder, emit.loc, fromType, fromMemRef),
+        to(builder, emit.loc, toType, toMemRef),
+        plan(endOf(fromType), endOf(toType), tokens, ranged),
+        overLink(fromType.getSpace() != toType.getSpace()),
+        shape(plan, fromType.getElementBytes(), overLink),
+        operands(builder, emit.loc), fromSide(sideOf(from)),
+        toSide(sideOf(to)) {}
+
+  /// Parameters are complete: starts the kernel, which gets the number of an
+  /// item (i64) and says what it is.
+  void build(StringRef name, Value count, bool zero,
+             llvm::function_ref<MoveItem(KernelBuilder &, Value)> itemOf) {
+    Value work = emit.mul(count, shape.parts);
+    unsigned workParameter = overLink ? operands.addIndex(work) : 0;
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
+                    operands.types(), shape.threads);
+    MoveEmitter mover(k, plan, shape, fromSide, toSide, zero);
+    Value layer = plan.layersAtRunTime ? k.blockZ() : Value();
+    if (!overLink) {
+      Value block = k.blockX();
+      Value item = k.widen(k.udiv(block, shape.parts));
+      mover.emit(itemOf(k, item), k.urem(block, shape.parts), layer);
+    } else {
+      k.loop(k.widen(k.blockX()), k.parameter(workParameter),
+             k.widen(k.gridX()), {}, [&](Value number, ValueRange) {
+               Value part = k.toInteger(k.urem(number, shape.parts),
+                                        k.builder.getI32Type());
+               mover.emit(itemOf(k, k.udiv(number, shape.parts)), part, layer);
+               if (plan.tile) // before the next one is written
+                 k.barrier();
+               return SmallVector<Value>();
+             });
+    }
+    k.finish();
+
+    Value layers = plan.layersAtRunTime ? emit.min(from.extent(AxisKind::Layer),
+                                                   to.extent(AxisKind::Layer))
+                                        : Value();
+    // A grid of no blocks is an error of the driver.
+    Value any = emit.less(emit.constant(0), work);
+    if (layers)
+      any = emit.both(any, emit.less(emit.constant(0), layers));
+    emit.when(any, [&](const Emitter &e) {
+      Value grid = overLink ? e.min(work, e.constant(kBlocksOnLink)) : work;
+      emitLaunch(e.builder, e.loc, k.symbol(), grid, e.constant(1), layers,
+                 shape.threads, operands);
+    });
+  }
+
+  /// The distance of blocks, and of tokens, in bytes.
+  Value blockStride(KernelBuilder &k, bool isFrom) {
+    return strideOf(k, isFrom, AxisKind::Block);
+  }
+  Value tokenStride(KernelBuilder &k, bool isFrom) {
+    return strideOf(k, isFrom, AxisKind::Token);
+  }
+
+  void remark(StringRef name, StringRef engine = "") {
+    int64_t bytes = from.type.getElementBytes();
+    std::string text;
+    llvm::raw_string_ostream os(text);
+    os << (plan.layersAtRunTime ? "layers" : "items") << " of "
+       << plan.elements() * bytes << " bytes in runs of " << plan.run * bytes;
+    if (!engine.empty())
+      os << ", by " << engine;
+    else if (const auto &tile = plan.tile)
+      os << ", tiles of " << tile->elements * bytes
+         << " bytes in shared memory, "
+         << "reads of " << tile->fromLanes * bytes << " bytes, writes of "
+         << tile->toLanes * to.type.getElementBytes();
+    else
+      os << ", accesses of " << plan.lanes * bytes << " bytes";
+    if (overLink && engine.empty())
+      os << ", over the link on " << kBlocksOnLink << " blocks of threads";
+    auto options = remark::RemarkOpts::name(name).category("kvcache");
+    remark::analysis(emit.loc, options) << text;
+  }
+
+  Emitter emit;
+  Operation *op;
+  CacheParts from, to;
+  MovePlan plan;
+  bool overLink;
+  MoveShape shape;
+  KernelOperands operands;
+  MoveSide fromSide, toSide;
+
+private:
+  MoveSide sideOf(const CacheParts &cache) {
+    const Layout &layout = cache.type.getLayout();
+    MoveSide side;
+    side.elementType = cache.type.getElementType();
+    side.pointer = operands.addPointer(cache.buffer, cache.offset);
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      side.strides.push_back(
+          operands.addStride(layout.stride(i), cache.strides[i]));
+    side.layerAxis = layout.find(AxisKind::Layer).value_or(0);
+    return side;
+  }
+
+  Value strideOf(KernelBuilder &k, bool isFrom, AxisKind kind) {
+    const MoveSide &side = isFrom ? fromSide : toSide;
+    unsigned axis = *(isFrom ? from : to).type.getLayout().find(kind);
+    return k.stride(side.strides[axis], side.elementBytes());
+  }
+};
+
+struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(RelayoutOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!isa<MemRefType>(adaptor.getSource().getType()))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    CacheType fromType = op.getSourceType(), toType = op.getDestType();
+    Move move(rewriter, op, fromType, adaptor.getSource(), toType,
+              adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
+              /*ranged=*/false);
+    Value blocks = move.emit.min(move.from.extent(AxisKind::Block),
+                                 move.to.extent(AxisKind::Block));
+    move.build("relayout", blocks, /*zero=*/false,
+               [&](KernelBuilder &k, Value block) {
+                 MoveItem item;
+                 item.from = k.mul(block, move.blockStride(k, true));
+                 item.to = k.mul(block, move.blockStride(k, false));
+                 return item;
+               });
+    move.remark("relayout");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+/// A matrix of numbers, as a parameter.
+struct PairList {
+  PairList(KernelOperands &operands, Value memref)
+      : pointer(operands.addBuffer(memref)),
+        type(cast<MemRefType>(memref.getType())) {}
+  Value load(KernelBuilder &k, Value row, int64_t column) const {
+    Value at = k.mul(row, k.i64(type.getDimSize(1)));
+    return k.loadEntry(k.parameter(pointer), k.add(at, k.i64(column)),
+                       type.getElementType());
+  }
+  unsigned pointer;
+  MemRefType type;
+};
+
+struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(CopyBlocksOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!isa<MemRefType>(adaptor.getPairs().getType()))
+      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
+    CacheType type = op.getCache().getType();
+    Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
+              type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
+    PairList pairs(move.operands, adaptor.getPairs());
+    unsigned blocks = move.operands.addIndex(move.from.extent(AxisKind::Block));
+    move.build("copy_blocks", move.emit.dim(adaptor.getPairs(), 0),
+               /*zero=*/false, [&](KernelBuilder &k, Value pair) {
+                 Value from = pairs.load(k, pair, 0);
+                 Value to = pairs.load(k, pair, 1);
+                 Value end = k.parameter(blocks);
+                 MoveItem item;
+                 item.live = k.both(k.ult(from, end), k.ult(to, end));
+                 item.from = k.mul(from, move.blockStride(k, true));
+                 item.to = k.mul(to, move.blockStride(k, false));
+                 return item;
+               });
+    move.remark("copy-blocks");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+/// Whether the entries of a memref are in memory that host code can read.
+bool isInHostMemory(Value memref) {
+  Value origin = furthestSource(memref, [](Value value) -> Value {
+    auto cast = value.getDefiningOp<memref::CastOp>();
+    return cast ? cast.getSource() : Value();
+  });
+  auto argument = dyn_cast<BlockArgument>(origin);
+  if (!argument)
+    return false;
+  auto function =
+      dyn_cast<FunctionOpInterface>(argument.getOwner()->getParentOp());
+  return function &&
+         argument.getOwner() == &function.getFunctionBody().front() &&
+         function.getArgAttr(argument.getArgNumber(),
+                             KVCacheDialect::kHostAttr);
+}
+
+/// Runs, loops and pools as calls of the run time, which goes through the pairs
+/// and hands a list of runs to the driver.
+void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
+  const Emitter &emit = move.emit;
+  auto call = [&](StringRef name, ArrayRef<Value> operands) {
+    emitReport(emit.builder, emit.loc, op, name, operands);
+  };
+  auto address = [&](Value memref, Value offset, int64_t bytes) {
+    Value base = memref::ExtractAlignedPointerAsIndexOp::create(
+        emit.builder, emit.loc, memref);
+    return emit.addMul(base, offset, bytes);
+  };
+  int64_t bytes = move.from.type.getElementBytes();
+  auto step = [&](const CacheParts &cache, const AxisWalk &walk) {
+    return emit.mul(cache.strides[walk.axis], walk.factor * bytes);
+  };
+  call("kvrt_runs_begin", {address(move.from.buffer, move.from.offset, bytes),
+                           address(move.to.buffer, move.to.offset, bytes),
+                           emit.constant(move.plan.run * bytes)});
+  if (move.plan.layersAtRunTime)
+    call("kvrt_runs_loop", {emit.min(move.from.extent(AxisKind::Layer),
+                                     move.to.extent(AxisKind::Layer)),
+                            emit.mul(move.from.stride(AxisKind::Layer), bytes),
+                            emit.mul(move.to.stride(AxisKind::Layer), bytes)});
+  for (const MoveDim &dim : move.plan.dims)
+    call("kvrt_runs_loop", {emit.constant(dim.extent),
+                            step(move.from, dim.from), step(move.to, dim.to)});
+  for (bool isFrom : {true, false}) {
+    const CacheParts &cache = isFrom ? move.from : move.to;
+    int64_t perBlock = cache.type.getLayout().extent(AxisKind::Token) / tokens;
+    call("kvrt_runs_pool",
+         {emit.constant(isFrom),
+          emit.mulLimited(cache.extent(AxisKind::Block), perBlock),
+          emit.constant(perBlock),
+          emit.mul(cache.stride(AxisKind::Block), bytes),
+          emit.mul(cache.stride(AxisKind::Token), tokens * bytes)});
+  }
+  auto type = cast<MemRefType>(pairs.getType());
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(emit.builder, emit.loc, pairs);
+  int64_t indexBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+  call("kvrt_runs_copy",
+       {address(metadata.getBaseBuffer(), metadata.getOffset(), indexBytes),
+        emit.constant(indexBytes), emit.dim(pairs, 0)});
+}
+
+struct TransferOpLowering : OpConversionPattern<TransferOp> {
+  TransferOpLowering(TypeConverter &converter, MLIRContext *context,
+                     int64_t copyEngineBytes)
+      : OpConversionPattern(converter, context),
+        copyEngineBytes(copyEngineBytes) {}
+
+  LogicalResult
+  matchAndRewrite(TransferOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!isa<MemRefType>(adaptor.getPairs().getType()))
+      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
+    CacheType fromType = op.getSource().getType();
+    CacheType toType = op.getDest().getType();
+    int64_t fromTokens = fromType.getLayout().extent(AxisKind::Token);
+    int64_t toTokens = toType.getLayout().extent(AxisKind::Token);
+    int64_t tokens = std::min(fromTokens, toTokens);
+    auto pairsType = cast<MemRefType>(adaptor.getPairs().getType());
+    bool ranged = pairsType.getDimSize(1) == 4;
+    Move move(rewriter, op, fromType, adaptor.getSource(), toType,
+              adaptor.getDest(), tokens, ranged);
+    if (usesCopyEngine(move, ranged, adaptor.getPairs())) {
+      emitRuns(move, op, adaptor.getPairs(), tokens);
+      move.remark("transfer", "the copy engine");
+      rewriter.eraseOp(op);
+      return success();
+    }
+    PairList pairs(move.operands, adaptor.getPairs());
+    auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
+      Value blocks = cache.extent(AxisKind::Block);
+      return move.operands.addIndex(
+          move.emit.mulLimited(blocks, inBlock / tokens));
+    };
+    unsigned fromCount = chunks(move.from, fromTokens);
+    unsigned toCount = chunks(move.to, toTokens);
+    bool zero = op.getZero() && ranged;
+    move.build("transfer", move.emit.dim(adaptor.getPairs(), 0), zero,
+               [&](KernelBuilder &k, Value pair) {
+                 MoveItem item;
+                 Value from = pairs.load(k, pair, 0);
+                 Value to = pairs.load(k, pair, 1);
+                 item.live = k.both(k.ult(from, k.parameter(fromCount)),
+                                    k.ult(to, k.parameter(toCount)));
+                 item.from =
+                     startOf(k, move, true, from, fromTokens / tokens, tokens);
+                 item.to =
+                     startOf(k, move, false, to, toTokens / tokens, tokens);
+                 if (ranged)
+                   setRange(k, item, tokens, pairs.load(k, pair, 2),
+                            pairs.load(k, pair, 3));
+                 return item;
+               });
+    move.remark("transfer");
+    rewriter.eraseOp(op);
+    return success();
+  }
+
+private:
+  const int64_t copyEngineBytes;
+
+  /// Long runs, whose places host code can work out.
+  bool usesCopyEngine(const Move &move, bool ranged, Value pairs) const {
+    bool isNest = llvm::none_of(move.plan.dims, [](const MoveDim &dim) {
+      return dim.from.cut || dim.to.cut;
+    });
+    int64_t bytes = move.plan.run * move.from.type.getElementBytes();
+    return move.overLink && !ranged && isNest && isInHostMemory(pairs) &&
+           bytes >= copyEngineBytes;
+  }
+
+  /// Where a chunk begins.
+  static Value startOf(KernelBuilder &k, Move &move, bool isFrom, Value chunk,
+                       int64_t perBlock, int64_t tokens) {
+    Value at = k.mul(k.udiv(chunk, perBlock), move.blockStride(k, isFrom));
+    if (perBlock == 1)
+      return at;
+    Value token = k.mul(k.urem(chunk, perBlock), k.i64(tokens));
+    return k.add(at, k.mul(token, move.tokenStride(k, isFrom)));
+  }
+
+  /// The tokens of [start, start + count) that a chunk has. Both may be
+  /// anything: the sum is not to wrap.
+  static void setRange(KernelBuilder &k, MoveItem &item, int64_t tokens,
+                       Value start, Value count) {
+    Value all = k.i64(tokens), none = k.i64(0);
+    start = k.smin(start, all);
+    Value first = k.smax(start, none);
+    Value most = k.sub(k.i64(std::numeric_limits<int64_t>::max()), first);
+    Value wanted = k.smin(k.smax(count, none), most);
+    Value last = k.smax(k.smin(k.add(start, wanted), all), none);
+    item.first = k.toInteger(first, k.builder.getI32Type());
+    item.last = k.toInteger(last, k.builder.getI32Type());
+  }
+};
+
+} // namespace
+
+void kvcache::populateBlockOpsToGPU(TypeConverter &converter,
+                                    RewritePatternSet &patterns,
+                                    int64_t copyEngineBytes) {
+  MLIRContext *context = patterns.getContext();
+  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering>(converter, context);
+  patterns.add<TransferOpLowering>(converter, context, copyEngineBytes);
+}

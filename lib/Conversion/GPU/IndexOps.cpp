@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// slot_mapping, map_blocks and block_slots: one thread for each number that is
+// written.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "../Common/Emitter.h"
+#include "Patterns.h"
+#include "Requests.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+constexpr int64_t kThreads = 256;
+/// The starts of 256 requests, which are 257, are one tile.
+constexpr int64_t kRequestThreads = 512;
+/// The most that a grid has in its second dimension.
+constexpr int64_t kMostGridY = 65535;
+
+bool areBuffers(ValueRange values) {
+  return llvm::none_of(values.getTypes(), llvm::IsaPred<TensorType>);
+}
+
+/// The number of the thread in its row of the grid, as i64.
+Value threadNumber(KernelBuilder &k, int64_t threads = kThreads) {
+  return k.add(k.mul(k.widen(k.blockX()), k.i64(threads)),
+               k.widen(k.threadX()));
+}
+
+/// Launches a kernel with a thread for each of `count`, if there is any.
+void launch(const Emitter &emit, KernelBuilder &k, Value count, Value rows,
+            const KernelOperands &operands, int64_t threads = kThreads) {
+  Value any = emit.both(emit.less(emit.constant(0), count),
+                        emit.less(emit.constant(0), rows));
+  emit.when(any, [&](const Emitter &e) {
+    emitLaunch(e.builder, e.loc, k.symbol(), e.ceilDiv(count, threads),
+               e.min(rows, e.constant(kMostGridY)), Value(), threads, operands);
+  });
+}
+
+struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(SlotMappingOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value out = adaptor.getOut().front();
+    if (!areBuffers(adaptor.getBatch()) || !areBuffers(out))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    KernelOperands operands(rewriter, emit.loc);
+    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+    Value rows = emit.dim(out, 0);
+    BatchParameters batch(rewriter, emit.loc, operands, parts, rows);
+    IntegerList list = IntegerList::get(operands, out);
+    bool hasSink = !adaptor.getSink().empty();
+    unsigned sink = hasSink ? operands.addIndex(adaptor.getSink().front()) : 0;
+    int64_t tokens = batch.type.getTokens();
+
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "slot_mapping",
+                    operands.types(), kRequestThreads);
+    KernelRequests requests(k, batch, kRequestThreads);
+    Value row = threadNumber(k, kRequestThreads);
+    KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
+    Value isRow = k.slt(row, k.parameter(batch.rows));
+    Value isIn = k.both(isRow, k.sle(k.i64(0), found.request));
+    Value position = requests.position(row, found);
+    isIn = k.both(isIn, k.ult(position, found.length));
+    Value at = k.add(k.mul(found.request, k.parameter(batch.rowStride)),
+                     k.udiv(position, tokens));
+    Value block = k.loadEntryIf(isIn, k.parameter(batch.table.pointer), at,
+                                batch.table.type);
+    Value padding = k.i64(-1);
+    if (hasSink)
+      padding = list.partOf(k, k.parameter(sink), tokens, k.urem(row, tokens),
+                            padding);
+    Value slot =
+        list.partOf(k, block, tokens, k.urem(position, tokens), padding);
+    slot = k.select(isIn, slot, padding);
+    k.ifThen(isRow, [&] { list.store(k, slot, row); });
+    k.finish();
+    launch(emit, k, rows, emit.constant(1), operands, kRequestThreads);
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+/// out[r, j * factor + i] = numbers[r, j] * factor + i, and -1 for a number
+/// that is negative or has no room, of lists or matrices.
+void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
+                   Value numbers, Value out, int64_t factor) {
+  Emitter emit{builder, op->getLoc()};
+  KernelOperands operands(builder, emit.loc);
+  auto type = cast<MemRefType>(out.getType());
+  bool isMatrix = type.getRank() == 2;
+  unsigned last = isMatrix ? 1 : 0;
+  IntegerList from = IntegerList::get(operands, numbers);
+  IntegerList to = IntegerList::get(operands, out);
+  Value columns =
+      emit.min(emit.dim(numbers, last), emit.div(emit.dim(out, last), factor));
+  Value count = emit.mul(columns, factor);
+  unsigned end = operands.addIndex(count);
+  Value rows = isMatrix ? emit.min(emit.dim(numbers, 0), emit.dim(out, 0))
+                        : emit.constant(1);
+  unsigned rowCount = 0, fromStride = 0, toStride = 0;
+  if (isMatrix) {
+    auto strideOf = [&](Value memref) {
+      return memref::ExtractStridedMetadataOp::create(builder, emit.loc, memref)
+          .getStrides()[0];
+    };
+    rowCount = operands.addIndex(rows);
+    fromStride = operands.addIndex(strideOf(numbers));
+    toStride = operands.addIndex(strideOf(out));
+  }
+  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
+                  operands.types(), kThreads);
+  Value entry = threadNumber(k);
+  auto expand = [&](Value source, Value target) {
+    Value number = from.load(k, k.add(source, k.udiv(entry, factor)));
+    Value part = to.partOf(k, number, factor, k.urem(entry, factor), k.i64(-1));
+    to.store(k, part, k.add(target, entry));
+  };
+  k.ifThen(k.slt(entry, k.parameter(end)), [&] {
+    if (!isMatrix)
+      return expand(k.i64(0), k.i64(0));
+    k.loop(k.widen(k.blockY()), k.parameter(rowCount), k.widen(k.gridY()), {},
+           [&](Value row, ValueRange) {
+             expand(k.mul(row, k.parameter(fromStride)),
+                    k.mul(row, k.parameter(toStride)));
+             return SmallVector<Value>();
+           });
+  });
+  k.finish();
+  launch(emit, k, count, rows, operands);
+}
+
+struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(MapBlocksOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!areBuffers(adaptor.getOperands()))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    emitExpansion(rewriter, op, "map_blocks", adaptor.getBlocks(),
+                  adaptor.getOut(), op.getRatio());
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(BlockSlotsOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!areBuffers(adaptor.getOperands()))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    emitExpansion(rewriter, op, "block_slots", adaptor.getBlocks(),
+                  adaptor.getOut(), op.getTokens());
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateIndexOpsToGPU(TypeConverter &converter,
+                                    RewritePatternSet &patterns) {
+  patterns
+      .add<BlockSlotsOpLowering, MapBlocksOpLowering, SlotMappingOpLowering>(
+          converter, patterns.getContext());
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The records that are written here are kvrt_image and kvrt_kernel of
+// lib/Runtime/kvrt.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "kvcache/Conversion/Passes.h"
+
+#include "Target/KernelBuilder.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/IR/Builders.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_CONVERTLAUNCHTORUNTIME
+#include "kvcache/Conversion/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+class LaunchRewriter {
+public:
+  explicit LaunchRewriter(ModuleOp module)
+      : module(module), builder(module.getContext()),
+        pointer(LLVM::LLVMPointerType::get(module.getContext())) {
+    recordType = LLVM::LLVMStructType::getLiteral(
+        module.getContext(), {pointer, pointer, pointer, builder.getI64Type()});
+    imageType = LLVM::LLVMStructType::getLiteral(module.getContext(),
+                                                 {pointer, pointer});
+  }
+
+  LogicalResult embed(gpu::BinaryOp binary) {
+    if (binary.getObjects().size() != 1)
+      return binary.emitOpError() << "is expected to have one object, got "
+                                  << binary.getObjects().size();
+    auto object = cast<gpu::ObjectAttr>(binary.getObjects()[0]);
+    // PTX is text: the driver wants it to end in a zero.
+    std::string bytes = object.getObject().getValue().str();
+    if (object.getFormat() == gpu::CompilationTarget::Assembly)
+      bytes.push_back('\0');
+    Location loc = binary.getLoc();
+    std::string name = binary.getName().str();
+    builder.setInsertionPointToStart(module.getBody());
+    auto data = LLVM::GlobalOp::create(
+        builder, loc,
+        LLVM::LLVMArrayType::get(builder.getI8Type(), bytes.size()),
+        /*isConstant=*/true, LLVM::Linkage::Internal, name + "_code",
+        builder.getStringAttr(bytes), /*alignment=*/64);
+    images[binary.getNameAttr()] =
+        createRecord(loc, name + "_image", imageType, {data, nullptr});
+    binary.erase();
+    return success();
+  }
+
+  LogicalResult lower(gpu::LaunchFuncOp launch) {
+    LLVM::GlobalOp image = images.lookup(launch.getKernelModuleName());
+    if (!image)
+      return launch.emitOpError()
+             << "there is no binary for " << launch.getKernel();
+    Location loc = launch.getLoc();
+    LLVM::GlobalOp kernel = getKernel(loc, image, launch.getKernelName());
+    builder.setInsertionPoint(launch);
+    Value record = LLVM::AddressOfOp::create(builder, loc, kernel);
+
+    // An array of pointers to the parameters, each in its own slot.
+    size_t count = launch.getKernelOperands().size();
+    Value parameters = allocate(loc, pointer, count);
+    for (auto [i, operand] : llvm::enumerate(launch.getKernelOperands())) {
+      Value slot = operand;
+      if (!isByValue(launch, i)) {
+        slot = allocate(loc, operand.getType(), 1);
+        LLVM::StoreOp::create(builder, loc, operand, slot);
+      }
+      Value entry =
+          LLVM::GEPOp::create(builder, loc, pointer, pointer, parameters,
+                              ArrayRef<LLVM::GEPArg>{int32_t(i)});
+      LLVM::StoreOp::create(builder, loc, slot, entry);
+    }
+    gpu::KernelDim3 grid = launch.getGridSizeOperandValues();
+    gpu::KernelDim3 block = launch.getBlockSizeOperandValues();
+    Value shared = launch.getDynamicSharedMemorySize();
+    if (!shared)
+      shared = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), 0);
+    SmallVector<Value> operands = {record};
+    for (Value size : {grid.x, grid.y, grid.z})
+      operands.push_back(toInteger(loc, size, 64));
+    for (Value size : {block.x, block.y, block.z})
+      operands.push_back(toInteger(loc, size, 32));
+    // As in lib/Runtime/kvrt_cuda.c.
+    int32_t mode = launch->hasAttr(kTogetherName) ? 1
+                   : launch->hasAttr(kWaitsName)  ? 2
+                                                  : 0;
+    Value how =
+        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), mode);
+    operands.append({shared, how, parameters});
+    LLVM::CallOp::create(builder, loc, getLaunchFunction(operands), operands);
+    launch.erase();
+    return success();
+  }
+
+private:
+  static bool isByValue(gpu::LaunchFuncOp launch, int32_t parameter) {
+    auto numbers = launch->getAttrOfType<DenseI32ArrayAttr>(kByValueName);
+    return numbers && llvm::is_contained(numbers.asArrayRef(), parameter);
+  }
+  Value toInteger(Location loc, Value size, unsigned width) {
+    Type type = builder.getIntegerType(width);
+    if (size.getType().isIndex())
+      return arith::IndexCastOp::create(builder, loc, type, size);
+    return size;
+  }
+
+  /// Stack memory of the function, so that a launch in a loop does not grow it.
+  Value allocate(Location loc, Type type, size_t count) {
+    OpBuilder::InsertionGuard guard(builder);
+    Region *body = builder.getInsertionBlock()->getParent();
+    while (!body->getParentOp()->hasTrait<OpTrait::IsIsolatedFromAbove>())
+      body = body->getParentRegion();
+    builder.setInsertionPointToStart(&body->front());
+    Value size = LLVM::ConstantOp::create(builder, loc, builder.getI64Type(),
+                                          int64_t(count));
+    return LLVM::AllocaOp::create(builder, loc, pointer, type, size);
+  }
+
+  LLVM::GlobalOp createRecord(Location loc, const Twine &name,
+                              LLVM::LLVMStructType type,
+                              ArrayRef<LLVM::GlobalOp> fields) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto global = LLVM::GlobalOp::create(
+        builder, loc, type, /*isConstant=*/false, LLVM::Linkage::Internal,
+        name.str(), Attribute(), /*alignment=*/8);
+    builder.createBlock(&global.getInitializerRegion());
+    Value record = LLVM::ZeroOp::create(builder, loc, type);
+    for (auto [i, field] : llvm::enumerate(fields)) {
+      if (!field)
+        continue;
+      Value address = LLVM::AddressOfOp::create(builder, loc, field);
+      record = LLVM::InsertValueOp::create(builder, loc, record, address, i);
+    }
+    LLVM::ReturnOp::create(builder, loc, record);
+    return global;
+  }
+
+  LLVM::GlobalOp getKernel(Location loc, LLVM::GlobalOp image,
+                           StringAttr name) {
+    LLVM::GlobalOp &kernel = kernels[{image.getSymNameAttr(), name}];
+    if (kernel)
+      return kernel;
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    std::string text = name.str() + '\0';
+    auto string = LLVM::GlobalOp::create(
+        builder, loc,
+        LLVM::LLVMArrayType::get(builder.getI8Type(), text.size()),
+        /*isConstant=*/true, LLVM::Linkage::Internal,
+        image.getSymName().str() + "_" + name.str() + "_name",
+        builder.getStringAttr(text), /*alignment=*/1);
+    kernel = createRecord(loc, image.getSymName() + "_" + name.strref(),
+                          recordType, {image, string, nullptr});
+    return kernel;
+  }
+
+  LLVM::LLVMFuncOp getLaunchFunction(ArrayRef<Value> operands) {
+    StringRef name = "kvrt_launch";
+    if (auto found = module.lookupSymbol<LLVM::LLVMFuncOp>(name))
+      return found;
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto type = LLVM::LLVMFunctionType::get(
+        LLVM::LLVMVoidType::get(module.getContext()),
+        llvm::to_vector(ValueRange(operands).getTypes()));
+    return LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
+  }
+
+  ModuleOp module;
+  OpBuilder builder;
+  LLVM::LLVMPointerType pointer;
+  LLVM::LLVMStructType recordType, imageType;
+  llvm::DenseMap<StringAttr, LLVM::GlobalOp> images;
+  llvm::DenseMap<std::pair<StringAttr, StringAttr>, LLVM::GlobalOp> kernels;
+};
+
+struct ConvertLaunchToRuntime
+    : kvcache::impl::ConvertLaunchToRuntimeBase<ConvertLaunchToRuntime> {
+  void runOnOperation() override {
+    LaunchRewriter rewriter(getOperation());
+    for (auto binary :
+         llvm::make_early_inc_range(getOperation().getOps<gpu::BinaryOp>()))
+      if (failed(rewriter.embed(binary)))
+        return signalPassFailure();
+    SmallVector<gpu::LaunchFuncOp> launches;
+    getOperation().walk(
+        [&](gpu::LaunchFuncOp launch) { launches.push_back(launch); });
+    for (gpu::LaunchFuncOp launch : launches)
+      if (failed(rewriter.lower(launch)))
+        return signalPassFailure();
+    getOperation()->removeAttr(gpu::GPUDialect::getContainerModuleAttrName());
+  }
+};
+
+} // namespace

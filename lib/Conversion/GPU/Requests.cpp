@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "Requests.h"
+
+#include "../Common/Emitter.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+Value IntegerList::partOf(KernelBuilder &k, Value number, int64_t factor,
+                          Value part, Value none) const {
+  Value isThere = k.ult(number, k.i64(numbersWithParts(type, factor)));
+  Value value = k.add(k.mul(number, k.i64(factor)), part);
+  return k.select(isThere, value, none);
+}
+
+IntegerList IntegerList::get(KernelOperands &operands, Value memref) {
+  return {operands.addBuffer(memref),
+          cast<MemRefType>(memref.getType()).getElementType()};
+}
+
+BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
+                                 KernelOperands &operands,
+                                 const BatchParts &batch, Value rows)
+    : type(batch.type), starts(IntegerList::get(operands, batch.starts)),
+      lengths(IntegerList::get(operands, batch.lengths)),
+      rows(operands.addIndex(rows)),
+      count(operands.addIndex(batch.numRequests(builder, loc))) {
+  Emitter emit{builder, loc};
+  // In the sequence of their use: a line of parameters is waited for at the
+  // first one.
+  entries = operands.addIndex(emit.dim(batch.starts, 0));
+  columns = operands.addIndex(emit.dim(batch.table, 1));
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(builder, loc, batch.table);
+  table = IntegerList::get(operands, batch.table);
+  rowStride = operands.addIndex(metadata.getStrides()[0]);
+  if (batch.positions) {
+    positions = IntegerList::get(operands, batch.positions);
+    numPositions = operands.addIndex(emit.dim(batch.positions, 0));
+  }
+}
+
+KernelRequests::KernelRequests(KernelBuilder &k, const BatchParameters &batch,
+                               int64_t threads)
+    : k(k), batch(batch), threads(threads) {
+  for (Value *memory : {&starts, &lengths})
+    *memory = k.shared(8 * threads);
+}
+
+Value KernelRequests::entry(Value memory, Value index) {
+  return k.loadScalar(k.byteOffset(memory, k.mul(index, k.i64(8))),
+                      k.builder.getI64Type());
+}
+
+void KernelRequests::put(Value memory, Value value) {
+  Value thread = k.widen(k.threadX());
+  k.storeScalar(value, k.byteOffset(memory, k.mul(thread, k.i64(8))));
+}
+
+Value KernelRequests::Tile::start(KernelBuilder &k, Value index) const {
+  return k.loadScalar(k.byteOffset(starts, k.mul(index, k.i64(8))),
+                      k.builder.getI64Type());
+}
+
+Value KernelRequests::Tile::length(KernelBuilder &k, Value index) const {
+  return k.loadScalar(k.byteOffset(lengths, k.mul(index, k.i64(8))),
+                      k.builder.getI64Type());
+}
+
+void KernelRequests::makeTrusted(Value number, Value isInOrder) {
+  put(starts, number);
+  Value all = k.barrierAll(isInOrder);
+  k.ifThen(k.isNot(all), [&] {
+    Value thread = k.widen(k.threadX());
+    // What is rarely run is not to take room among what is: with an end that is
+    // not a constant, the loop stays one.
+    Value end = k.widen(k.blockSize());
+    k.loopWhile(
+        {k.i64(1), number},
+        [&](ValueRange state) { return k.slt(state[0], end); },
+        [&](ValueRange state) {
+          Value distance = state[0];
+          Value isFirst = k.slt(thread, distance);
+          Value other = k.select(isFirst, thread, k.sub(thread, distance));
+          Value most = k.smax(state[1], entry(starts, other));
+          k.barrier();
+          put(starts, most);
+          k.barrier();
+          return SmallVector<Value>{k.add(distance, distance), most};
+        });
+  });
+}
+
+Value KernelRequests::clampStart(Value raw) {
+  return k.smax(k.smin(raw, k.parameter(batch.rows)), k.i64(0));
+}
+
+Value KernelRequests::numStarts() {
+  return k.smin(k.add(k.parameter(batch.count), k.i64(1)),
+                k.parameter(batch.entries));
+}
+
+Value KernelRequests::least() {
+  Value isThere = k.slt(k.i64(0), k.parameter(batch.entries));
+  return clampStart(k.loadEntryIf(isThere, k.parameter(batch.starts.pointer),
+                                  k.i64(0), batch.starts.type));
+}
+
+Value KernelRequests::most() {
+  return k
+      .loop(k.widen(k.threadX()), numStarts(), k.i64(threads), {k.i64(0)},
+            [&](Value i, ValueRange state) {
+              Value start = clampStart(batch.starts.load(k, i));
+              return SmallVector<Value>{k.smax(state[0], start)};
+            })
+      .front();
+}
+
+KernelRequests::Loaded KernelRequests::load(Value first) {
+  Value index = k.add(first, k.widen(k.threadX()));
+  auto start = [&](Value index) {
+    Value isThere = k.ult(index, numStarts());
+    return k.loadEntryIf(isThere, k.parameter(batch.starts.pointer), index,
+                         batch.starts.type);
+  };
+  Loaded loaded;
+  loaded.number = start(index);
+  loaded.before = start(k.sub(index, k.i64(1)));
+  Value isRequest = k.slt(index, k.parameter(batch.count));
+  loaded.length = k.loadEntryIf(isRequest, k.parameter(batch.lengths.pointer),
+                                index, batch.lengths.type);
+  return loaded;
+}
+
+SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
+                                            Body body) {
+  Value thread = k.widen(k.threadX());
+  Value end = k.add(k.parameter(batch.count), k.i64(1));
+  int64_t tokens = batch.type.getTokens();
+  Value most = k.i64(Emitter::kMost / tokens);
+  Value room = k.mul(k.smin(k.parameter(batch.columns), most), k.i64(tokens));
+  SmallVector<Value> carried(start);
+  carried.push_back(k.i64(0)); // the largest start so far
+  carried.append({ready.number, ready.before, ready.length});
+  SmallVector<Value> results = k.loop(
+      k.i64(0), end, k.i64(threads), carried,
+      [&](Value first, ValueRange values) {
+        ValueRange own = values.drop_back(4), loaded = values.take_back(3);
+        Value largest = values[own.size()];
+        Value index = k.add(first, thread);
+        // What is behind the list repeats the largest start.
+        auto trust = [&](Value index, Value raw) {
+          Value isThere = k.ult(index, numStarts());
+          return k.select(isThere, clampStart(raw), largest);
+        };
+        Value number = trust(index, loaded[0]);
+        Value before = trust(k.sub(index, k.i64(1)), loaded[1]);
+        before = k.select(k.eq(thread, k.i64(0)), largest, before);
+        Value length = k.smax(k.smin(loaded[2], room), k.i64(0));
+        // The tile before was read.
+        k.ifThen(k.slt(k.i64(0), first), [&] { k.barrier(); });
+        put(lengths, length);
+        makeTrusted(k.smax(number, largest), k.sle(before, number));
+        SmallVector<Value> next = body(Tile{first, starts, lengths}, own);
+        next.push_back(entry(starts, k.i64(threads - 1)));
+        Loaded then = load(k.add(first, k.i64(threads)));
+        next.append({then.number, then.before, then.length});
+        return next;
+      });
+  results.resize(start.size());
+  return results;
+}
+
+SmallVector<Value> KernelRequests::startFind() {
+  return {k.i64(0), k.i64(-1), k.i64(0), k.i64(0)};
+}
+
+SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
+                                            ValueRange carried) {
+  // The first start past the row: requests before it begin at the row or
+  // before, and it is the end of the last of them.
+  Value at = k.countFirst(threads, [&](Value i) {
+    Value place = k.byteOffset(tile.starts, k.mul(i, k.i32(8)));
+    return k.sle(k.loadScalar(place, k.builder.getI64Type()), row);
+  });
+  Value isHere = k.slt(at, k.i64(threads));
+  Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
+  Value inside = k.select(isHere, at, k.i64(0));
+  // The request is the one before, perhaps the last one of the tile before.
+  Value isFirst = k.eq(inside, k.i64(0));
+  Value before = k.sub(inside, k.select(isFirst, k.i64(0), k.i64(1)));
+  Value length = k.select(isFirst, carried[3], tile.length(k, before));
+  return {k.select(take, k.add(tile.first, at), carried[0]),
+          k.select(take, tile.start(k, inside), carried[1]),
+          k.select(take, length, carried[2]),
+          tile.length(k, k.i64(threads - 1))};
+}
+
+KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
+  // The request before that start; none where there is no such start.
+  return {k.sub(carried[0], k.i64(1)), carried[1], carried[2]};
+}
+
+KernelRequests::Found KernelRequests::find(Loaded ready, Value row) {
+  return endFind(
+      forTiles(ready, startFind(), [&](const Tile &tile, ValueRange values) {
+        return stepFind(row, tile, values);
+      }));
+}
+
+Value KernelRequests::position(Value row, const Found &found) {
+  if (!batch.type.hasPositions())
+    return k.sub(found.length, k.sub(found.end, row));
+  // A list of positions that is too short says nothing of the rows behind it.
+  Value isThere =
+      k.both(k.sle(k.i64(0), row), k.slt(row, k.parameter(batch.numPositions)));
+  Value given = k.loadEntryIf(isThere, k.parameter(batch.positions.pointer),
+                              row, batch.positions.type);
+  return k.select(isThere, given, k.i64(-1));
+}

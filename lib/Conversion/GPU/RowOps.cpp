@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// index_copy, scatter and gather: rows go to their slots or come from them, all
+// sides in one launch.
+//
+// A row is cut into accesses of the widest width that the facts prove. A block
+// of threads covers whole rows, or part of one long row; a thread moves up to
+// 16 bytes of each side. The kernel is straight: what does not depend on the
+// slots is loaded beside them, and what does is done under a predicate.
+//
+// docs/kernels/index_copy.md has the measurements behind the schedules.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "../Common/Emitter.h"
+#include "Patterns.h"
+#include "RowShape.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Remarks.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <numeric>
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// How the work is spread over threads: `#kvcache.copy_schedule`.
+struct CopySchedule {
+  int64_t threads;
+  /// Rows of each side that a thread has in flight.
+  int64_t rowsInFlight;
+  bool streaming;
+};
+
+/// The best from 1 to 32768 tokens on an H200, or within 5% of it.
+constexpr CopySchedule kDefaultSchedule = {128, 1, false};
+
+/// The same, if the base and all strides that are known at run time only were
+/// multiples of the widest access.
+Layout withAlignedStrides(const Layout &layout, int64_t elementBytes) {
+  std::vector<LayoutDim> dims = layout.listing();
+  int64_t multiple = Layout::kWidestAccess / elementBytes;
+  for (LayoutDim &dim : dims)
+    if (dim.stride.kind == StrideFact::Kind::RunTime)
+      dim.stride = StrideFact::runTime(std::lcm(dim.stride.value, multiple));
+  std::string why;
+  std::optional<Layout> aligned =
+      Layout::get(dims, layout.orderAxes(),
+                  std::max(layout.align(), Layout::kWidestAccess), why);
+  return aligned.value_or(layout);
+}
+
+/// What is known of an op before a kernel is built, or what is if numbers of
+/// run time are `aligned`.
+struct RowFacts {
+  RowFacts(CacheType type, ValueRange rows, bool aligned)
+      : type(type), layout(type.getLayout()), plan(type),
+        elementBytes(type.getElementBytes()) {
+    Layout given = aligned ? withAlignedStrides(layout, elementBytes) : layout;
+    width = given.accessBytes(plan.run, elementBytes);
+    for (Value row : rows) {
+      int64_t rowBytes = plan.rowElements * elementBytes;
+      width = aligned ? powerOfTwoDivisor(rowBytes, width)
+                      : std::min(width, knownRowAlignment(row));
+      SmallVector<int64_t> strides;
+      int64_t offset;
+      LogicalResult strided =
+          cast<MemRefType>(row.getType()).getStridesAndOffset(strides, offset);
+      assert(succeeded(strided) && "checked by the verifier");
+      (void)strided;
+      bool constant = ShapedType::isStatic(strides[0]);
+      rowStrides.push_back(constant ? std::optional(strides[0]) : std::nullopt);
+      if (constant)
+        width = powerOfTwoDivisor(strides[0] * elementBytes, width);
+    }
+    accesses = plan.rowElements * elementBytes / width;
+  }
+
+  CacheType type;
+  const Layout &layout;
+  RowPlan plan;
+  int64_t elementBytes;
+  int64_t width;                                  ///< bytes of one access
+  int64_t accesses;                               ///< of one row
+  SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
+};
+
+/// Where the cache has the row of a token: a slot, or a block and an offset.
+struct Places {
+  SmallVector<unsigned> lists;  ///< pointers to the numbers
+  SmallVector<unsigned> limits; ///< each number is below its own
+  SmallVector<Type> types;
+  /// Of slots that count the rows of gaps too: how many there are in a block,
+  /// of which only the first ones are tokens. 0 of others.
+  int64_t scaled = 0;
+};
+
+struct RowParameters {
+  SmallVector<unsigned> rows, sides; ///< pointers
+  Places places;
+  unsigned count;
+  SmallVector<StrideSource> rowStrides; ///< per side
+  SmallVector<StrideSource> strides;    ///< per listed axis
+};
+
+enum class Direction { IntoCache, OutOfCache, OutOfCacheOrZero };
+
+class RowKernel {
+public:
+  RowKernel(const RowFacts &facts, const RowParameters &parameters,
+            const CopySchedule &schedule, Direction direction, StringRef name,
+            ModuleOp module, Location loc, ArrayRef<Type> types)
+      : facts(facts), parameters(parameters), schedule(schedule),
+        direction(direction),
+        shape(facts.accesses, facts.width, schedule.threads),
+        k(module, loc, name, types, shape.threads) {}
+
+  SymbolRefAttr build() {
+    RowThread thread(k, shape);
+    for (const RowThread::Access &access : thread.accesses)
+      accesses.push_back(
+          {access.inRow, slotPart(access.number), access.isThere});
+    int64_t rows = schedule.rowsInFlight;
+    Value first = k.add(k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
+                        k.widen(thread.rowInBlock));
+    Value count = k.parameter(parameters.count);
+    Value last = k.add(count, k.i64(-1));
+    SmallVector<Value> inRange, tokens;
+    for (int64_t r = 0; r < rows; ++r) {
+      Value token = k.add(first, k.i64(r * shape.rows));
+      // The grid is no larger than needed: a block's first row is there.
+      bool isThere = r == 0 && shape.rows == 1;
+      inRange.push_back(isThere ? Value() : k.ult(token, count));
+      tokens.push_back(isThere ? token : k.select(inRange.back(), token, last));
+    }
+    if (direction == Direction::IntoCache)
+      write(tokens, inRange);
+    else
+      read(tokens, inRange);
+    k.finish();
+    return k.symbol();
+  }
+
+private:
+  /// An access of a row: where it lies from the start of the row and of the
+  /// slot in bytes, and whether it is there; null if it always is.
+  struct Access {
+    Value inRow, inSlot, isThere;
+  };
+
+  void write(ArrayRef<Value> tokens, ArrayRef<Value> inRange) {
+    SmallVector<SmallVector<Value>> places;
+    SmallVector<Value> loaded;
+    for (Value token : tokens) {
+      places.push_back(loadPlace(token));
+      for (auto [side, row] : llvm::enumerate(parameters.rows)) {
+        Value start = k.mul(token, rowStride(side));
+        for (const Access &access : accesses)
+          loaded.push_back(
+              k.load(k.byteOffset(k.parameter(row), k.add(start, access.inRow)),
+                     facts.width, schedule.streaming));
+      }
+    }
+    const Value *next = loaded.begin();
+    for (auto [place, there] : llvm::zip(places, inRange)) {
+      Value live = k.bothOf(isInCache(place), there);
+      Value start = placeOffset(place);
+      for (unsigned side : parameters.sides)
+        for (const Access &access : accesses)
+          k.storeIf(
+              k.bothOf(live, access.isThere), *next++,
+              k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
+              facts.width, schedule.streaming);
+    }
+  }
+
+  void read(ArrayRef<Value> tokens, ArrayRef<Value> inRange) {
+    SmallVector<Value> loaded, live;
+    for (Value token : tokens) {
+      SmallVector<Value> place = loadPlace(token);
+      live.push_back(isInCache(place));
+      Value start = placeOffset(place);
+      for (unsigned side : parameters.sides)
+        for (const Access &access : accesses)
+          loaded.push_back(k.loadIf(
+              live.back(),
+              k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
+              facts.width));
+    }
+    const Value *next = loaded.begin();
+    for (auto [r, token] : llvm::enumerate(tokens)) {
+      Value wanted = inRange[r];
+      if (direction == Direction::OutOfCache)
+        wanted = k.bothOf(live[r], wanted);
+      for (auto [side, row] : llvm::enumerate(parameters.rows)) {
+        Value start = k.mul(token, rowStride(side));
+        for (const Access &access : accesses) {
+          Value condition = k.bothOf(wanted, access.isThere);
+          k.storeIf(condition ? condition : k.truth(true), *next++,
+                    k.byteOffset(k.parameter(row), k.add(start, access.inRow)),
+                    facts.width, schedule.streaming);
+        }
+      }
+    }
+  }
+
+  Value rowStride(size_t side) {
+    return k.stride(parameters.rowStrides[side], facts.elementBytes);
+  }
+  Value stride(unsigned axis) {
+    return k.stride(parameters.strides[axis], facts.elementBytes);
+  }
+
+  SmallVector<Value> loadPlace(Value token) {
+    SmallVector<Value> numbers;
+    for (auto [list, type] :
+         llvm::zip(parameters.places.lists, parameters.places.types))
+      numbers.push_back(k.loadEntry(k.parameter(list), token, type));
+    return numbers;
+  }
+
+  /// Unsigned: one comparison drops negative numbers and those past the end.
+  Value isInCache(ArrayRef<Value> place) {
+    Value live;
+    for (auto [number, limit] : llvm::zip(place, parameters.places.limits))
+      live = k.bothOf(live, k.ult(number, k.parameter(limit)));
+    if (int64_t scaled = parameters.places.scaled) {
+      Value token = k.urem(place.front(), scaled);
+      int64_t tokens = facts.layout.extent(AxisKind::Token);
+      live = k.bothOf(live, k.ult(token, k.i64(tokens)));
+    }
+    return live;
+  }
+
+  /// Where access number `access` of a row lies, in bytes from the start of
+  /// its slot.
+  Value slotPart(Value access) {
+    int64_t perRun = facts.plan.run.elements * facts.elementBytes / facts.width;
+    if (facts.plan.axes.empty())
+      return k.widen(k.mul(access, k.i32(facts.width)));
+    Value piece = k.udiv(access, perRun);
+    Value inRun = k.mul(k.urem(access, perRun), k.i32(facts.width));
+    Value offset = k.widen(inRun);
+    for (const RowPlan::PieceAxis &axis : llvm::reverse(facts.plan.axes)) {
+      bool slowest = &axis == facts.plan.axes.begin();
+      Value index = slowest ? piece : k.urem(piece, axis.extent);
+      if (!slowest)
+        piece = k.udiv(piece, axis.extent);
+      offset = k.add(offset, k.mul(k.widen(index), stride(axis.index)));
+    }
+    return offset;
+  }
+
+  /// The start of a slot, in bytes. All slots are stride(N) apart, and at the
+  /// end of a block there is a gap: no remainder is needed, and nothing is
+  /// divided where slots are rows of one array.
+  Value placeOffset(ArrayRef<Value> place) {
+    const Layout &layout = facts.layout;
+    unsigned token = *layout.find(AxisKind::Token);
+    unsigned block = *layout.find(AxisKind::Block);
+    if (place.size() == 2)
+      return k.add(k.mul(place[0], stride(block)),
+                   k.mul(place[1], stride(token)));
+    Value slot = place.front();
+    Value tokenStride = stride(token);
+    Value offset = k.mul(slot, tokenStride);
+    if (parameters.places.scaled || layout.isFlat())
+      return offset;
+    int64_t tokens = layout.dim(token).extent;
+    Value gap;
+    if (layout.stride(token) && layout.stride(block))
+      gap = k.i64((*layout.stride(block) - tokens * *layout.stride(token)) *
+                  facts.elementBytes);
+    else
+      gap = k.add(stride(block), k.mul(tokenStride, k.i64(-tokens)));
+    return k.add(offset, k.mul(k.udiv(slot, tokens), gap));
+  }
+
+  const RowFacts &facts;
+  const RowParameters &parameters;
+  const CopySchedule &schedule;
+  Direction direction;
+  RowShape shape;
+  KernelBuilder k;
+  SmallVector<Access> accesses;
+};
+
+/// What the three lowerings share: the host side.
+class RowLaunch {
+public:
+  RowLaunch(OpBuilder &builder, Operation *op, CacheType type,
+            Value cacheMemRef, ValueRange rows)
+      : builder(builder), op(op), loc(op->getLoc()), rows(rows),
+        facts(type, rows, false), wide(type, rows, true),
+        operands(builder, loc), cache(builder, loc, type, cacheMemRef) {
+    for (auto [side, row] : llvm::enumerate(rows)) {
+      auto metadata =
+          memref::ExtractStridedMetadataOp::create(builder, loc, row);
+      parameters.rows.push_back(operands.addPointer(row, metadata.getOffset()));
+      parameters.rowStrides.push_back(
+          operands.addStride(facts.rowStrides[side], metadata.getStrides()[0]));
+    }
+    for (int64_t side = 0, e = rows.size(); side < e; ++side) {
+      Value offset = cache.offset;
+      if (side)
+        offset = builder.createOrFold<arith::AddIOp>(
+            loc, offset, cache.stride(AxisKind::Side));
+      parameters.sides.push_back(operands.addPointer(cache.buffer, offset));
+    }
+  }
+
+  void addPlace(Value list, Value limit) {
+    Value zero = indexConstant(builder, loc, 0);
+    Places &places = parameters.places;
+    places.lists.push_back(operands.addPointer(list, zero));
+    places.limits.push_back(operands.addIndex(limit));
+    places.types.push_back(cast<MemRefType>(list.getType()).getElementType());
+  }
+
+  /// Slots of one number, which may be scaled.
+  void addSlots(Value list, SlotsType type) {
+    int64_t perBlock = type.getRowsPerBlock();
+    if (perBlock != facts.layout.extent(AxisKind::Token))
+      parameters.places.scaled = perBlock;
+    Emitter emit{builder, loc};
+    addPlace(list, emit.mulLimited(cache.extent(AxisKind::Block), perBlock));
+  }
+
+  void emit(StringRef name, Direction direction, Value count,
+            CopyScheduleAttr chosen) {
+    for (unsigned i = 0; i < facts.layout.rank(); ++i) {
+      AxisKind kind = facts.layout.dim(i).axis.kind;
+      bool used = kind != AxisKind::Side && kind != AxisKind::Layer;
+      parameters.strides.push_back(
+          used ? operands.addStride(facts.layout.stride(i), cache.strides[i])
+               : StrideSource{0});
+    }
+    parameters.count = operands.addIndex(count);
+    CopySchedule schedule = kDefaultSchedule;
+    if (chosen)
+      schedule = {chosen.getThreads(), chosen.getRows(), chosen.getStreaming()};
+    // A grid of no blocks is an error of the driver.
+    Value any = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sgt,
+                                      count, indexConstant(builder, loc, 0));
+    auto branch = scf::IfOp::create(builder, loc, any);
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    if (wide.width == facts.width)
+      return launch(facts, name, direction, count, schedule);
+    auto choice = scf::IfOp::create(builder, loc, isAligned(),
+                                    /*withElseRegion=*/true);
+    builder.setInsertionPointToStart(choice.thenBlock());
+    launch(wide, name, direction, count, schedule);
+    builder.setInsertionPointToStart(choice.elseBlock());
+    launch(facts, (name + "_any").str(), direction, count, schedule);
+  }
+
+  void remark(StringRef name) {
+    bool byNumber = parameters.places.lists.size() == 1;
+    std::string text = llvm::formatv(
+        "rows of {0} bytes in runs of {1}, accesses of {2} "
+        "bytes{4}, {3} addressing",
+        facts.plan.rowElements * facts.elementBytes,
+        facts.plan.run.elements * facts.elementBytes, facts.width,
+        parameters.places.scaled            ? "scaled"
+        : byNumber && facts.layout.isFlat() ? "flat"
+                                            : "block and offset",
+        wide.width == facts.width
+            ? ""
+            : " or if all is aligned of " + std::to_string(wide.width));
+    auto options = remark::RemarkOpts::name(name).category("kvcache");
+    remark::analysis(loc, options) << text;
+  }
+
+private:
+  void launch(const RowFacts &facts, StringRef name, Direction direction,
+              Value count, const CopySchedule &schedule) {
+    SymbolRefAttr kernel =
+        RowKernel(facts, parameters, schedule, direction, name,
+                  op->getParentOfType<ModuleOp>(), loc, operands.types())
+            .build();
+    RowShape shape(facts.accesses, facts.width, schedule.threads);
+    Value perBlock =
+        indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
+    Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);
+    Value gridY = indexConstant(builder, loc, shape.parts);
+    emitLaunch(builder, loc, kernel, gridX, gridY, /*gridZ=*/Value(),
+               shape.threads, operands);
+  }
+
+  /// Whether all addresses are multiples of the wide access: one test of the
+  /// bits of all bases and strides.
+  Value isAligned() {
+    Emitter emit{builder, loc};
+    Value bits = emit.constant(0);
+    auto add = [&](Value number, int64_t bytes) {
+      bits = emit.make<arith::OrIOp>(bits, emit.mul(number, bytes));
+    };
+    auto addMemRef = [&](Value buffer, Value offset) {
+      Value address =
+          memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
+      add(emit.addMul(address, offset, facts.elementBytes), 1);
+    };
+    for (Value row : rows) {
+      auto metadata =
+          memref::ExtractStridedMetadataOp::create(builder, loc, row);
+      addMemRef(metadata.getBaseBuffer(), metadata.getOffset());
+      add(metadata.getStrides()[0], facts.elementBytes);
+    }
+    addMemRef(cache.buffer, cache.offset);
+    for (Value stride : cache.strides)
+      if (!getConstantIntValue(stride))
+        add(stride, facts.elementBytes);
+    Value rest = emit.make<arith::AndIOp>(bits, emit.constant(wide.width - 1));
+    return emit.equal(rest, emit.constant(0));
+  }
+
+public:
+  OpBuilder &builder;
+  Operation *op;
+  Location loc;
+  ValueRange rows;
+  RowFacts facts, wide;
+  KernelOperands operands;
+  CacheParts cache;
+  RowParameters parameters;
+};
+
+struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(IndexCopyOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
+                     adaptor.getRows());
+    launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
+    Value count = emitRowCount(rewriter, launch.loc, adaptor.getRows(),
+                               adaptor.getSlots());
+    launch.emit("index_copy", Direction::IntoCache, count,
+                op.getScheduleAttr());
+    launch.remark("index-copy");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ScatterOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
+                     adaptor.getRows());
+    launch.addPlace(adaptor.getBlocks(), launch.cache.extent(AxisKind::Block));
+    launch.addPlace(adaptor.getOffsets(), launch.cache.extent(AxisKind::Token));
+    // Offsets are as many as blocks, or fewer.
+    SmallVector<Value> lists(adaptor.getRows());
+    lists.push_back(adaptor.getOffsets());
+    Value count =
+        emitRowCount(rewriter, launch.loc, lists, adaptor.getBlocks());
+    launch.emit("scatter", Direction::IntoCache, count, op.getScheduleAttr());
+    launch.remark("scatter");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+struct GatherOpLowering : OpConversionPattern<GatherOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(GatherOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
+                     adaptor.getOuts());
+    launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
+    Value count = emitRowCount(rewriter, launch.loc, adaptor.getOuts(),
+                               adaptor.getSlots());
+    launch.emit("gather",
+                op.getZero() ? Direction::OutOfCacheOrZero
+                             : Direction::OutOfCache,
+                count, op.getScheduleAttr());
+    launch.remark("gather");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateRowOpsToGPU(TypeConverter &converter,
+                                  RewritePatternSet &patterns) {
+  patterns.add<GatherOpLowering, IndexCopyOpLowering, ScatterOpLowering>(
+      converter, patterns.getContext());
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "RowShape.h"
+
+#include "../Common/CacheLowering.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+static int64_t ceilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+RowShape::RowShape(int64_t accesses, int64_t width, int64_t wanted)
+    : accesses(accesses), width(width) {
+  perThread = std::min(Layout::kWidestAccess / width, accesses);
+  int64_t needed = ceilDiv(accesses, perThread);
+  rows = std::max<int64_t>(1, wanted / needed);
+  threadsPerRow = std::min(needed, wanted);
+  threads = rows * threadsPerRow;
+  int64_t perPart = threadsPerRow * perThread;
+  parts = ceilDiv(accesses, perPart);
+  isExact = accesses % perPart == 0;
+}
+
+RowThread::RowThread(KernelBuilder &k, const RowShape &shape, Value part) {
+  Value thread = k.threadX();
+  rowInBlock = k.i32(0);
+  if (shape.parts > 1) {
+    int64_t perPart = shape.threadsPerRow * shape.perThread;
+    thread = k.add(thread, k.mul(part ? part : k.blockY(), k.i32(perPart)));
+  } else if (shape.rows > 1) {
+    rowInBlock = k.udiv(thread, shape.threadsPerRow);
+    thread = k.urem(thread, shape.threadsPerRow);
+  }
+  for (int64_t j = 0; j < shape.perThread; ++j) {
+    Access access;
+    access.number = k.add(thread, k.i32(j * shape.threadsPerRow));
+    if (!shape.isExact) {
+      access.isThere = k.ult(access.number, k.i32(shape.accesses));
+      access.number =
+          k.select(access.isThere, access.number, k.i32(shape.accesses - 1));
+    }
+    access.inRow = k.widen(k.mul(access.number, k.i32(shape.width)));
+    accesses.push_back(access);
+  }
+}
+
+RowBuffer::RowBuffer(KernelOperands &operands, Value memref) {
+  auto type = cast<MemRefType>(memref.getType());
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  LogicalResult strided = type.getStridesAndOffset(strides, offset);
+  assert(succeeded(strided) && "checked by the verifier");
+  (void)strided;
+  elementBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+  align = knownRowAlignment(memref);
+  std::optional<int64_t> known;
+  if (ShapedType::isStatic(strides[0])) {
+    known = strides[0];
+    align = powerOfTwoDivisor(strides[0] * elementBytes, align);
+  }
+  pointer = operands.addBuffer(memref);
+  stride = operands.addRowStride(known, memref);
+}
+
+Value RowBuffer::at(KernelBuilder &k, Value row) const {
+  return k.byteOffset(k.parameter(pointer),
+                      k.mul(row, k.stride(stride, elementBytes)));
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// select_rows, in one launch. Every block of threads checks all indices for
+// itself, which takes no memory and no second launch. Then the first ones write
+// starts, the next ones positions, and the others copy rows of each operand.
+//
+// Indices that are not what they should be make all starts 0 and all rows
+// padding. The call itself is over by then, so it cannot fail.
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Common/CacheLowering.h"
+#include "../Common/Emitter.h"
+#include "Patterns.h"
+#include "Requests.h"
+#include "RowShape.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+namespace {
+
+/// The starts of 256 requests, which are 257, are one tile.
+constexpr int64_t kThreads = 512;
+/// Two for each multiprocessor of a large device.
+constexpr int64_t kMostRowBlocks = 264;
+
+/// Rows of one operand and where they go.
+struct RowPair {
+  RowPair(KernelOperands &operands, Value from, Value to)
+      : source(operands, from), target(operands, to) {
+    bytes = source.elementBytes;
+    for (int64_t extent :
+         cast<MemRefType>(to.getType()).getShape().drop_front())
+      bytes *= extent;
+    width = powerOfTwoDivisor(bytes, std::min(source.align, target.align));
+  }
+  RowBuffer source, target;
+  int64_t bytes, width;
+};
+
+class SelectKernel {
+public:
+  SelectKernel(const Emitter &emit, SelectRowsOp op,
+               SelectRowsOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor)
+      : emit(emit), op(op), operands(emit.builder, emit.loc) {
+    ArrayRef<ValueRange> outs = adaptor.getOuts();
+    Value indices = adaptor.getIndices().front();
+    Value starts = outs[outs.size() - 2].front();
+    Value positions = outs.back().front();
+    Value rows = emit.constant(kMaxExtent);
+    selected = emit.min(emit.dim(indices, 0), emit.dim(positions, 0));
+    for (unsigned i = 0; i < op.getRows().size(); ++i) {
+      Value from = adaptor.getRows()[i].front(), to = outs[i].front();
+      rows = emit.min(rows, emit.dim(from, 0));
+      selected = emit.min(selected, emit.dim(to, 0));
+    }
+    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+    Value count = parts.numRequests(emit.builder, emit.loc);
+    numStartsOnHost = emit.min(emit.add(count, 1), emit.dim(starts, 0));
+    // In the sequence of their use: a line of parameters is waited for at the
+    // first one.
+    index = IntegerList::get(operands, indices);
+    valid = IntegerList::get(operands, adaptor.getValid().front());
+    numSelected = operands.addIndex(selected);
+    batch.emplace(emit.builder, emit.loc, operands, parts, rows);
+    numStarts = operands.addIndex(numStartsOnHost);
+    startsOut = IntegerList::get(operands, starts);
+    positionsOut = IntegerList::get(operands, positions);
+    for (unsigned i = 0; i < op.getRows().size(); ++i)
+      pairs.emplace_back(operands, adaptor.getRows()[i].front(),
+                         outs[i].front());
+  }
+
+  void build() {
+    kernel.emplace(op->getParentOfType<ModuleOp>(), emit.loc, "select_rows",
+                   operands.types(), kThreads);
+    KernelBuilder &k = *kernel;
+    KernelRequests requests(k, *batch, kThreads);
+    thread = k.widen(k.threadX());
+    samples = k.shared(8 * kThreads + 8);
+    last = sampleAt(k.i64(kThreads));
+    // All loads that wait for nothing come first.
+    Value raw = valid.load(k, k.i64(0));
+    KernelRequests::Loaded ready = requests.load(k.i64(0));
+    Value used = check(requests, raw);
+    // What a block does follows from its number.
+    Value block = k.widen(k.blockX());
+    Value startTiles = tilesOf(k.parameter(numStarts));
+    Value tiles = k.add(startTiles, tilesOf(k.parameter(numSelected)));
+    k.ifThen(k.slt(block, startTiles), [&] {
+      emitStarts(requests, ready, k.mul(block, k.i64(kThreads)), used);
+    });
+    Value number = k.sub(block, startTiles);
+    Value finds = k.both(k.sle(startTiles, block), k.slt(block, tiles));
+    k.ifThen(finds, [&] {
+      Value i = k.add(k.mul(number, k.i64(kThreads)), thread);
+      emitPosition(requests, ready, i, used);
+    });
+    int64_t perBlock = kThreads; // rows of a block of threads
+    bool anyRows = false;
+    k.ifThen(k.sle(tiles, block), [&] {
+      Value step = k.sub(k.widen(k.gridX()), tiles);
+      for (const RowPair &pair : pairs) {
+        if (!pair.bytes)
+          continue;
+        RowShape shape(pair.bytes / pair.width, pair.width, kThreads);
+        perBlock = std::min(perBlock, shape.rows);
+        anyRows = true;
+        emitRows(pair, shape, k.sub(block, tiles), step, used);
+      }
+    });
+    k.finish();
+    Value grid = emit.add(emit.ceilDiv(numStartsOnHost, kThreads),
+                          emit.ceilDiv(selected, kThreads));
+    if (anyRows)
+      grid = emit.add(grid, emit.min(emit.ceilDiv(selected, perBlock),
+                                     emit.constant(kMostRowBlocks)));
+    emitLaunch(emit.builder, emit.loc, k.symbol(),
+               emit.max(grid, emit.constant(1)), emit.constant(1), Value(),
+               kThreads, operands);
+  }
+
+private:
+  Value tilesOf(Value count) {
+    KernelBuilder &k = *kernel;
+    return k.udiv(k.add(count, k.i64(kThreads - 1)), kThreads);
+  }
+
+  Value entryIf(Value i, Value isThere) {
+    return kernel->loadEntryIf(isThere, kernel->parameter(index.pointer), i,
+                               index.type);
+  }
+
+  /// How many indices count: as many as the caller says, or none if any of
+  /// these is less than the one before, or a row of no request.
+  Value check(KernelRequests &requests, Value raw) {
+    KernelBuilder &k = *kernel;
+    Value given = k.parameter(numSelected);
+    Value lowest = entryIf(k.i64(0), k.slt(k.i64(0), given));
+    Value place = k.mul(thread, sampleStep());
+    Value sample = entryIf(place, k.slt(place, given));
+    Value least = requests.least(), most = requests.most();
+    Value wanted = k.smin(k.smax(raw, k.i64(0)), given);
+    Value inOrder =
+        k.loop(thread, given, k.i64(kThreads), {k.truth(true)},
+               [&](Value i, ValueRange state) {
+                 Value isFirst = k.eq(i, k.i64(0));
+                 Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
+                 Value own = index.load(k, i);
+                 Value fits = k.sle(index.load(k, before), own);
+                 k.ifThen(k.eq(k.add(i, k.i64(1)), wanted),
+                          [&] { k.storeScalar(own, last); });
+                 Value isUnused = k.sle(wanted, i);
+                 Value holds =
+                     k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
+                 return SmallVector<Value>{k.both(state[0], holds)};
+               })
+            .front();
+    k.storeScalar(sample, sampleAt(thread));
+    Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
+    // Of no index, nothing was stored, and nothing counts anyway.
+    Value highest = k.loadScalar(last, k.builder.getI64Type());
+    Value isPast = k.barrierAll(k.sle(most, highest));
+    isRight = k.both(isRight, k.isNot(isPast));
+    return k.select(isRight, wanted, k.i64(0));
+  }
+
+  /// Samples of the indices in shared memory are this far apart.
+  Value sampleStep() {
+    KernelBuilder &k = *kernel;
+    return k.smax(tilesOf(k.parameter(numSelected)), k.i64(1));
+  }
+  Value sampleAt(Value number) {
+    KernelBuilder &k = *kernel;
+    return k.byteOffset(samples, k.mul(number, k.i64(8)));
+  }
+
+  /// How many of the first `used` indices are below a start: among the samples,
+  /// then among those between two.
+  Value countBelow(Value start, Value used) {
+    KernelBuilder &k = *kernel;
+    Value step = sampleStep();
+    Value count = k.countFirst(kThreads, [&](Value sample) {
+      Value isUsed = k.slt(k.mul(k.widen(sample), step), used);
+      Value place = k.byteOffset(samples, k.mul(sample, k.i32(8)));
+      Value number = k.loadScalar(place, k.builder.getI64Type());
+      return k.both(isUsed, k.slt(number, start));
+    });
+    // Those behind the last sample that is below.
+    Value end = k.smin(k.mul(count, step), used);
+    Value first =
+        k.smax(k.add(k.mul(k.sub(count, k.i64(1)), step), k.i64(1)), k.i64(0));
+    return k.searchFirst(k.smin(first, end), end, [&](Value i) {
+      return k.sle(start, index.load(k, i));
+    });
+  }
+
+  /// The starts of a tile: how many of the indices are below each.
+  void emitStarts(KernelRequests &requests, KernelRequests::Loaded ready,
+                  Value first, Value used) {
+    KernelBuilder &k = *kernel;
+    requests.forTiles(
+        ready, {}, [&](const KernelRequests::Tile &tile, ValueRange) {
+          Value r = k.add(first, thread);
+          Value writes =
+              k.both(k.eq(tile.first, first), k.slt(r, k.parameter(numStarts)));
+          k.ifThen(writes, [&] {
+            Value start = tile.start(k, thread);
+            startsOut.store(k, countBelow(start, used), r);
+          });
+          return SmallVector<Value>();
+        });
+  }
+
+  void emitPosition(KernelRequests &requests, KernelRequests::Loaded ready,
+                    Value i, Value used) {
+    KernelBuilder &k = *kernel;
+    Value isUsed = k.slt(i, used);
+    Value row = entryIf(i, isUsed);
+    KernelRequests::Found found;
+    if (!batch->type.hasPositions())
+      found = requests.find(ready, row);
+    Value position = requests.position(row, found);
+    // The number next to it that an entry has room for is as far away.
+    if (positionsOut.type.isInteger(32))
+      position = k.smin(k.smax(position, k.i64(INT32_MIN)), k.i64(INT32_MAX));
+    position = k.select(isUsed, position, k.i64(-1));
+    k.ifThen(k.slt(i, k.parameter(numSelected)),
+             [&] { positionsOut.store(k, position, i); });
+  }
+
+  /// Rows number `block`, `block + step` .. in groups as large as the threads
+  /// have room for.
+  void emitRows(const RowPair &pair, const RowShape &shape, Value block,
+                Value step, Value used) {
+    KernelBuilder &k = *kernel;
+    // A block of this kernel has more threads than a short row needs.
+    Value isBusy = k.ult(k.threadX(), k.i32(shape.threads));
+    k.ifThen(isBusy, [&] {
+      for (int64_t part = 0; part < shape.parts; ++part) {
+        RowThread place(k, shape, k.i32(part));
+        Value first =
+            k.add(k.mul(block, k.i64(shape.rows)), k.widen(place.rowInBlock));
+        k.loop(first, k.parameter(numSelected), k.mul(step, k.i64(shape.rows)),
+               {}, [&](Value i, ValueRange) {
+                 copyRow(pair, place, i, used);
+                 return SmallVector<Value>();
+               });
+      }
+    });
+  }
+
+  void copyRow(const RowPair &pair, const RowThread &place, Value i,
+               Value used) {
+    KernelBuilder &k = *kernel;
+    Value isUsed = k.slt(i, used);
+    Value row =
+        k.loadEntryIf(isUsed, k.parameter(index.pointer), i, index.type);
+    Value source = pair.source.at(k, row), target = pair.target.at(k, i);
+    SmallVector<Value> loaded;
+    for (const RowThread::Access &access : place.accesses)
+      loaded.push_back(k.loadIf(k.bothOf(isUsed, access.isThere),
+                                k.byteOffset(source, access.inRow),
+                                pair.width));
+    for (auto [access, value] : llvm::zip(place.accesses, loaded)) {
+      Value at = k.byteOffset(target, access.inRow);
+      if (access.isThere)
+        k.storeIf(access.isThere, value, at, pair.width);
+      else
+        k.store(value, at, pair.width);
+    }
+  }
+
+  const Emitter &emit;
+  SelectRowsOp op;
+  KernelOperands operands;
+  SmallVector<RowPair> pairs;
+  std::optional<BatchParameters> batch;
+  IntegerList index, valid, startsOut, positionsOut;
+  unsigned numSelected, numStarts;
+  Value selected, numStartsOnHost;
+  std::optional<KernelBuilder> kernel;
+  Value thread;        ///< i64
+  Value samples, last; ///< indices in shared memory
+};
+
+struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(SelectRowsOp op, OneToNOpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    SmallVector<Value> all(adaptor.getBatch());
+    for (ArrayRef<ValueRange> group : {ArrayRef<ValueRange>(adaptor.getRows()),
+                                       ArrayRef<ValueRange>(adaptor.getOuts())})
+      for (ValueRange values : group)
+        llvm::append_range(all, values);
+    all.push_back(adaptor.getIndices().front());
+    all.push_back(adaptor.getValid().front());
+    if (!llvm::all_of(ValueRange(all).getTypes(), llvm::IsaPred<MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    Emitter emit{rewriter, op.getLoc()};
+    SelectKernel(emit, op, adaptor).build();
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateSelectRowsToGPU(TypeConverter &converter,
+                                      RewritePatternSet &patterns) {
+  patterns.add<SelectRowsOpLowering>(converter, patterns.getContext());
+}

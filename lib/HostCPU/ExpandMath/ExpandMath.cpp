@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "MathBuilder.h"
+
+#include "kvcache/HostCPU/Passes.h"
+
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace kvcache {
+#define GEN_PASS_DEF_EXPANDMATH
+#include "kvcache/HostCPU/Passes.h.inc"
+} // namespace kvcache
+
+using namespace mlir;
+using namespace kvcache;
+
+/// What expansions are made of is on scalars and vectors of floats; tensors and
+/// other elements are left.
+static bool isExpanded(Type type) {
+  if (isa<ShapedType>(type) && !isa<VectorType>(type))
+    return false;
+  Type element = getElementTypeOrSelf(type);
+  return element.isF16() || element.isBF16() || element.isF32() ||
+         element.isF64();
+}
+
+static bool isNarrow(Type type) {
+  Type element = getElementTypeOrSelf(type);
+  return element.isBF16() || element.isF16();
+}
+
+/// What CPUs do in one or a few instructions; LLVM calls no library for it.
+static bool isNative(Operation *op) {
+  return isa<math::AbsFOp, math::AbsIOp, math::CopySignOp, math::SqrtOp,
+             math::CountLeadingZerosOp, math::CountTrailingZerosOp,
+             math::CtPopOp>(op);
+}
+
+bool kvcache::isExpandable(Operation *op) {
+  if (isNative(op))
+    return true;
+  if (isa<math::RoundEvenOp, math::FloorOp, math::CeilOp, math::TruncOp,
+          math::RoundOp>(op))
+    return true;
+  if (!isa<math::ExpOp, math::Exp2Op, math::ExpM1Op, math::LogOp, math::Log2Op,
+           math::Log10Op, math::Log1pOp, math::TanhOp, math::SinOp, math::CosOp,
+           math::ErfOp, math::RsqrtOp>(op))
+    return false;
+  Type type = op->getResult(0).getType();
+  return getElementTypeOrSelf(type).isF32() || isNarrow(type);
+}
+
+/// The result of an operation on f32 (for rounding, f64 as well), or null for
+/// one that stays.
+static Value expand(MathBuilder &b, Operation *op) {
+  if (isNative(op))
+    return nullptr;
+  Value x = op->getOperand(0);
+  auto one = [&](double value) {
+    return getElementTypeOrSelf(x).isF64() ? b.f64(x, value) : b.f32(x, value);
+  };
+  auto isLess = [&](Value value, double limit) {
+    return b.compare(arith::CmpFPredicate::OLT, b.magnitude(value),
+                     b.f64(value, limit));
+  };
+  if (isa<math::ExpOp>(op))
+    return b.exp(x);
+  if (isa<math::Exp2Op>(op))
+    return b.exp2(x);
+  if (isa<math::SinOp>(op))
+    return b.sinCos(x, false);
+  if (isa<math::CosOp>(op))
+    return b.sinCos(x, true);
+  if (isa<math::TanhOp>(op))
+    return b.toF32(b.tanhWide(b.toF64(x)));
+  if (isa<math::ErfOp>(op))
+    return b.toF32(b.erfWide(b.toF64(x)));
+  if (isa<math::RsqrtOp>(op)) {
+    Value root = math::SqrtOp::create(b, b.toF64(x));
+    return b.toF32(b.div(b.f64(x, 1.0), root));
+  }
+  if (isa<math::LogOp, math::Log2Op, math::Log10Op>(op)) {
+    Value y = b.logWide(b.toF64(x));
+    if (isa<math::Log2Op>(op))
+      y = b.mul(y, b.f64(x, 1.4426950408889634));
+    if (isa<math::Log10Op>(op))
+      y = b.mul(y, b.f64(x, 0.4342944819032518));
+    return b.toF32(y);
+  }
+  // Near zero, where 1 + x and e^x - 1 lose the bits of x, two terms are
+  // enough.
+  if (isa<math::Log1pOp>(op)) {
+    Value wide = b.toF64(x);
+    Value near = b.mul(wide, b.polynomial(wide, {1.0, -0.5, 1.0 / 3}));
+    Value y = b.logWide(b.add(wide, b.f64(x, 1.0)));
+    y = b.select(isLess(wide, 1e-4), near, y);
+    return b.select(b.compare(arith::CmpFPredicate::OEQ, x, b.f32(x, 0.0)), x,
+                    b.toF32(y));
+  }
+  if (isa<math::ExpM1Op>(op)) {
+    Value wide = b.toF64(x);
+    Value near = b.mul(wide, b.polynomial(wide, {1.0, 0.5, 1.0 / 6}));
+    Value y = b.sub(b.expWide(wide), b.f64(x, 1.0));
+    y = b.select(isLess(wide, 1e-4), near, y);
+    return b.select(b.compare(arith::CmpFPredicate::OEQ, x, b.f32(x, 0.0)), x,
+                    b.toF32(y));
+  }
+  if (isa<math::RoundEvenOp>(op))
+    return b.roundEven(x);
+  if (isa<math::FloorOp>(op))
+    return b.floor(x);
+  if (isa<math::CeilOp>(op)) {
+    Value y = b.floor(arith::NegFOp::create(b, x));
+    return arith::NegFOp::create(b, y);
+  }
+  if (isa<math::TruncOp>(op))
+    return b.withSign(b.floor(b.magnitude(x)), x);
+  if (isa<math::RoundOp>(op)) {
+    Value size = b.magnitude(x);
+    Value low = b.floor(size);
+    Value up = arith::AddFOp::create(b, low, one(1.0));
+    Value rest = arith::SubFOp::create(b, size, low);
+    Value half = b.compare(arith::CmpFPredicate::OGE, rest, one(0.5));
+    return b.withSign(b.select(half, up, low), x);
+  }
+  return nullptr;
+}
+
+/// An integer of 64 bits whose rounding to f64 and then to bf16 is its rounding
+/// to bf16: of a large one, the bits that an f64 has no room for become one.
+static Value keepSticky(MathBuilder &b, Value x) {
+  Value mask = b.i64(x, 0xfff);
+  Value low = b.andI(x, mask);
+  Value bit = b.select(b.compareI(arith::CmpIPredicate::ne, low, b.i64(x, 0)),
+                       b.i64(x, 0x800), b.i64(x, 0));
+  Value short_ = b.orI(b.subI(x, low), bit);
+  // Below 2^53, of both signs, nothing is lost.
+  Value shifted = b.shr(b.addI(x, b.i64(x, int64_t(1) << 53)), b.i64(x, 54));
+  Value isSmall = b.compareI(arith::CmpIPredicate::eq, shifted, b.i64(x, 0));
+  return b.select(isSmall, x, short_);
+}
+
+/// An integer as bf16, which f32 would round twice.
+static void widenFromInteger(Operation *op) {
+  MathBuilder b(op->getLoc(), op);
+  Value x = op->getOperand(0);
+  Type element = getElementTypeOrSelf(x);
+  if (!element.isIndex() && element.getIntOrFloatBitWidth() < 64) {
+    Type wide = MathBuilder::shaped(x, b.getI64Type());
+    x = isa<arith::SIToFPOp>(op) ? Value(arith::ExtSIOp::create(b, wide, x))
+                                 : Value(arith::ExtUIOp::create(b, wide, x));
+  }
+  x = keepSticky(b, x);
+  Type f64 = MathBuilder::shaped(x, b.getF64Type());
+  Value y = isa<arith::SIToFPOp>(op)
+                ? Value(arith::SIToFPOp::create(b, f64, x))
+                : Value(arith::UIToFPOp::create(b, f64, x));
+  Value narrow = arith::TruncFOp::create(b, op->getResult(0).getType(), y);
+  op->getResult(0).replaceAllUsesWith(narrow);
+  op->erase();
+}
+
+/// The operation on f32 in place of one on a narrower float.
+static void widen(Operation *op) {
+  if (isa<arith::SIToFPOp, arith::UIToFPOp>(op) &&
+      getElementTypeOrSelf(op->getOperand(0)).getIntOrFloatBitWidth() <= 64)
+    return widenFromInteger(op);
+  MathBuilder b(op->getLoc(), op);
+  IRMapping mapping;
+  for (Value operand : op->getOperands())
+    if (isNarrow(operand.getType()))
+      mapping.map(operand, arith::ExtFOp::create(
+                               b, MathBuilder::shaped(operand, b.getF32Type()),
+                               operand));
+  Operation *wide = b.clone(*op, mapping);
+  for (auto [old, result] :
+       llvm::zip_equal(op->getResults(), wide->getResults())) {
+    Value value = result;
+    if (isNarrow(old.getType())) {
+      result.setType(MathBuilder::shaped(old, b.getF32Type()));
+      value = arith::TruncFOp::create(b, old.getType(), result);
+    }
+    old.replaceAllUsesWith(value);
+  }
+  op->erase();
+}
+
+/// LLVM has code for the larger and the smaller of two numbers of f32 and f64,
+/// and of vectors of them that are no wider than a register; for others it
+/// calls a library.
+static bool isLibraryExtremum(Operation *op) {
+  if (!isa<arith::MaxNumFOp, arith::MinNumFOp>(op))
+    return false;
+  Type type = op->getResult(0).getType();
+  auto vector = dyn_cast<VectorType>(type);
+  if (!isExpanded(type) || (vector && vector.isScalable()))
+    return false;
+  return getElementTypeOrSelf(type).isF16() ||
+         (vector &&
+          vector.getNumElements() * vector.getElementTypeBitWidth() > 256);
+}
+
+/// Gives the number where one of two is none.
+static Value expandExtremum(OpBuilder &b, Operation *op) {
+  Location loc = op->getLoc();
+  Value x = op->getOperand(0), y = op->getOperand(1);
+  auto predicate = isa<arith::MaxNumFOp>(op) ? arith::CmpFPredicate::OGT
+                                             : arith::CmpFPredicate::OLT;
+  Value isBeyond = arith::CmpFOp::create(b, loc, predicate, y, x);
+  Value extremum = arith::SelectOp::create(b, loc, isBeyond, y, x);
+  Value isNaN = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
+  return arith::SelectOp::create(b, loc, isNaN, y, extremum);
+}
+
+namespace {
+struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
+  void expandExtrema() {
+    SmallVector<Operation *> extrema;
+    getOperation().walk([&](Operation *op) {
+      if (isLibraryExtremum(op))
+        extrema.push_back(op);
+    });
+    for (Operation *op : extrema) {
+      OpBuilder builder(op);
+      op->getResult(0).replaceAllUsesWith(expandExtremum(builder, op));
+      op->erase();
+    }
+  }
+
+  void runOnOperation() override {
+    SmallVector<Operation *> narrow, functions, conversions;
+    getOperation().walk([&](Operation *op) {
+      bool isMath = isa_and_present<math::MathDialect>(op->getDialect());
+      if (!isMath && !isa_and_present<arith::ArithDialect>(op->getDialect()) &&
+          !isa<vector::FMAOp, vector::ReductionOp>(op))
+        return;
+      if (isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp,
+              arith::ExtFOp, arith::TruncFOp>(op))
+        return;
+      // CPUs convert f16, but LLVM computes nothing in bf16 without a library.
+      auto needsMore = [&](Type type) {
+        return isExpanded(type) && (getElementTypeOrSelf(type).isBF16() ||
+                                    (isMath && isNarrow(type)));
+      };
+      if (llvm::any_of(op->getOperandTypes(), needsMore) ||
+          llvm::any_of(op->getResultTypes(), needsMore))
+        narrow.push_back(op);
+    });
+    for (Operation *op : narrow)
+      widen(op);
+
+    getOperation().walk([&](Operation *op) {
+      if (isa_and_present<math::MathDialect>(op->getDialect()) &&
+          isExpandable(op) && isExpanded(op->getResult(0).getType()))
+        functions.push_back(op);
+    });
+    for (Operation *op : functions) {
+      MathBuilder b(op->getLoc(), op);
+      Value value = expand(b, op);
+      if (!value)
+        continue;
+      op->getResult(0).replaceAllUsesWith(value);
+      op->erase();
+    }
+
+    expandExtrema();
+
+    getOperation().walk([&](Operation *op) {
+      if (!isa<arith::ExtFOp, arith::TruncFOp>(op) ||
+          !isExpanded(op->getOperand(0).getType()) ||
+          !isExpanded(op->getResult(0).getType()))
+        return;
+      Type from = getElementTypeOrSelf(op->getOperand(0));
+      Type to = getElementTypeOrSelf(op->getResult(0));
+      // No CPU rounds f64 to f16 at once.
+      if (from.isBF16() || to.isBF16() || (from.isF64() && to.isF16()))
+        conversions.push_back(op);
+    });
+    for (Operation *op : conversions) {
+      MathBuilder b(op->getLoc(), op);
+      Value from = op->getOperand(0);
+      Value value;
+      if (isa<arith::ExtFOp>(op)) {
+        value = b.fromBF16(from);
+        if (getElementTypeOrSelf(op->getResult(0)).isF64())
+          value = b.toF64(value);
+      } else {
+        bool toBF16 = getElementTypeOrSelf(op->getResult(0)).isBF16();
+        if (getElementTypeOrSelf(from).isF64())
+          from = b.toOddF32(from);
+        value = toBF16 ? b.toBF16(from)
+                       : arith::TruncFOp::create(b, op->getResult(0).getType(),
+                                                 from);
+      }
+      op->getResult(0).replaceAllUsesWith(value);
+      op->erase();
+    }
+  }
+};
+} // namespace

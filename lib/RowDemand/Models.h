@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The interfaces that operations get from here.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_ANALYSIS_MODELS_H
+#define KVCACHE_ANALYSIS_MODELS_H
+
+#include "kvcache/RowDemand/RowDemand.h"
+
+namespace kvcache {
+
+void registerTensorRowModels(mlir::DialectRegistry &registry);
+void registerKVCacheRowModels(mlir::DialectRegistry &registry);
+llvm::SmallVector<PartialRead> getTensorPartialReads(mlir::Operation *op);
+
+} // namespace kvcache
+
+#endif // KVCACHE_ANALYSIS_MODELS_H
