@@ -114,85 +114,84 @@ bool AttentionFacts::fitsFrame() const {
   return bytes <= kFrameBytes;
 }
 
-Value Tile::rowPosition(const Emitter &emit, Value row) const {
+Value Tile::rowPosition(CodeBuilder &emit, Value row) const {
   constexpr int64_t kBound = 1 << 30;
-  Value at = emit.max(position(emit, row), emit.constant(-kBound));
-  return emit.fromIndex(emit.min(at, emit.constant(kBound)),
-                        emit.builder.getI32Type());
+  Value at = emit.maxsi(position(emit, row), emit.index(-kBound));
+  return emit.indexCast(emit.minsi(at, emit.index(kBound)), emit.getI32Type());
 }
 
-Value Tile::lastTooOld(const Emitter &emit, Value row, int64_t window) const {
+Value Tile::lastTooOld(CodeBuilder &emit, Value row, int64_t window) const {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  Value last = emit.add(position(emit, row), -window);
-  last = emit.min(emit.max(last, emit.constant(-1)), emit.constant(kMost));
-  return emit.fromIndex(last, emit.builder.getI32Type());
+  Value last = emit.addi(position(emit, row), -window);
+  last = emit.minsi(emit.maxsi(last, emit.index(-1)), emit.index(kMost));
+  return emit.indexCast(last, emit.getI32Type());
 }
 
-Value kvcache::hidesKeys(const Emitter &emit, const AttentionFacts &facts,
+Value kvcache::hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
                          const Tile &tile, const KeyList::Chunk &chunk) {
-  Value hides = emit.truth(false);
+  Value hides = emit.i1(false);
   if (facts.causal)
-    hides = emit.less(tile.leastPosition, emit.add(chunk.end, -1));
+    hides = emit.slt(tile.leastPosition, emit.addi(chunk.end, -1));
   if (facts.window) {
-    Value oldest = emit.add(tile.greatestPosition, -*facts.window);
-    hides = emit.either(
-        hides, emit.compare(Emitter::Predicate::sle, chunk.first, oldest));
+    Value oldest = emit.addi(tile.greatestPosition, -*facts.window);
+    hides = emit.ori(
+        hides, emit.cmpi(CodeBuilder::Predicate::sle, chunk.first, oldest));
   }
   return hides;
 }
 
 /// The channels of one token and head, which are one run or several.
-static void copyChannels(const Emitter &emit, const CacheSide &side,
+static void copyChannels(CodeBuilder &emit, const CacheSide &side,
                          const Place &from, const Place &to,
                          ArrayRef<RowPlan::PieceAxis> axes) {
   if (axes.empty())
     return emitRunCopy(emit, from, to, side.plan.run.elements);
   RowPlan::PieceAxis axis = axes.front();
-  emit.loop(emit.constant(axis.extent), [&](const Emitter &e, Value i) {
+  emit.forLoop(emit.index(axis.extent), [&](CodeBuilder &e, Value i) {
     copyChannels(e, side,
-                 from.plus(e, e.mul(i, side.parts.strides[axis.index])),
-                 to.plus(e, e.mul(i, axis.rowStride)), axes.drop_front());
+                 from.plus(e, e.muli(i, side.parts.strides[axis.index])),
+                 to.plus(e, e.muli(i, axis.rowStride)), axes.drop_front());
   });
 }
 
-CacheSide::CacheSide(const Emitter &emit, CacheType type, Value memref,
+CacheSide::CacheSide(CodeBuilder &emit, CacheType type, Value memref,
                      unsigned side)
-    : parts(emit.builder, emit.loc, type, memref),
-      plan(type, {AxisKind::Channel}), pool(flatten(emit, parts.buffer)),
+    : parts(emit, emit.getLoc(), type, memref), plan(type, {AxisKind::Channel}),
+      pool(flatten(emit, parts.buffer)),
       channels(type.getLayout().extent(AxisKind::Channel)) {
   base = parts.offset;
   if (side)
-    base = emit.add(base, parts.stride(AxisKind::Side));
+    base = emit.addi(base, parts.stride(AxisKind::Side));
 }
 
-Value CacheSide::headOffset(const Emitter &emit, Value head) const {
+Value CacheSide::headOffset(CodeBuilder &emit, Value head) const {
   const Layout &layout = parts.type.getLayout();
-  Value offset = emit.constant(0), rest = emit.div(head, sharing);
+  Value offset = emit.index(0), rest = emit.divui(head, sharing);
   // From the inner part of a split axis outwards.
   for (unsigned i = layout.rank(); i-- > 0;) {
     const LayoutDim &dim = layout.dim(i);
     if (dim.axis.kind != AxisKind::Head)
       continue;
     bool isOuter = dim.axis.part != AxisPart::Inner;
-    Value index = isOuter ? rest : emit.rem(rest, dim.extent);
+    Value index = isOuter ? rest : emit.remui(rest, dim.extent);
     offset = emit.addMul(offset, index, parts.strides[i]);
     if (!isOuter)
-      rest = emit.div(rest, dim.extent);
+      rest = emit.divui(rest, dim.extent);
   }
   return offset;
 }
 
-void CacheSide::prefetch(const Emitter &emit, Value offset) const {
+void CacheSide::prefetch(CodeBuilder &emit, Value offset) const {
   if (!isRun())
     return;
   int64_t line = 64 / parts.type.getElementBytes();
   for (int64_t at = 0; at < channels; at += line)
-    memref::PrefetchOp::create(emit.builder, emit.loc, pool,
-                               emit.add(offset, at), /*isWrite=*/false,
+    memref::PrefetchOp::create(emit, pool, emit.addi(offset, at),
+                               /*isWrite=*/false,
                                /*localityHint=*/3, /*isDataCache=*/true);
 }
 
-void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
+void CacheSide::load(CodeBuilder &emit, Value offset, const Place &to) const {
   copyChannels(emit, *this, {pool, offset}, to, plan.axes);
 }
 
@@ -200,107 +199,105 @@ void CacheSide::load(const Emitter &emit, Value offset, const Place &to) const {
 // Chunks of keys
 //===----------------------------------------------------------------------===//
 
-KeyList::KeyList(const Emitter &emit, const AttentionFacts &facts,
+KeyList::KeyList(CodeBuilder &emit, const AttentionFacts &facts,
                  const Tile &tile)
     : facts(facts), tile(tile) {
   auto lists = [&](Type type) -> Value {
-    return memref::AllocaOp::create(emit.builder, emit.loc,
-                                    MemRefType::get({2 * room()}, type));
+    return memref::AllocaOp::create(emit, MemRefType::get({2 * room()}, type));
   };
-  keys = lists(emit.builder.getIndexType());
-  values = lists(emit.builder.getIndexType());
-  positions = lists(emit.builder.getI32Type());
+  keys = lists(emit.getIndexType());
+  values = lists(emit.getIndexType());
+  positions = lists(emit.getI32Type());
 }
 
 /// Lists some keys, beginning at `at`. Gives their number and the cursor behind
 /// them.
-SmallVector<Value> KeyList::fill(const Emitter &emit, const Cursor &cursor,
+SmallVector<Value> KeyList::fill(CodeBuilder &emit, const Cursor &cursor,
                                  Value at, Value end) const {
   const CacheSide &k = *tile.keys, &v = *tile.values;
-  OpBuilder &b = emit.builder;
-  Location l = emit.loc;
-  Value zero = emit.constant(0), perBlock = emit.constant(facts.tokens);
+  OpBuilder &b = emit;
+  Location l = emit.getLoc();
+  Value zero = emit.index(0), perBlock = emit.index(facts.tokens);
   SmallVector<Type> types(4, b.getIndexType());
   auto loop = scf::WhileOp::create(
       b, l, types, ValueRange{zero, cursor.key, cursor.block, cursor.start},
       [&](OpBuilder &b, Location l, ValueRange in) {
-        Emitter e{b, l};
-        Value isFree = e.less(in[0], e.constant(facts.chunkKeys));
-        scf::ConditionOp::create(b, l, e.both(isFree, e.less(in[1], end)), in);
+        CodeBuilder e(b, l);
+        Value isFree = e.slt(in[0], e.index(facts.chunkKeys));
+        scf::ConditionOp::create(b, l, e.andi(isFree, e.slt(in[1], end)), in);
       },
       [&](OpBuilder &b, Location l, ValueRange in) {
-        Emitter e{b, l};
+        CodeBuilder e(b, l);
         Value count = in[0], key = in[1], block = in[2], start = in[3];
-        Value take = e.min(e.sub(perBlock, start), e.sub(end, key));
-        take = e.min(take, e.sub(e.constant(facts.chunkKeys), count));
+        Value take = e.minsi(e.subi(perBlock, start), e.subi(end, key));
+        take = e.minsi(take, e.subi(e.index(facts.chunkKeys), count));
         Value entry = e.loadIndex(tile.table, {tile.request, block});
-        Value taken = e.select(e.isBelow(entry, cursor.blocks), take, zero);
+        Value taken = e.select(e.ult(entry, cursor.blocks), take, zero);
         Value keyAt = e.addMul(k.base, entry, k.parts.stride(AxisKind::Block));
         Value valueAt =
             e.addMul(v.base, entry, v.parts.stride(AxisKind::Block));
-        Value to = e.add(at, count);
-        e.loop(taken, [&](const Emitter &e, Value i) {
-          Value token = e.add(start, i), here = e.add(to, i);
+        Value to = e.addi(at, count);
+        e.forLoop(taken, [&](CodeBuilder &e, Value i) {
+          Value token = e.addi(start, i), here = e.addi(to, i);
           e.store(e.addMul(keyAt, token, k.parts.stride(AxisKind::Token)), keys,
                   here);
           e.store(e.addMul(valueAt, token, v.parts.stride(AxisKind::Token)),
                   values, here);
-          e.store(e.fromIndex(e.add(key, i), e.builder.getI32Type()), positions,
-                  here);
+          e.store(e.indexCast(e.addi(key, i), e.getI32Type()), positions, here);
         });
-        Value next = e.add(start, take);
-        Value isDone = e.equal(next, perBlock);
+        Value next = e.addi(start, take);
+        Value isDone = e.eq(next, perBlock);
         scf::YieldOp::create(
             b, l,
-            ValueRange{e.add(count, taken), e.add(key, take),
-                       e.select(isDone, e.add(block, 1), block),
+            ValueRange{e.addi(count, taken), e.addi(key, take),
+                       e.select(isDone, e.addi(block, 1), block),
                        e.select(isDone, zero, next)});
       });
   Value count = loop.getResult(0);
-  emit.when(emit.less(zero, count), [&](const Emitter &e) {
-    Value last = e.add(e.add(at, count), -1);
-    e.loop(e.add(last, 1), e.add(at, room()), 1,
-           [&](const Emitter &e, Value i) {
-             for (Value list : {keys, values, positions})
-               e.store(e.load(list, last), list, i);
-           });
+  emit.ifThen(emit.slt(zero, count), [&](CodeBuilder &e) {
+    Value last = e.addi(e.addi(at, count), -1);
+    e.forLoop(e.addi(last, 1), e.addi(at, room()), 1,
+              [&](CodeBuilder &e, Value i) {
+                for (Value list : {keys, values, positions})
+                  e.store(e.load(list, last), list, i);
+              });
   });
   return loop.getResults();
 }
 
-void KeyList::forChunks(const Emitter &emit, Value first, Value end,
+void KeyList::forChunks(CodeBuilder &emit, Value first, Value end,
                         Body body) const {
   const CacheSide &k = *tile.keys, &v = *tile.values;
   Cursor cursor;
-  cursor.blocks = emit.min(k.parts.extent(AxisKind::Block),
-                           v.parts.extent(AxisKind::Block));
+  cursor.blocks = emit.minsi(k.parts.extent(AxisKind::Block),
+                             v.parts.extent(AxisKind::Block));
   cursor.key = first;
-  cursor.block = emit.div(first, facts.tokens);
-  cursor.start = emit.rem(first, facts.tokens);
-  Value zero = emit.constant(0);
+  cursor.block = emit.divui(first, facts.tokens);
+  cursor.start = emit.remui(first, facts.tokens);
+  Value zero = emit.index(0);
   SmallVector<Value> begin = fill(emit, cursor, zero, end);
 
   // What is listed: where, how many, its range; then the cursor.
   SmallVector<Value> state = {zero,     begin[0], first,
                               begin[1], begin[2], begin[3]};
-  SmallVector<Type> types(state.size(), emit.builder.getIndexType());
+  SmallVector<Type> types(state.size(), emit.getIndexType());
   scf::WhileOp::create(
-      emit.builder, emit.loc, types, state,
+      emit, types, state,
       [&](OpBuilder &b, Location l, ValueRange in) {
-        scf::ConditionOp::create(b, l, Emitter{b, l}.less(in[2], in[3]), in);
+        scf::ConditionOp::create(b, l, CodeBuilder(b, l).slt(in[2], in[3]), in);
       },
       [&](OpBuilder &b, Location l, ValueRange in) {
-        Emitter e{b, l};
+        CodeBuilder e(b, l);
         Value at = in[0], count = in[1], from = in[2], to = in[3];
         Cursor next = cursor;
         next.key = to;
         next.block = in[4];
         next.start = in[5];
-        Value other = e.sub(e.constant(room()), at);
+        Value other = e.subi(e.index(room()), at);
         SmallVector<Value> filled = fill(e, next, other, end);
         // Blocks that are not there leave holes: a chunk may be empty.
-        e.when(e.less(zero, count), [&](const Emitter &e) {
-          Value hasNext = e.less(zero, filled[0]);
+        e.ifThen(e.slt(zero, count), [&](CodeBuilder &e) {
+          Value hasNext = e.slt(zero, filled[0]);
           body(e, {count, from, to, at, e.select(hasNext, other, at)});
         });
         scf::YieldOp::create(
@@ -318,7 +315,7 @@ float AttentionFacts::queryFactor() const {
   return softcap ? scale : scale * M_LOG2E;
 }
 
-Value AttentionFacts::capped(const Emitter &emit, Value score) const {
+Value AttentionFacts::capped(CodeBuilder &emit, Value score) const {
   if (!softcap)
     return score;
   int64_t lanes = cast<VectorType>(score.getType()).getNumElements();
@@ -331,7 +328,7 @@ Value AttentionFacts::capped(const Emitter &emit, Value score) const {
 // Results
 //===----------------------------------------------------------------------===//
 
-void RowResult::store(const Emitter &emit, const AttentionFacts &facts,
+void RowResult::store(CodeBuilder &emit, const AttentionFacts &facts,
                       const Outputs &outputs, Value row, Value head,
                       const Place &sums) const {
   Value maximum = this->maximum, sum = this->sum, weight = emit.f32(1);
@@ -347,23 +344,23 @@ void RowResult::store(const Emitter &emit, const AttentionFacts &facts,
   Value zero = emit.f32(0);
   // Nothing was seen where the sum is zero; NaN is no zero.
   Value isEmpty =
-      emit.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, this->sum, zero);
+      emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, this->sum, zero);
   Value factor = divF(emit, weight, sum);
-  Value offset = emit.mul(head, facts.valueChannels);
+  Value offset = emit.muli(head, facts.valueChannels);
   Place out = outputs.out->at(emit, row).plus(emit, offset);
-  emit.when(
+  emit.ifThen(
       isEmpty,
-      [&](const Emitter &e) { emitRunClear(e, out, facts.valueChannels); },
-      [&](const Emitter &e) {
+      [&](CodeBuilder &e) { emitRunClear(e, out, facts.valueChannels); },
+      [&](CodeBuilder &e) {
         forLanes(facts.valueChannels, facts.lanes, [&](int64_t at, int64_t n) {
-          Value x = loadLanes(e, sums.plus(e, e.constant(at)), n);
+          Value x = loadLanes(e, sums.plus(e, e.index(at)), n);
           storeLanes(e, mulF(e, x, splat(e, factor, n)),
-                     out.plus(e, e.constant(at)));
+                     out.plus(e, e.index(at)));
         });
       });
   if (!outputs.lse)
     return;
-  Value none = emit.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, sum, zero);
+  Value none = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, sum, zero);
   Value safe = emit.select(none, emit.f32(1), sum);
   Value lse =
       mulF(emit, addF(emit, maximum, emitLog2(emit, safe)), emit.f32(M_LN2));
@@ -375,13 +372,13 @@ void RowResult::store(const Emitter &emit, const AttentionFacts &facts,
 }
 
 /// What a row that sees no key gets.
-static void storeEmptyRow(const Emitter &emit, const AttentionFacts &facts,
+static void storeEmptyRow(CodeBuilder &emit, const AttentionFacts &facts,
                           const Outputs &outputs, Value row) {
   emitRunClear(emit, outputs.out->at(emit, row),
                facts.queryHeads * facts.valueChannels);
   if (!outputs.lse)
     return;
-  emit.loop(emit.constant(facts.queryHeads), [&](const Emitter &e, Value head) {
+  emit.forLoop(emit.index(facts.queryHeads), [&](CodeBuilder &e, Value head) {
     Value lse = e.f32(-INFINITY);
     if (outputs.sinks)
       lse = e.load(outputs.sinks, head);
@@ -399,35 +396,35 @@ namespace {
 /// A quotient of positive numbers below 2^40. A division of integers stays
 /// where it is, as it traps for 0; this one and what follows from it, such as
 /// the size of a buffer, can move in front of a loop over layers.
-Value divideAnywhere(const Emitter &emit, Value a, Value b) {
-  OpBuilder &builder = emit.builder;
+Value divideAnywhere(CodeBuilder &emit, Value a, Value b) {
+  OpBuilder &builder = emit;
   auto number = [&](Value value) -> Value {
-    value = arith::IndexCastOp::create(builder, emit.loc, builder.getI64Type(),
-                                       value);
-    return arith::SIToFPOp::create(builder, emit.loc, builder.getF64Type(),
+    value = arith::IndexCastOp::create(builder, emit.getLoc(),
+                                       builder.getI64Type(), value);
+    return arith::SIToFPOp::create(builder, emit.getLoc(), builder.getF64Type(),
                                    value);
   };
   Value quotient =
-      arith::DivFOp::create(builder, emit.loc, number(a), number(b));
-  quotient = arith::FPToSIOp::create(builder, emit.loc, builder.getI64Type(),
-                                     quotient);
-  return arith::IndexCastOp::create(builder, emit.loc, builder.getIndexType(),
-                                    quotient);
+      arith::DivFOp::create(builder, emit.getLoc(), number(a), number(b));
+  quotient = arith::FPToSIOp::create(builder, emit.getLoc(),
+                                     builder.getI64Type(), quotient);
+  return arith::IndexCastOp::create(builder, emit.getLoc(),
+                                    builder.getIndexType(), quotient);
 }
 
 /// How many threads a parallel loop runs on.
-Value emitThreadCount(const Emitter &emit, Operation *op) {
+Value emitThreadCount(CodeBuilder &emit, Operation *op) {
   auto module = op->getParentOfType<ModuleOp>();
   StringRef name = "kvrt_thread_count";
-  Type i64 = emit.builder.getI64Type();
+  Type i64 = emit.getI64Type();
   if (!module.lookupSymbol(name)) {
     OpBuilder builder(module.getBodyRegion());
-    func::FuncOp::create(builder, emit.loc, name,
+    func::FuncOp::create(builder, emit.getLoc(), name,
                          builder.getFunctionType({}, {i64}))
         .setPrivate();
   }
-  auto call = func::CallOp::create(emit.builder, emit.loc, name, i64);
-  return emit.toIndex(call.getResult(0));
+  auto call = func::CallOp::create(emit, name, i64);
+  return emit.indexCast(call.getResult(0));
 }
 
 /// So many that an uneven distribution of work does not matter much.
@@ -435,19 +432,19 @@ constexpr int64_t kTasksPerThread = 4;
 
 /// The least and the greatest position of the rows of a tile.
 std::pair<Value, Value>
-positionRange(const Emitter &emit, const Requests &requests, const Tile &tile) {
-  auto at = [&](const Emitter &e, Value row) { return tile.position(e, row); };
+positionRange(CodeBuilder &emit, const Requests &requests, const Tile &tile) {
+  auto at = [&](CodeBuilder &e, Value row) { return tile.position(e, row); };
   Value first = at(emit, tile.firstRow);
   if (!requests.batch.positions) {
-    Value steps = emit.sub(tile.tokens, emit.constant(1));
-    return {first, emit.add(first, steps)};
+    Value steps = emit.subi(tile.tokens, emit.index(1));
+    return {first, emit.addi(first, steps)};
   }
-  Values range = emit.fold(emit.constant(1), tile.tokens, 1, {first, first},
-                           [&](const Emitter &e, Value i, ValueRange range) {
-                             Value position = at(e, e.add(tile.firstRow, i));
-                             return Values{e.min(range[0], position),
-                                           e.max(range[1], position)};
-                           });
+  Values range = emit.forLoop(
+      emit.index(1), tile.tokens, 1, {first, first},
+      [&](CodeBuilder &e, Value i, ValueRange range) {
+        Value position = at(e, e.addi(tile.firstRow, i));
+        return Values{e.minsi(range[0], position), e.maxsi(range[1], position)};
+      });
   return {range[0], range[1]};
 }
 
@@ -463,7 +460,7 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
       for (Value value : values)
         if (isa<TensorType>(value.getType()))
           return rewriter.notifyMatchFailure(op, "an operand is a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     AttentionFacts facts(op, cpu);
     if (!facts.hasRoom)
       return op.emitOpError()
@@ -482,11 +479,11 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     Value out = adaptor.getOuts().front().front();
     Rows queries(emit, query), outRows(emit, out);
     std::optional<Rows> lseRows;
-    Value numRows = emit.min(emit.dim(query, 0), emit.dim(out, 0));
+    Value numRows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
     if (op.getLse()) {
       Value lse = adaptor.getOuts()[1].front();
       lseRows.emplace(emit, lse);
-      numRows = emit.min(numRows, emit.dim(lse, 0));
+      numRows = emit.minsi(numRows, emit.dim(lse, 0));
     }
     auto optional = [](ValueRange value) {
       return value.empty() ? Value() : value.front();
@@ -496,113 +493,114 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
     Requests requests(emit, batch, numRows);
 
-    requests.forRowsOutside(emit, [&](const Emitter &e, Value row) {
+    requests.forRowsOutside(emit, [&](CodeBuilder &e, Value row) {
       storeEmptyRow(e, facts, outputs, row);
     });
 
     // Tiles of request r are numbered from firstTile(r) on: that leaves gaps,
     // but needs no table.
-    auto firstTile = [&](const Emitter &e, Value r) {
-      return e.add(e.div(requests.first(e, r), facts.tileTokens), r);
+    auto firstTile = [&](CodeBuilder &e, Value r) {
+      return e.addi(e.divui(requests.first(e, r), facts.tileTokens), r);
     };
-    Value tiles = emit.add(emit.div(numRows, facts.tileTokens), requests.count);
-    Value hasRequests = emit.less(emit.constant(0), requests.count);
-    tiles = emit.select(hasRequests, tiles, emit.constant(0));
+    Value tiles =
+        emit.addi(emit.divui(numRows, facts.tileTokens), requests.count);
+    Value hasRequests = emit.slt(emit.index(0), requests.count);
+    tiles = emit.select(hasRequests, tiles, emit.index(0));
 
     // A request of few rows is split along its keys if there is little else to
     // do at the same time.
     constexpr int64_t kEnoughTasks = 64, kLeastKeys = 1024;
     Value perPart =
-        emit.max(emit.mul(requests.count, facts.heads), emit.constant(1));
+        emit.maxsi(emit.muli(requests.count, facts.heads), emit.index(1));
     Value wanted =
-        divideAnywhere(emit, emit.add(perPart, kEnoughTasks - 1), perPart);
-    Value room = emit.mulLimited(emit.dim(batch.table, 1), facts.tokens);
-    Value parts = emit.min(wanted, emit.div(room, kLeastKeys));
+        divideAnywhere(emit, emit.addi(perPart, kEnoughTasks - 1), perPart);
+    Value room = emit.mulSat(emit.dim(batch.table, 1), facts.tokens);
+    Value parts = emit.minsi(wanted, emit.divui(room, kLeastKeys));
     // The parts of a request have a place for one tile.
-    parts =
-        facts.onlyFew ? emit.constant(1) : emit.max(parts, emit.constant(1));
-    Value isSplit = emit.less(emit.constant(1), parts);
+    parts = facts.onlyFew ? emit.index(1) : emit.maxsi(parts, emit.index(1));
+    Value isSplit = emit.slt(emit.index(1), parts);
     PartialRows partial(emit, facts, requests.count, parts, isSplit);
 
     // A task has several heads, as long as there are tasks for all threads.
     Value threads = emitThreadCount(emit, op);
-    Value perThread = emit.div(emit.mul(emit.mul(tiles, facts.heads), parts),
-                               emit.mul(threads, kTasksPerThread));
-    Value taskHeads = emit.clamp(perThread, emit.constant(facts.taskHeads));
-    taskHeads = emit.max(taskHeads, emit.constant(1));
-    Value groups = emit.div(emit.add(taskHeads, facts.heads - 1), taskHeads);
+    Value perThread =
+        emit.divui(emit.muli(emit.muli(tiles, facts.heads), parts),
+                   emit.muli(threads, kTasksPerThread));
+    Value taskHeads = emit.clamp(perThread, emit.index(facts.taskHeads));
+    taskHeads = emit.maxsi(taskHeads, emit.index(1));
+    Value groups = emit.divui(emit.addi(taskHeads, facts.heads - 1), taskHeads);
 
-    Value tasks = emit.mul(emit.mul(tiles, groups), parts);
-    emit.parallel(tasks, [&](const Emitter &e, Value task) {
+    Value tasks = emit.muli(emit.muli(tiles, groups), parts);
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
       Tile tile;
       tile.keys = &keys;
       tile.values = &values;
       tile.queries = &queries;
       tile.alibi = optional(adaptor.getAlibi());
       tile.table = batch.table;
-      Value part = e.rem(task, parts);
-      Value rest = e.div(task, parts);
-      tile.head = e.mul(e.rem(rest, groups), taskHeads);
-      tile.heads = e.min(taskHeads, e.sub(e.constant(facts.heads), tile.head));
-      Value number = e.div(rest, groups);
+      Value part = e.remui(task, parts);
+      Value rest = e.divui(task, parts);
+      tile.head = e.muli(e.remui(rest, groups), taskHeads);
+      tile.heads = e.minsi(taskHeads, e.subi(e.index(facts.heads), tile.head));
+      Value number = e.divui(rest, groups);
       tile.request = requests.lastAtMost(e, requests.count, number, firstTile);
-      Value inRequest = e.sub(number, firstTile(e, tile.request));
+      Value inRequest = e.subi(number, firstTile(e, tile.request));
       tile.end = requests.end(e, tile.request);
-      tile.firstRow = e.add(requests.first(e, tile.request),
-                            e.mul(inRequest, facts.tileTokens));
-      Value left = e.sub(tile.end, tile.firstRow);
+      tile.firstRow = e.addi(requests.first(e, tile.request),
+                             e.muli(inRequest, facts.tileTokens));
+      Value left = e.subi(tile.end, tile.firstRow);
       // Rows before the first request are in no tile.
-      Value isTile = e.both(e.less(e.constant(-1), inRequest),
-                            e.less(e.constant(0), left));
-      e.when(isTile, [&](const Emitter &e) {
-        tile.tokens = e.min(left, e.constant(facts.tileTokens));
-        tile.rows = e.mul(tile.tokens, facts.group);
+      Value isTile =
+          e.andi(e.slt(e.index(-1), inRequest), e.slt(e.index(0), left));
+      e.ifThen(isTile, [&](CodeBuilder &e) {
+        tile.tokens = e.minsi(left, e.index(facts.tileTokens));
+        tile.rows = e.muli(tile.tokens, facts.group);
         tile.length = requests.length(e, tile.request);
-        tile.position = [&](const Emitter &e, Value row) {
+        tile.position = [&](CodeBuilder &e, Value row) {
           // Given positions may be anything, also what wraps below.
           Value position = requests.position(e, row, tile.end, tile.length);
-          return e.min(e.max(position, e.constant(-kFarPosition)),
-                       e.constant(kFarPosition));
+          return e.minsi(e.maxsi(position, e.index(-kFarPosition)),
+                         e.index(kFarPosition));
         };
         auto [least, greatest] = positionRange(e, requests, tile);
         tile.leastPosition = least;
         tile.greatestPosition = greatest;
-        Value first = e.constant(0), end = tile.length;
+        Value first = e.index(0), end = tile.length;
         if (facts.window)
-          first = e.clamp(e.add(least, 1 - *facts.window), end);
+          first = e.clamp(e.addi(least, 1 - *facts.window), end);
         if (facts.causal)
-          end = e.clamp(e.add(greatest, 1), end);
-        first = e.min(first, end);
-        Value isFew = facts.onlyFew
-                          ? e.truth(true)
-                          : e.less(tile.rows, e.constant(facts.fewRows));
-        e.when(
+          end = e.clamp(e.addi(greatest, 1), end);
+        first = e.minsi(first, end);
+        Value isFew = facts.onlyFew ? e.i1(true)
+                                    : e.slt(tile.rows, e.index(facts.fewRows));
+        e.ifThen(
             isFew,
-            [&](const Emitter &e) {
+            [&](CodeBuilder &e) {
               // The keys of this part.
               Value each =
-                  e.div(e.add(e.add(e.sub(end, first), parts), -1), parts);
-              each = e.mul(e.ceilDiv(each, facts.chunkKeys), facts.chunkKeys);
-              Value from = e.min(e.addMul(first, part, each), end);
-              Value to = e.min(e.add(from, each), end);
+                  e.divui(e.addi(e.addi(e.subi(end, first), parts), -1), parts);
+              each =
+                  e.muli(e.ceildivui(each, facts.chunkKeys), facts.chunkKeys);
+              Value from = e.minsi(e.addMul(first, part, each), end);
+              Value to = e.minsi(e.addi(from, each), end);
               emitFewRows(e, facts, tile, from, to, outputs, partial, part,
                           isSplit);
             },
-            [&](const Emitter &e) {
+            [&](CodeBuilder &e) {
               if (facts.onlyFew)
                 return;
-              Value heads = e.select(e.equal(part, e.constant(0)), tile.heads,
-                                     e.constant(0));
-              e.loop(heads, [&](const Emitter &e, Value i) {
+              Value heads =
+                  e.select(e.eq(part, e.index(0)), tile.heads, e.index(0));
+              e.forLoop(heads, [&](CodeBuilder &e, Value i) {
                 Tile one = tile;
-                one.head = e.add(tile.head, i);
+                one.head = e.addi(tile.head, i);
                 emitManyRows(e, facts, one, first, end, outputs);
               });
             });
       });
     });
-    emit.when(isSplit,
-              [&](const Emitter &e) { partial.merge(e, requests, outputs); });
+    emit.ifThen(isSplit,
+                [&](CodeBuilder &e) { partial.merge(e, requests, outputs); });
     rewriter.eraseOp(op);
     return success();
   }

@@ -23,31 +23,31 @@ namespace {
 
 class FewRows {
 public:
-  FewRows(const Emitter &emit, const AttentionFacts &facts, const Tile &tile)
+  FewRows(CodeBuilder &emit, const AttentionFacts &facts, const Tile &tile)
       : facts(facts), tile(tile), lanes(facts.lanes), setRows(facts.setRows()),
         keysAtOnce(lanes / setRows),
         channelsAtOnce(facts.keyPairs ? 2 * lanes : lanes),
         paddedChannels((facts.keyChannels + channelsAtOnce - 1) /
                        channelsAtOnce * channelsAtOnce),
         maxSets(facts.taskHeads * facts.setsOf(facts.fewRows)) {
-    f32 = emit.builder.getF32Type();
+    f32 = emit.getF32Type();
     int64_t room = maxSets * setRows;
     queries = stack(emit, room * paddedChannels,
-                    facts.keyPairs ? emit.builder.getBF16Type() : f32);
+                    facts.keyPairs ? emit.getBF16Type() : f32);
     if (facts.valuePairs)
       pairs = stack(emit, maxSets * facts.chunkKeys * setRows / 2,
-                    emit.builder.getI32Type());
+                    emit.getI32Type());
     scores = stack(emit, maxSets * facts.chunkKeys * setRows, f32);
     sums = stack(emit, room * facts.valueChannels, f32);
     maxima = stack(emit, maxSets * lanes, f32);
     totals = stack(emit, maxSets * lanes, f32);
     rescale = stack(emit, maxSets * lanes, f32);
     slopes = stack(emit, maxSets * lanes, f32);
-    rowPositions = stack(emit, maxSets * lanes, emit.builder.getI32Type());
+    rowPositions = stack(emit, maxSets * lanes, emit.getI32Type());
     if (facts.window)
-      rowsTooOld = stack(emit, maxSets * lanes, emit.builder.getI32Type());
-    setsPerHead = emit.ceilDiv(tile.rows, setRows);
-    numSets = emit.mul(setsPerHead, tile.heads);
+      rowsTooOld = stack(emit, maxSets * lanes, emit.getI32Type());
+    setsPerHead = emit.ceildivui(tile.rows, setRows);
+    numSets = emit.muli(setsPerHead, tile.heads);
     keySide = *tile.keys;
     valueSide = *tile.values;
     if (!keySide->isRun())
@@ -58,41 +58,42 @@ public:
                           elementOf(*valueSide));
   }
 
-  void run(const Emitter &emit, Value first, Value end) {
+  void run(CodeBuilder &emit, Value first, Value end) {
     begin(emit);
     KeyList list(emit, facts, tile);
     list.forChunks(
         emit, first, end,
-        [&](const Emitter &e, const KeyList::Chunk &c) { chunk(e, list, c); });
+        [&](CodeBuilder &e, const KeyList::Chunk &c) { chunk(e, list, c); });
     if (facts.valuePairs)
-      emit.loop(
-          emit.mul(numSets, setRows),
-          [&](const Emitter &e, Value number) { orderChannels(e, number); });
+      emit.forLoop(
+          emit.muli(numSets, setRows),
+          [&](CodeBuilder &e, Value number) { orderChannels(e, number); });
   }
 
   /// Rows of all heads are numbered set by set; a head has whole sets.
-  Value numberOf(const Emitter &emit, Value head, Value row) const {
-    return emit.addMul(row, emit.mul(head, setsPerHead), setRows);
+  Value numberOf(CodeBuilder &emit, Value head, Value row) const {
+    return emit.addMul(row, emit.muli(head, setsPerHead), setRows);
   }
   /// Maximum and sum of a row.
-  RowResult result(const Emitter &emit, Value number) const {
-    Value set = emit.div(number, setRows), inSet = emit.rem(number, setRows);
+  RowResult result(CodeBuilder &emit, Value number) const {
+    Value set = emit.divui(number, setRows),
+          inSet = emit.remui(number, setRows);
     Value at = emit.addMul(inSet, set, lanes);
     Value total = emit.load(totals, at);
     for (int64_t k = 1; k < keysAtOnce; ++k)
-      total = addF(emit, total, emit.load(totals, emit.add(at, k * setRows)));
+      total = addF(emit, total, emit.load(totals, emit.addi(at, k * setRows)));
     return {emit.load(maxima, at), total};
   }
-  Place sumsOf(const Emitter &emit, Value number) const {
-    return {sums, emit.mul(number, facts.valueChannels)};
+  Place sumsOf(CodeBuilder &emit, Value number) const {
+    return {sums, emit.muli(number, facts.valueChannels)};
   }
-  Value rowIn(const Emitter &emit, Value row) const {
-    return emit.add(tile.firstRow, emit.div(row, facts.group));
+  Value rowIn(CodeBuilder &emit, Value row) const {
+    return emit.addi(tile.firstRow, emit.divui(row, facts.group));
   }
   /// The query head of a row of a head of the task.
-  Value headOf(const Emitter &emit, Value head, Value row) const {
-    return emit.add(emit.mul(emit.add(tile.head, head), facts.group),
-                    emit.rem(row, facts.group));
+  Value headOf(CodeBuilder &emit, Value head, Value row) const {
+    return emit.addi(emit.muli(emit.addi(tile.head, head), facts.group),
+                     emit.remui(row, facts.group));
   }
 
 private:
@@ -100,44 +101,44 @@ private:
     return side.parts.type.getElementType();
   }
 
-  static Value stack(const Emitter &emit, int64_t count, Type type) {
-    auto buffer = memref::AllocaOp::create(emit.builder, emit.loc,
-                                           MemRefType::get({count}, type));
+  static Value stack(CodeBuilder &emit, int64_t count, Type type) {
+    auto buffer =
+        memref::AllocaOp::create(emit, MemRefType::get({count}, type));
     buffer.setAlignment(64);
     return buffer;
   }
 
   /// The head of the task that a set is of.
-  Value headOfSet(const Emitter &emit, Value set) const {
-    return emit.div(set, setsPerHead);
+  Value headOfSet(CodeBuilder &emit, Value set) const {
+    return emit.divui(set, setsPerHead);
   }
 
   /// Queries into the buffer, and what rows begin with.
-  void begin(const Emitter &emit) {
+  void begin(CodeBuilder &emit) {
     float factor = facts.queryFactor();
-    Value padded = emit.mul(numSets, setRows);
-    emit.loop(padded, [&](const Emitter &e, Value number) {
-      Value set = e.div(number, setRows), inSet = e.rem(number, setRows);
+    Value padded = emit.muli(numSets, setRows);
+    emit.forLoop(padded, [&](CodeBuilder &e, Value number) {
+      Value set = e.divui(number, setRows), inSet = e.remui(number, setRows);
       Value head = headOfSet(e, set);
-      Value row = e.sub(number, e.mul(e.mul(head, setsPerHead), setRows));
-      Place to = {queries, e.mul(number, paddedChannels)};
+      Value row = e.subi(number, e.muli(e.muli(head, setsPerHead), setRows));
+      Place to = {queries, e.muli(number, paddedChannels)};
       emitRunClear(e, to, paddedChannels);
-      e.when(e.less(row, tile.rows), [&](const Emitter &e) {
+      e.ifThen(e.slt(row, tile.rows), [&](CodeBuilder &e) {
         Place from =
             tile.queries->at(e, rowIn(e, row))
-                .plus(e, e.mul(headOf(e, head, row), facts.keyChannels));
+                .plus(e, e.muli(headOf(e, head, row), facts.keyChannels));
         if (facts.keyPairs)
           return emitRunCopy(e, from, to, facts.keyChannels);
         forLanes(facts.keyChannels, lanes, [&](int64_t at, int64_t n) {
-          Value x = loadLanes(e, from.plus(e, e.constant(at)), n);
+          Value x = loadLanes(e, from.plus(e, e.index(at)), n);
           storeLanes(e, mulF(e, x, splat(e, factor, n)),
-                     to.plus(e, e.constant(at)));
+                     to.plus(e, e.index(at)));
         });
       });
       emitRunClear(e, sumsOf(e, number), facts.valueChannels);
       // What is kept per row is repeated for each key of a vector.
       Value at = e.addMul(inSet, set, lanes);
-      Value real = e.min(row, e.sub(tile.rows, e.constant(1)));
+      Value real = e.minsi(row, e.subi(tile.rows, e.index(1)));
       Value position = tile.rowPosition(e, rowIn(e, real));
       Value tooOld;
       if (facts.window)
@@ -147,7 +148,7 @@ private:
         slope =
             mulF(e, e.load(tile.alibi, headOf(e, head, real)), e.f32(M_LOG2E));
       for (int64_t k = 0; k < keysAtOnce; ++k) {
-        Value lane = e.add(at, k * setRows);
+        Value lane = e.addi(at, k * setRows);
         e.store(e.f32(kNoMaximum), maxima, lane);
         e.store(e.f32(0), totals, lane);
         e.store(slope, slopes, lane);
@@ -164,49 +165,48 @@ private:
     int64_t channels;
     bool isPacked;
     /// Of a key; those behind the last one are like it.
-    Value at(const Emitter &emit, Value key, Value begin) const {
+    Value at(CodeBuilder &emit, Value key, Value begin) const {
       if (!isPacked)
-        return emit.add(emit.load(offsets, emit.add(begin, key)), head);
-      Value last = emit.sub(count, emit.constant(1));
-      return emit.mul(emit.min(key, last), channels);
+        return emit.addi(emit.load(offsets, emit.addi(begin, key)), head);
+      Value last = emit.subi(count, emit.index(1));
+      return emit.muli(emit.minsi(key, last), channels);
     }
   };
 
   /// What a set reads; channels that are not one run are made one.
-  Source sourceOf(const Emitter &emit, const CacheSide &side, Value offsets,
+  Source sourceOf(CodeBuilder &emit, const CacheSide &side, Value offsets,
                   Value buffer, const KeyList::Chunk &c, Value head) {
     Source source = {side.pool,
                      offsets,
-                     side.headOffset(emit, emit.add(tile.head, head)),
+                     side.headOffset(emit, emit.addi(tile.head, head)),
                      c.count,
                      side.channels,
                      bool(buffer)};
     if (!buffer)
       return source;
-    emit.loop(c.count, [&](const Emitter &e, Value i) {
-      Value from = e.add(e.load(offsets, e.add(c.at, i)), source.head);
-      side.load(e, from, {buffer, e.mul(i, side.channels)});
+    emit.forLoop(c.count, [&](CodeBuilder &e, Value i) {
+      Value from = e.addi(e.load(offsets, e.addi(c.at, i)), source.head);
+      side.load(e, from, {buffer, e.muli(i, side.channels)});
     });
     source.pool = buffer;
     return source;
   }
 
-  void chunk(const Emitter &emit, const KeyList &list,
-             const KeyList::Chunk &c) {
-    Value padded = emit.mul(emit.ceilDiv(c.count, keysAtOnce), keysAtOnce);
-    emit.loop(numSets, [&](const Emitter &e, Value set) {
+  void chunk(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c) {
+    Value padded = emit.muli(emit.ceildivui(c.count, keysAtOnce), keysAtOnce);
+    emit.forLoop(numSets, [&](CodeBuilder &e, Value set) {
       Value head = headOfSet(e, set);
       Source keys = sourceOf(e, *keySide, list.keys, keyBuffer, c, head);
       Source values =
           sourceOf(e, *valueSide, list.values, valueBuffer, c, head);
       score(e, list, c, keys, values, set, padded);
-      Value mayDiffer = e.truth(false);
+      Value mayDiffer = e.i1(false);
       if (facts.hasMask())
         mayDiffer = mask(e, list, c, set, padded);
       forget(e, set, c.count, padded);
       weigh(e, set, padded);
       Ahead ahead = aheadOf(e, list, c, set);
-      auto add = [&](const Emitter &e, bool guarded) {
+      auto add = [&](CodeBuilder &e, bool guarded) {
         if (facts.valuePairs)
           addValuePairs(e, c, values, ahead, set, guarded);
         else
@@ -214,9 +214,9 @@ private:
       };
       if (!facts.hasMask())
         return add(e, false);
-      e.when(
-          mayDiffer, [&](const Emitter &e) { add(e, true); },
-          [&](const Emitter &e) { add(e, false); });
+      e.ifThen(
+          mayDiffer, [&](CodeBuilder &e) { add(e, true); },
+          [&](CodeBuilder &e) { add(e, false); });
     });
   }
 
@@ -225,53 +225,53 @@ private:
   struct Ahead {
     Value offsets, begin, head;
   };
-  Ahead aheadOf(const Emitter &emit, const KeyList &list,
-                const KeyList::Chunk &c, Value set) const {
-    Value next = emit.add(set, 1);
-    Value isLast = emit.equal(next, numSets);
-    Value head = emit.select(isLast, emit.constant(0), headOfSet(emit, next));
+  Ahead aheadOf(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c,
+                Value set) const {
+    Value next = emit.addi(set, 1);
+    Value isLast = emit.eq(next, numSets);
+    Value head = emit.select(isLast, emit.index(0), headOfSet(emit, next));
     return {list.keys, emit.select(isLast, c.next, c.at),
-            keySide->headOffset(emit, emit.add(tile.head, head))};
+            keySide->headOffset(emit, emit.addi(tile.head, head))};
   }
-  void fetchAhead(const Emitter &emit, const Ahead &ahead, Value key) const {
-    Value at = emit.load(ahead.offsets, emit.add(ahead.begin, key));
-    keySide->prefetch(emit, emit.add(at, ahead.head));
+  void fetchAhead(CodeBuilder &emit, const Ahead &ahead, Value key) const {
+    Value at = emit.load(ahead.offsets, emit.addi(ahead.begin, key));
+    keySide->prefetch(emit, emit.addi(at, ahead.head));
   }
 
-  Place scoresOf(const Emitter &emit, Value set, Value key) const {
-    Value at = emit.mul(set, facts.chunkKeys * setRows);
+  Place scoresOf(CodeBuilder &emit, Value set, Value key) const {
+    Value at = emit.muli(set, facts.chunkKeys * setRows);
     return {scores, emit.addMul(at, key, setRows)};
   }
-  Place ofSet(const Emitter &emit, Value buffer, Value set) const {
-    return {buffer, emit.mul(set, lanes)};
+  Place ofSet(CodeBuilder &emit, Value buffer, Value set) const {
+    return {buffer, emit.muli(set, lanes)};
   }
 
   /// Products of queries and keys.
-  void score(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
+  void score(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c,
              const Source &keys, const Source &values, Value set,
              Value padded) {
-    Value query = emit.mul(set, setRows * paddedChannels);
-    emit.loop(
-        emit.constant(0), padded, keysAtOnce, [&](const Emitter &e, Value key) {
+    Value query = emit.muli(set, setRows * paddedChannels);
+    emit.forLoop(
+        emit.index(0), padded, keysAtOnce, [&](CodeBuilder &e, Value key) {
           Values places;
           for (int64_t k = 0; k < keysAtOnce; ++k)
-            places.push_back(keys.at(e, e.add(key, k), c.at));
+            places.push_back(keys.at(e, e.addi(key, k), c.at));
           // Their values are needed next.
           if (!values.isPacked)
             for (int64_t k = 0; k < keysAtOnce; ++k)
-              valueSide->prefetch(e, values.at(e, e.add(key, k), c.at));
+              valueSide->prefetch(e, values.at(e, e.addi(key, k), c.at));
           int64_t whole = facts.keyChannels / channelsAtOnce * channelsAtOnce;
-          auto step = [&](const Emitter &e, Value channel, int64_t n,
+          auto step = [&](CodeBuilder &e, Value channel, int64_t n,
                           ValueRange acc) {
             Values rows, next;
             for (int64_t m = 0; m < setRows; ++m) {
-              Value at = e.add(e.add(query, m * paddedChannels), channel);
+              Value at = e.addi(e.addi(query, m * paddedChannels), channel);
               rows.push_back(facts.keyPairs
                                  ? loadHalves(e, {queries, at}, channelsAtOnce)
                                  : loadLanes(e, {queries, at}, lanes));
             }
             for (int64_t k = 0; k < keysAtOnce; ++k) {
-              Place at = {keys.pool, e.add(places[k], channel)};
+              Place at = {keys.pool, e.addi(places[k], channel)};
               Value x = facts.keyPairs
                             ? loadHalves(e, at, n)
                             : widenLanes(e, loadLanes(e, at, n), lanes);
@@ -285,12 +285,12 @@ private:
           };
           Values acc(lanes, splat(e, 0.0f, lanes));
           if (whole)
-            acc = e.fold(e.constant(0), e.constant(whole), channelsAtOnce, acc,
-                         [&](const Emitter &e, Value channel, ValueRange acc) {
-                           return step(e, channel, channelsAtOnce, acc);
-                         });
+            acc = e.forLoop(e.index(0), e.index(whole), channelsAtOnce, acc,
+                            [&](CodeBuilder &e, Value channel, ValueRange acc) {
+                              return step(e, channel, channelsAtOnce, acc);
+                            });
           if (int64_t n = facts.keyChannels - whole)
-            acc = step(e, e.constant(whole), n, acc);
+            acc = step(e, e.index(whole), n, acc);
           Value x = emitLaneSums(e, acc);
           if (facts.keyPairs)
             x = mulF(e, x, splat(e, facts.queryFactor(), lanes));
@@ -299,83 +299,80 @@ private:
             Value distance = subI(e, keyPositions(e, list, c, key),
                                   integersOf(e, rowPositions, set));
             Value slope = loadLanes(e, ofSet(e, slopes, set), lanes);
-            x = fma(e, e.make<arith::SIToFPOp>(x.getType(), distance), slope,
+            x = fma(e, e.fold<arith::SIToFPOp>(x.getType(), distance), slope,
                     x);
           }
           storeLanes(e, x, scoresOf(e, set, key));
         });
   }
 
-  Value subI(const Emitter &emit, Value a, Value b) const {
-    return emit.make<arith::SubIOp>(a, b);
+  Value subI(CodeBuilder &emit, Value a, Value b) const {
+    return emit.fold<arith::SubIOp>(a, b);
   }
 
   /// Positions that are kept for the rows of a set, one per lane.
-  Value integersOf(const Emitter &emit, Value kept, Value set) const {
-    auto type = VectorType::get({lanes}, emit.builder.getI32Type());
-    return vector::LoadOp::create(emit.builder, emit.loc, type, kept,
-                                  emit.mul(set, lanes));
+  Value integersOf(CodeBuilder &emit, Value kept, Value set) const {
+    auto type = VectorType::get({lanes}, emit.getI32Type());
+    return vector::LoadOp::create(emit, type, kept, emit.muli(set, lanes));
   }
 
   /// Those of some keys, each for all rows of a set.
-  Value keyPositions(const Emitter &emit, const KeyList &list,
+  Value keyPositions(CodeBuilder &emit, const KeyList &list,
                      const KeyList::Chunk &c, Value key) const {
-    Type i32 = emit.builder.getI32Type();
-    Value few = vector::LoadOp::create(emit.builder, emit.loc,
-                                       VectorType::get({keysAtOnce}, i32),
-                                       list.positions, emit.add(c.at, key));
+    Type i32 = emit.getI32Type();
+    Value few = vector::LoadOp::create(emit, VectorType::get({keysAtOnce}, i32),
+                                       list.positions, emit.addi(c.at, key));
     SmallVector<int64_t> lanesOf;
     for (int64_t lane = 0; lane < lanes; ++lane)
       lanesOf.push_back(lane / setRows);
-    return vector::ShuffleOp::create(emit.builder, emit.loc, few, few, lanesOf);
+    return vector::ShuffleOp::create(emit, few, few, lanesOf);
   }
 
   /// Where not every row sees every key of the chunk, scores of unseen keys
   /// become minus infinity. Gives whether that is so.
-  Value mask(const Emitter &emit, const KeyList &list, const KeyList::Chunk &c,
+  Value mask(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c,
              Value set, Value padded) {
     Value differ = hidesKeys(emit, facts, tile, c);
-    emit.when(differ, [&](const Emitter &e) {
+    emit.ifThen(differ, [&](CodeBuilder &e) {
       Value rows = integersOf(e, rowPositions, set);
-      e.loop(e.constant(0), padded, keysAtOnce,
-             [&](const Emitter &e, Value key) {
-               Value keys = keyPositions(e, list, c, key);
-               Place at = scoresOf(e, set, key);
-               Value x = loadLanes(e, at, lanes);
-               Value unseen = splat(e, -INFINITY, lanes);
-               if (facts.causal)
-                 x = e.select(e.compare(Emitter::Predicate::sle, keys, rows), x,
-                              unseen);
-               if (facts.window) {
-                 Value old = integersOf(e, rowsTooOld, set);
-                 x = e.select(e.compare(Emitter::Predicate::sgt, keys, old), x,
-                              unseen);
-               }
-               storeLanes(e, x, at);
-             });
+      e.forLoop(e.index(0), padded, keysAtOnce, [&](CodeBuilder &e, Value key) {
+        Value keys = keyPositions(e, list, c, key);
+        Place at = scoresOf(e, set, key);
+        Value x = loadLanes(e, at, lanes);
+        Value unseen = splat(e, -INFINITY, lanes);
+        if (facts.causal)
+          x = e.select(e.cmpi(CodeBuilder::Predicate::sle, keys, rows), x,
+                       unseen);
+        if (facts.window) {
+          Value old = integersOf(e, rowsTooOld, set);
+          x = e.select(e.cmpi(CodeBuilder::Predicate::sgt, keys, old), x,
+                       unseen);
+        }
+        storeLanes(e, x, at);
+      });
     });
     return differ;
   }
 
   /// Keys that only fill up a vector count as unseen.
-  void forget(const Emitter &emit, Value set, Value count, Value padded) {
-    emit.loop(count, padded, 1, [&](const Emitter &e, Value key) {
+  void forget(CodeBuilder &emit, Value set, Value count, Value padded) {
+    emit.forLoop(count, padded, 1, [&](CodeBuilder &e, Value key) {
       Place at = scoresOf(e, set, key);
       for (int64_t m = 0; m < setRows; ++m)
-        e.store(e.f32(-INFINITY), scores, e.add(at.offset, m));
+        e.store(e.f32(-INFINITY), scores, e.addi(at.offset, m));
     });
   }
 
   /// Scores become weights; maximum and sum are brought up to date.
-  void weigh(const Emitter &emit, Value set, Value padded) {
+  void weigh(CodeBuilder &emit, Value set, Value padded) {
     Place maximumAt = ofSet(emit, maxima, set);
     Value before = loadLanes(emit, maximumAt, lanes);
-    Value maximum = emit.fold(emit.constant(0), padded, keysAtOnce, before,
-                              [&](const Emitter &e, Value key, ValueRange m) {
-                                Value x =
-                                    loadLanes(e, scoresOf(e, set, key), lanes);
-                                return Values{maxF(e, x, m[0])};
-                              })[0];
+    Value maximum =
+        emit.forLoop(emit.index(0), padded, keysAtOnce, before,
+                     [&](CodeBuilder &e, Value key, ValueRange m) {
+                       Value x = loadLanes(e, scoresOf(e, set, key), lanes);
+                       return Values{maxF(e, x, m[0])};
+                     })[0];
     for (int64_t step = setRows; step < lanes; step *= 2)
       maximum = maxF(emit, maximum, rotateLanes(emit, maximum, step));
     storeLanes(emit, maximum, maximumAt);
@@ -383,62 +380,63 @@ private:
     storeLanes(emit, factor, ofSet(emit, rescale, set));
     Place totalAt = ofSet(emit, totals, set);
     Value total = mulF(emit, loadLanes(emit, totalAt, lanes), factor);
-    total = emit.fold(emit.constant(0), padded, keysAtOnce, total,
-                      [&](const Emitter &e, Value key, ValueRange sum) {
-                        Place at = scoresOf(e, set, key);
-                        Value x = subF(e, loadLanes(e, at, lanes), maximum);
-                        Value weight = emitExp2(e, x);
-                        storeLanes(e, weight, at);
-                        if (facts.valuePairs)
-                          storePairs(e, weight, at);
-                        return Values{addF(e, sum[0], weight)};
-                      })[0];
+    total = emit.forLoop(emit.index(0), padded, keysAtOnce, total,
+                         [&](CodeBuilder &e, Value key, ValueRange sum) {
+                           Place at = scoresOf(e, set, key);
+                           Value x = subF(e, loadLanes(e, at, lanes), maximum);
+                           Value weight = emitExp2(e, x);
+                           storeLanes(e, weight, at);
+                           if (facts.valuePairs)
+                             storePairs(e, weight, at);
+                           return Values{addF(e, sum[0], weight)};
+                         })[0];
     storeLanes(emit, total, totalAt);
   }
 
   /// Weights [key][row] as bf16, those of two keys for one row together.
-  void storePairs(const Emitter &emit, Value weights, const Place &at) {
-    OpBuilder &b = emit.builder;
+  void storePairs(CodeBuilder &emit, Value weights, const Place &at) {
+    OpBuilder &b = emit;
     SmallVector<int64_t> mask;
     for (int64_t i = 0; i < lanes; ++i)
       mask.push_back((i / (2 * setRows) * 2 + i % 2) * setRows +
                      i / 2 % setRows);
     Value ordered =
-        vector::ShuffleOp::create(b, emit.loc, weights, weights, mask);
+        vector::ShuffleOp::create(b, emit.getLoc(), weights, weights, mask);
     Value halves = emitConvert(emit, ordered, b.getBF16Type());
     Value words = vector::BitCastOp::create(
-        b, emit.loc, VectorType::get({lanes / 2}, b.getI32Type()), halves);
-    vector::StoreOp::create(b, emit.loc, words, pairs, emit.div(at.offset, 2));
+        b, emit.getLoc(), VectorType::get({lanes / 2}, b.getI32Type()), halves);
+    vector::StoreOp::create(b, emit.getLoc(), words, pairs,
+                            emit.divui(at.offset, 2));
   }
 
   /// Adds weighted values, two keys at a time. Channels are kept as
   /// `interleaveHalves` has them.
-  void addValuePairs(const Emitter &emit, const KeyList::Chunk &c,
+  void addValuePairs(CodeBuilder &emit, const KeyList::Chunk &c,
                      const Source &values, const Ahead &ahead, Value set,
                      bool guarded) {
     int64_t halves = 2 * lanes, channels = facts.valueChannels;
     int64_t blocks = std::max<int64_t>(1, lanes / setRows / 2);
-    Value firstPair = emit.div(scoresOf(emit, set, emit.constant(0)).offset, 2);
-    Value firstRow = emit.mul(set, setRows);
-    Value count = emit.ceilDiv(c.count, 2);
-    auto pass = [&](const Emitter &e, Value channel, int64_t blocks,
+    Value firstPair = emit.divui(scoresOf(emit, set, emit.index(0)).offset, 2);
+    Value firstRow = emit.muli(set, setRows);
+    Value count = emit.ceildivui(c.count, 2);
+    auto pass = [&](CodeBuilder &e, Value channel, int64_t blocks,
                     bool isFirst) {
       int64_t columns = 2 * blocks;
       Values acc;
       for (int64_t m = 0; m < setRows; ++m) {
         Value factor =
-            splat(e, e.load(rescale, e.add(e.mul(set, lanes), m)), lanes);
+            splat(e, e.load(rescale, e.addi(e.muli(set, lanes), m)), lanes);
         for (int64_t v = 0; v < columns; ++v)
           acc.push_back(mulF(
               e, loadLanes(e, sumAt(e, firstRow, m, channel, v * lanes), lanes),
               factor));
       }
-      acc = e.fold(
-          e.constant(0), count, 1, acc,
-          [&](const Emitter &e, Value pair, ValueRange acc) {
-            Value key = e.mul(pair, 2), other = e.add(key, 1);
-            Value a = e.add(values.at(e, key, c.at), channel);
-            Value b = e.add(values.at(e, other, c.at), channel);
+      acc = e.forLoop(
+          e.index(0), count, 1, acc,
+          [&](CodeBuilder &e, Value pair, ValueRange acc) {
+            Value key = e.muli(pair, 2), other = e.addi(key, 1);
+            Value a = e.addi(values.at(e, key, c.at), channel);
+            Value b = e.addi(values.at(e, other, c.at), channel);
             if (isFirst) {
               fetchAhead(e, ahead, key);
               fetchAhead(e, ahead, other);
@@ -446,13 +444,14 @@ private:
             Values columnsOf, sums;
             for (int64_t v = 0; v < blocks; ++v) {
               auto [low, high] = interleaveHalves(
-                  e, loadHalves(e, {values.pool, e.add(a, v * halves)}, halves),
-                  loadHalves(e, {values.pool, e.add(b, v * halves)}, halves));
+                  e,
+                  loadHalves(e, {values.pool, e.addi(a, v * halves)}, halves),
+                  loadHalves(e, {values.pool, e.addi(b, v * halves)}, halves));
               columnsOf.append({low, high});
             }
             Value weightAt = e.addMul(firstPair, pair, setRows);
             for (int64_t m = 0; m < setRows; ++m) {
-              Value word = e.load(pairs, e.add(weightAt, m));
+              Value word = e.load(pairs, e.addi(weightAt, m));
               Value weight = halvesOf(e, word);
               for (int64_t v = 0; v < columns; ++v) {
                 Value x = columnsOf[v];
@@ -470,50 +469,50 @@ private:
     };
     int64_t width = blocks * halves, whole = channels / width * width;
     if (whole)
-      pass(emit, emit.constant(0), blocks, true);
-    emit.loop(emit.constant(width), emit.constant(whole), width,
-              [&](const Emitter &e, Value channel) {
-                pass(e, channel, blocks, false);
-              });
+      pass(emit, emit.index(0), blocks, true);
+    emit.forLoop(emit.index(width), emit.index(whole), width,
+                 [&](CodeBuilder &e, Value channel) {
+                   pass(e, channel, blocks, false);
+                 });
     for (int64_t at = whole; at < channels; at += halves)
-      pass(emit, emit.constant(at), 1, at == 0);
+      pass(emit, emit.index(at), 1, at == 0);
   }
 
   /// A word of two bf16 in all lanes.
-  Value halvesOf(const Emitter &emit, Value word) const {
+  Value halvesOf(CodeBuilder &emit, Value word) const {
     return vector::BitCastOp::create(
-        emit.builder, emit.loc,
-        VectorType::get({2 * lanes}, emit.builder.getBF16Type()),
+        emit, VectorType::get({2 * lanes}, emit.getBF16Type()),
         splat(emit, word, lanes));
   }
 
   /// Pairs of values, 0 where the weight is 0.
-  Value keepWeighted(const Emitter &emit, Value values, Value word) const {
-    OpBuilder &b = emit.builder;
+  Value keepWeighted(CodeBuilder &emit, Value values, Value word) const {
+    OpBuilder &b = emit;
     auto halves = VectorType::get({2 * lanes}, b.getI16Type());
-    Value weights = vector::BitCastOp::create(b, emit.loc, halves,
+    Value weights = vector::BitCastOp::create(b, emit.getLoc(), halves,
                                               splat(emit, word, lanes));
-    Value bits = vector::BitCastOp::create(b, emit.loc, halves, values);
-    Value zero = arith::ConstantOp::create(b, emit.loc, b.getZeroAttr(halves));
-    Value kept = emit.select(emit.equal(weights, zero), zero, bits);
-    return vector::BitCastOp::create(b, emit.loc, values.getType(), kept);
+    Value bits = vector::BitCastOp::create(b, emit.getLoc(), halves, values);
+    Value zero =
+        arith::ConstantOp::create(b, emit.getLoc(), b.getZeroAttr(halves));
+    Value kept = emit.select(emit.eq(weights, zero), zero, bits);
+    return vector::BitCastOp::create(b, emit.getLoc(), values.getType(), kept);
   }
 
   /// Puts the channels of a row in their sequence.
-  void orderChannels(const Emitter &emit, Value row) const {
+  void orderChannels(CodeBuilder &emit, Value row) const {
     int64_t halves = 2 * lanes;
-    emit.loop(emit.constant(0), emit.constant(facts.valueChannels), halves,
-              [&](const Emitter &e, Value channel) {
-                Place low = sumsOf(e, row).plus(e, channel);
-                Place high = low.plus(e, e.constant(lanes));
-                auto [first, second] = orderHalves(e, loadLanes(e, low, lanes),
-                                                   loadLanes(e, high, lanes));
-                storeLanes(e, first, low);
-                storeLanes(e, second, high);
-              });
+    emit.forLoop(emit.index(0), emit.index(facts.valueChannels), halves,
+                 [&](CodeBuilder &e, Value channel) {
+                   Place low = sumsOf(e, row).plus(e, channel);
+                   Place high = low.plus(e, e.index(lanes));
+                   auto [first, second] = orderHalves(
+                       e, loadLanes(e, low, lanes), loadLanes(e, high, lanes));
+                   storeLanes(e, first, low);
+                   storeLanes(e, second, high);
+                 });
   }
 
-  void addValues(const Emitter &emit, const KeyList::Chunk &c,
+  void addValues(CodeBuilder &emit, const KeyList::Chunk &c,
                  const Source &values, const Ahead &ahead, Value set,
                  bool guarded) {
     // As many accumulators as lanes: half of the registers, with 256 bits and
@@ -521,16 +520,16 @@ private:
     int64_t columns = lanes / setRows;
     int64_t channels = facts.valueChannels;
     int64_t width = columns * lanes, whole = channels / width * width;
-    Place start = scoresOf(emit, set, emit.constant(0));
-    Value firstRow = emit.mul(set, setRows);
+    Place start = scoresOf(emit, set, emit.index(0));
+    Value firstRow = emit.muli(set, setRows);
     // The first pass over the values has the next keys fetched.
-    auto columnsAt = [&](const Emitter &e, Value channel, int64_t columns,
+    auto columnsAt = [&](CodeBuilder &e, Value channel, int64_t columns,
                          int64_t n, bool isFirst) {
       RegisterBlock block{setRows, columns, n, guarded};
       Values acc;
       for (int64_t m = 0; m < setRows; ++m) {
         Value factor =
-            splat(e, e.load(rescale, e.add(e.mul(set, lanes), m)), n);
+            splat(e, e.load(rescale, e.addi(e.muli(set, lanes), m)), n);
         for (int64_t v = 0; v < columns; ++v)
           acc.push_back(
               mulF(e, loadLanes(e, sumAt(e, firstRow, m, channel, v * n), n),
@@ -538,15 +537,15 @@ private:
       }
       acc = block.accumulate(
           e, c.count, acc,
-          [&](const Emitter &e, Value key, int64_t m) {
+          [&](CodeBuilder &e, Value key, int64_t m) {
             Value at = e.addMul(start.offset, key, setRows);
-            return e.load(scores, e.add(at, m));
+            return e.load(scores, e.addi(at, m));
           },
-          [&](const Emitter &e, Value key, int64_t v) {
+          [&](CodeBuilder &e, Value key, int64_t v) {
             if (isFirst && v == 0)
               fetchAhead(e, ahead, key);
-            Value at = e.add(values.at(e, key, c.at), channel);
-            return loadLanes(e, {values.pool, e.add(at, v * n)}, n);
+            Value at = e.addi(values.at(e, key, c.at), channel);
+            return loadLanes(e, {values.pool, e.addi(at, v * n)}, n);
           });
       for (int64_t m = 0; m < setRows; ++m)
         for (int64_t v = 0; v < columns; ++v)
@@ -554,20 +553,20 @@ private:
                      sumAt(e, firstRow, m, channel, v * n));
     };
     if (whole)
-      columnsAt(emit, emit.constant(0), columns, lanes, true);
-    emit.loop(emit.constant(width), emit.constant(whole), width,
-              [&](const Emitter &e, Value channel) {
-                columnsAt(e, channel, columns, lanes, false);
-              });
+      columnsAt(emit, emit.index(0), columns, lanes, true);
+    emit.forLoop(emit.index(width), emit.index(whole), width,
+                 [&](CodeBuilder &e, Value channel) {
+                   columnsAt(e, channel, columns, lanes, false);
+                 });
     forLanes(channels - whole, lanes, [&](int64_t at, int64_t n) {
-      columnsAt(emit, emit.constant(whole + at), 1, n, whole + at == 0);
+      columnsAt(emit, emit.index(whole + at), 1, n, whole + at == 0);
     });
   }
 
-  Place sumAt(const Emitter &emit, Value firstRow, int64_t m, Value channel,
+  Place sumAt(CodeBuilder &emit, Value firstRow, int64_t m, Value channel,
               int64_t more) const {
-    Value at = emit.mul(emit.add(firstRow, m), facts.valueChannels);
-    return {sums, emit.add(emit.add(at, channel), more)};
+    Value at = emit.muli(emit.addi(firstRow, m), facts.valueChannels);
+    return {sums, emit.addi(emit.addi(at, channel), more)};
   }
 
   const AttentionFacts &facts;
@@ -582,27 +581,27 @@ private:
 
 } // namespace
 
-void kvcache::emitFewRows(const Emitter &emit, const AttentionFacts &facts,
+void kvcache::emitFewRows(CodeBuilder &emit, const AttentionFacts &facts,
                           const Tile &tile, Value first, Value end,
                           const Outputs &outputs, const PartialRows &partial,
                           Value part, Value isSplit) {
   FewRows rows(emit, facts, tile);
   rows.run(emit, first, end);
-  emit.loop(tile.heads, [&](const Emitter &e, Value head) {
-    e.loop(tile.rows, [&](const Emitter &e, Value row) {
+  emit.forLoop(tile.heads, [&](CodeBuilder &e, Value head) {
+    e.forLoop(tile.rows, [&](CodeBuilder &e, Value row) {
       Value number = rows.numberOf(e, head, row);
       RowResult result = rows.result(e, number);
-      e.when(
+      e.ifThen(
           isSplit,
-          [&](const Emitter &e) {
+          [&](CodeBuilder &e) {
             Place to =
-                partial.at(e, tile.request, e.add(tile.head, head), part, row);
+                partial.at(e, tile.request, e.addi(tile.head, head), part, row);
             e.store(result.maximum, to.memref, to.offset);
-            e.store(result.sum, to.memref, e.add(to.offset, 1));
-            emitRunCopy(e, rows.sumsOf(e, number), to.plus(e, e.constant(2)),
+            e.store(result.sum, to.memref, e.addi(to.offset, 1));
+            emitRunCopy(e, rows.sumsOf(e, number), to.plus(e, e.index(2)),
                         facts.valueChannels);
           },
-          [&](const Emitter &e) {
+          [&](CodeBuilder &e) {
             result.store(e, facts, outputs, rows.rowIn(e, row),
                          rows.headOf(e, head, row), rows.sumsOf(e, number));
           });
@@ -614,77 +613,75 @@ void kvcache::emitFewRows(const Emitter &emit, const AttentionFacts &facts,
 // Parts of the keys
 //===----------------------------------------------------------------------===//
 
-PartialRows::PartialRows(const Emitter &emit, const AttentionFacts &facts,
+PartialRows::PartialRows(CodeBuilder &emit, const AttentionFacts &facts,
                          Value requests, Value parts, Value isSplit)
     : facts(facts), parts(parts) {
-  Value rows = emit.mul(emit.mul(requests, facts.heads), parts);
-  Value size = emit.mul(rows, facts.fewRows * stride());
-  size = emit.select(isSplit, size, emit.constant(0));
-  auto type =
-      MemRefType::get({ShapedType::kDynamic}, emit.builder.getF32Type());
-  buffer = memref::AllocOp::create(emit.builder, emit.loc, type, size);
+  Value rows = emit.muli(emit.muli(requests, facts.heads), parts);
+  Value size = emit.muli(rows, facts.fewRows * stride());
+  size = emit.select(isSplit, size, emit.index(0));
+  auto type = MemRefType::get({ShapedType::kDynamic}, emit.getF32Type());
+  buffer = memref::AllocOp::create(emit, type, size);
 }
 
-Place PartialRows::at(const Emitter &emit, Value request, Value head,
-                      Value part, Value row) const {
-  Value number = emit.add(emit.mul(request, facts.heads), head);
-  number = emit.add(emit.mul(number, parts), part);
-  number = emit.add(emit.mul(number, facts.fewRows), row);
-  return {buffer, emit.mul(number, stride())};
+Place PartialRows::at(CodeBuilder &emit, Value request, Value head, Value part,
+                      Value row) const {
+  Value number = emit.addi(emit.muli(request, facts.heads), head);
+  number = emit.addi(emit.muli(number, parts), part);
+  number = emit.addi(emit.muli(number, facts.fewRows), row);
+  return {buffer, emit.muli(number, stride())};
 }
 
-void PartialRows::merge(const Emitter &emit, const Requests &requests,
+void PartialRows::merge(CodeBuilder &emit, const Requests &requests,
                         const Outputs &outputs) const {
-  emit.parallel(emit.mul(requests.count, facts.heads), [&](const Emitter &e,
-                                                           Value i) {
-    Value request = e.div(i, facts.heads), head = e.rem(i, facts.heads);
+  emit.parallelLoop(emit.muli(requests.count, facts.heads), [&](CodeBuilder &e,
+                                                                Value i) {
+    Value request = e.divui(i, facts.heads), head = e.remui(i, facts.heads);
     // The tile of few rows is the last one of its request.
     Value first = requests.first(e, request);
-    Value tokens = e.sub(requests.end(e, request), first);
-    Value inTile = e.rem(tokens, facts.tileTokens);
-    Value isWhole = e.equal(inTile, e.constant(0));
+    Value tokens = e.subi(requests.end(e, request), first);
+    Value inTile = e.remui(tokens, facts.tileTokens);
+    Value isWhole = e.eq(inTile, e.index(0));
     inTile =
-        e.select(isWhole, e.min(tokens, e.constant(facts.tileTokens)), inTile);
-    Value rows = e.mul(inTile, facts.group);
-    Value firstRow = e.sub(requests.end(e, request), inTile);
-    Value few =
-        e.select(e.less(rows, e.constant(facts.fewRows)), rows, e.constant(0));
-    e.loop(few, [&](const Emitter &e, Value row) {
-      auto place = [&](const Emitter &e, Value part) {
+        e.select(isWhole, e.minsi(tokens, e.index(facts.tileTokens)), inTile);
+    Value rows = e.muli(inTile, facts.group);
+    Value firstRow = e.subi(requests.end(e, request), inTile);
+    Value few = e.select(e.slt(rows, e.index(facts.fewRows)), rows, e.index(0));
+    e.forLoop(few, [&](CodeBuilder &e, Value row) {
+      auto place = [&](CodeBuilder &e, Value part) {
         return at(e, request, head, part, row);
       };
-      Value maximum = e.fold(
-          e.constant(0), parts, 1, e.f32(kNoMaximum),
-          [&](const Emitter &e, Value part, ValueRange m) {
+      Value maximum = e.forLoop(
+          e.index(0), parts, 1, e.f32(kNoMaximum),
+          [&](CodeBuilder &e, Value part, ValueRange m) {
             Place from = place(e, part);
             return Values{maxF(e, e.load(from.memref, from.offset), m[0])};
           })[0];
       // The first part becomes the sum of all.
-      Place into = place(e, e.constant(0)).plus(e, e.constant(2));
-      Value sum = e.fold(
-          e.constant(0), parts, 1, e.f32(0),
-          [&](const Emitter &e, Value part, ValueRange sum) {
+      Place into = place(e, e.index(0)).plus(e, e.index(2));
+      Value sum = e.forLoop(
+          e.index(0), parts, 1, e.f32(0),
+          [&](CodeBuilder &e, Value part, ValueRange sum) {
             Place from = place(e, part);
             Value weight =
                 emitExp2(e, subF(e, e.load(from.memref, from.offset), maximum));
-            Value isFirst = e.equal(part, e.constant(0));
-            Place values = from.plus(e, e.constant(2));
+            Value isFirst = e.eq(part, e.index(0));
+            Place values = from.plus(e, e.index(2));
             forLanes(facts.valueChannels, facts.lanes,
                      [&](int64_t offset, int64_t n) {
-                       Value shift = e.constant(offset);
+                       Value shift = e.index(offset);
                        Value x = mulF(e, loadLanes(e, values.plus(e, shift), n),
                                       splat(e, weight, n));
                        Value before = loadLanes(e, into.plus(e, shift), n);
                        before = e.select(isFirst, splat(e, 0.0f, n), before);
                        storeLanes(e, addF(e, before, x), into.plus(e, shift));
                      });
-            Value total = e.load(from.memref, e.add(from.offset, 1));
+            Value total = e.load(from.memref, e.addi(from.offset, 1));
             return Values{fma(e, total, weight, sum[0])};
           })[0];
       Value queryHead =
-          e.add(e.mul(head, facts.group), e.rem(row, facts.group));
+          e.addi(e.muli(head, facts.group), e.remui(row, facts.group));
       RowResult{maximum, sum}.store(e, facts, outputs,
-                                    e.add(firstRow, e.div(row, facts.group)),
+                                    e.addi(firstRow, e.divui(row, facts.group)),
                                     queryHead, into);
     });
   });

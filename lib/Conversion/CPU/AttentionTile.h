@@ -66,7 +66,7 @@ struct AttentionFacts {
   /// What queries are multiplied with, so that products are scores.
   float queryFactor() const;
   /// A vector of products as scores to base 2.
-  mlir::Value capped(const Emitter &emit, mlir::Value score) const;
+  mlir::Value capped(CodeBuilder &emit, mlir::Value score) const;
   /// Rows of one tile may see different keys.
   bool hasMask() const { return causal || window; }
 
@@ -78,15 +78,15 @@ private:
 
 /// The keys or the values of a cache.
 struct CacheSide {
-  CacheSide(const Emitter &emit, CacheType type, mlir::Value memref,
+  CacheSide(CodeBuilder &emit, CacheType type, mlir::Value memref,
             unsigned side);
-  mlir::Value headOffset(const Emitter &emit, mlir::Value head) const;
+  mlir::Value headOffset(CodeBuilder &emit, mlir::Value head) const;
   /// Whether the channels of a token and a head are one run.
   bool isRun() const { return plan.run.elements == channels; }
   /// Has them fetched ahead.
-  void prefetch(const Emitter &emit, mlir::Value offset) const;
+  void prefetch(CodeBuilder &emit, mlir::Value offset) const;
   /// Copies them to a packed place.
-  void load(const Emitter &emit, mlir::Value offset, const Place &to) const;
+  void load(CodeBuilder &emit, mlir::Value offset, const Place &to) const;
 
   CacheParts parts;
   RowPlan plan;
@@ -112,21 +112,21 @@ struct Tile {
   mlir::Value length;
   mlir::Value leastPosition, greatestPosition;
   /// Of a row; at most kFarPosition from 0.
-  std::function<mlir::Value(const Emitter &, mlir::Value)> position;
+  std::function<mlir::Value(CodeBuilder &, mlir::Value)> position;
 
   /// The position of a row as an i32: what is further than 2^30 from 0 is
   /// there.
-  mlir::Value rowPosition(const Emitter &emit, mlir::Value row) const;
+  mlir::Value rowPosition(CodeBuilder &emit, mlir::Value row) const;
   /// The last key that the window of a row leaves behind, -1 if none, as an
   /// i32.
-  mlir::Value lastTooOld(const Emitter &emit, mlir::Value row,
+  mlir::Value lastTooOld(CodeBuilder &emit, mlir::Value row,
                          int64_t window) const;
 };
 
 /// Offsets and positions of the keys of a chunk.
 class KeyList {
 public:
-  KeyList(const Emitter &emit, const AttentionFacts &facts, const Tile &tile);
+  KeyList(CodeBuilder &emit, const AttentionFacts &facts, const Tile &tile);
 
   /// Some keys that are in the cache, and a range that their positions are in.
   /// Their offsets are those of head 0.
@@ -137,8 +137,8 @@ public:
   };
   /// Calls `body` for chunks of the keys `first` to `end - 1`. The lists of the
   /// next chunk are already there, so that its keys can be fetched ahead.
-  using Body = llvm::function_ref<void(const Emitter &, const Chunk &)>;
-  void forChunks(const Emitter &emit, mlir::Value first, mlir::Value end,
+  using Body = llvm::function_ref<void(CodeBuilder &, const Chunk &)>;
+  void forChunks(CodeBuilder &emit, mlir::Value first, mlir::Value end,
                  Body body) const;
 
   /// Two lists each. Behind the last key of a chunk it is repeated, up to a
@@ -151,7 +151,7 @@ private:
     mlir::Value blocks;
     mlir::Value key, block, start;
   };
-  llvm::SmallVector<mlir::Value> fill(const Emitter &emit, const Cursor &cursor,
+  llvm::SmallVector<mlir::Value> fill(CodeBuilder &emit, const Cursor &cursor,
                                       mlir::Value at, mlir::Value end) const;
   int64_t room() const { return facts.chunkKeys + facts.lanes; }
 
@@ -160,7 +160,7 @@ private:
 };
 
 /// Whether some row of a tile does not see some key of a chunk.
-mlir::Value hidesKeys(const Emitter &emit, const AttentionFacts &facts,
+mlir::Value hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
                       const Tile &tile, const KeyList::Chunk &chunk);
 
 struct Outputs {
@@ -180,7 +180,7 @@ void forLanes(int64_t elements, int64_t lanes, Body body) {
 struct RowResult {
   mlir::Value maximum, sum;
   /// Writes the output and its lse; `sums` has the weighted values.
-  void store(const Emitter &emit, const AttentionFacts &facts,
+  void store(CodeBuilder &emit, const AttentionFacts &facts,
              const Outputs &outputs, mlir::Value row, mlir::Value head,
              const Place &sums) const;
 };
@@ -188,14 +188,14 @@ struct RowResult {
 /// Results of parts of the keys, in the workspace.
 class PartialRows {
 public:
-  PartialRows(const Emitter &emit, const AttentionFacts &facts,
+  PartialRows(CodeBuilder &emit, const AttentionFacts &facts,
               mlir::Value requests, mlir::Value parts, mlir::Value isSplit);
   /// Where the row number `row` of a tile has its maximum, its sum, and its
   /// weighted values.
-  Place at(const Emitter &emit, mlir::Value request, mlir::Value head,
+  Place at(CodeBuilder &emit, mlir::Value request, mlir::Value head,
            mlir::Value part, mlir::Value row) const;
   /// Puts the parts together and writes the results.
-  void merge(const Emitter &emit, const Requests &requests,
+  void merge(CodeBuilder &emit, const Requests &requests,
              const Outputs &outputs) const;
 
 private:
@@ -206,11 +206,11 @@ private:
 
 /// The rows of a tile over a range of keys: the result, or if the request is
 /// split a part of it.
-void emitFewRows(const Emitter &emit, const AttentionFacts &facts,
+void emitFewRows(CodeBuilder &emit, const AttentionFacts &facts,
                  const Tile &tile, mlir::Value first, mlir::Value end,
                  const Outputs &outputs, const PartialRows &partial,
                  mlir::Value part, mlir::Value isSplit);
-void emitManyRows(const Emitter &emit, const AttentionFacts &facts,
+void emitManyRows(CodeBuilder &emit, const AttentionFacts &facts,
                   const Tile &tile, mlir::Value first, mlir::Value end,
                   const Outputs &outputs);
 

@@ -27,18 +27,18 @@ struct Walk {
   Value inner;
   int64_t cut = 0; ///< extent of the inner part, 0 if there is none
 
-  Value offset(const Emitter &emit, Value index) const {
+  Value offset(CodeBuilder &emit, Value index) const {
     if (!cut)
-      return emit.mul(index, outer);
-    return emit.addMul(emit.mul(emit.div(index, cut), outer),
-                       emit.rem(index, cut), inner);
+      return emit.muli(index, outer);
+    return emit.addMul(emit.muli(emit.divui(index, cut), outer),
+                       emit.remui(index, cut), inner);
   }
   /// The stride of every `step`-th index, where no cut is crossed on the way.
-  Walk every(const Emitter &emit, int64_t step) const {
+  Walk every(CodeBuilder &emit, int64_t step) const {
     if (!cut)
-      return {emit.mul(outer, step), {}, 0};
-    return step < cut ? Walk{emit.mul(inner, step), {}, 0}
-                      : Walk{emit.mul(outer, step / cut), {}, 0};
+      return {emit.muli(outer, step), {}, 0};
+    return step < cut ? Walk{emit.muli(inner, step), {}, 0}
+                      : Walk{emit.muli(outer, step / cut), {}, 0};
   }
 };
 
@@ -51,16 +51,16 @@ struct NestDim {
 
 /// An axis of a cache, and where its fastest part lies in memory.
 struct CacheAxis {
-  CacheAxis(const Emitter &emit, const CacheParts &cache, AxisKind kind) {
+  CacheAxis(CodeBuilder &emit, const CacheParts &cache, AxisKind kind) {
     const Layout &layout = cache.type.getLayout();
-    count = emit.constant(1);
+    count = emit.index(1);
     SmallVector<Value> strides;
     for (unsigned i = 0; i < layout.rank(); ++i) {
       const LayoutDim &dim = layout.dim(i);
       if (dim.axis.kind != kind)
         continue;
       strides.push_back(cache.strides[i]);
-      count = emit.mul(count, cache.extents[i]);
+      count = emit.muli(count, cache.extents[i]);
       if (strides.size() == 2)
         walk.cut = dim.extent;
       for (unsigned k = 0; k < layout.rank(); ++k)
@@ -80,7 +80,7 @@ struct CacheAxis {
 /// All elements of some axes, as a nest.
 class Nest {
 public:
-  Nest(const Emitter &emit, const CacheParts &from, const CacheParts &to,
+  Nest(CodeBuilder &emit, const CacheParts &from, const CacheParts &to,
        ArrayRef<AxisKind> kinds) {
     for (AxisKind kind : kinds)
       if (from.type.getLayout().has(kind))
@@ -99,31 +99,31 @@ public:
   }
 
   /// Copies all elements.
-  void copy(const Emitter &emit, const Place &from, const Place &to,
+  void copy(CodeBuilder &emit, const Place &from, const Place &to,
             Stores stores = Stores::Cached, unsigned depth = 0) const {
     if (depth == dims.size())
       return emitRunCopy(emit, from, to, run, stores);
     if (tile && depth + 2 == dims.size())
       return copyTiles(emit, from, to, dims[depth], dims[depth + 1]);
-    emit.loop(dims[depth].extent, [&](const Emitter &e, Value i) {
+    emit.forLoop(dims[depth].extent, [&](CodeBuilder &e, Value i) {
       copy(e, from.plus(e, dims[depth].from.offset(e, i)),
            to.plus(e, dims[depth].to.offset(e, i)), stores, depth + 1);
     });
   }
 
   /// Sets all elements of the destination to zero.
-  void clear(const Emitter &emit, const Place &to, unsigned depth = 0) const {
+  void clear(CodeBuilder &emit, const Place &to, unsigned depth = 0) const {
     if (depth == dims.size())
       return emitRunClear(emit, to, run);
-    emit.loop(dims[depth].extent, [&](const Emitter &e, Value i) {
+    emit.forLoop(dims[depth].extent, [&](CodeBuilder &e, Value i) {
       clear(e, to.plus(e, dims[depth].to.offset(e, i)), depth + 1);
     });
   }
 
-  Value bytes(const Emitter &emit, CacheType type) const {
-    Value count = emit.mulLimited(emit.constant(run), type.getElementBytes());
+  Value bytes(CodeBuilder &emit, CacheType type) const {
+    Value count = emit.mulSat(emit.index(run), type.getElementBytes());
     for (const NestDim &dim : dims)
-      count = emit.mulLimited(count, dim.extent);
+      count = emit.mulSat(count, dim.extent);
     return count;
   }
 
@@ -152,26 +152,24 @@ private:
     tile = lanes;
   }
 
-  void copyTiles(const Emitter &emit, const Place &from, const Place &to,
+  void copyTiles(CodeBuilder &emit, const Place &from, const Place &to,
                  const NestDim &across, const NestDim &along) const {
-    emit.loop(
-        emit.constant(0), across.extent, tile, [&](const Emitter &e, Value i) {
-          e.loop(e.constant(0), along.extent, tile,
-                 [&](const Emitter &e, Value j) {
-                   Place source =
-                       from.plus(e, i).plus(e, along.from.offset(e, j));
-                   Place dest = to.plus(e, across.to.offset(e, i)).plus(e, j);
-                   emitTransposed(e, source, along.from.outer, dest,
-                                  across.to.outer, tile);
-                 });
+    emit.forLoop(
+        emit.index(0), across.extent, tile, [&](CodeBuilder &e, Value i) {
+          e.forLoop(
+              e.index(0), along.extent, tile, [&](CodeBuilder &e, Value j) {
+                Place source = from.plus(e, i).plus(e, along.from.offset(e, j));
+                Place dest = to.plus(e, across.to.offset(e, i)).plus(e, j);
+                emitTransposed(e, source, along.from.outer, dest,
+                               across.to.outer, tile);
+              });
         });
   }
 
-  void addAxis(const Emitter &emit, const CacheAxis &from,
-               const CacheAxis &to) {
+  void addAxis(CodeBuilder &emit, const CacheAxis &from, const CacheAxis &to) {
     bool known = from.extent != kRunTime && to.extent != kRunTime;
     if (!from.walk.cut && !to.walk.cut) {
-      dims.push_back({known ? from.count : emit.min(from.count, to.count),
+      dims.push_back({known ? from.count : emit.minsi(from.count, to.count),
                       known ? std::optional(from.extent) : std::nullopt,
                       from.walk, to.walk, to.places.back()});
       return;
@@ -190,7 +188,7 @@ private:
       if (step == above)
         continue;
       bool isOuter = to.walk.cut && step >= to.walk.cut;
-      dims.push_back({emit.constant(above / step), above / step,
+      dims.push_back({emit.index(above / step), above / step,
                       from.walk.every(emit, step), to.walk.every(emit, step),
                       isOuter ? to.places.front() : to.places.back()});
       above = step;
@@ -202,7 +200,7 @@ constexpr AxisKind kInBlock[] = {AxisKind::Layer, AxisKind::Side,
                                  AxisKind::Token, AxisKind::Head,
                                  AxisKind::Channel};
 
-Place startOf(const Emitter &emit, const CacheParts &cache) {
+Place startOf(CodeBuilder &emit, const CacheParts &cache) {
   return {flatten(emit, cache.buffer), cache.offset};
 }
 
@@ -213,26 +211,26 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
                   ConversionPatternRewriter &rewriter) const override {
     if (!isa<MemRefType>(adaptor.getSource().getType()))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts from(rewriter, emit.loc, op.getSourceType(),
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts from(rewriter, emit.getLoc(), op.getSourceType(),
                     adaptor.getSource());
-    CacheParts to(rewriter, emit.loc, op.getDestType(), adaptor.getDest());
+    CacheParts to(rewriter, emit.getLoc(), op.getDestType(), adaptor.getDest());
     Nest nest(emit, from, to, kInBlock);
     Value blocks =
-        emit.min(from.extent(AxisKind::Block), to.extent(AxisKind::Block));
+        emit.minsi(from.extent(AxisKind::Block), to.extent(AxisKind::Block));
     Place source = startOf(emit, from), dest = startOf(emit, to);
-    Value bytes = emit.mulLimited(nest.bytes(emit, to.type), blocks);
+    Value bytes = emit.mulSat(nest.bytes(emit, to.type), blocks);
     Value tasks = emitTaskCount(emit, bytes, blocks);
-    Value perTask = emit.div(emit.add(emit.add(blocks, tasks), -1), tasks);
-    emit.parallel(tasks, [&](const Emitter &e, Value task) {
-      Value first = e.mul(task, perTask);
-      auto copy = [&](const Emitter &e, Stores stores) {
-        e.loop(first, e.min(e.add(first, perTask), blocks), 1,
-               [&](const Emitter &e, Value block) {
-                 Value a = e.mul(block, from.stride(AxisKind::Block));
-                 Value b = e.mul(block, to.stride(AxisKind::Block));
-                 nest.copy(e, source.plus(e, a), dest.plus(e, b), stores);
-               });
+    Value perTask = emit.divui(emit.addi(emit.addi(blocks, tasks), -1), tasks);
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+      Value first = e.muli(task, perTask);
+      auto copy = [&](CodeBuilder &e, Stores stores) {
+        e.forLoop(first, e.minsi(e.addi(first, perTask), blocks), 1,
+                  [&](CodeBuilder &e, Value block) {
+                    Value a = e.muli(block, from.stride(AxisKind::Block));
+                    Value b = e.muli(block, to.stride(AxisKind::Block));
+                    nest.copy(e, source.plus(e, a), dest.plus(e, b), stores);
+                  });
       };
       emitWithStores(e, bytes, to.type, nest.run, copy);
     });
@@ -249,8 +247,8 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
     Value pairs = adaptor.getPairs();
     if (!isa<MemRefType>(pairs.getType()))
       return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts cache(rewriter, emit.loc, op.getCache().getType(),
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
                      adaptor.getCache());
     Nest nest(emit, cache, cache, kInBlock);
     Place start = startOf(emit, cache);
@@ -259,28 +257,28 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
     // Pairs are copied one after the other, so threads share what is in a
     // block: its slowest axis, if it has one that is not part of the run.
     Nest inner = nest;
-    Value parts = emit.constant(1);
+    Value parts = emit.index(1);
     if (!nest.dims.empty()) {
       parts = nest.dims.front().extent;
       inner.dims.erase(inner.dims.begin());
     }
-    Value bytes = emit.mulLimited(nest.bytes(emit, cache.type), count);
+    Value bytes = emit.mulSat(nest.bytes(emit, cache.type), count);
     Value tasks = emitTaskCount(emit, bytes, parts);
-    Value perTask = emit.div(emit.add(emit.add(parts, tasks), -1), tasks);
-    emit.parallel(tasks, [&](const Emitter &e, Value task) {
-      Value first = e.mul(task, perTask);
-      Value end = e.min(e.add(first, perTask), parts);
-      e.loop(count, [&](const Emitter &e, Value p) {
-        Value from = e.loadIndex(pairs, {p, e.constant(0)});
-        Value to = e.loadIndex(pairs, {p, e.constant(1)});
-        Value live = e.both(e.isBelow(from, blocks), e.isBelow(to, blocks));
-        e.when(live, [&](const Emitter &e) {
+    Value perTask = emit.divui(emit.addi(emit.addi(parts, tasks), -1), tasks);
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+      Value first = e.muli(task, perTask);
+      Value end = e.minsi(e.addi(first, perTask), parts);
+      e.forLoop(count, [&](CodeBuilder &e, Value p) {
+        Value from = e.loadIndex(pairs, {p, e.index(0)});
+        Value to = e.loadIndex(pairs, {p, e.index(1)});
+        Value live = e.andi(e.ult(from, blocks), e.ult(to, blocks));
+        e.ifThen(live, [&](CodeBuilder &e) {
           Value stride = cache.stride(AxisKind::Block);
-          Place source = start.plus(e, e.mul(from, stride));
-          Place dest = start.plus(e, e.mul(to, stride));
-          e.loop(first, end, 1, [&](const Emitter &e, Value part) {
+          Place source = start.plus(e, e.muli(from, stride));
+          Place dest = start.plus(e, e.muli(to, stride));
+          e.forLoop(first, end, 1, [&](CodeBuilder &e, Value part) {
             Value shift = nest.dims.empty()
-                              ? e.constant(0)
+                              ? e.index(0)
                               : nest.dims.front().to.offset(e, part);
             inner.copy(e, source.plus(e, shift), dest.plus(e, shift));
           });
@@ -297,17 +295,17 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
 
   /// The chunks of a pool, of `tokens` tokens each.
   struct Chunks {
-    Chunks(const Emitter &emit, const CacheParts &cache, int64_t tokens)
+    Chunks(CodeBuilder &emit, const CacheParts &cache, int64_t tokens)
         : cache(cache), tokens(tokens),
           perBlock(cache.type.getLayout().extent(AxisKind::Token) / tokens),
           start(startOf(emit, cache)),
-          count(emit.mulLimited(cache.extent(AxisKind::Block), perBlock)) {}
-    Place at(const Emitter &emit, Value chunk) const {
-      Value block = emit.div(chunk, perBlock);
-      Value token = emit.mul(emit.rem(chunk, perBlock), tokens);
+          count(emit.mulSat(cache.extent(AxisKind::Block), perBlock)) {}
+    Place at(CodeBuilder &emit, Value chunk) const {
+      Value block = emit.divui(chunk, perBlock);
+      Value token = emit.muli(emit.remui(chunk, perBlock), tokens);
       Place place =
-          start.plus(emit, emit.mul(block, cache.stride(AxisKind::Block)));
-      return place.plus(emit, emit.mul(token, cache.stride(AxisKind::Token)));
+          start.plus(emit, emit.muli(block, cache.stride(AxisKind::Block)));
+      return place.plus(emit, emit.muli(token, cache.stride(AxisKind::Token)));
     }
     const CacheParts &cache;
     int64_t tokens, perBlock;
@@ -321,10 +319,10 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     Value pairs = adaptor.getPairs();
     if (!isa<MemRefType>(pairs.getType()))
       return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts from(rewriter, emit.loc, op.getSource().getType(),
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts from(rewriter, emit.getLoc(), op.getSource().getType(),
                     adaptor.getSource());
-    CacheParts to(rewriter, emit.loc, op.getDest().getType(),
+    CacheParts to(rewriter, emit.getLoc(), op.getDest().getType(),
                   adaptor.getDest());
     int64_t tokens = std::min(from.type.getLayout().extent(AxisKind::Token),
                               to.type.getLayout().extent(AxisKind::Token));
@@ -338,36 +336,35 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
         {AxisKind::Layer, AxisKind::Side, AxisKind::Head, AxisKind::Channel});
     bool hasRanges = cast<MemRefType>(pairs.getType()).getDimSize(1) == 4;
     Value count = emit.dim(pairs, 0);
-    Value bytes = emit.mulLimited(whole.bytes(emit, to.type), count);
+    Value bytes = emit.mulSat(whole.bytes(emit, to.type), count);
     Value tasks = emitTaskCount(emit, bytes, count);
-    Value perTask = emit.div(emit.add(emit.add(count, tasks), -1), tasks);
+    Value perTask = emit.divui(emit.addi(emit.addi(count, tasks), -1), tasks);
 
-    emit.parallel(tasks, [&](const Emitter &e, Value task) {
-      Value begin = e.mul(task, perTask);
-      Value end = e.min(e.add(begin, perTask), count);
-      e.loop(begin, end, 1, [&](const Emitter &e, Value p) {
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+      Value begin = e.muli(task, perTask);
+      Value end = e.minsi(e.addi(begin, perTask), count);
+      e.forLoop(begin, end, 1, [&](CodeBuilder &e, Value p) {
         auto column = [&](int64_t c) {
-          return e.loadIndex(pairs, {p, e.constant(c)});
+          return e.loadIndex(pairs, {p, e.index(c)});
         };
         Value a = column(0), b = column(1);
-        Value live =
-            e.both(e.isBelow(a, source.count), e.isBelow(b, dest.count));
-        e.when(live, [&](const Emitter &e) {
+        Value live = e.andi(e.ult(a, source.count), e.ult(b, dest.count));
+        e.ifThen(live, [&](CodeBuilder &e) {
           Place here = source.at(e, a), there = dest.at(e, b);
           if (!hasRanges)
             return whole.copy(e, here, there);
-          Value all = e.constant(tokens);
-          Value start = e.min(column(2), all), zero = e.constant(0);
-          Value first = e.max(start, zero);
+          Value all = e.index(tokens);
+          Value start = e.minsi(column(2), all), zero = e.index(0);
+          Value first = e.maxsi(start, zero);
           // Both may be anything: the sum is not to wrap.
           Value most =
-              e.sub(e.constant(std::numeric_limits<int64_t>::max()), first);
-          Value wanted = e.min(e.max(column(3), zero), most);
-          Value last = e.clamp(e.add(start, wanted), all);
-          Value isWhole = e.equal(e.sub(last, first), all);
-          e.when(
-              isWhole, [&](const Emitter &e) { whole.copy(e, here, there); },
-              [&](const Emitter &e) {
+              e.subi(e.index(std::numeric_limits<int64_t>::max()), first);
+          Value wanted = e.minsi(e.maxsi(column(3), zero), most);
+          Value last = e.clamp(e.addi(start, wanted), all);
+          Value isWhole = e.eq(e.subi(last, first), all);
+          e.ifThen(
+              isWhole, [&](CodeBuilder &e) { whole.copy(e, here, there); },
+              [&](CodeBuilder &e) {
                 copyRange(e, op.getZero(), row, from, to, here, there, first,
                           last, all);
               });
@@ -380,7 +377,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
 
 private:
   /// The parts of a cache with as many tokens in a block as a chunk has.
-  static CacheParts oneChunk(const Emitter &emit, CacheParts parts,
+  static CacheParts oneChunk(CodeBuilder &emit, CacheParts parts,
                              int64_t tokens) {
     std::vector<LayoutDim> dims = parts.type.getLayout().listing();
     const Layout &layout = parts.type.getLayout();
@@ -394,7 +391,7 @@ private:
       if (dims[i].axis.kind != AxisKind::Token)
         continue;
       dims[i].extent = tokens;
-      parts.extents[i] = emit.constant(tokens);
+      parts.extents[i] = emit.index(tokens);
     }
     std::string why;
     std::optional<Layout> chunk =
@@ -406,21 +403,21 @@ private:
     return parts;
   }
 
-  static void copyRange(const Emitter &emit, bool zero, const Nest &row,
+  static void copyRange(CodeBuilder &emit, bool zero, const Nest &row,
                         const CacheParts &from, const CacheParts &to,
                         const Place &here, const Place &there, Value first,
                         Value last, Value all) {
-    emit.loop(first, last, 1, [&](const Emitter &e, Value i) {
-      row.copy(e, here.plus(e, e.mul(i, from.stride(AxisKind::Token))),
-               there.plus(e, e.mul(i, to.stride(AxisKind::Token))));
+    emit.forLoop(first, last, 1, [&](CodeBuilder &e, Value i) {
+      row.copy(e, here.plus(e, e.muli(i, from.stride(AxisKind::Token))),
+               there.plus(e, e.muli(i, to.stride(AxisKind::Token))));
     });
     if (!zero)
       return;
-    auto clear = [&](const Emitter &e, Value i) {
-      row.clear(e, there.plus(e, e.mul(i, to.stride(AxisKind::Token))));
+    auto clear = [&](CodeBuilder &e, Value i) {
+      row.clear(e, there.plus(e, e.muli(i, to.stride(AxisKind::Token))));
     };
-    emit.loop(first, clear);
-    emit.loop(last, all, 1, clear);
+    emit.forLoop(first, clear);
+    emit.forLoop(last, all, 1, clear);
   }
 };
 

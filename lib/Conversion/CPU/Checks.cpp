@@ -8,7 +8,7 @@
 #include "../Common/Checks.h"
 
 #include "../../Runtime/kvrt_checks.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 
 using namespace mlir;
@@ -24,43 +24,46 @@ struct Entry {
   int64_t tokens = 1;
 };
 
-void reportUnless(const Emitter &emit, Operation *op, Value holds,
+void reportUnless(CodeBuilder &emit, Operation *op, Value holds,
                   const Entry &entry) {
-  emit.when(emit.equal(holds, emit.truth(false)), [&](const Emitter &e) {
-    Value none = e.constant(-1);
-    emitReport(e.builder, e.loc, op, "kvrt_report_entry",
-               {entry.text, e.constant(entry.kind),
+  emit.ifThen(emit.eq(holds, emit.i1(false)), [&](CodeBuilder &e) {
+    Value none = e.index(-1);
+    emitReport(e, e.getLoc(), op, "kvrt_report_entry",
+               {entry.text, e.index(entry.kind),
                 entry.request ? entry.request : none, entry.position,
-                entry.value, entry.low, entry.high, e.constant(entry.tokens)});
+                entry.value, entry.low, entry.high, e.index(entry.tokens)});
   });
 }
 
-Value isFrom(const Emitter &e, Value low, Value value, Value high) {
-  using P = Emitter::Predicate;
-  return e.both(e.compare(P::sle, low, value), e.compare(P::sle, value, high));
+Value isFrom(CodeBuilder &e, Value low, Value value, Value high) {
+  using P = CodeBuilder::Predicate;
+  return e.andi(e.cmpi(P::sle, low, value), e.cmpi(P::sle, value, high));
 }
 
 /// Emits the loops, where they are wanted, and gives whether the call has had
 /// no error so far.
 template <typename Op>
-void lower(Op op, ConversionPatternRewriter &rewriter, Emitter::Then loops) {
-  Emitter emit{rewriter, op.getLoc()};
-  auto check = [&](const Emitter &e) {
+void lower(Op op, ConversionPatternRewriter &rewriter,
+           CodeBuilder::Then loops) {
+  CodeBuilder emit(rewriter, op.getLoc());
+  auto check = [&](CodeBuilder &e) {
     loops(e);
-    Value passed = emitQuery(e.builder, e.loc, op, "kvrt_check_passed", {});
-    return e.compare(Emitter::Predicate::ne, passed, e.constant(0));
+    Value passed = emitQuery(e, e.getLoc(), op, "kvrt_check_passed", {});
+    return e.cmpi(CodeBuilder::Predicate::ne, passed, e.index(0));
   };
   if (!op.getOnRequest())
     return rewriter.replaceOp(op, check(emit));
-  Value wanted = emitQuery(rewriter, emit.loc, op, "kvrt_checks_wanted", {});
-  wanted = emit.compare(Emitter::Predicate::ne, wanted, emit.constant(0));
+  Value wanted =
+      emitQuery(rewriter, emit.getLoc(), op, "kvrt_checks_wanted", {});
+  wanted = emit.cmpi(CodeBuilder::Predicate::ne, wanted, emit.index(0));
   auto branch = scf::IfOp::create(
-      rewriter, emit.loc, wanted,
+      rewriter, emit.getLoc(), wanted,
       [&](OpBuilder &b, Location l) {
-        scf::YieldOp::create(b, l, check(Emitter{b, l}));
+        CodeBuilder e(b, l);
+        scf::YieldOp::create(b, l, check(e));
       },
       [&](OpBuilder &b, Location l) {
-        scf::YieldOp::create(b, l, Emitter{b, l}.truth(true));
+        scf::YieldOp::create(b, l, CodeBuilder(b, l).i1(true));
       });
   rewriter.replaceOp(op, branch.getResult(0));
 }
@@ -70,27 +73,27 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
   LogicalResult
   matchAndRewrite(CheckEntriesOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](const Emitter &emit) {
+    lower(op, rewriter, [&](CodeBuilder &emit) {
       Value list = adaptor.getList(), other = adaptor.getOther();
-      Value text = emitCheckText(emit.builder, emit.loc, op, op.getUser(),
+      Value text = emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                  op.getArgument(), /*withFunction=*/false);
-      Value count = emit.min(adaptor.getCount(), emit.dim(list, 0));
+      Value count = emit.minsi(adaptor.getCount(), emit.dim(list, 0));
       if (other)
-        count = emit.min(count, emit.dim(other, 0));
-      Value most = emit.add(adaptor.getEnd(), -1);
-      Value low = emit.constant(op.getOrNegative() ? INT64_MIN : 0);
-      emit.loop(count, [&](const Emitter &e, Value i) {
+        count = emit.minsi(count, emit.dim(other, 0));
+      Value most = emit.addi(adaptor.getEnd(), -1);
+      Value low = emit.index(op.getOrNegative() ? INT64_MIN : 0);
+      emit.forLoop(count, [&](CodeBuilder &e, Value i) {
         SmallVector<Value> at = {i};
         Entry entry{text, entryKind(op.getWhat()), {}, i, {}, low, most};
         if (std::optional<int64_t> column = op.getColumn()) {
-          at.push_back(e.constant(*column));
+          at.push_back(e.index(*column));
           entry.request = i;
           entry.position = at.back();
         }
         entry.value = e.loadIndex(list, at);
         Value holds = isFrom(e, low, entry.value, most);
         if (other)
-          holds = e.either(holds, e.less(e.loadIndex(other, i), e.constant(0)));
+          holds = e.ori(holds, e.slt(e.loadIndex(other, i), e.index(0)));
         reportUnless(e, op, holds, entry);
       });
     });
@@ -103,29 +106,30 @@ struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
   LogicalResult
   matchAndRewrite(CheckSelectionOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](const Emitter &emit) {
+    lower(op, rewriter, [&](CodeBuilder &emit) {
       Value indices = adaptor.getIndices().front();
       BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
-      Value text = emitCheckText(emit.builder, emit.loc, op, op.getUser(),
+      Value text = emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                  op.getArgument(), /*withFunction=*/false);
-      Value count = emit.min(adaptor.getCount().front(), emit.dim(indices, 0));
-      Value hasStarts = emit.less(emit.constant(0), emit.dim(batch.starts, 0));
-      emit.when(hasStarts, [&](const Emitter &e) {
-        Value valid = e.loadIndex(adaptor.getValid().front(), e.constant(0));
+      Value count =
+          emit.minsi(adaptor.getCount().front(), emit.dim(indices, 0));
+      Value hasStarts = emit.slt(emit.index(0), emit.dim(batch.starts, 0));
+      emit.ifThen(hasStarts, [&](CodeBuilder &e) {
+        Value valid = e.loadIndex(adaptor.getValid().front(), e.index(0));
         Value used = e.clamp(valid, count);
-        Value requests = batch.numRequests(e.builder, e.loc);
-        Value first = e.loadIndex(batch.starts, e.constant(0));
-        Value end = e.min(e.loadIndex(batch.starts, requests),
-                          adaptor.getRows().front());
-        Value most = e.add(end, -1);
-        e.fold(e.constant(0), used, 1, {e.max(first, e.constant(0))},
-               [&](const Emitter &e, Value i, ValueRange low) {
-                 Value row = e.loadIndex(indices, i);
-                 reportUnless(
-                     e, op, isFrom(e, low[0], row, most),
-                     {text, KVRT_CHECK_INDEX, {}, i, row, low[0], most});
-                 return SmallVector<Value>{e.max(low[0], row)};
-               });
+        Value requests = batch.numRequests(e, e.getLoc());
+        Value first = e.loadIndex(batch.starts, e.index(0));
+        Value end = e.minsi(e.loadIndex(batch.starts, requests),
+                            adaptor.getRows().front());
+        Value most = e.addi(end, -1);
+        e.forLoop(e.index(0), used, 1, {e.maxsi(first, e.index(0))},
+                  [&](CodeBuilder &e, Value i, ValueRange low) {
+                    Value row = e.loadIndex(indices, i);
+                    reportUnless(
+                        e, op, isFrom(e, low[0], row, most),
+                        {text, KVRT_CHECK_INDEX, {}, i, row, low[0], most});
+                    return SmallVector<Value>{e.maxsi(low[0], row)};
+                  });
       });
     });
     return success();
@@ -136,35 +140,37 @@ class BatchChecker {
 public:
   BatchChecker(CheckBatchOp op,
                CheckBatchOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor,
-               const Emitter &emit)
+               CodeBuilder &emit)
       : op(op), batch(op.getBatch().getType(), adaptor.getBatch()),
         rows(adaptor.getRows().front()) {
     if (!adaptor.getBlocks().empty())
       blocks = adaptor.getBlocks().front();
     for (Attribute name : op.getMembers())
-      texts.push_back(emitCheckText(emit.builder, emit.loc, op, op.getUser(),
+      texts.push_back(emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                     cast<StringAttr>(name).getValue(),
                                     /*withFunction=*/false));
   }
 
-  void emitLoops(const Emitter &emit) {
-    Value count = batch.numRequests(emit.builder, emit.loc);
-    Value room = emit.mul(emit.dim(batch.table, 1), batch.type.getTokens());
-    Value numStarts = emit.min(emit.add(count, 1), emit.dim(batch.starts, 0));
-    emit.fold(emit.constant(0), numStarts, 1, {emit.constant(0)},
-              [&](const Emitter &e, Value i, ValueRange low) {
-                Value start = e.loadIndex(batch.starts, i);
-                reportUnless(
-                    e, op, isFrom(e, low[0], start, rows),
-                    {texts[0], KVRT_CHECK_START, {}, i, start, low[0], rows});
-                return SmallVector<Value>{start};
-              });
-    emit.loop(count, [&](const Emitter &e, Value r) {
+  void emitLoops(CodeBuilder &emit) {
+    Value count = batch.numRequests(emit, emit.getLoc());
+    Value room = emit.muli(emit.dim(batch.table, 1), batch.type.getTokens());
+    Value numStarts =
+        emit.minsi(emit.addi(count, 1), emit.dim(batch.starts, 0));
+    emit.forLoop(
+        emit.index(0), numStarts, 1, {emit.index(0)},
+        [&](CodeBuilder &e, Value i, ValueRange low) {
+          Value start = e.loadIndex(batch.starts, i);
+          reportUnless(
+              e, op, isFrom(e, low[0], start, rows),
+              {texts[0], KVRT_CHECK_START, {}, i, start, low[0], rows});
+          return SmallVector<Value>{start};
+        });
+    emit.forLoop(count, [&](CodeBuilder &e, Value r) {
       Value first = e.clamp(e.loadIndex(batch.starts, r), rows);
-      Value end = e.clamp(e.loadIndex(batch.starts, e.add(r, 1)), rows);
-      Value own = e.max(e.sub(end, first), e.constant(0));
+      Value end = e.clamp(e.loadIndex(batch.starts, e.addi(r, 1)), rows);
+      Value own = e.maxsi(e.subi(end, first), e.index(0));
       Value raw = e.loadIndex(batch.lengths, r);
-      Value least = batch.positions ? e.constant(0) : own;
+      Value least = batch.positions ? e.index(0) : own;
       reportUnless(e, op, isFrom(e, least, raw, room),
                    {texts[1], KVRT_CHECK_LENGTH, r, r, raw, least, room});
       Value length = e.clamp(raw, room);
@@ -178,61 +184,59 @@ public:
 
 private:
   /// The first token that a row at a position sees.
-  Value firstSeen(const Emitter &e, Value position) {
+  Value firstSeen(CodeBuilder &e, Value position) {
     if (!op.getWindow())
-      return e.constant(0);
-    return e.max(e.sub(position, e.constant(*op.getWindow() - 1)),
-                 e.constant(0));
+      return e.index(0);
+    return e.maxsi(e.subi(position, e.index(*op.getWindow() - 1)), e.index(0));
   }
 
   /// The tokens that rows see which are the last ones of their request.
-  std::pair<Value, Value> lastTokens(const Emitter &e, Value own,
-                                     Value length) {
-    Value low = firstSeen(e, e.max(e.sub(length, own), e.constant(0)));
-    Value none = e.equal(own, e.constant(0));
-    return {low, e.select(none, e.constant(0), length)};
+  std::pair<Value, Value> lastTokens(CodeBuilder &e, Value own, Value length) {
+    Value low = firstSeen(e, e.maxsi(e.subi(length, own), e.index(0)));
+    Value none = e.eq(own, e.index(0));
+    return {low, e.select(none, e.index(0), length)};
   }
 
   /// The tokens that rows with positions see, from the first to past the last.
-  std::pair<Value, Value> checkPositions(const Emitter &emit, Value request,
+  std::pair<Value, Value> checkPositions(CodeBuilder &emit, Value request,
                                          Value first, Value end, Value length) {
     Value listed = emit.dim(batch.positions, 0);
-    Value most = emit.add(length, -1), none = emit.constant(-1);
-    auto seen = [&](const Emitter &e, Value position, ValueRange range) {
+    Value most = emit.addi(length, -1), none = emit.index(-1);
+    auto seen = [&](CodeBuilder &e, Value position, ValueRange range) {
       if (!op.getCausal())
-        return SmallVector<Value>{e.min(range[0], firstSeen(e, position)),
+        return SmallVector<Value>{e.minsi(range[0], firstSeen(e, position)),
                                   length};
-      Value sees = e.compare(Emitter::Predicate::sle, e.constant(0), position);
+      Value sees = e.cmpi(CodeBuilder::Predicate::sle, e.index(0), position);
       Value low = e.select(sees, firstSeen(e, position), length);
-      return SmallVector<Value>{e.min(range[0], low),
-                                e.max(range[1], e.add(position, 1))};
+      return SmallVector<Value>{e.minsi(range[0], low),
+                                e.maxsi(range[1], e.addi(position, 1))};
     };
     SmallVector<Value> range =
-        emit.fold(first, emit.min(end, listed), 1, {length, emit.constant(0)},
-                  [&](const Emitter &e, Value t, ValueRange range) {
-                    Value raw = e.loadIndex(batch.positions, t);
-                    reportUnless(e, op, isFrom(e, none, raw, most),
-                                 {texts[3], KVRT_CHECK_POSITION, request, t,
-                                  raw, none, most});
-                    return seen(e, e.min(e.max(raw, none), most), range);
-                  });
+        emit.forLoop(first, emit.minsi(end, listed), 1, {length, emit.index(0)},
+                     [&](CodeBuilder &e, Value t, ValueRange range) {
+                       Value raw = e.loadIndex(batch.positions, t);
+                       reportUnless(e, op, isFrom(e, none, raw, most),
+                                    {texts[3], KVRT_CHECK_POSITION, request, t,
+                                     raw, none, most});
+                       return seen(e, e.minsi(e.maxsi(raw, none), most), range);
+                     });
     // Rows behind the end of the list have no position.
-    Value isShort = emit.both(emit.less(listed, end), emit.less(first, end));
+    Value isShort = emit.andi(emit.slt(listed, end), emit.slt(first, end));
     SmallVector<Value> more = seen(emit, none, range);
     return {emit.select(isShort, more[0], range[0]),
             emit.select(isShort, more[1], range[1])};
   }
 
-  void checkTable(const Emitter &emit, Value request, Value low, Value high) {
+  void checkTable(CodeBuilder &emit, Value request, Value low, Value high) {
     int64_t tokens = batch.type.getTokens();
-    Value most = emit.add(blocks, -1);
-    emit.loop(emit.div(low, tokens), emit.ceilDiv(high, tokens), 1,
-              [&](const Emitter &e, Value j) {
-                Value block = e.loadIndex(batch.table, {request, j});
-                reportUnless(e, op, e.isBelow(block, blocks),
-                             {texts[2], KVRT_CHECK_TABLE, request, j, block,
-                              e.constant(0), most, tokens});
-              });
+    Value most = emit.addi(blocks, -1);
+    emit.forLoop(emit.divui(low, tokens), emit.ceildivui(high, tokens), 1,
+                 [&](CodeBuilder &e, Value j) {
+                   Value block = e.loadIndex(batch.table, {request, j});
+                   reportUnless(e, op, e.ult(block, blocks),
+                                {texts[2], KVRT_CHECK_TABLE, request, j, block,
+                                 e.index(0), most, tokens});
+                 });
   }
 
   CheckBatchOp op;
@@ -246,7 +250,7 @@ struct CheckBatchOpLowering : OpConversionPattern<CheckBatchOp> {
   LogicalResult
   matchAndRewrite(CheckBatchOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](const Emitter &emit) {
+    lower(op, rewriter, [&](CodeBuilder &emit) {
       BatchChecker(op, adaptor, emit).emitLoops(emit);
     });
     return success();

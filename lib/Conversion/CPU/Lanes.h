@@ -15,50 +15,49 @@ namespace kvcache {
 using Values = llvm::SmallVector<mlir::Value>;
 
 /// A place that can be loaded from and stored to in vectors of f32.
-mlir::Value loadLanes(const Emitter &emit, const Place &place, int64_t lanes);
-void storeLanes(const Emitter &emit, mlir::Value vector, const Place &place);
+mlir::Value loadLanes(CodeBuilder &emit, const Place &place, int64_t lanes);
+void storeLanes(CodeBuilder &emit, mlir::Value vector, const Place &place);
 /// One f32 in all lanes.
-mlir::Value splat(const Emitter &emit, mlir::Value scalar, int64_t lanes);
-mlir::Value splat(const Emitter &emit, float value, int64_t lanes);
+mlir::Value splat(CodeBuilder &emit, mlir::Value scalar, int64_t lanes);
+mlir::Value splat(CodeBuilder &emit, float value, int64_t lanes);
 
-mlir::Value addF(const Emitter &emit, mlir::Value a, mlir::Value b);
-mlir::Value subF(const Emitter &emit, mlir::Value a, mlir::Value b);
-mlir::Value mulF(const Emitter &emit, mlir::Value a, mlir::Value b);
-mlir::Value divF(const Emitter &emit, mlir::Value a, mlir::Value b);
-mlir::Value maxF(const Emitter &emit, mlir::Value a, mlir::Value b);
-mlir::Value fma(const Emitter &emit, mlir::Value a, mlir::Value b,
-                mlir::Value c);
+mlir::Value addF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
+mlir::Value subF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
+mlir::Value mulF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
+mlir::Value divF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
+mlir::Value maxF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
+mlir::Value fma(CodeBuilder &emit, mlir::Value a, mlir::Value b, mlir::Value c);
 
 /// Numbers and vectors alike. 2^x is 0 below 2^-126 and NaN of NaN; log2 is of
 /// positive normal numbers.
-mlir::Value emitExp2(const Emitter &emit, mlir::Value x);
-mlir::Value emitLog2(const Emitter &emit, mlir::Value x);
-mlir::Value emitTanh(const Emitter &emit, mlir::Value x);
+mlir::Value emitExp2(CodeBuilder &emit, mlir::Value x);
+mlir::Value emitLog2(CodeBuilder &emit, mlir::Value x);
+mlir::Value emitTanh(CodeBuilder &emit, mlir::Value x);
 
 /// The sums over the lanes of as many vectors as there are lanes: lane i has
 /// the sum over vector i.
-mlir::Value emitLaneSums(const Emitter &emit, Values vectors);
+mlir::Value emitLaneSums(CodeBuilder &emit, Values vectors);
 
 /// Pairs of bf16: acc[i] + a[2i] * b[2i] + a[2i+1] * b[2i+1], in one
 /// instruction of 512 bits.
-mlir::Value dotPairs(const Emitter &emit, mlir::Value acc, mlir::Value a,
+mlir::Value dotPairs(CodeBuilder &emit, mlir::Value acc, mlir::Value a,
                      mlir::Value b);
 /// 32 bf16 at a place, of which the first `n` are read and the others are 0.
-mlir::Value loadHalves(const Emitter &emit, const Place &place, int64_t n);
+mlir::Value loadHalves(CodeBuilder &emit, const Place &place, int64_t n);
 /// The elements of two vectors of 32 bf16 in turn, in two vectors. Within each
 /// group of eight elements the first half goes to the first vector, as that
 /// takes one cheap instruction; `orderHalves` undoes it for two vectors of
 /// sums.
 std::pair<mlir::Value, mlir::Value>
-interleaveHalves(const Emitter &emit, mlir::Value a, mlir::Value b);
+interleaveHalves(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 std::pair<mlir::Value, mlir::Value>
-orderHalves(const Emitter &emit, mlir::Value first, mlir::Value second);
+orderHalves(CodeBuilder &emit, mlir::Value first, mlir::Value second);
 
 /// The vector with more lanes, which are 0.
-mlir::Value widenLanes(const Emitter &emit, mlir::Value vector, int64_t lanes);
+mlir::Value widenLanes(CodeBuilder &emit, mlir::Value vector, int64_t lanes);
 
 /// The lanes rotated by `distance`.
-mlir::Value rotateLanes(const Emitter &emit, mlir::Value vector,
+mlir::Value rotateLanes(CodeBuilder &emit, mlir::Value vector,
                         int64_t distance);
 
 /// acc[m][v] = acc[m][v] + sum over k in 0 .. count-1 of a(k, m) * b(k, v),
@@ -67,13 +66,13 @@ mlir::Value rotateLanes(const Emitter &emit, mlir::Value vector,
 /// factor is.
 struct RegisterBlock {
   using Number =
-      llvm::function_ref<mlir::Value(const Emitter &, mlir::Value k, int64_t)>;
+      llvm::function_ref<mlir::Value(CodeBuilder &, mlir::Value k, int64_t)>;
   int64_t rows, columns, lanes;
   bool guarded = false;
 
-  Values accumulate(const Emitter &emit, mlir::Value count, Values start,
+  Values accumulate(CodeBuilder &emit, mlir::Value count, Values start,
                     Number a, Number b) const;
-  Values zeros(const Emitter &emit) const;
+  Values zeros(CodeBuilder &emit) const;
 };
 
 } // namespace kvcache

@@ -19,23 +19,23 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
     if (!llvm::all_of(adaptor.getOperands().getTypes(),
                       llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     auto type = cast<MemRefType>(adaptor.getA().getType());
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
-    Value count = emit.constant(Layout::kMaxSpan);
+    Value count = emit.index(Layout::kMaxSpan);
     for (Value operand : adaptor.getOperands())
-      count = emit.min(count, emit.dim(operand, 0));
+      count = emit.minsi(count, emit.dim(operand, 0));
     Rows a(emit, adaptor.getA()), b(emit, adaptor.getB());
     Rows out(emit, adaptor.getOuts()[0]);
     Value lse = adaptor.getOuts().size() > 1 ? adaptor.getOuts()[1] : Value();
 
-    emit.parallel(count, [&](const Emitter &e, Value row) {
-      e.loop(e.constant(heads), [&](const Emitter &e, Value head) {
+    emit.parallelLoop(count, [&](CodeBuilder &e, Value row) {
+      e.forLoop(e.index(heads), [&](CodeBuilder &e, Value head) {
         Value left = e.load(adaptor.getLseA(), {row, head});
         Value right = e.load(adaptor.getLseB(), {row, head});
         Value none = e.f32(-INFINITY);
         auto isNone = [&](Value x) {
-          return e.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
+          return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
         };
         Value maximum = maxF(e, left, right);
         Value isEmpty = isNone(maximum);
@@ -50,19 +50,19 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
         Value safe = e.select(isEmpty, e.f32(1), sum);
         Value leftShare = divF(e, leftWeight, safe);
         Value rightShare = divF(e, rightWeight, safe);
-        Value at = e.mul(head, channels);
+        Value at = e.muli(head, channels);
         auto part = [&](const Rows &rows, Value share, Value shift, int64_t n) {
-          Value x = loadLanes(e, rows.at(e, row).plus(e, e.add(at, shift)), n);
+          Value x = loadLanes(e, rows.at(e, row).plus(e, e.addi(at, shift)), n);
           x = mulF(e, x, splat(e, share, n));
           Value isUsed =
-              e.make<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
+              e.fold<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
           return e.select(isUsed, x, splat(e, 0.0f, n));
         };
         forVectors(channels, [&](int64_t offset, int64_t n) {
-          Value shift = e.constant(offset);
+          Value shift = e.index(offset);
           Value x = addF(e, part(a, leftShare, shift, n),
                          part(b, rightShare, shift, n));
-          storeLanes(e, x, out.at(e, row).plus(e, e.add(at, shift)));
+          storeLanes(e, x, out.at(e, row).plus(e, e.addi(at, shift)));
         });
         if (!lse)
           return;

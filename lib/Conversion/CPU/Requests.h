@@ -8,7 +8,7 @@
 #define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_REQUESTS_H
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 
 namespace kvcache {
 
@@ -16,25 +16,25 @@ class Requests {
 public:
   /// Emits the repair of the starts, into a buffer of the workspace. `rows` is
   /// how many rows activations have.
-  Requests(const Emitter &emit, const BatchParts &batch, mlir::Value rows);
+  Requests(CodeBuilder &emit, const BatchParts &batch, mlir::Value rows);
 
   /// The first row of a request, and the first behind it. The first of request
   /// number `count` is the first row behind all requests.
-  mlir::Value first(const Emitter &emit, mlir::Value request) const;
-  mlir::Value end(const Emitter &emit, mlir::Value request) const;
+  mlir::Value first(CodeBuilder &emit, mlir::Value request) const;
+  mlir::Value end(CodeBuilder &emit, mlir::Value request) const;
   /// How many tokens of a request the cache holds.
-  mlir::Value length(const Emitter &emit, mlir::Value request) const;
+  mlir::Value length(CodeBuilder &emit, mlir::Value request) const;
   /// Where the token of a row is in its request, which has the given `end` and
   /// `length`. It can be anything.
-  mlir::Value position(const Emitter &emit, mlir::Value row, mlir::Value end,
+  mlir::Value position(CodeBuilder &emit, mlir::Value row, mlir::Value end,
                        mlir::Value length) const;
   /// Rows that are in no request.
-  void forRowsOutside(const Emitter &emit, Emitter::Body body) const;
+  void forRowsOutside(CodeBuilder &emit, CodeBuilder::Body body) const;
 
   /// The last request, of the first `limit` ones, whose key is at most `value`;
   /// 0 if there is none. Keys do not decrease.
-  using Key = llvm::function_ref<mlir::Value(const Emitter &, mlir::Value)>;
-  mlir::Value lastAtMost(const Emitter &emit, mlir::Value limit,
+  using Key = llvm::function_ref<mlir::Value(CodeBuilder &, mlir::Value)>;
+  mlir::Value lastAtMost(CodeBuilder &emit, mlir::Value limit,
                          mlir::Value value, Key key) const;
 
   const BatchParts batch;

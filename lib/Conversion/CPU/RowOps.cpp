@@ -21,43 +21,43 @@ namespace {
 
 /// A cache and rows of it, taken apart.
 struct RowMover {
-  RowMover(const Emitter &emit, CacheType type, Value cacheMemRef,
+  RowMover(CodeBuilder &emit, CacheType type, Value cacheMemRef,
            ValueRange rowMemRefs)
-      : cache(emit.builder, emit.loc, type, cacheMemRef), plan(type),
+      : cache(emit, emit.getLoc(), type, cacheMemRef), plan(type),
         pool(flatten(emit, cache.buffer)) {
     for (Value row : rowMemRefs)
       rows.emplace_back(emit, row);
   }
 
   /// Where the row of a token of a block begins.
-  Value offsetOf(const Emitter &emit, Value block, Value token) const {
+  Value offsetOf(CodeBuilder &emit, Value block, Value token) const {
     Value at = emit.addMul(cache.offset, block, cache.stride(AxisKind::Block));
     return emit.addMul(at, token, cache.stride(AxisKind::Token));
   }
 
   /// The same for a slot; no division where rows have one number, which is
   /// where slots are scaled or the layout is flat.
-  Value offsetOf(const Emitter &emit, Value slot, bool isScaled = false) const {
+  Value offsetOf(CodeBuilder &emit, Value slot, bool isScaled = false) const {
     if (isScaled || cache.type.getLayout().isFlat())
       return emit.addMul(cache.offset, slot, cache.stride(AxisKind::Token));
     Value tokens = cache.extent(AxisKind::Token);
-    return offsetOf(emit, emit.div(slot, tokens), emit.rem(slot, tokens));
+    return offsetOf(emit, emit.divui(slot, tokens), emit.remui(slot, tokens));
   }
 
-  Value sideOffset(const Emitter &emit, Value at, unsigned side) const {
-    return side ? emit.add(at, cache.stride(AxisKind::Side)) : at;
+  Value sideOffset(CodeBuilder &emit, Value at, unsigned side) const {
+    return side ? emit.addi(at, cache.stride(AxisKind::Side)) : at;
   }
 
   /// One axis of the pieces, cut in parts; the axes behind it are loops.
   template <typename Move>
-  void forPieces(const Emitter &emit, ArrayRef<RowPlan::PieceAxis> axes,
+  void forPieces(CodeBuilder &emit, ArrayRef<RowPlan::PieceAxis> axes,
                  const Place &inRow, const Place &inCache, Move move) const {
     if (axes.empty())
       return move(emit, inRow, inCache);
     RowPlan::PieceAxis axis = axes.front();
-    emit.loop(emit.constant(axis.extent), [&](const Emitter &e, Value i) {
-      forPieces(e, axes.drop_front(), inRow.plus(e, e.mul(i, axis.rowStride)),
-                inCache.plus(e, e.mul(i, cache.strides[axis.index])), move);
+    emit.forLoop(emit.index(axis.extent), [&](CodeBuilder &e, Value i) {
+      forPieces(e, axes.drop_front(), inRow.plus(e, e.muli(i, axis.rowStride)),
+                inCache.plus(e, e.muli(i, cache.strides[axis.index])), move);
     });
   }
 
@@ -73,10 +73,10 @@ struct RowMover {
 
 /// Where row t goes, and whether it goes anywhere.
 using Target =
-    llvm::function_ref<std::pair<Value, Value>(const Emitter &, Value)>;
+    llvm::function_ref<std::pair<Value, Value>(CodeBuilder &, Value)>;
 
 /// Writes rows of all sides, in parallel over sides and parts of a row.
-void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
+void emitWrite(CodeBuilder &emit, const RowMover &mover, Value count,
                Target target) {
   // The slowest axis of the pieces is what threads share; else long runs are.
   const RowPlan &plan = mover.plan;
@@ -94,49 +94,47 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
     }
   }
   int64_t sides = mover.rows.size();
-  Value all = emit.constant(sides * parts);
-  Value written = emit.mul(count, mover.rowBytes() * sides);
+  Value all = emit.index(sides * parts);
+  Value written = emit.muli(count, mover.rowBytes() * sides);
   Value tasks = emitTaskCount(emit, written, all);
-  Value perTask = emit.div(emit.add(emit.add(all, tasks), -1), tasks);
+  Value perTask = emit.divui(emit.addi(emit.addi(all, tasks), -1), tasks);
 
-  auto writeTask = [&](const Emitter &e, Value task, Stores stores) {
-    Value first = e.mul(task, perTask);
-    Value end = e.min(e.add(first, perTask), all);
+  auto writeTask = [&](CodeBuilder &e, Value task, Stores stores) {
+    Value first = e.muli(task, perTask);
+    Value end = e.minsi(e.addi(first, perTask), all);
     for (int64_t side = 0; side < sides; ++side) {
       // The parts of this side that are of this task.
       Value from =
-          e.clamp(e.sub(first, e.constant(side * parts)), e.constant(parts));
-      Value to =
-          e.clamp(e.sub(end, e.constant(side * parts)), e.constant(parts));
-      Value none = e.compare(Emitter::Predicate::sge, from, to);
-      Value rows = e.select(none, e.constant(0), count);
-      Value whole = e.equal(e.sub(to, from), e.constant(parts));
-      auto writeAll = [&](const Emitter &e, bool wholeRow) {
-        e.loop(rows, [&](const Emitter &e, Value t) {
+          e.clamp(e.subi(first, e.index(side * parts)), e.index(parts));
+      Value to = e.clamp(e.subi(end, e.index(side * parts)), e.index(parts));
+      Value none = e.cmpi(CodeBuilder::Predicate::sge, from, to);
+      Value rows = e.select(none, e.index(0), count);
+      Value whole = e.eq(e.subi(to, from), e.index(parts));
+      auto writeAll = [&](CodeBuilder &e, bool wholeRow) {
+        e.forLoop(rows, [&](CodeBuilder &e, Value t) {
           auto [live, at] = target(e, t);
-          e.when(live, [&, at = at](const Emitter &e) {
+          e.ifThen(live, [&, at = at](CodeBuilder &e) {
             Place row = mover.rows[side].at(e, t);
             Place slot = {mover.pool, mover.sideOffset(e, at, side)};
             auto copy = [&](int64_t elements) {
-              return
-                  [=](const Emitter &e, const Place &row, const Place &slot) {
-                    emitRunCopy(e, row, slot, elements, stores);
-                  };
+              return [=](CodeBuilder &e, const Place &row, const Place &slot) {
+                emitRunCopy(e, row, slot, elements, stores);
+              };
             };
             if (wholeRow)
               return mover.forPieces(e, axes, row, slot,
                                      copy(plan.run.elements));
-            e.loop(from, to, 1, [&](const Emitter &e, Value part) {
+            e.forLoop(from, to, 1, [&](CodeBuilder &e, Value part) {
               if (!byAxis) {
-                Value shift = e.mul(part, run);
+                Value shift = e.muli(part, run);
                 return emitRunCopy(e, row.plus(e, shift), slot.plus(e, shift),
                                    run, stores);
               }
               RowPlan::PieceAxis axis = axes.front();
               mover.forPieces(
                   e, axes.drop_front(),
-                  row.plus(e, e.mul(part, axis.rowStride)),
-                  slot.plus(e, e.mul(part, mover.cache.strides[axis.index])),
+                  row.plus(e, e.muli(part, axis.rowStride)),
+                  slot.plus(e, e.muli(part, mover.cache.strides[axis.index])),
                   copy(plan.run.elements));
             });
           });
@@ -145,15 +143,15 @@ void emitWrite(const Emitter &emit, const RowMover &mover, Value count,
       if (parts == 1)
         writeAll(e, true);
       else
-        e.when(
-            whole, [&](const Emitter &e) { writeAll(e, true); },
-            [&](const Emitter &e) { writeAll(e, false); });
+        e.ifThen(
+            whole, [&](CodeBuilder &e) { writeAll(e, true); },
+            [&](CodeBuilder &e) { writeAll(e, false); });
     }
   };
-  emit.parallel(tasks, [&](const Emitter &e, Value task) {
+  emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
     emitWithStores(
         e, written, mover.cache.type, run,
-        [&](const Emitter &e, Stores stores) { writeTask(e, task, stores); });
+        [&](CodeBuilder &e, Stores stores) { writeTask(e, task, stores); });
   });
 }
 
@@ -165,20 +163,20 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     if (!llvm::all_of(adaptor.getOperands().getTypes(),
                       llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getRows());
-    Value count =
-        emitRowCount(rewriter, emit.loc, adaptor.getRows(), adaptor.getSlots());
+    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getRows(),
+                               adaptor.getSlots());
     int64_t rows = op.getSlots().getType().getRowsPerBlock();
     int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
     bool isScaled = rows != tokens;
-    Value capacity = emit.mulLimited(mover.cache.extent(AxisKind::Block), rows);
-    emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
+    Value capacity = emit.mulSat(mover.cache.extent(AxisKind::Block), rows);
+    emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
       Value slot = e.loadIndex(adaptor.getSlots(), t);
-      Value live = e.isBelow(slot, capacity);
+      Value live = e.ult(slot, capacity);
       if (isScaled)
-        live = e.both(live, e.isBelow(e.rem(slot, rows), e.constant(tokens)));
+        live = e.andi(live, e.ult(e.remui(slot, rows), e.index(tokens)));
       return std::pair(live, mover.offsetOf(e, slot, isScaled));
     });
     rewriter.eraseOp(op);
@@ -194,18 +192,18 @@ struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
     if (!llvm::all_of(adaptor.getOperands().getTypes(),
                       llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getRows());
-    Value count = emitRowCount(rewriter, emit.loc, adaptor.getRows(),
+    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getRows(),
                                adaptor.getBlocks());
-    count = emit.min(count, emit.dim(adaptor.getOffsets(), 0));
+    count = emit.minsi(count, emit.dim(adaptor.getOffsets(), 0));
     Value blocks = mover.cache.extent(AxisKind::Block);
     Value tokens = mover.cache.extent(AxisKind::Token);
-    emitWrite(emit, mover, count, [&](const Emitter &e, Value t) {
+    emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
       Value block = e.loadIndex(adaptor.getBlocks(), t);
       Value token = e.loadIndex(adaptor.getOffsets(), t);
-      Value live = e.both(e.isBelow(block, blocks), e.isBelow(token, tokens));
+      Value live = e.andi(e.ult(block, blocks), e.ult(token, tokens));
       return std::pair(live, mover.offsetOf(e, block, token));
     });
     rewriter.eraseOp(op);
@@ -221,45 +219,45 @@ struct GatherOpLowering : OpConversionPattern<GatherOp> {
     if (!llvm::all_of(adaptor.getOperands().getTypes(),
                       llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getOuts());
-    Value count =
-        emitRowCount(rewriter, emit.loc, adaptor.getOuts(), adaptor.getSlots());
-    Value capacity = mover.cache.numSlots(rewriter, emit.loc);
+    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getOuts(),
+                               adaptor.getSlots());
+    Value capacity = mover.cache.numSlots(rewriter, emit.getLoc());
     int64_t sides = mover.rows.size();
     Value tasks =
-        emitTaskCount(emit, emit.mul(count, mover.rowBytes() * sides), count);
-    Value perTask = emit.div(emit.add(emit.add(count, tasks), -1), tasks);
-    emit.parallel(tasks, [&](const Emitter &e, Value task) {
-      Value first = e.mul(task, perTask);
-      e.loop(first, e.min(e.add(first, perTask), count), 1,
-             [&](const Emitter &e, Value t) {
-               Value slot = e.loadIndex(adaptor.getSlots(), t);
-               e.when(
-                   e.isBelow(slot, capacity),
-                   [&](const Emitter &e) { read(e, mover, slot, t); },
-                   [&](const Emitter &e) {
-                     if (!op.getZero())
-                       return;
-                     for (const Rows &out : mover.rows)
-                       emitRunClear(e, out.at(e, t), mover.plan.rowElements);
-                   });
-             });
+        emitTaskCount(emit, emit.muli(count, mover.rowBytes() * sides), count);
+    Value perTask = emit.divui(emit.addi(emit.addi(count, tasks), -1), tasks);
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+      Value first = e.muli(task, perTask);
+      e.forLoop(first, e.minsi(e.addi(first, perTask), count), 1,
+                [&](CodeBuilder &e, Value t) {
+                  Value slot = e.loadIndex(adaptor.getSlots(), t);
+                  e.ifThen(
+                      e.ult(slot, capacity),
+                      [&](CodeBuilder &e) { read(e, mover, slot, t); },
+                      [&](CodeBuilder &e) {
+                        if (!op.getZero())
+                          return;
+                        for (const Rows &out : mover.rows)
+                          emitRunClear(e, out.at(e, t), mover.plan.rowElements);
+                      });
+                });
     });
     rewriter.eraseOp(op);
     return success();
   }
 
 private:
-  static void read(const Emitter &emit, const RowMover &mover, Value slot,
+  static void read(CodeBuilder &emit, const RowMover &mover, Value slot,
                    Value t) {
     Value at = mover.offsetOf(emit, slot);
     for (auto [side, out] : llvm::enumerate(mover.rows)) {
       Place from = {mover.pool, mover.sideOffset(emit, at, side)};
       mover.forPieces(
           emit, mover.plan.axes, out.at(emit, t), from,
-          [&](const Emitter &e, const Place &row, const Place &inCache) {
+          [&](CodeBuilder &e, const Place &row, const Place &inCache) {
             emitRunCopy(e, inCache, row, mover.plan.run.elements);
           });
     }

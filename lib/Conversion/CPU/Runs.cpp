@@ -10,19 +10,17 @@
 using namespace mlir;
 using namespace kvcache;
 
-Value kvcache::flatten(const Emitter &emit, Value buffer) {
+Value kvcache::flatten(CodeBuilder &emit, Value buffer) {
   Type element = cast<MemRefType>(buffer.getType()).getElementType();
   auto type = MemRefType::get({ShapedType::kDynamic}, element);
   return memref::ReinterpretCastOp::create(
-      emit.builder, emit.loc, type, buffer,
-      OpFoldResult(emit.builder.getIndexAttr(0)),
-      OpFoldResult(emit.constant(Layout::kMaxSpan)),
-      OpFoldResult(emit.builder.getIndexAttr(1)));
+      emit, type, buffer, OpFoldResult(emit.getIndexAttr(0)),
+      OpFoldResult(emit.index(Layout::kMaxSpan)),
+      OpFoldResult(emit.getIndexAttr(1)));
 }
 
-Rows::Rows(const Emitter &emit, Value memref) {
-  auto metadata =
-      memref::ExtractStridedMetadataOp::create(emit.builder, emit.loc, memref);
+Rows::Rows(CodeBuilder &emit, Value memref) {
+  auto metadata = memref::ExtractStridedMetadataOp::create(emit, memref);
   first = {flatten(emit, metadata.getBaseBuffer()), metadata.getOffset()};
   stride = metadata.getStrides()[0];
 }
@@ -35,8 +33,8 @@ static Type withElement(Type type, Type element) {
 }
 
 /// f32 to bf16 in integers.
-static Value truncateToBF16(const Emitter &emit, Value value) {
-  OpBuilder &b = emit.builder;
+static Value truncateToBF16(CodeBuilder &emit, Value value) {
+  OpBuilder &b = emit;
   Type type = value.getType();
   Type i32 = withElement(type, b.getI32Type());
   Type i16 = withElement(type, b.getI16Type());
@@ -44,86 +42,85 @@ static Value truncateToBF16(const Emitter &emit, Value value) {
     Attribute attr = b.getI32IntegerAttr(n);
     if (auto vector = dyn_cast<VectorType>(i32))
       attr = DenseElementsAttr::get(vector, attr);
-    return arith::ConstantOp::create(b, emit.loc, cast<TypedAttr>(attr));
+    return arith::ConstantOp::create(b, emit.getLoc(), cast<TypedAttr>(attr));
   };
-  Value bits = emit.make<arith::BitcastOp>(i32, value);
+  Value bits = emit.fold<arith::BitcastOp>(i32, value);
   // Half a unit in the last place, and one less where that is even.
-  Value odd = emit.make<arith::ShRUIOp>(bits, constant(16));
-  odd = emit.make<arith::AndIOp>(odd, constant(1));
-  Value rounded = emit.add(emit.add(bits, odd), constant(0x7fff));
+  Value odd = emit.fold<arith::ShRUIOp>(bits, constant(16));
+  odd = emit.fold<arith::AndIOp>(odd, constant(1));
+  Value rounded = emit.addi(emit.addi(bits, odd), constant(0x7fff));
   // Rounding could carry a NaN over; it keeps its sign and becomes quiet.
-  Value quiet = emit.make<arith::OrIOp>(bits, constant(0x400000));
+  Value quiet = emit.fold<arith::OrIOp>(bits, constant(0x400000));
   Value isNaN =
-      emit.make<arith::CmpFOp>(arith::CmpFPredicate::UNO, value, value);
+      emit.fold<arith::CmpFOp>(arith::CmpFPredicate::UNO, value, value);
   Value chosen = emit.select(isNaN, quiet, rounded);
-  Value high = emit.make<arith::ShRUIOp>(chosen, constant(16));
-  Value half = emit.make<arith::TruncIOp>(i16, high);
-  return emit.make<arith::BitcastOp>(withElement(type, b.getBF16Type()), half);
+  Value high = emit.fold<arith::ShRUIOp>(chosen, constant(16));
+  Value half = emit.fold<arith::TruncIOp>(i16, high);
+  return emit.fold<arith::BitcastOp>(withElement(type, b.getBF16Type()), half);
 }
 
-static Value extendBF16(const Emitter &emit, Value value) {
-  OpBuilder &b = emit.builder;
+static Value extendBF16(CodeBuilder &emit, Value value) {
+  OpBuilder &b = emit;
   Type type = value.getType();
   Type i32 = withElement(type, b.getI32Type());
   Attribute sixteen = b.getI32IntegerAttr(16);
   if (auto vector = dyn_cast<VectorType>(i32))
     sixteen = DenseElementsAttr::get(vector, sixteen);
   Value shift =
-      arith::ConstantOp::create(b, emit.loc, cast<TypedAttr>(sixteen));
+      arith::ConstantOp::create(b, emit.getLoc(), cast<TypedAttr>(sixteen));
   Value half =
-      emit.make<arith::BitcastOp>(withElement(type, b.getI16Type()), value);
-  Value wide = emit.make<arith::ExtUIOp>(i32, half);
-  wide = emit.make<arith::ShLIOp>(wide, shift);
-  return emit.make<arith::BitcastOp>(withElement(type, b.getF32Type()), wide);
+      emit.fold<arith::BitcastOp>(withElement(type, b.getI16Type()), value);
+  Value wide = emit.fold<arith::ExtUIOp>(i32, half);
+  wide = emit.fold<arith::ShLIOp>(wide, shift);
+  return emit.fold<arith::BitcastOp>(withElement(type, b.getF32Type()), wide);
 }
 
-Value kvcache::emitConvert(const Emitter &emit, Value value, Type elementType) {
+Value kvcache::emitConvert(CodeBuilder &emit, Value value, Type elementType) {
   Type from = getElementTypeOrSelf(value.getType());
   if (from == elementType)
     return value;
-  Type f32 = withElement(value.getType(), emit.builder.getF32Type());
+  Type f32 = withElement(value.getType(), emit.getF32Type());
   if (from.isBF16())
     value = extendBF16(emit, value);
   else if (!from.isF32())
-    value = emit.make<arith::ExtFOp>(f32, value);
+    value = emit.fold<arith::ExtFOp>(f32, value);
   if (elementType.isF32())
     return value;
   if (elementType.isBF16())
     return truncateToBF16(emit, value);
-  return emit.make<arith::TruncFOp>(withElement(f32, elementType), value);
+  return emit.fold<arith::TruncFOp>(withElement(f32, elementType), value);
 }
 
 /// Picks lanes of two vectors. Halves go as integers: vectors of bf16 are taken
 /// apart where the CPU has no arithmetic for them.
-static Value emitShuffle(const Emitter &emit, Value a, Value b,
+static Value emitShuffle(CodeBuilder &emit, Value a, Value b,
                          ArrayRef<int64_t> lanes) {
   auto type = cast<VectorType>(a.getType());
-  Type bits = emit.builder.getIntegerType(type.getElementTypeBitWidth());
+  Type bits = emit.getIntegerType(type.getElementTypeBitWidth());
   auto asBits = [&](Value v) {
-    return emit.make<arith::BitcastOp>(type.clone(bits), v);
+    return emit.fold<arith::BitcastOp>(type.clone(bits), v);
   };
-  Value picked = vector::ShuffleOp::create(emit.builder, emit.loc, asBits(a),
-                                           asBits(b), lanes);
+  Value picked = vector::ShuffleOp::create(emit, asBits(a), asBits(b), lanes);
   auto some = VectorType::get({static_cast<int64_t>(lanes.size())},
                               type.getElementType());
-  return emit.make<arith::BitcastOp>(some, picked);
+  return emit.fold<arith::BitcastOp>(some, picked);
 }
 
 /// Calls `move` for pieces of at most `lanes` elements, powers of two, that
 /// cover `elements`; whole ones in a loop if there are several.
 static void
-forPieces(const Emitter &emit, int64_t elements, int64_t lanes,
-          llvm::function_ref<void(const Emitter &, Value, int64_t)> move) {
+forPieces(CodeBuilder &emit, int64_t elements, int64_t lanes,
+          llvm::function_ref<void(CodeBuilder &, Value, int64_t)> move) {
   int64_t done = elements / lanes * lanes;
   if (done == lanes)
-    move(emit, emit.constant(0), lanes);
+    move(emit, emit.index(0), lanes);
   else if (done)
-    emit.loop(emit.constant(0), emit.constant(done), lanes,
-              [&](const Emitter &e, Value at) { move(e, at, lanes); });
+    emit.forLoop(emit.index(0), emit.index(done), lanes,
+                 [&](CodeBuilder &e, Value at) { move(e, at, lanes); });
   while (done < elements) {
     while (lanes > elements - done)
       lanes /= 2;
-    move(emit, emit.constant(done), lanes);
+    move(emit, emit.index(done), lanes);
     done += lanes;
   }
 }
@@ -132,20 +129,19 @@ static int64_t lanesOf(Type element) {
   return 64 * 8 / element.getIntOrFloatBitWidth();
 }
 
-void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
-                          const Place &to, int64_t elements, Stores stores) {
+void kvcache::emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
+                          int64_t elements, Stores stores) {
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
   forPieces(
       emit, elements, std::min(lanesOf(source), lanesOf(target)),
-      [&](const Emitter &e, Value at, int64_t lanes) {
-        Value loaded = vector::LoadOp::create(
-            e.builder, e.loc, VectorType::get({lanes}, source), from.memref,
-            e.add(from.offset, at));
+      [&](CodeBuilder &e, Value at, int64_t lanes) {
+        Value loaded =
+            vector::LoadOp::create(e, VectorType::get({lanes}, source),
+                                   from.memref, e.addi(from.offset, at));
         loaded = emitConvert(e, loaded, target);
         if (stores == Stores::Cached) {
-          vector::StoreOp::create(e.builder, e.loc, loaded, to.memref,
-                                  e.add(to.offset, at));
+          vector::StoreOp::create(e, loaded, to.memref, e.addi(to.offset, at));
           return;
         }
         int64_t width = kStreamedBytes * 8 / target.getIntOrFloatBitWidth();
@@ -153,46 +149,45 @@ void kvcache::emitRunCopy(const Emitter &emit, const Place &from,
           Value part = emitShuffle(e, loaded, loaded,
                                    llvm::to_vector(llvm::seq(i, i + width)));
           vector::StoreOp::create(
-              e.builder, e.loc, part, to.memref, e.add(e.add(to.offset, at), i),
+              e, part, to.memref, e.addi(e.addi(to.offset, at), i),
               /*nontemporal=*/true, llvm::MaybeAlign(kStreamedBytes));
         }
       });
 }
 
 void kvcache::emitWithStores(
-    const Emitter &emit, Value bytes, CacheType type, int64_t run,
-    llvm::function_ref<void(const Emitter &, Stores)> write) {
+    CodeBuilder &emit, Value bytes, CacheType type, int64_t run,
+    llvm::function_ref<void(CodeBuilder &, Stores)> write) {
   constexpr int64_t kLeastStreamed = 8 * 1024 * 1024;
   if (!canStream(type.getLayout(), run, type.getElementBytes()))
     return write(emit, Stores::Cached);
-  Value isMuch = emit.compare(Emitter::Predicate::sgt, bytes,
-                              emit.constant(kLeastStreamed));
-  emit.when(
+  Value isMuch =
+      emit.cmpi(CodeBuilder::Predicate::sgt, bytes, emit.index(kLeastStreamed));
+  emit.ifThen(
       isMuch,
-      [&](const Emitter &e) {
+      [&](CodeBuilder &e) {
         write(e, Stores::Streaming);
         // Streamed data becomes visible in any sequence without it.
-        LLVM::FenceOp::create(e.builder, e.loc, LLVM::AtomicOrdering::seq_cst,
-                              "");
+        LLVM::FenceOp::create(e, LLVM::AtomicOrdering::seq_cst, "");
       },
-      [&](const Emitter &e) { write(e, Stores::Cached); });
+      [&](CodeBuilder &e) { write(e, Stores::Cached); });
 }
 
 int64_t kvcache::tileLanes(CacheType type) {
   return kStreamedBytes / type.getElementBytes();
 }
 
-void kvcache::emitTransposed(const Emitter &emit, const Place &from,
+void kvcache::emitTransposed(CodeBuilder &emit, const Place &from,
                              Value fromStride, const Place &to, Value toStride,
                              int64_t lanes) {
-  OpBuilder &b = emit.builder;
+  OpBuilder &b = emit;
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
   SmallVector<Value> tile;
   for (int64_t i = 0; i < lanes; ++i) {
-    Value at = emit.addMul(from.offset, emit.constant(i), fromStride);
+    Value at = emit.addMul(from.offset, emit.index(i), fromStride);
     Value column = vector::LoadOp::create(
-        b, emit.loc, VectorType::get({lanes}, source), from.memref, at);
+        b, emit.getLoc(), VectorType::get({lanes}, source), from.memref, at);
     tile.push_back(emitConvert(emit, column, target));
   }
   // Each round interleaves the vectors of both halves, the low and the high
@@ -211,26 +206,25 @@ void kvcache::emitTransposed(const Emitter &emit, const Place &from,
     tile = next;
   }
   for (int64_t i = 0; i < lanes; ++i)
-    vector::StoreOp::create(b, emit.loc, tile[i], to.memref,
-                            emit.addMul(to.offset, emit.constant(i), toStride));
+    vector::StoreOp::create(b, emit.getLoc(), tile[i], to.memref,
+                            emit.addMul(to.offset, emit.index(i), toStride));
 }
 
-void kvcache::emitRunClear(const Emitter &emit, const Place &to,
+void kvcache::emitRunClear(CodeBuilder &emit, const Place &to,
                            int64_t elements) {
   Type type = cast<MemRefType>(to.memref.getType()).getElementType();
   forPieces(emit, elements, lanesOf(type),
-            [&](const Emitter &e, Value at, int64_t lanes) {
+            [&](CodeBuilder &e, Value at, int64_t lanes) {
               auto vector = VectorType::get({lanes}, type);
-              Value zero = arith::ConstantOp::create(
-                  e.builder, e.loc, e.builder.getZeroAttr(vector));
-              vector::StoreOp::create(e.builder, e.loc, zero, to.memref,
-                                      e.add(to.offset, at));
+              Value zero = arith::ConstantOp::create(e, e.getZeroAttr(vector));
+              vector::StoreOp::create(e, zero, to.memref,
+                                      e.addi(to.offset, at));
             });
 }
 
-Value kvcache::emitTaskCount(const Emitter &emit, Value bytes, Value most) {
+Value kvcache::emitTaskCount(CodeBuilder &emit, Value bytes, Value most) {
   // A task of less than this is not worth waking a thread for.
   constexpr int64_t kBytesPerTask = 128 * 1024;
-  Value wanted = emit.add(emit.div(bytes, kBytesPerTask), 1);
-  return emit.max(emit.min(wanted, most), emit.constant(1));
+  Value wanted = emit.addi(emit.divui(bytes, kBytesPerTask), 1);
+  return emit.maxsi(emit.minsi(wanted, most), emit.index(1));
 }

@@ -7,7 +7,7 @@
 #ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
 #define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
 
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "kvcache/IR/KVCache.h"
 
 namespace kvcache {
@@ -17,20 +17,20 @@ struct Place {
   mlir::Value memref;
   mlir::Value offset;
 
-  Place plus(const Emitter &emit, mlir::Value elements) const {
-    return {memref, emit.add(offset, elements)};
+  Place plus(CodeBuilder &emit, mlir::Value elements) const {
+    return {memref, emit.addi(offset, elements)};
   }
 };
 
 /// The elements of a strided memref as one dimension, to be addressed by
 /// offset. Its length is the most that a layout can span.
-mlir::Value flatten(const Emitter &emit, mlir::Value buffer);
+mlir::Value flatten(CodeBuilder &emit, mlir::Value buffer);
 
 /// The first element of a strided memref, and its outermost stride.
 struct Rows {
-  Rows(const Emitter &emit, mlir::Value memref);
-  Place at(const Emitter &emit, mlir::Value row) const {
-    return first.plus(emit, emit.mul(row, stride));
+  Rows(CodeBuilder &emit, mlir::Value memref);
+  Place at(CodeBuilder &emit, mlir::Value row) const {
+    return first.plus(emit, emit.muli(row, stride));
   }
   Place first;
   mlir::Value stride;
@@ -42,9 +42,9 @@ struct Rows {
 enum class Stores { Cached, Streaming };
 
 /// Copies `elements` contiguous elements, converted if the types differ.
-void emitRunCopy(const Emitter &emit, const Place &from, const Place &to,
+void emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
                  int64_t elements, Stores stores = Stores::Cached);
-void emitRunClear(const Emitter &emit, const Place &to, int64_t elements);
+void emitRunClear(CodeBuilder &emit, const Place &to, int64_t elements);
 
 /// How many elements a side of a tile has that is transposed in registers.
 int64_t tileLanes(CacheType type);
@@ -52,25 +52,25 @@ int64_t tileLanes(CacheType type);
 /// Copies a square tile of that size. Its columns are contiguous where it comes
 /// from, with `fromStride` from one to the next; its rows are contiguous where
 /// it goes.
-void emitTransposed(const Emitter &emit, const Place &from,
+void emitTransposed(CodeBuilder &emit, const Place &from,
                     mlir::Value fromStride, const Place &to,
                     mlir::Value toStride, int64_t lanes);
 
 /// A number or a vector of numbers in another floating-point type: to the
 /// nearest, ties to even; NaN stays NaN. bf16 is made of integer operations, as
 /// compilers call a library for it on most targets.
-mlir::Value emitConvert(const Emitter &emit, mlir::Value value,
+mlir::Value emitConvert(CodeBuilder &emit, mlir::Value value,
                         mlir::Type elementType);
 
 /// Calls `write` for the stores that suit work that writes so many bytes to a
 /// layout, in runs of so many elements. Only much data is worth streaming: what
 /// is less will be read again soon, from the caches.
-void emitWithStores(const Emitter &emit, mlir::Value bytes, CacheType type,
+void emitWithStores(CodeBuilder &emit, mlir::Value bytes, CacheType type,
                     int64_t run,
-                    llvm::function_ref<void(const Emitter &, Stores)> write);
+                    llvm::function_ref<void(CodeBuilder &, Stores)> write);
 
 /// How many tasks a piece of work of so many bytes is worth, from 1 to `most`.
-mlir::Value emitTaskCount(const Emitter &emit, mlir::Value bytes,
+mlir::Value emitTaskCount(CodeBuilder &emit, mlir::Value bytes,
                           mlir::Value most);
 
 } // namespace kvcache

@@ -4,7 +4,7 @@
 
 #include "kvcache/Conversion/Patterns.h"
 
-#include "Emitter.h"
+#include "CodeBuilder.h"
 
 #include "kvcache/IR/Sources.h"
 
@@ -116,8 +116,8 @@ Value CacheParts::stride(AxisKind kind) const {
 }
 
 Value CacheParts::numSlots(OpBuilder &builder, Location loc) const {
-  Emitter emit{builder, loc};
-  return emit.mulLimited(extent(AxisKind::Block), extent(AxisKind::Token));
+  CodeBuilder emit(builder, loc);
+  return emit.mulSat(extent(AxisKind::Block), extent(AxisKind::Token));
 }
 
 //===----------------------------------------------------------------------===//
@@ -129,16 +129,16 @@ BatchParts::BatchParts(BatchType type, ValueRange members)
       positions(members.size() > 3 ? members[3] : Value()) {}
 
 Value BatchParts::numRequests(OpBuilder &builder, Location loc) const {
-  Emitter emit{builder, loc};
-  Value starts = emit.sub(emit.dim(this->starts, 0), emit.constant(1));
-  Value rows = emit.min(emit.dim(lengths, 0), emit.dim(table, 0));
-  return emit.max(emit.min(starts, rows), emit.constant(0));
+  CodeBuilder emit(builder, loc);
+  Value starts = emit.subi(emit.dim(this->starts, 0), emit.index(1));
+  Value rows = emit.minsi(emit.dim(lengths, 0), emit.dim(table, 0));
+  return emit.maxsi(emit.minsi(starts, rows), emit.index(0));
 }
 
 Value BatchParts::length(OpBuilder &builder, Location loc,
                          Value request) const {
-  Emitter emit{builder, loc};
-  Value room = emit.mulLimited(emit.dim(table, 1), type.getTokens());
+  CodeBuilder emit(builder, loc);
+  Value room = emit.mulSat(emit.dim(table, 1), type.getTokens());
   return emit.clamp(emit.loadIndex(lengths, request), room);
 }
 

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CacheLowering.h"
-#include "Emitter.h"
+#include "CodeBuilder.h"
 
 #include "kvcache/Layout/Views.h"
 
@@ -21,7 +21,7 @@ namespace {
 /// they are constants, else those of the axes that a dimension is made of.
 class Reshaped {
 public:
-  Reshaped(const Emitter &emit, const CacheParts &parts,
+  Reshaped(CodeBuilder &emit, const CacheParts &parts,
            const std::vector<Axis> &sequence, const std::vector<int64_t> &shape)
       : emit(emit), parts(parts), shape(shape),
         sources(reshapeSources(parts.type.getLayout(), sequence, shape)) {
@@ -42,15 +42,14 @@ public:
     (void)strided;
     SmallVector<OpFoldResult> sizes, steps;
     for (size_t d = 0; d < shape.size(); ++d) {
-      sizes.push_back(shape[d] == kRunTime
-                          ? OpFoldResult(extents[d])
-                          : emit.builder.getIndexAttr(shape[d]));
+      sizes.push_back(shape[d] == kRunTime ? OpFoldResult(extents[d])
+                                           : emit.getIndexAttr(shape[d]));
       steps.push_back(ShapedType::isDynamic(known[d])
                           ? OpFoldResult(strides[d])
-                          : emit.builder.getIndexAttr(known[d]));
+                          : emit.getIndexAttr(known[d]));
     }
-    return memref::ReinterpretCastOp::create(
-        emit.builder, emit.loc, type, parts.buffer, parts.offset, sizes, steps);
+    return memref::ReinterpretCastOp::create(emit, type, parts.buffer,
+                                             parts.offset, sizes, steps);
   }
 
   /// As a cache: an axis of extent 1 has the compact stride of its layout.
@@ -60,8 +59,8 @@ public:
       unsigned i = layout.orderAt(k);
       std::optional<unsigned> faster = layout.nextFaster(i);
       if (layout.dim(i).extent == 1)
-        strides[i] = faster ? emit.mul(strides[*faster], extents[*faster])
-                            : emit.constant(1);
+        strides[i] = faster ? emit.muli(strides[*faster], extents[*faster])
+                            : emit.index(1);
     }
     return asMemRef(type.getMemRefType());
   }
@@ -69,20 +68,20 @@ public:
 private:
   Value extent(size_t d) const {
     if (shape[d] != kRunTime)
-      return emit.constant(shape[d]);
-    Value product = emit.constant(sources[d].factor);
+      return emit.index(shape[d]);
+    Value product = emit.index(sources[d].factor);
     for (unsigned axis : sources[d].axes)
       if (parts.type.getLayout().dim(axis).extent == kRunTime)
-        product = emit.mul(product, parts.extents[axis]);
+        product = emit.muli(product, parts.extents[axis]);
     return product;
   }
 
   Value stride(size_t d) const {
     if (dims[d].stride.kind == StrideFact::Kind::Constant)
-      return emit.constant(dims[d].stride.value);
+      return emit.index(dims[d].stride.value);
     Value step = unitStride(sources[d].axes);
     for (size_t i = d + 1; i < sources[d].end; ++i)
-      step = emit.mul(step, extents[i]);
+      step = emit.muli(step, extents[i]);
     return step;
   }
 
@@ -96,7 +95,7 @@ private:
       bool isAny =
           step && layout.dim(axis).extent == kRunTime && !layout.stride(axis);
       if (isAny) {
-        Value isUnit = emit.equal(parts.extents[axis], emit.constant(1));
+        Value isUnit = emit.eq(parts.extents[axis], emit.index(1));
         own = emit.select(isUnit, step, own);
       }
       step = own;
@@ -104,7 +103,7 @@ private:
     return step;
   }
 
-  const Emitter &emit;
+  CodeBuilder &emit;
   const CacheParts &parts;
   const std::vector<int64_t> &shape;
   std::vector<DimSource> sources;
@@ -124,8 +123,8 @@ struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
   LogicalResult
   matchAndRewrite(ReshapeOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts parts(rewriter, emit.getLoc(), op.getCache().getType(),
                      adaptor.getCache());
     auto cache = dyn_cast<CacheType>(op.getResult().getType());
     MemRefType result = cache ? cache.getMemRefType()
@@ -143,8 +142,8 @@ struct FlattenOpLowering : OpConversionPattern<FlattenOp> {
   LogicalResult
   matchAndRewrite(FlattenOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
-    CacheParts parts(rewriter, emit.loc, op.getCache().getType(),
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts parts(rewriter, emit.getLoc(), op.getCache().getType(),
                      adaptor.getCache());
     auto result = cast<MemRefType>(op.getResult().getType());
     std::vector<int64_t> shape = shapeOf(result);

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CacheLowering.h"
-#include "Emitter.h"
+#include "CodeBuilder.h"
 
 #include "kvcache/Layout/Views.h"
 
@@ -119,7 +119,7 @@ private:
   /// touches nothing.
   static Value lowerBytes(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
     Location loc = op.getLoc();
-    Emitter emit{builder, loc};
+    CodeBuilder emit(builder, loc);
     CacheType type = op.getResult().getType();
     const Layout &layout = type.getLayout();
     auto operandOf = [](ArrayAttr names, ValueRange values, Axis axis) {
@@ -131,12 +131,12 @@ private:
 
     unsigned rank = layout.rank();
     SmallVector<Value> extents(rank), strides(rank);
-    Value zero = emit.constant(0), one = emit.constant(1);
-    Value most = emit.constant(kMaxExtent), span = one;
-    Value fits = emit.truth(true), isEmpty = emit.truth(false);
-    auto require = [&](Value condition) { fits = emit.both(fits, condition); };
+    Value zero = emit.index(0), one = emit.index(1);
+    Value most = emit.index(kMaxExtent), span = one;
+    Value fits = emit.i1(true), isEmpty = emit.i1(false);
+    auto require = [&](Value condition) { fits = emit.andi(fits, condition); };
     auto atLeast = [&](Value a, Value b) {
-      return emit.compare(Emitter::Predicate::sge, a, b);
+      return emit.cmpi(CodeBuilder::Predicate::sge, a, b);
     };
     // Operands may be anything; what is computed with is between 0 and 2^40,
     // and products that would be too large are as large as they can be.
@@ -147,50 +147,50 @@ private:
       if (dim.extent == kRunTime) {
         Value given =
             operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis);
-        require(emit.compare(Emitter::Predicate::ule, given, most));
-        extents[i] = emit.make<arith::MinUIOp>(given, most);
-        isEmpty = emit.either(isEmpty, emit.equal(extents[i], zero));
+        require(emit.cmpi(CodeBuilder::Predicate::ule, given, most));
+        extents[i] = emit.fold<arith::MinUIOp>(given, most);
+        isEmpty = emit.ori(isEmpty, emit.eq(extents[i], zero));
       } else {
-        extents[i] = emit.constant(dim.extent);
+        extents[i] = emit.index(dim.extent);
       }
       std::optional<unsigned> faster = layout.nextFaster(i);
       Value packed =
-          faster ? emit.mulLimited(strides[*faster], extents[*faster]) : one;
+          faster ? emit.mulSat(strides[*faster], extents[*faster]) : one;
       // The stride of one index alone is not looked at: it is the least one
       // that the type allows, as slower axes that are compact over it take it.
-      Value isUnit = emit.equal(extents[i], one);
+      Value isUnit = emit.eq(extents[i], one);
       auto requireOfStride = [&](Value condition) {
-        require(emit.either(isUnit, condition));
+        require(emit.ori(isUnit, condition));
       };
       std::optional<int64_t> known = layout.stride(i);
       if (dim.stride.kind == StrideFact::Kind::RunTime) {
         Value given =
             operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis);
-        requireOfStride(emit.compare(Emitter::Predicate::ule, given, most));
-        given = emit.make<arith::MinUIOp>(given, most);
-        requireOfStride(emit.equal(emit.rem(given, dim.stride.value), zero));
+        requireOfStride(emit.cmpi(CodeBuilder::Predicate::ule, given, most));
+        given = emit.fold<arith::MinUIOp>(given, most);
+        requireOfStride(emit.eq(emit.remui(given, dim.stride.value), zero));
         requireOfStride(atLeast(given, one));
         int64_t multiple = dim.stride.value;
-        Value least = emit.mulLimited(emit.ceilDiv(packed, multiple), multiple);
+        Value least = emit.mulSat(emit.ceildivui(packed, multiple), multiple);
         strides[i] = emit.select(isUnit, least, given);
       } else {
-        strides[i] = known ? emit.constant(*known) : packed;
+        strides[i] = known ? emit.index(*known) : packed;
       }
       // No axis overlaps the faster ones.
       if (dim.stride.kind != StrideFact::Kind::Compact)
         requireOfStride(atLeast(strides[i], packed));
-      Value last = emit.max(emit.sub(extents[i], one), zero);
-      span = emit.addLimited(span, emit.mulLimited(last, strides[i]));
+      Value last = emit.maxsi(emit.subi(extents[i], one), zero);
+      span = emit.addSat(span, emit.mulSat(last, strides[i]));
     }
     span = emit.select(isEmpty, zero, span);
 
     Value offset = adaptor.getOffset() ? adaptor.getOffset() : zero;
     Value bytes = emit.dim(adaptor.getSource(), 0);
-    Value end = emit.addLimited(emit.max(offset, zero),
-                                emit.mulLimited(span, type.getElementBytes()));
+    Value end = emit.addSat(emit.maxsi(offset, zero),
+                            emit.mulSat(span, type.getElementBytes()));
     require(atLeast(offset, zero));
     require(atLeast(bytes, end));
-    require(emit.equal(emit.rem(offset, layout.align()), zero));
+    require(emit.eq(emit.remui(offset, layout.align()), zero));
 
     reportUnless(
         builder, op, fits, "kvrt_report_view",
@@ -198,7 +198,7 @@ private:
     unsigned block = *layout.find(AxisKind::Block);
     Value safeOffset = emit.select(fits, offset, zero);
     Value elements =
-        emit.div(emit.sub(bytes, safeOffset), type.getElementBytes());
+        emit.divui(emit.subi(bytes, safeOffset), type.getElementBytes());
     auto flat = MemRefType::get({ShapedType::kDynamic}, type.getElementType());
     Value typed =
         memref::ViewOp::create(builder, loc, flat, adaptor.getSource(),
@@ -354,24 +354,24 @@ struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
   LogicalResult
   matchAndRewrite(HasFactsOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     CacheType type = op.getCache().getType();
     const Layout &facts = cast<CacheType>(op.getFacts()).getLayout();
-    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
-    Value all = emit.truth(true);
-    auto require = [&](Value condition) { all = emit.both(all, condition); };
+    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
+    Value all = emit.i1(true);
+    auto require = [&](Value condition) { all = emit.andi(all, condition); };
     for (unsigned i = 0; i < facts.rank(); ++i) {
       const LayoutDim &dim = facts.dim(i);
       if (dim.extent != kRunTime)
-        require(emit.equal(parts.extents[i], emit.constant(dim.extent)));
+        require(emit.eq(parts.extents[i], emit.index(dim.extent)));
       if (dim.extent == 1)
         continue;
       // The stride of an axis of extent 1 is never used.
-      Value unused = emit.equal(parts.extents[i], emit.constant(1));
-      require(emit.either(strideHolds(emit, facts, i, parts), unused));
+      Value unused = emit.eq(parts.extents[i], emit.index(1));
+      require(emit.ori(strideHolds(emit, facts, i, parts), unused));
     }
     Value base = memref::ExtractAlignedPointerAsIndexOp::create(
-        rewriter, emit.loc, parts.buffer);
+        rewriter, emit.getLoc(), parts.buffer);
     Value first = emit.addMul(base, parts.offset, type.getElementBytes());
     require(isMultiple(emit, first, facts.align()));
     rewriter.replaceOp(op, all);
@@ -379,14 +379,14 @@ struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
   }
 
 private:
-  static Value isMultiple(const Emitter &emit, Value value, int64_t of) {
-    return emit.equal(emit.rem(value, of), emit.constant(0));
+  static Value isMultiple(CodeBuilder &emit, Value value, int64_t of) {
+    return emit.eq(emit.remui(value, of), emit.index(0));
   }
 
-  static Value strideHolds(const Emitter &emit, const Layout &facts, unsigned i,
+  static Value strideHolds(CodeBuilder &emit, const Layout &facts, unsigned i,
                            const CacheParts &parts) {
     if (std::optional<int64_t> stride = facts.stride(i))
-      return emit.equal(parts.strides[i], emit.constant(*stride));
+      return emit.eq(parts.strides[i], emit.index(*stride));
     if (facts.dim(i).stride.kind == StrideFact::Kind::RunTime)
       return isMultiple(emit, parts.strides[i], facts.dim(i).stride.value);
     // Compact over something that is known at run time only.
@@ -396,15 +396,15 @@ private:
   /// Whether a stride is what an axis and those below it span. An axis of
   /// extent 1 spans one stride of its own, whatever that is in the cache: any
   /// that the facts allow.
-  static Value isSpan(const Emitter &emit, const Layout &facts,
+  static Value isSpan(CodeBuilder &emit, const Layout &facts,
                       std::optional<unsigned> i, const CacheParts &parts,
                       Value stride) {
     if (!i)
-      return emit.equal(stride, emit.constant(1));
+      return emit.eq(stride, emit.index(1));
     const LayoutDim &dim = facts.dim(*i);
     Value many, one;
     if (dim.extent != 1)
-      many = emit.equal(stride, emit.mul(parts.strides[*i], parts.extents[*i]));
+      many = emit.eq(stride, emit.muli(parts.strides[*i], parts.extents[*i]));
     if (dim.extent != 1 && dim.extent != kRunTime)
       return many;
     switch (dim.stride.kind) {
@@ -412,7 +412,7 @@ private:
       one = isSpan(emit, facts, facts.nextFaster(*i), parts, stride);
       break;
     case StrideFact::Kind::Constant:
-      one = emit.equal(stride, emit.constant(dim.stride.value));
+      one = emit.eq(stride, emit.index(dim.stride.value));
       break;
     case StrideFact::Kind::RunTime:
       one = isMultiple(emit, stride, dim.stride.value);
@@ -420,7 +420,7 @@ private:
     }
     if (dim.extent == 1)
       return one;
-    Value isOne = emit.equal(parts.extents[*i], emit.constant(1));
+    Value isOne = emit.eq(parts.extents[*i], emit.index(1));
     return emit.select(isOne, one, many);
   }
 };
@@ -431,16 +431,16 @@ struct SubpoolOpLowering : OpConversionPattern<SubpoolOp> {
   LogicalResult
   matchAndRewrite(SubpoolOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     CacheType type = op.getCache().getType();
     CacheType result = op.getResult().getType();
-    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
+    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
     Value first = adaptor.getFirst(), count = adaptor.getCount();
-    Value blocks = parts.extent(AxisKind::Block), zero = emit.constant(0);
-    Value starts = emit.compare(Emitter::Predicate::ule, first, blocks);
+    Value blocks = parts.extent(AxisKind::Block), zero = emit.index(0);
+    Value starts = emit.cmpi(CodeBuilder::Predicate::ule, first, blocks);
     Value ends =
-        emit.compare(Emitter::Predicate::ule, count, emit.sub(blocks, first));
-    Value isInside = emit.both(starts, ends);
+        emit.cmpi(CodeBuilder::Predicate::ule, count, emit.subi(blocks, first));
+    Value isInside = emit.andi(starts, ends);
     reportUnless(rewriter, op, isInside, "kvrt_report_blocks",
                  {first, count, blocks});
     first = emit.select(isInside, first, zero);
@@ -452,7 +452,7 @@ struct SubpoolOpLowering : OpConversionPattern<SubpoolOp> {
   }
 
   /// Fewer indices of one axis; the other axes stay.
-  static Value emitNarrowed(const Emitter &emit, const CacheParts &parts,
+  static Value emitNarrowed(CodeBuilder &emit, const CacheParts &parts,
                             CacheType to, unsigned axis, Value first,
                             Value count) {
     const Layout &layout = to.getLayout();
@@ -462,11 +462,10 @@ struct SubpoolOpLowering : OpConversionPattern<SubpoolOp> {
       extents.push_back(
           getAsOpFoldResult(i == axis ? count : parts.extents[i]));
       std::optional<int64_t> stride = layout.stride(i);
-      strides.push_back(stride
-                            ? OpFoldResult(emit.builder.getIndexAttr(*stride))
-                            : OpFoldResult(parts.strides[i]));
+      strides.push_back(stride ? OpFoldResult(emit.getIndexAttr(*stride))
+                               : OpFoldResult(parts.strides[i]));
     }
-    return emitCacheMemRef(emit.builder, emit.loc, to, parts.buffer, offset,
+    return emitCacheMemRef(emit, emit.getLoc(), to, parts.buffer, offset,
                            extents, strides);
   }
 };
@@ -476,14 +475,14 @@ struct HeadsOpLowering : OpConversionPattern<HeadsOp> {
   LogicalResult
   matchAndRewrite(HeadsOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     CacheType type = op.getCache().getType();
-    CacheParts parts(rewriter, emit.loc, type, adaptor.getCache());
+    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
     rewriter.replaceOp(op, SubpoolOpLowering::emitNarrowed(
                                emit, parts, op.getResult().getType(),
                                *type.getLayout().find(AxisKind::Head),
-                               emit.constant(op.getFirst()),
-                               emit.constant(op.getCount())));
+                               emit.index(op.getFirst()),
+                               emit.index(op.getCount())));
     return success();
   }
 };

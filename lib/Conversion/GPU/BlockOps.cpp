@@ -9,7 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "MoveKernel.h"
 #include "Patterns.h"
 
@@ -38,51 +38,53 @@ public:
   Move(OpBuilder &builder, Operation *op, CacheType fromType, Value fromMemRef,
        CacheType toType, Value toMemRef, int64_t tokens, bool ranged)
       : emit{builder, op->getLoc()}, op(op),
-        from(builder, emit.loc, fromType, fromMemRef),
-        to(builder, emit.loc, toType, toMemRef),
+        from(builder, emit.getLoc(), fromType, fromMemRef),
+        to(builder, emit.getLoc(), toType, toMemRef),
         plan(endOf(fromType), endOf(toType), tokens, ranged),
         overLink(fromType.getSpace() != toType.getSpace()),
         shape(plan, fromType.getElementBytes(), overLink),
-        operands(builder, emit.loc), fromSide(sideOf(from)),
+        operands(builder, emit.getLoc()), fromSide(sideOf(from)),
         toSide(sideOf(to)) {}
 
   /// Parameters are complete: starts the kernel, which gets the number of an
   /// item (i64) and says what it is.
   void build(StringRef name, Value count, bool zero,
              llvm::function_ref<MoveItem(KernelBuilder &, Value)> itemOf) {
-    Value work = emit.mul(count, shape.parts);
+    Value work = emit.muli(count, shape.parts);
     unsigned workParameter = overLink ? operands.addIndex(work) : 0;
-    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), name,
                     operands.types(), shape.threads);
     MoveEmitter mover(k, plan, shape, fromSide, toSide, zero);
     Value layer = plan.layersAtRunTime ? k.blockZ() : Value();
     if (!overLink) {
       Value block = k.blockX();
-      Value item = k.widen(k.udiv(block, shape.parts));
-      mover.emit(itemOf(k, item), k.urem(block, shape.parts), layer);
+      Value item = k.extui64(k.divui(block, shape.parts));
+      mover.emit(itemOf(k, item), k.remui(block, shape.parts), layer);
     } else {
-      k.loop(k.widen(k.blockX()), k.parameter(workParameter),
-             k.widen(k.gridX()), {}, [&](Value number, ValueRange) {
-               Value part = k.toInteger(k.urem(number, shape.parts),
-                                        k.builder.getI32Type());
-               mover.emit(itemOf(k, k.udiv(number, shape.parts)), part, layer);
-               if (plan.tile) // before the next one is written
-                 k.barrier();
-               return SmallVector<Value>();
-             });
+      k.forLoop(
+          k.extui64(k.blockX()), k.parameter(workParameter),
+          k.extui64(k.gridX()), {}, [&](Value number, ValueRange) {
+            Value part =
+                k.sextOrTrunc(k.remui(number, shape.parts), k.getI32Type());
+            mover.emit(itemOf(k, k.divui(number, shape.parts)), part, layer);
+            if (plan.tile) // before the next one is written
+              k.barrier();
+            return SmallVector<Value>();
+          });
     }
     k.finish();
 
-    Value layers = plan.layersAtRunTime ? emit.min(from.extent(AxisKind::Layer),
-                                                   to.extent(AxisKind::Layer))
-                                        : Value();
+    Value layers = plan.layersAtRunTime
+                       ? emit.minsi(from.extent(AxisKind::Layer),
+                                    to.extent(AxisKind::Layer))
+                       : Value();
     // A grid of no blocks is an error of the driver.
-    Value any = emit.less(emit.constant(0), work);
+    Value any = emit.slt(emit.index(0), work);
     if (layers)
-      any = emit.both(any, emit.less(emit.constant(0), layers));
-    emit.when(any, [&](const Emitter &e) {
-      Value grid = overLink ? e.min(work, e.constant(kBlocksOnLink)) : work;
-      emitLaunch(e.builder, e.loc, k.symbol(), grid, e.constant(1), layers,
+      any = emit.andi(any, emit.slt(emit.index(0), layers));
+    emit.ifThen(any, [&](CodeBuilder &e) {
+      Value grid = overLink ? e.minsi(work, e.index(kBlocksOnLink)) : work;
+      emitLaunch(e, e.getLoc(), k.symbol(), grid, e.index(1), layers,
                  shape.threads, operands);
     });
   }
@@ -113,10 +115,10 @@ public:
     if (overLink && engine.empty())
       os << ", over the link on " << kBlocksOnLink << " blocks of threads";
     auto options = remark::RemarkOpts::name(name).category("kvcache");
-    remark::analysis(emit.loc, options) << text;
+    remark::analysis(emit.getLoc(), options) << text;
   }
 
-  Emitter emit;
+  CodeBuilder emit;
   Operation *op;
   CacheParts from, to;
   MovePlan plan;
@@ -156,13 +158,13 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
               adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
               /*ranged=*/false);
-    Value blocks = move.emit.min(move.from.extent(AxisKind::Block),
-                                 move.to.extent(AxisKind::Block));
+    Value blocks = move.emit.minsi(move.from.extent(AxisKind::Block),
+                                   move.to.extent(AxisKind::Block));
     move.build("relayout", blocks, /*zero=*/false,
                [&](KernelBuilder &k, Value block) {
                  MoveItem item;
-                 item.from = k.mul(block, move.blockStride(k, true));
-                 item.to = k.mul(block, move.blockStride(k, false));
+                 item.from = k.muli(block, move.blockStride(k, true));
+                 item.to = k.muli(block, move.blockStride(k, false));
                  return item;
                });
     move.remark("relayout");
@@ -177,8 +179,8 @@ struct PairList {
       : pointer(operands.addBuffer(memref)),
         type(cast<MemRefType>(memref.getType())) {}
   Value load(KernelBuilder &k, Value row, int64_t column) const {
-    Value at = k.mul(row, k.i64(type.getDimSize(1)));
-    return k.loadEntry(k.parameter(pointer), k.add(at, k.i64(column)),
+    Value at = k.muli(row, k.i64(type.getDimSize(1)));
+    return k.loadEntry(k.parameter(pointer), k.addi(at, k.i64(column)),
                        type.getElementType());
   }
   unsigned pointer;
@@ -203,9 +205,9 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
                  Value to = pairs.load(k, pair, 1);
                  Value end = k.parameter(blocks);
                  MoveItem item;
-                 item.live = k.both(k.ult(from, end), k.ult(to, end));
-                 item.from = k.mul(from, move.blockStride(k, true));
-                 item.to = k.mul(to, move.blockStride(k, false));
+                 item.live = k.andi(k.ult(from, end), k.ult(to, end));
+                 item.from = k.muli(from, move.blockStride(k, true));
+                 item.to = k.muli(to, move.blockStride(k, false));
                  return item;
                });
     move.remark("copy-blocks");
@@ -234,47 +236,44 @@ bool isInHostMemory(Value memref) {
 /// Runs, loops and pools as calls of the run time, which goes through the pairs
 /// and hands a list of runs to the driver.
 void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
-  const Emitter &emit = move.emit;
+  CodeBuilder &emit = move.emit;
   auto call = [&](StringRef name, ArrayRef<Value> operands) {
-    emitReport(emit.builder, emit.loc, op, name, operands);
+    emitReport(emit, emit.getLoc(), op, name, operands);
   };
   auto address = [&](Value memref, Value offset, int64_t bytes) {
-    Value base = memref::ExtractAlignedPointerAsIndexOp::create(
-        emit.builder, emit.loc, memref);
+    Value base = memref::ExtractAlignedPointerAsIndexOp::create(emit, memref);
     return emit.addMul(base, offset, bytes);
   };
   int64_t bytes = move.from.type.getElementBytes();
   auto step = [&](const CacheParts &cache, const AxisWalk &walk) {
-    return emit.mul(cache.strides[walk.axis], walk.factor * bytes);
+    return emit.muli(cache.strides[walk.axis], walk.factor * bytes);
   };
   call("kvrt_runs_begin", {address(move.from.buffer, move.from.offset, bytes),
                            address(move.to.buffer, move.to.offset, bytes),
-                           emit.constant(move.plan.run * bytes)});
+                           emit.index(move.plan.run * bytes)});
   if (move.plan.layersAtRunTime)
-    call("kvrt_runs_loop", {emit.min(move.from.extent(AxisKind::Layer),
-                                     move.to.extent(AxisKind::Layer)),
-                            emit.mul(move.from.stride(AxisKind::Layer), bytes),
-                            emit.mul(move.to.stride(AxisKind::Layer), bytes)});
+    call("kvrt_runs_loop", {emit.minsi(move.from.extent(AxisKind::Layer),
+                                       move.to.extent(AxisKind::Layer)),
+                            emit.muli(move.from.stride(AxisKind::Layer), bytes),
+                            emit.muli(move.to.stride(AxisKind::Layer), bytes)});
   for (const MoveDim &dim : move.plan.dims)
-    call("kvrt_runs_loop", {emit.constant(dim.extent),
-                            step(move.from, dim.from), step(move.to, dim.to)});
+    call("kvrt_runs_loop", {emit.index(dim.extent), step(move.from, dim.from),
+                            step(move.to, dim.to)});
   for (bool isFrom : {true, false}) {
     const CacheParts &cache = isFrom ? move.from : move.to;
     int64_t perBlock = cache.type.getLayout().extent(AxisKind::Token) / tokens;
     call("kvrt_runs_pool",
-         {emit.constant(isFrom),
-          emit.mulLimited(cache.extent(AxisKind::Block), perBlock),
-          emit.constant(perBlock),
-          emit.mul(cache.stride(AxisKind::Block), bytes),
-          emit.mul(cache.stride(AxisKind::Token), tokens * bytes)});
+         {emit.index(isFrom),
+          emit.mulSat(cache.extent(AxisKind::Block), perBlock),
+          emit.index(perBlock), emit.muli(cache.stride(AxisKind::Block), bytes),
+          emit.muli(cache.stride(AxisKind::Token), tokens * bytes)});
   }
   auto type = cast<MemRefType>(pairs.getType());
-  auto metadata =
-      memref::ExtractStridedMetadataOp::create(emit.builder, emit.loc, pairs);
+  auto metadata = memref::ExtractStridedMetadataOp::create(emit, pairs);
   int64_t indexBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   call("kvrt_runs_copy",
        {address(metadata.getBaseBuffer(), metadata.getOffset(), indexBytes),
-        emit.constant(indexBytes), emit.dim(pairs, 0)});
+        emit.index(indexBytes), emit.dim(pairs, 0)});
 }
 
 struct TransferOpLowering : OpConversionPattern<TransferOp> {
@@ -306,8 +305,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     PairList pairs(move.operands, adaptor.getPairs());
     auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
       Value blocks = cache.extent(AxisKind::Block);
-      return move.operands.addIndex(
-          move.emit.mulLimited(blocks, inBlock / tokens));
+      return move.operands.addIndex(move.emit.mulSat(blocks, inBlock / tokens));
     };
     unsigned fromCount = chunks(move.from, fromTokens);
     unsigned toCount = chunks(move.to, toTokens);
@@ -317,7 +315,7 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
                  MoveItem item;
                  Value from = pairs.load(k, pair, 0);
                  Value to = pairs.load(k, pair, 1);
-                 item.live = k.both(k.ult(from, k.parameter(fromCount)),
+                 item.live = k.andi(k.ult(from, k.parameter(fromCount)),
                                     k.ult(to, k.parameter(toCount)));
                  item.from =
                      startOf(k, move, true, from, fromTokens / tokens, tokens);
@@ -349,11 +347,11 @@ private:
   /// Where a chunk begins.
   static Value startOf(KernelBuilder &k, Move &move, bool isFrom, Value chunk,
                        int64_t perBlock, int64_t tokens) {
-    Value at = k.mul(k.udiv(chunk, perBlock), move.blockStride(k, isFrom));
+    Value at = k.muli(k.divui(chunk, perBlock), move.blockStride(k, isFrom));
     if (perBlock == 1)
       return at;
-    Value token = k.mul(k.urem(chunk, perBlock), k.i64(tokens));
-    return k.add(at, k.mul(token, move.tokenStride(k, isFrom)));
+    Value token = k.muli(k.remui(chunk, perBlock), k.i64(tokens));
+    return k.addi(at, k.muli(token, move.tokenStride(k, isFrom)));
   }
 
   /// The tokens of [start, start + count) that a chunk has. Both may be
@@ -361,13 +359,13 @@ private:
   static void setRange(KernelBuilder &k, MoveItem &item, int64_t tokens,
                        Value start, Value count) {
     Value all = k.i64(tokens), none = k.i64(0);
-    start = k.smin(start, all);
-    Value first = k.smax(start, none);
-    Value most = k.sub(k.i64(std::numeric_limits<int64_t>::max()), first);
-    Value wanted = k.smin(k.smax(count, none), most);
-    Value last = k.smax(k.smin(k.add(start, wanted), all), none);
-    item.first = k.toInteger(first, k.builder.getI32Type());
-    item.last = k.toInteger(last, k.builder.getI32Type());
+    start = k.minsi(start, all);
+    Value first = k.maxsi(start, none);
+    Value most = k.subi(k.i64(std::numeric_limits<int64_t>::max()), first);
+    Value wanted = k.minsi(k.maxsi(count, none), most);
+    Value last = k.maxsi(k.minsi(k.addi(start, wanted), all), none);
+    item.first = k.sextOrTrunc(first, k.getI32Type());
+    item.last = k.sextOrTrunc(last, k.getI32Type());
   }
 };
 

@@ -14,7 +14,7 @@
 #include "../Common/Checks.h"
 
 #include "../../Runtime/kvrt_checks.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "Requests.h"
 
@@ -42,53 +42,53 @@ class CheckKernel {
 public:
   template <typename Op>
   CheckKernel(Op op, ConversionPatternRewriter &rewriter)
-      : op(op), emit{rewriter, op.getLoc()}, operands(rewriter, emit.loc),
+      : op(op), emit{rewriter, op.getLoc()}, operands(rewriter, emit.getLoc()),
         user(op.getUser()), isEarly(op.getEarly()) {
-    found = emitQuery(rewriter, emit.loc, op, "kvrt_check_record_of",
-                      {emit.constant(!op.getOnRequest())});
+    found = emitQuery(rewriter, emit.getLoc(), op, "kvrt_check_record_of",
+                      {emit.index(!op.getOnRequest())});
     record = operands.addIndex(found);
   }
 
   unsigned addText(StringRef argument) {
-    return operands.addIndex(emitCheckText(emit.builder, emit.loc, op, user,
+    return operands.addIndex(emitCheckText(emit, emit.getLoc(), op, user,
                                            argument, /*withFunction=*/true));
   }
 
   void begin(StringRef name) {
-    kernel.emplace(op->getParentOfType<ModuleOp>(), emit.loc, name,
+    kernel.emplace(op->getParentOfType<ModuleOp>(), emit.getLoc(), name,
                    operands.types(), kThreads);
   }
 
   void launch(Value condition, Value gridX, Value gridY) {
     kernel->finish();
     Value isWanted =
-        emit.compare(Emitter::Predicate::ne, found, emit.constant(0));
-    emit.when(emit.both(isWanted, condition), [&](const Emitter &e) {
-      Operation *launch = emitLaunch(e.builder, e.loc, kernel->symbol(), gridX,
+        emit.cmpi(CodeBuilder::Predicate::ne, found, emit.index(0));
+    emit.ifThen(emit.andi(isWanted, condition), [&](CodeBuilder &e) {
+      Operation *launch = emitLaunch(e, e.getLoc(), kernel->symbol(), gridX,
                                      gridY, Value(), kThreads, operands);
       if (isEarly)
-        launch->setAttr(kEarlyName, e.builder.getUnitAttr());
+        launch->setAttr(kEarlyName, e.getUnitAttr());
     });
   }
 
   /// Number of the thread in its row of the grid.
   Value thread() {
     KernelBuilder &k = *kernel;
-    return k.add(k.mul(k.widen(k.blockX()), k.i64(kThreads)),
-                 k.widen(k.threadX()));
+    return k.addi(k.muli(k.extui64(k.blockX()), k.i64(kThreads)),
+                  k.extui64(k.threadX()));
   }
 
   void reportUnless(Value holds, const Entry &entry) {
     KernelBuilder &k = *kernel;
-    k.ifThen(k.isNot(holds), [&] { report(entry); });
+    k.ifThen(k.noti(holds), [&] { report(entry); });
   }
 
   Value isFrom(Value low, Value value, Value high) {
-    return kernel->both(kernel->sle(low, value), kernel->sle(value, high));
+    return kernel->andi(kernel->sle(low, value), kernel->sle(value, high));
   }
 
   Operation *op;
-  Emitter emit;
+  CodeBuilder emit;
   KernelOperands operands;
   std::optional<KernelBuilder> kernel;
 
@@ -96,7 +96,7 @@ private:
   Value assembly(StringRef text, StringRef constraints, TypeRange results,
                  ValueRange values) {
     auto line = LLVM::InlineAsmOp::create(
-        kernel->builder, kernel->loc, results, values, text, constraints,
+        *kernel, results, values, text, constraints,
         /*has_side_effects=*/true, /*is_align_stack=*/false,
         LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
     return results.empty() ? Value() : line.getRes();
@@ -104,13 +104,12 @@ private:
 
   void report(const Entry &entry) {
     KernelBuilder &k = *kernel;
-    auto global = LLVM::LLVMPointerType::get(k.builder.getContext(), 1);
-    Value place =
-        LLVM::IntToPtrOp::create(k.builder, k.loc, global, k.parameter(record));
+    auto global = LLVM::LLVMPointerType::get(k.getContext(), 1);
+    Value place = LLVM::IntToPtrOp::create(k, global, k.parameter(record));
     Value before = assembly("atom.relaxed.sys.global.cas.b32 $0, [$1], " +
                                 std::to_string(KVRT_RECORD_FREE) + ", " +
                                 std::to_string(KVRT_RECORD_TAKEN) + ";",
-                            "=r,l,~{memory}", k.builder.getI32Type(), place);
+                            "=r,l,~{memory}", k.getI32Type(), place);
     k.ifThen(k.eq(before, k.i32(KVRT_RECORD_FREE)), [&] {
       auto store = [&](size_t offset, Value value) {
         k.storeScalar(value, k.byteOffset(place, k.i64(offset)));
@@ -137,12 +136,12 @@ private:
 
 /// As many blocks of threads as there is work for, and not more than run at
 /// once.
-Value gridOf(const Emitter &emit, Value count) {
-  return emit.min(emit.ceilDiv(count, kThreads), emit.constant(kMostBlocks));
+Value gridOf(CodeBuilder &emit, Value count) {
+  return emit.minsi(emit.ceildivui(count, kThreads), emit.index(kMostBlocks));
 }
 
 void replaceByTrue(Operation *op, ConversionPatternRewriter &rewriter) {
-  rewriter.replaceOp(op, Emitter{rewriter, op->getLoc()}.truth(true));
+  rewriter.replaceOp(op, CodeBuilder(rewriter, op->getLoc()).i1(true));
 }
 
 struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
@@ -151,14 +150,14 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
   matchAndRewrite(CheckEntriesOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     CheckKernel check(op, rewriter);
-    const Emitter &emit = check.emit;
+    CodeBuilder &emit = check.emit;
     Value list = adaptor.getList();
     unsigned text = check.addText(op.getArgument());
     IntegerList entries = IntegerList::get(check.operands, list), other;
-    Value count = emit.min(adaptor.getCount(), emit.dim(list, 0));
+    Value count = emit.minsi(adaptor.getCount(), emit.dim(list, 0));
     if (adaptor.getOther()) {
       other = IntegerList::get(check.operands, adaptor.getOther());
-      count = emit.min(count, emit.dim(adaptor.getOther(), 0));
+      count = emit.minsi(count, emit.dim(adaptor.getOther(), 0));
     }
     unsigned end = check.operands.addIndex(adaptor.getEnd());
     unsigned length = check.operands.addIndex(count);
@@ -168,28 +167,29 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
 
     check.begin("check_entries");
     KernelBuilder &k = *check.kernel;
-    Value most = k.sub(k.parameter(end), k.i64(1));
+    Value most = k.subi(k.parameter(end), k.i64(1));
     Value low = k.i64(op.getOrNegative() ? INT64_MIN : 0);
-    Value step = k.mul(k.widen(k.gridX()), k.i64(kThreads));
-    k.loop(check.thread(), k.parameter(length), step, {},
-           [&](Value i, ValueRange) {
-             Value at = i;
-             Entry entry{text, entryKind(op.getWhat()), {}, i, {}, low, most};
-             if (std::optional<int64_t> column = op.getColumn()) {
-               at = k.add(k.mul(i, k.i64(columns)), k.i64(*column));
-               entry.request = i;
-               entry.position = k.i64(*column);
-             }
-             entry.value = entries.load(k, at);
-             Value holds = check.isFrom(low, entry.value, most);
-             if (adaptor.getOther())
-               holds = k.isNot(
-                   k.both(k.isNot(holds), k.sle(k.i64(0), other.load(k, i))));
-             check.reportUnless(holds, entry);
-             return SmallVector<Value>();
-           });
-    check.launch(emit.less(emit.constant(0), count), gridOf(emit, count),
-                 emit.constant(1));
+    Value step = k.muli(k.extui64(k.gridX()), k.i64(kThreads));
+    k.forLoop(check.thread(), k.parameter(length), step, {},
+              [&](Value i, ValueRange) {
+                Value at = i;
+                Entry entry{text, entryKind(op.getWhat()), {}, i, {}, low,
+                            most};
+                if (std::optional<int64_t> column = op.getColumn()) {
+                  at = k.addi(k.muli(i, k.i64(columns)), k.i64(*column));
+                  entry.request = i;
+                  entry.position = k.i64(*column);
+                }
+                entry.value = entries.load(k, at);
+                Value holds = check.isFrom(low, entry.value, most);
+                if (adaptor.getOther())
+                  holds = k.noti(
+                      k.andi(k.noti(holds), k.sle(k.i64(0), other.load(k, i))));
+                check.reportUnless(holds, entry);
+                return SmallVector<Value>();
+              });
+    check.launch(emit.slt(emit.index(0), count), gridOf(emit, count),
+                 emit.index(1));
     replaceByTrue(op, rewriter);
     return success();
   }
@@ -201,7 +201,7 @@ struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
   matchAndRewrite(CheckSelectionOp op, OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
     CheckKernel check(op, rewriter);
-    const Emitter &emit = check.emit;
+    CodeBuilder &emit = check.emit;
     Value list = adaptor.getIndices().front();
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
     unsigned text = check.addText(op.getArgument());
@@ -209,34 +209,33 @@ struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
     IntegerList valid =
         IntegerList::get(check.operands, adaptor.getValid().front());
     IntegerList starts = IntegerList::get(check.operands, parts.starts);
-    Value count = emit.min(adaptor.getCount().front(), emit.dim(list, 0));
+    Value count = emit.minsi(adaptor.getCount().front(), emit.dim(list, 0));
     unsigned length = check.operands.addIndex(count);
     unsigned requests =
-        check.operands.addIndex(parts.numRequests(rewriter, emit.loc));
+        check.operands.addIndex(parts.numRequests(rewriter, emit.getLoc()));
     unsigned rows = check.operands.addIndex(adaptor.getRows().front());
 
     check.begin("check_selection");
     KernelBuilder &k = *check.kernel;
-    Value first = k.smax(starts.load(k, k.i64(0)), k.i64(0));
+    Value first = k.maxsi(starts.load(k, k.i64(0)), k.i64(0));
     Value end =
-        k.smin(starts.load(k, k.parameter(requests)), k.parameter(rows));
-    Value most = k.sub(end, k.i64(1));
-    Value used = k.smin(valid.load(k, k.i64(0)), k.parameter(length));
-    Value step = k.mul(k.widen(k.gridX()), k.i64(kThreads));
-    k.loop(check.thread(), used, step, {}, [&](Value i, ValueRange) {
+        k.minsi(starts.load(k, k.parameter(requests)), k.parameter(rows));
+    Value most = k.subi(end, k.i64(1));
+    Value used = k.minsi(valid.load(k, k.i64(0)), k.parameter(length));
+    Value step = k.muli(k.extui64(k.gridX()), k.i64(kThreads));
+    k.forLoop(check.thread(), used, step, {}, [&](Value i, ValueRange) {
       Value row = indices.load(k, i);
-      Value before = k.smax(k.sub(i, k.i64(1)), k.i64(0));
+      Value before = k.maxsi(k.subi(i, k.i64(1)), k.i64(0));
       Value isFirst = k.eq(i, k.i64(0));
       Value low =
-          k.select(isFirst, first, k.smax(indices.load(k, before), first));
+          k.select(isFirst, first, k.maxsi(indices.load(k, before), first));
       check.reportUnless(check.isFrom(low, row, most),
                          {text, KVRT_CHECK_INDEX, {}, i, row, low, most});
       return SmallVector<Value>();
     });
-    Value any =
-        emit.both(emit.less(emit.constant(0), count),
-                  emit.less(emit.constant(0), emit.dim(parts.starts, 0)));
-    check.launch(any, gridOf(emit, count), emit.constant(1));
+    Value any = emit.andi(emit.slt(emit.index(0), count),
+                          emit.slt(emit.index(0), emit.dim(parts.starts, 0)));
+    check.launch(any, gridOf(emit, count), emit.index(1));
     replaceByTrue(op, rewriter);
     return success();
   }
@@ -248,38 +247,38 @@ public:
               CheckBatchOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor,
               ConversionPatternRewriter &rewriter)
       : op(op), check(op, rewriter) {
-    const Emitter &emit = check.emit;
+    CodeBuilder &emit = check.emit;
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
     for (Attribute name : op.getMembers())
       texts.push_back(check.addText(cast<StringAttr>(name).getValue()));
-    batch.emplace(rewriter, emit.loc, check.operands, parts,
+    batch.emplace(rewriter, emit.getLoc(), check.operands, parts,
                   adaptor.getRows().front());
-    Value columns = emit.constant(1);
+    Value columns = emit.index(1);
     if (!adaptor.getBlocks().empty()) {
       blocks = check.operands.addIndex(adaptor.getBlocks().front());
       columns = emit.dim(parts.table, 1);
     }
-    count = parts.numRequests(rewriter, emit.loc);
-    gridY = emit.max(
-        emit.min(emit.ceilDiv(columns, kColumns), emit.constant(kMostGridY)),
-        emit.constant(1));
+    count = parts.numRequests(rewriter, emit.getLoc());
+    gridY = emit.maxsi(
+        emit.minsi(emit.ceildivui(columns, kColumns), emit.index(kMostGridY)),
+        emit.index(1));
   }
 
   void build() {
     check.begin("check_batch");
     KernelBuilder &k = *check.kernel;
-    thread = k.widen(k.threadX());
+    thread = k.extui64(k.threadX());
     if (reduces())
       for (Value *memory : {&lows, &highs})
         *memory = k.shared(8 * kThreads);
-    k.loop(k.widen(k.blockX()), k.parameter(batch->count), k.widen(k.gridX()),
-           {}, [&](Value r, ValueRange) {
-             checkRequest(r);
-             return SmallVector<Value>();
-           });
-    const Emitter &emit = check.emit;
-    check.launch(emit.less(emit.constant(0), count),
-                 emit.min(count, emit.constant(kMostBlocks)), gridY);
+    k.forLoop(k.extui64(k.blockX()), k.parameter(batch->count),
+              k.extui64(k.gridX()), {}, [&](Value r, ValueRange) {
+                checkRequest(r);
+                return SmallVector<Value>();
+              });
+    CodeBuilder &emit = check.emit;
+    check.launch(emit.slt(emit.index(0), count),
+                 emit.minsi(count, emit.index(kMostBlocks)), gridY);
   }
 
 private:
@@ -295,21 +294,21 @@ private:
 
   Value clamp(Value a, Value most) {
     KernelBuilder &k = *check.kernel;
-    return k.smax(k.smin(a, most), k.i64(0));
+    return k.maxsi(k.minsi(a, most), k.i64(0));
   }
 
   void checkRequest(Value r) {
     KernelBuilder &k = *check.kernel;
     Value rows = k.parameter(batch->rows);
-    Value next = k.add(r, k.i64(1));
+    Value next = k.addi(r, k.i64(1));
     Value start = batch->starts.load(k, r), end = batch->starts.load(k, next);
     Value length = batch->lengths.load(k, r);
     Value first = clamp(start, rows), last = clamp(end, rows);
-    Value own = k.smax(k.sub(last, first), k.i64(0));
+    Value own = k.maxsi(k.subi(last, first), k.i64(0));
     Value room =
-        k.mul(k.parameter(batch->columns), k.i64(batch->type.getTokens()));
+        k.muli(k.parameter(batch->columns), k.i64(batch->type.getTokens()));
     isFirstRow = k.eq(k.blockY(), k.i32(0));
-    Value isOne = k.both(isFirstRow, k.eq(k.threadX(), k.i32(0)));
+    Value isOne = k.andi(isFirstRow, k.eq(k.threadX(), k.i32(0)));
     k.ifThen(isOne, [&] {
       // The first of all is the start of no request before.
       k.ifThen(k.eq(r, k.i64(0)), [&] {
@@ -337,12 +336,12 @@ private:
     KernelBuilder &k = *check.kernel;
     if (!op.getWindow())
       return k.i64(0);
-    return k.smax(k.sub(position, k.i64(*op.getWindow() - 1)), k.i64(0));
+    return k.maxsi(k.subi(position, k.i64(*op.getWindow() - 1)), k.i64(0));
   }
 
   Range lastTokens(Value own, Value length) {
     KernelBuilder &k = *check.kernel;
-    Value low = firstSeen(k.smax(k.sub(length, own), k.i64(0)));
+    Value low = firstSeen(k.maxsi(k.subi(length, own), k.i64(0)));
     return {low, k.select(k.eq(own, k.i64(0)), k.i64(0), length)};
   }
 
@@ -351,31 +350,31 @@ private:
     KernelBuilder &k = *check.kernel;
     Value low = firstSeen(position);
     if (!op.getCausal())
-      return {k.smin(range.low, low), length};
+      return {k.minsi(range.low, low), length};
     Value sees = k.sle(k.i64(0), position);
-    return {k.smin(range.low, k.select(sees, low, length)),
-            k.smax(range.high, k.add(position, k.i64(1)))};
+    return {k.minsi(range.low, k.select(sees, low, length)),
+            k.maxsi(range.high, k.addi(position, k.i64(1)))};
   }
 
   /// The threads of each block go through all rows of a request, for their
   /// range; those of the first row of the grid report.
   Range checkPositions(Value r, Value first, Value end, Value length) {
     KernelBuilder &k = *check.kernel;
-    Value most = k.sub(length, k.i64(1)), none = k.i64(-1);
+    Value most = k.subi(length, k.i64(1)), none = k.i64(-1);
     Value listed = k.parameter(batch->numPositions);
-    SmallVector<Value> seen =
-        k.loop(k.add(first, thread), k.smin(end, listed), k.i64(kThreads),
-               {length, k.i64(0)}, [&](Value t, ValueRange range) {
-                 Value raw = batch->positions.load(k, t);
-                 Value holds = check.isFrom(none, raw, most);
-                 k.ifThen(isFirstRow, [&] {
-                   check.reportUnless(holds, {texts[3], KVRT_CHECK_POSITION, r,
-                                              t, raw, none, most});
-                 });
-                 Range next = widened({range[0], range[1]},
-                                      k.smin(k.smax(raw, none), most), length);
-                 return SmallVector<Value>{next.low, next.high};
-               });
+    SmallVector<Value> seen = k.forLoop(
+        k.addi(first, thread), k.minsi(end, listed), k.i64(kThreads),
+        {length, k.i64(0)}, [&](Value t, ValueRange range) {
+          Value raw = batch->positions.load(k, t);
+          Value holds = check.isFrom(none, raw, most);
+          k.ifThen(isFirstRow, [&] {
+            check.reportUnless(
+                holds, {texts[3], KVRT_CHECK_POSITION, r, t, raw, none, most});
+          });
+          Range next = widened({range[0], range[1]},
+                               k.minsi(k.maxsi(raw, none), most), length);
+          return SmallVector<Value>{next.low, next.high};
+        });
     if (!blocks)
       return {};
     if (!reduces()) {
@@ -384,7 +383,7 @@ private:
     }
     Range range = ofAllThreads({seen[0], seen[1]});
     // Rows behind the end of the list have no position.
-    Value isShort = k.both(k.slt(listed, end), k.slt(first, end));
+    Value isShort = k.andi(k.slt(listed, end), k.slt(first, end));
     Range more = widened(range, none, length);
     return {k.select(isShort, more.low, range.low),
             k.select(isShort, more.high, range.high)};
@@ -392,9 +391,9 @@ private:
 
   Range ofAllThreads(Range range) {
     KernelBuilder &k = *check.kernel;
-    Type i64 = k.builder.getI64Type();
+    Type i64 = k.getI64Type();
     auto at = [&](Value memory, Value number) {
-      return k.byteOffset(memory, k.mul(number, k.i64(8)));
+      return k.byteOffset(memory, k.muli(number, k.i64(8)));
     };
     k.barrier(); // the request before has been read
     k.storeScalar(range.low, at(lows, thread));
@@ -402,11 +401,11 @@ private:
     for (int64_t half = kThreads / 2; half; half /= 2) {
       k.barrier();
       k.ifThen(k.slt(thread, k.i64(half)), [&] {
-        Value other = k.add(thread, k.i64(half));
-        Value low = k.smin(k.loadScalar(at(lows, thread), i64),
-                           k.loadScalar(at(lows, other), i64));
-        Value high = k.smax(k.loadScalar(at(highs, thread), i64),
-                            k.loadScalar(at(highs, other), i64));
+        Value other = k.addi(thread, k.i64(half));
+        Value low = k.minsi(k.loadScalar(at(lows, thread), i64),
+                            k.loadScalar(at(lows, other), i64));
+        Value high = k.maxsi(k.loadScalar(at(highs, thread), i64),
+                             k.loadScalar(at(highs, other), i64));
         k.storeScalar(low, at(lows, thread));
         k.storeScalar(high, at(highs, thread));
       });
@@ -418,19 +417,19 @@ private:
   void checkTable(Value r, Range range) {
     KernelBuilder &k = *check.kernel;
     int64_t tokens = batch->type.getTokens();
-    Value end = k.parameter(*blocks), most = k.sub(end, k.i64(1));
-    Value row = k.mul(r, k.parameter(batch->rowStride));
-    Value mine = k.add(k.mul(k.widen(k.blockY()), k.i64(kThreads)), thread);
-    Value past = k.udiv(k.add(range.high, k.i64(tokens - 1)), tokens);
-    k.loop(k.add(k.udiv(range.low, tokens), mine), past,
-           k.mul(k.widen(k.gridY()), k.i64(kThreads)), {},
-           [&](Value j, ValueRange) {
-             Value block = batch->table.load(k, k.add(row, j));
-             check.reportUnless(k.ult(block, end),
-                                {texts[2], KVRT_CHECK_TABLE, r, j, block,
-                                 k.i64(0), most, tokens});
-             return SmallVector<Value>();
-           });
+    Value end = k.parameter(*blocks), most = k.subi(end, k.i64(1));
+    Value row = k.muli(r, k.parameter(batch->rowStride));
+    Value mine = k.addi(k.muli(k.extui64(k.blockY()), k.i64(kThreads)), thread);
+    Value past = k.divui(k.addi(range.high, k.i64(tokens - 1)), tokens);
+    k.forLoop(k.addi(k.divui(range.low, tokens), mine), past,
+              k.muli(k.extui64(k.gridY()), k.i64(kThreads)), {},
+              [&](Value j, ValueRange) {
+                Value block = batch->table.load(k, k.addi(row, j));
+                check.reportUnless(k.ult(block, end),
+                                   {texts[2], KVRT_CHECK_TABLE, r, j, block,
+                                    k.i64(0), most, tokens});
+                return SmallVector<Value>();
+              });
   }
 
   CheckBatchOp op;

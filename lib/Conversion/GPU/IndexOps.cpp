@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "Requests.h"
 
@@ -27,18 +27,18 @@ bool areBuffers(ValueRange values) {
 
 /// The number of the thread in its row of the grid, as i64.
 Value threadNumber(KernelBuilder &k, int64_t threads = kThreads) {
-  return k.add(k.mul(k.widen(k.blockX()), k.i64(threads)),
-               k.widen(k.threadX()));
+  return k.addi(k.muli(k.extui64(k.blockX()), k.i64(threads)),
+                k.extui64(k.threadX()));
 }
 
 /// Launches a kernel with a thread for each of `count`, if there is any.
-void launch(const Emitter &emit, KernelBuilder &k, Value count, Value rows,
+void launch(CodeBuilder &emit, KernelBuilder &k, Value count, Value rows,
             const KernelOperands &operands, int64_t threads = kThreads) {
-  Value any = emit.both(emit.less(emit.constant(0), count),
-                        emit.less(emit.constant(0), rows));
-  emit.when(any, [&](const Emitter &e) {
-    emitLaunch(e.builder, e.loc, k.symbol(), e.ceilDiv(count, threads),
-               e.min(rows, e.constant(kMostGridY)), Value(), threads, operands);
+  Value any =
+      emit.andi(emit.slt(emit.index(0), count), emit.slt(emit.index(0), rows));
+  emit.ifThen(any, [&](CodeBuilder &e) {
+    emitLaunch(e, e.getLoc(), k.symbol(), e.ceildivui(count, threads),
+               e.minsi(rows, e.index(kMostGridY)), Value(), threads, operands);
   });
 }
 
@@ -50,39 +50,39 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     Value out = adaptor.getOut().front();
     if (!areBuffers(adaptor.getBatch()) || !areBuffers(out))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
-    KernelOperands operands(rewriter, emit.loc);
+    CodeBuilder emit(rewriter, op.getLoc());
+    KernelOperands operands(rewriter, emit.getLoc());
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
     Value rows = emit.dim(out, 0);
-    BatchParameters batch(rewriter, emit.loc, operands, parts, rows);
+    BatchParameters batch(rewriter, emit.getLoc(), operands, parts, rows);
     IntegerList list = IntegerList::get(operands, out);
     bool hasSink = !adaptor.getSink().empty();
     unsigned sink = hasSink ? operands.addIndex(adaptor.getSink().front()) : 0;
     int64_t tokens = batch.type.getTokens();
 
-    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "slot_mapping",
-                    operands.types(), kRequestThreads);
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
+                    "slot_mapping", operands.types(), kRequestThreads);
     KernelRequests requests(k, batch, kRequestThreads);
     Value row = threadNumber(k, kRequestThreads);
     KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
     Value isRow = k.slt(row, k.parameter(batch.rows));
-    Value isIn = k.both(isRow, k.sle(k.i64(0), found.request));
+    Value isIn = k.andi(isRow, k.sle(k.i64(0), found.request));
     Value position = requests.position(row, found);
-    isIn = k.both(isIn, k.ult(position, found.length));
-    Value at = k.add(k.mul(found.request, k.parameter(batch.rowStride)),
-                     k.udiv(position, tokens));
+    isIn = k.andi(isIn, k.ult(position, found.length));
+    Value at = k.addi(k.muli(found.request, k.parameter(batch.rowStride)),
+                      k.divui(position, tokens));
     Value block = k.loadEntryIf(isIn, k.parameter(batch.table.pointer), at,
                                 batch.table.type);
     Value padding = k.i64(-1);
     if (hasSink)
-      padding = list.partOf(k, k.parameter(sink), tokens, k.urem(row, tokens),
+      padding = list.partOf(k, k.parameter(sink), tokens, k.remui(row, tokens),
                             padding);
     Value slot =
-        list.partOf(k, block, tokens, k.urem(position, tokens), padding);
+        list.partOf(k, block, tokens, k.remui(position, tokens), padding);
     slot = k.select(isIn, slot, padding);
     k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
-    launch(emit, k, rows, emit.constant(1), operands, kRequestThreads);
+    launch(emit, k, rows, emit.index(1), operands, kRequestThreads);
     rewriter.eraseOp(op);
     return success();
   }
@@ -92,46 +92,48 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
 /// that is negative or has no room, of lists or matrices.
 void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
                    Value numbers, Value out, int64_t factor) {
-  Emitter emit{builder, op->getLoc()};
-  KernelOperands operands(builder, emit.loc);
+  CodeBuilder emit(builder, op->getLoc());
+  KernelOperands operands(builder, emit.getLoc());
   auto type = cast<MemRefType>(out.getType());
   bool isMatrix = type.getRank() == 2;
   unsigned last = isMatrix ? 1 : 0;
   IntegerList from = IntegerList::get(operands, numbers);
   IntegerList to = IntegerList::get(operands, out);
-  Value columns =
-      emit.min(emit.dim(numbers, last), emit.div(emit.dim(out, last), factor));
-  Value count = emit.mul(columns, factor);
+  Value columns = emit.minsi(emit.dim(numbers, last),
+                             emit.divui(emit.dim(out, last), factor));
+  Value count = emit.muli(columns, factor);
   unsigned end = operands.addIndex(count);
-  Value rows = isMatrix ? emit.min(emit.dim(numbers, 0), emit.dim(out, 0))
-                        : emit.constant(1);
+  Value rows = isMatrix ? emit.minsi(emit.dim(numbers, 0), emit.dim(out, 0))
+                        : emit.index(1);
   unsigned rowCount = 0, fromStride = 0, toStride = 0;
   if (isMatrix) {
     auto strideOf = [&](Value memref) {
-      return memref::ExtractStridedMetadataOp::create(builder, emit.loc, memref)
+      return memref::ExtractStridedMetadataOp::create(builder, emit.getLoc(),
+                                                      memref)
           .getStrides()[0];
     };
     rowCount = operands.addIndex(rows);
     fromStride = operands.addIndex(strideOf(numbers));
     toStride = operands.addIndex(strideOf(out));
   }
-  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, name,
+  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), name,
                   operands.types(), kThreads);
   Value entry = threadNumber(k);
   auto expand = [&](Value source, Value target) {
-    Value number = from.load(k, k.add(source, k.udiv(entry, factor)));
-    Value part = to.partOf(k, number, factor, k.urem(entry, factor), k.i64(-1));
-    to.store(k, part, k.add(target, entry));
+    Value number = from.load(k, k.addi(source, k.divui(entry, factor)));
+    Value part =
+        to.partOf(k, number, factor, k.remui(entry, factor), k.i64(-1));
+    to.store(k, part, k.addi(target, entry));
   };
   k.ifThen(k.slt(entry, k.parameter(end)), [&] {
     if (!isMatrix)
       return expand(k.i64(0), k.i64(0));
-    k.loop(k.widen(k.blockY()), k.parameter(rowCount), k.widen(k.gridY()), {},
-           [&](Value row, ValueRange) {
-             expand(k.mul(row, k.parameter(fromStride)),
-                    k.mul(row, k.parameter(toStride)));
-             return SmallVector<Value>();
-           });
+    k.forLoop(k.extui64(k.blockY()), k.parameter(rowCount),
+              k.extui64(k.gridY()), {}, [&](Value row, ValueRange) {
+                expand(k.muli(row, k.parameter(fromStride)),
+                       k.muli(row, k.parameter(toStride)));
+                return SmallVector<Value>();
+              });
   });
   k.finish();
   launch(emit, k, count, rows, operands);

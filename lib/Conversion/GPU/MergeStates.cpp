@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "RowShape.h"
 
@@ -30,8 +30,8 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
     if (!llvm::all_of(adaptor.getOperands().getTypes(),
                       llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
-    KernelOperands operands(rewriter, emit.loc);
+    CodeBuilder emit(rewriter, op.getLoc());
+    KernelOperands operands(rewriter, emit.getLoc());
     auto type = cast<MemRefType>(adaptor.getA().getType());
     Type element = type.getElementType();
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
@@ -40,9 +40,9 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
       rewriter.eraseOp(op);
       return success();
     }
-    Value rows = emit.constant(Layout::kMaxSpan);
+    Value rows = emit.index(Layout::kMaxSpan);
     for (Value operand : adaptor.getOperands())
-      rows = emit.min(rows, emit.dim(operand, 0));
+      rows = emit.minsi(rows, emit.dim(operand, 0));
     RowBuffer a(operands, adaptor.getA());
     RowBuffer b(operands, adaptor.getB());
     RowBuffer out(operands, adaptor.getOuts()[0]);
@@ -56,21 +56,20 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
     width = powerOfTwoDivisor(channels * bytes, width);
     int64_t lanes = width / bytes;
     int64_t perHead = channels / lanes, perRow = heads * perHead;
-    Value count = emit.mul(rows, perRow);
+    Value count = emit.muli(rows, perRow);
     unsigned end = operands.addIndex(count);
 
-    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "merge_states",
-                    operands.types(), kThreads);
-    Emitter body{k.builder, emit.loc};
-    Value number = k.add(k.mul(k.widen(k.blockX()), k.i64(kThreads)),
-                         k.widen(k.threadX()));
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
+                    "merge_states", operands.types(), kThreads);
+    Value number = k.addi(k.muli(k.extui64(k.blockX()), k.i64(kThreads)),
+                          k.extui64(k.threadX()));
     k.ifThen(k.slt(number, k.parameter(end)), [&] {
-      Type i32 = k.builder.getI32Type(), f32 = k.builder.getF32Type();
-      Value row = k.udiv(number, perRow);
-      Value inRow = k.toInteger(k.urem(number, perRow), i32);
-      Value head = k.udiv(inRow, perHead), part = k.urem(inRow, perHead);
+      Type i32 = k.getI32Type(), f32 = k.getF32Type();
+      Value row = k.divui(number, perRow);
+      Value inRow = k.sextOrTrunc(k.remui(number, perRow), i32);
+      Value head = k.divui(inRow, perHead), part = k.remui(inRow, perHead);
       auto at = [&](const RowBuffer &list, Value index, int64_t size) {
-        Value inRow = k.widen(k.mul(index, k.i32(size)));
+        Value inRow = k.extui64(k.muli(index, k.i32(size)));
         return k.byteOffset(list.at(k, row), inRow);
       };
       Value left = k.loadScalar(at(lseA, head, 4), f32);
@@ -80,18 +79,18 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
                           element);
       };
       Value x = loadPart(a), y = loadPart(b);
-      Merge merge(body, left, right);
-      Value sum = body.make<arith::AddFOp>(merge.weighted(x, merge.leftShare),
-                                           merge.weighted(y, merge.rightShare));
+      Merge merge(k, left, right);
+      Value sum = k.fold<arith::AddFOp>(merge.weighted(x, merge.leftShare),
+                                        merge.weighted(y, merge.rightShare));
       k.store(k.fromFloats(sum, lanes, element), at(out, inRow, width), width);
       if (lseOut)
         k.ifThen(k.eq(part, k.i32(0)),
                  [&] { k.storeScalar(merge.lse(), at(*lseOut, head, 4)); });
     });
     k.finish();
-    emit.when(emit.less(emit.constant(0), count), [&](const Emitter &e) {
-      emitLaunch(e.builder, e.loc, k.symbol(), e.ceilDiv(count, kThreads),
-                 e.constant(1), Value(), kThreads, operands);
+    emit.ifThen(emit.slt(emit.index(0), count), [&](CodeBuilder &e) {
+      emitLaunch(e, e.getLoc(), k.symbol(), e.ceildivui(count, kThreads),
+                 e.index(1), Value(), kThreads, operands);
     });
     rewriter.eraseOp(op);
     return success();
@@ -100,52 +99,51 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
 private:
   /// The shares of two parts of a head, as on a CPU.
   struct Merge {
-    Merge(const Emitter &e, Value left, Value right) : e(e) {
+    Merge(CodeBuilder &e, Value left, Value right) : e(e) {
       none = e.f32(-INFINITY);
-      Value most = e.make<arith::MaxNumFOp>(left, right);
+      Value most = e.fold<arith::MaxNumFOp>(left, right);
       isEmpty = isNone(most);
       base = e.select(isEmpty, e.f32(0), most);
       Value leftWeight = weightOf(left), rightWeight = weightOf(right);
-      Value sum = e.make<arith::AddFOp>(leftWeight, rightWeight);
+      Value sum = e.fold<arith::AddFOp>(leftWeight, rightWeight);
       safe = e.select(isEmpty, e.f32(1), sum);
-      leftShare = e.make<arith::DivFOp>(leftWeight, safe);
-      rightShare = e.make<arith::DivFOp>(rightWeight, safe);
+      leftShare = e.fold<arith::DivFOp>(leftWeight, safe);
+      rightShare = e.fold<arith::DivFOp>(rightWeight, safe);
     }
     Value isNone(Value x) const {
-      return e.make<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
+      return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
     }
     /// A part without keys is not looked at.
     Value weightOf(Value x) const {
-      Value distance = e.make<arith::SubFOp>(x, base);
+      Value distance = e.fold<arith::SubFOp>(x, base);
       Value weight = unary("ex2.approx.f32",
-                           e.make<arith::MulFOp>(distance, e.f32(M_LOG2E)));
+                           e.fold<arith::MulFOp>(distance, e.f32(M_LOG2E)));
       return e.select(isNone(x), e.f32(0), weight);
     }
     Value weighted(Value x, Value share) const {
       Value isUsed =
-          e.make<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
-      Value zero = arith::ConstantOp::create(
-          e.builder, e.loc, e.builder.getZeroAttr(x.getType()));
+          e.fold<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
+      Value zero = arith::ConstantOp::create(e, e.getZeroAttr(x.getType()));
       Value factor = share;
       if (auto vector = dyn_cast<VectorType>(x.getType()))
-        factor = vector::BroadcastOp::create(e.builder, e.loc, vector, share);
-      Value product = e.make<arith::MulFOp>(x, factor);
-      return arith::SelectOp::create(e.builder, e.loc, isUsed, product, zero);
+        factor = vector::BroadcastOp::create(e, vector, share);
+      Value product = e.fold<arith::MulFOp>(x, factor);
+      return arith::SelectOp::create(e, isUsed, product, zero);
     }
     Value lse() const {
       Value log =
-          e.make<arith::MulFOp>(unary("lg2.approx.f32", safe), e.f32(M_LN2));
-      return e.select(isEmpty, none, e.make<arith::AddFOp>(base, log));
+          e.fold<arith::MulFOp>(unary("lg2.approx.f32", safe), e.f32(M_LN2));
+      return e.select(isEmpty, none, e.fold<arith::AddFOp>(base, log));
     }
     Value unary(StringRef instruction, Value x) const {
       std::string text = (instruction + " $0, $1;").str();
       return LLVM::InlineAsmOp::create(
-                 e.builder, e.loc, TypeRange(x.getType()), ValueRange(x), text,
-                 "=f,f", /*has_side_effects=*/false, /*is_align_stack=*/false,
+                 e, TypeRange(x.getType()), ValueRange(x), text, "=f,f",
+                 /*has_side_effects=*/false, /*is_align_stack=*/false,
                  LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr())
           .getRes();
     }
-    const Emitter &e;
+    CodeBuilder &e;
     Value none, isEmpty, base, safe, leftShare, rightShare;
   };
 };

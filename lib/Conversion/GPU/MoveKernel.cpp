@@ -46,8 +46,8 @@ static SmallVector<Value> decompose(KernelBuilder &k, Value number,
     } else if (i == first) {
       indices[i] = number;
     } else {
-      indices[i] = k.urem(number, extents[i]);
-      number = k.udiv(number, extents[i]);
+      indices[i] = k.remui(number, extents[i]);
+      number = k.divui(number, extents[i]);
     }
   }
   return indices;
@@ -68,13 +68,13 @@ Value MoveEmitter::offset(bool isFrom, ArrayRef<Value> indices, Value start) {
                      __builtin_mul_overflow(largest, bytes, &largest) ||
                      largest > INT32_MAX - most;
     if (overflows) {
-      Value step = k.mul(k.stride(stride, bytes), k.i64(factor));
-      wide = k.add(wide, k.mul(k.widen(index), step));
+      Value step = k.muli(k.stride(stride, bytes), k.i64(factor));
+      wide = k.addi(wide, k.muli(k.extui64(index), step));
       return;
     }
     most += largest;
-    Value part = k.mul(index, k.i32(*stride.constant * factor * bytes));
-    narrow = narrow ? k.add(narrow, part) : part;
+    Value part = k.muli(index, k.i32(*stride.constant * factor * bytes));
+    narrow = narrow ? k.addi(narrow, part) : part;
   };
   for (auto [dim, index] : llvm::zip(plan.dims, indices)) {
     const AxisWalk &walk = isFrom ? dim.from : dim.to;
@@ -83,10 +83,10 @@ Value MoveEmitter::offset(bool isFrom, ArrayRef<Value> indices, Value start) {
       add(index, dim.extent, stride, walk.factor);
       continue;
     }
-    add(k.udiv(index, walk.cut), ceilDiv(dim.extent, walk.cut), stride, 1);
-    add(k.urem(index, walk.cut), walk.cut, here.strides[walk.inner], 1);
+    add(k.divui(index, walk.cut), ceilDiv(dim.extent, walk.cut), stride, 1);
+    add(k.remui(index, walk.cut), walk.cut, here.strides[walk.inner], 1);
   }
-  return narrow ? k.add(wide, k.widen(narrow)) : wide;
+  return narrow ? k.addi(wide, k.extui64(narrow)) : wide;
 }
 
 Value MoveEmitter::inRange(const MoveItem &item, ArrayRef<Value> indices) {
@@ -96,7 +96,7 @@ Value MoveEmitter::inRange(const MoveItem &item, ArrayRef<Value> indices) {
   for (auto [dim, index] : llvm::zip(plan.dims, indices))
     if (dim.kind == AxisKind::Token)
       token = index;
-  return k.both(k.sle(item.first, token), k.slt(token, item.last));
+  return k.andi(k.sle(item.first, token), k.slt(token, item.last));
 }
 
 void MoveEmitter::emit(MoveItem item, Value part, Value layer) {
@@ -107,7 +107,7 @@ void MoveEmitter::emit(MoveItem item, Value part, Value layer) {
       MoveSide &here = side(isFrom);
       Value step = k.stride(here.strides[here.layerAxis], here.elementBytes());
       Value &start = isFrom ? item.from : item.to;
-      start = k.add(start, k.mul(k.widen(layer), step));
+      start = k.addi(start, k.muli(k.extui64(layer), step));
     }
   auto move = [&] {
     if (plan.tile)
@@ -134,9 +134,9 @@ void MoveEmitter::emitDirect(const MoveItem &item, Value part) {
     Value value, to, writes;
   };
   SmallVector<Access> accesses;
-  Value first = k.add(k.mul(part, k.i32(perPart)), k.threadX());
+  Value first = k.addi(k.muli(part, k.i32(perPart)), k.threadX());
   for (int64_t j = 0; j < shape.perThread; ++j) {
-    Value number = k.add(first, k.i32(j * shape.threads));
+    Value number = k.addi(first, k.i32(j * shape.threads));
     Value isThere;
     if (!isExact) {
       isThere = k.ult(number, k.i32(perItem));
@@ -147,14 +147,15 @@ void MoveEmitter::emitDirect(const MoveItem &item, Value part) {
     auto address = [&](bool isFrom) {
       MoveSide &here = side(isFrom);
       Value start = isFrom ? item.from : item.to;
-      Value at = k.widen(k.mul(inRun, k.i32(plan.lanes * here.elementBytes())));
-      at = k.add(offset(isFrom, indices, start), at);
+      Value at =
+          k.extui64(k.muli(inRun, k.i32(plan.lanes * here.elementBytes())));
+      at = k.addi(offset(isFrom, indices, start), at);
       return k.byteOffset(k.parameter(here.pointer), at);
     };
     Value moves = inRange(item, indices);
     Access access;
     int64_t width = plan.lanes * from.elementBytes();
-    Value loads = k.bothOf(isThere, moves);
+    Value loads = k.andiIfAny(isThere, moves);
     access.value = moves ? k.loadIf(loads, address(true), width)
                          : k.load(address(true), width);
     access.value =
@@ -183,7 +184,7 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
     tiles.push_back(dim.extent / extent);
   SmallVector<Value> first = decompose(k, tileNumber, tiles);
   for (auto [index, extent] : llvm::zip(first, inTile))
-    index = k.mul(index, k.i32(extent));
+    index = k.muli(index, k.i32(extent));
 
   /// Element `number` (i32) of the tile, counted as on one side: the indices,
   /// and the place in shared memory.
@@ -197,31 +198,31 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
     SmallVector<Value> indices(first);
     Value shared = inRun;
     for (auto [part, place] : llvm::zip(llvm::reverse(parts), places)) {
-      indices[part.dim] = k.add(indices[part.dim], place);
-      shared = k.add(shared, k.mul(place, k.i32(part.sharedStride)));
+      indices[part.dim] = k.addi(indices[part.dim], place);
+      shared = k.addi(shared, k.muli(place, k.i32(part.sharedStride)));
     }
     return std::tuple(indices, inRun, shared);
   };
   auto inTileMemory = [&](Value element) {
-    return k.byteOffset(tileMemory, k.mul(element, k.i32(fromBytes)));
+    return k.byteOffset(tileMemory, k.muli(element, k.i32(fromBytes)));
   };
   auto address = [&](bool isFrom, ArrayRef<Value> indices, Value inRun) {
     MoveSide &here = side(isFrom);
     Value at = offset(isFrom, indices, isFrom ? item.from : item.to);
-    at = k.add(at, k.widen(k.mul(inRun, k.i32(here.elementBytes()))));
+    at = k.addi(at, k.extui64(k.muli(inRun, k.i32(here.elementBytes()))));
     return k.byteOffset(k.parameter(here.pointer), at);
   };
   auto forAccesses = [&](int64_t lanes,
                          llvm::function_ref<void(Value, Value)> body) {
     int64_t count = tile.elements / lanes;
     for (int64_t done = 0; done < count; done += shape.threads) {
-      Value number = k.add(k.threadX(), k.i32(done));
+      Value number = k.addi(k.threadX(), k.i32(done));
       Value isThere;
       if (done + shape.threads > count) {
         isThere = k.ult(number, k.i32(count));
         number = k.select(isThere, number, k.i32(count - 1));
       }
-      body(k.mul(number, k.i32(lanes)), isThere);
+      body(k.muli(number, k.i32(lanes)), isThere);
     }
   };
 
@@ -255,7 +256,7 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
     Value inRun;
     for (int64_t g = 0; g < granules; ++g) {
       auto [here, at, shared] =
-          locate(tile.to, k.add(element, k.i32(g * tile.granule)));
+          locate(tile.to, k.addi(element, k.i32(g * tile.granule)));
       if (!g) {
         indices = here;
         inRun = at;
@@ -266,7 +267,7 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
     }
     Value value = k.join(pieces, tile.granule * to.elementBytes());
     Value writes = zero ? Value() : inRange(item, indices);
-    writes = k.bothOf(writes, isThere);
+    writes = k.andiIfAny(writes, isThere);
     Value target = address(false, indices, inRun);
     if (writes)
       k.storeIf(writes, value, target, toWidth);

@@ -2,7 +2,7 @@
 
 #include "Requests.h"
 
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -10,7 +10,7 @@ using namespace kvcache;
 Value IntegerList::partOf(KernelBuilder &k, Value number, int64_t factor,
                           Value part, Value none) const {
   Value isThere = k.ult(number, k.i64(numbersWithParts(type, factor)));
-  Value value = k.add(k.mul(number, k.i64(factor)), part);
+  Value value = k.addi(k.muli(number, k.i64(factor)), part);
   return k.select(isThere, value, none);
 }
 
@@ -26,7 +26,7 @@ BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
       lengths(IntegerList::get(operands, batch.lengths)),
       rows(operands.addIndex(rows)),
       count(operands.addIndex(batch.numRequests(builder, loc))) {
-  Emitter emit{builder, loc};
+  CodeBuilder emit(builder, loc);
   // In the sequence of their use: a line of parameters is waited for at the
   // first one.
   entries = operands.addIndex(emit.dim(batch.starts, 0));
@@ -49,56 +49,58 @@ KernelRequests::KernelRequests(KernelBuilder &k, const BatchParameters &batch,
 }
 
 Value KernelRequests::entry(Value memory, Value index) {
-  return k.loadScalar(k.byteOffset(memory, k.mul(index, k.i64(8))),
-                      k.builder.getI64Type());
+  return k.loadScalar(k.byteOffset(memory, k.muli(index, k.i64(8))),
+                      k.getI64Type());
 }
 
 void KernelRequests::put(Value memory, Value value) {
-  Value thread = k.widen(k.threadX());
-  k.storeScalar(value, k.byteOffset(memory, k.mul(thread, k.i64(8))));
+  Value thread = k.extui64(k.threadX());
+  k.storeScalar(value, k.byteOffset(memory, k.muli(thread, k.i64(8))));
 }
 
 Value KernelRequests::Tile::start(KernelBuilder &k, Value index) const {
-  return k.loadScalar(k.byteOffset(starts, k.mul(index, k.i64(8))),
-                      k.builder.getI64Type());
+  return k.loadScalar(k.byteOffset(starts, k.muli(index, k.i64(8))),
+                      k.getI64Type());
 }
 
 Value KernelRequests::Tile::length(KernelBuilder &k, Value index) const {
-  return k.loadScalar(k.byteOffset(lengths, k.mul(index, k.i64(8))),
-                      k.builder.getI64Type());
+  return k.loadScalar(k.byteOffset(lengths, k.muli(index, k.i64(8))),
+                      k.getI64Type());
 }
 
 void KernelRequests::makeTrusted(Value number, Value isInOrder) {
   put(starts, number);
   Value all = k.barrierAll(isInOrder);
-  k.ifThen(k.isNot(all), [&] {
-    Value thread = k.widen(k.threadX());
+  k.ifThen(k.noti(all), [&] {
+    Value thread = k.extui64(k.threadX());
     // What is rarely run is not to take room among what is: with an end that is
     // not a constant, the loop stays one.
-    Value end = k.widen(k.blockSize());
-    k.loopWhile(
-        {k.i64(1), number},
-        [&](ValueRange state) { return k.slt(state[0], end); },
-        [&](ValueRange state) {
+    Value end = k.extui64(k.blockSize());
+    k.whileLoop(
+        {k.i64(1), k.val(number)},
+        [&](const Vals &state) -> CodeBuilder::Tested {
+          return {k.slt(state[0], end), state};
+        },
+        [&](const Vals &state) -> Vals {
           Value distance = state[0];
           Value isFirst = k.slt(thread, distance);
-          Value other = k.select(isFirst, thread, k.sub(thread, distance));
-          Value most = k.smax(state[1], entry(starts, other));
+          Value other = k.select(isFirst, thread, k.subi(thread, distance));
+          Value most = k.maxsi(state[1], entry(starts, other));
           k.barrier();
           put(starts, most);
           k.barrier();
-          return SmallVector<Value>{k.add(distance, distance), most};
+          return {k.addi(distance, distance), k.val(most)};
         });
   });
 }
 
 Value KernelRequests::clampStart(Value raw) {
-  return k.smax(k.smin(raw, k.parameter(batch.rows)), k.i64(0));
+  return k.maxsi(k.minsi(raw, k.parameter(batch.rows)), k.i64(0));
 }
 
 Value KernelRequests::numStarts() {
-  return k.smin(k.add(k.parameter(batch.count), k.i64(1)),
-                k.parameter(batch.entries));
+  return k.minsi(k.addi(k.parameter(batch.count), k.i64(1)),
+                 k.parameter(batch.entries));
 }
 
 Value KernelRequests::least() {
@@ -109,16 +111,16 @@ Value KernelRequests::least() {
 
 Value KernelRequests::most() {
   return k
-      .loop(k.widen(k.threadX()), numStarts(), k.i64(threads), {k.i64(0)},
-            [&](Value i, ValueRange state) {
-              Value start = clampStart(batch.starts.load(k, i));
-              return SmallVector<Value>{k.smax(state[0], start)};
-            })
+      .forLoop(k.extui64(k.threadX()), numStarts(), k.i64(threads), {k.i64(0)},
+               [&](Value i, ValueRange state) {
+                 Value start = clampStart(batch.starts.load(k, i));
+                 return SmallVector<Value>{k.maxsi(state[0], start)};
+               })
       .front();
 }
 
 KernelRequests::Loaded KernelRequests::load(Value first) {
-  Value index = k.add(first, k.widen(k.threadX()));
+  Value index = k.addi(first, k.extui64(k.threadX()));
   auto start = [&](Value index) {
     Value isThere = k.ult(index, numStarts());
     return k.loadEntryIf(isThere, k.parameter(batch.starts.pointer), index,
@@ -126,7 +128,7 @@ KernelRequests::Loaded KernelRequests::load(Value first) {
   };
   Loaded loaded;
   loaded.number = start(index);
-  loaded.before = start(k.sub(index, k.i64(1)));
+  loaded.before = start(k.subi(index, k.i64(1)));
   Value isRequest = k.slt(index, k.parameter(batch.count));
   loaded.length = k.loadEntryIf(isRequest, k.parameter(batch.lengths.pointer),
                                 index, batch.lengths.type);
@@ -135,36 +137,36 @@ KernelRequests::Loaded KernelRequests::load(Value first) {
 
 SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
                                             Body body) {
-  Value thread = k.widen(k.threadX());
-  Value end = k.add(k.parameter(batch.count), k.i64(1));
+  Value thread = k.extui64(k.threadX());
+  Value end = k.addi(k.parameter(batch.count), k.i64(1));
   int64_t tokens = batch.type.getTokens();
-  Value most = k.i64(Emitter::kMost / tokens);
-  Value room = k.mul(k.smin(k.parameter(batch.columns), most), k.i64(tokens));
+  Value most = k.i64(std::numeric_limits<int64_t>::max() / tokens);
+  Value room = k.muli(k.minsi(k.parameter(batch.columns), most), k.i64(tokens));
   SmallVector<Value> carried(start);
   carried.push_back(k.i64(0)); // the largest start so far
   carried.append({ready.number, ready.before, ready.length});
-  SmallVector<Value> results = k.loop(
+  SmallVector<Value> results = k.forLoop(
       k.i64(0), end, k.i64(threads), carried,
       [&](Value first, ValueRange values) {
         ValueRange own = values.drop_back(4), loaded = values.take_back(3);
         Value largest = values[own.size()];
-        Value index = k.add(first, thread);
+        Value index = k.addi(first, thread);
         // What is behind the list repeats the largest start.
         auto trust = [&](Value index, Value raw) {
           Value isThere = k.ult(index, numStarts());
           return k.select(isThere, clampStart(raw), largest);
         };
         Value number = trust(index, loaded[0]);
-        Value before = trust(k.sub(index, k.i64(1)), loaded[1]);
+        Value before = trust(k.subi(index, k.i64(1)), loaded[1]);
         before = k.select(k.eq(thread, k.i64(0)), largest, before);
-        Value length = k.smax(k.smin(loaded[2], room), k.i64(0));
+        Value length = k.maxsi(k.minsi(loaded[2], room), k.i64(0));
         // The tile before was read.
         k.ifThen(k.slt(k.i64(0), first), [&] { k.barrier(); });
         put(lengths, length);
-        makeTrusted(k.smax(number, largest), k.sle(before, number));
+        makeTrusted(k.maxsi(number, largest), k.sle(before, number));
         SmallVector<Value> next = body(Tile{first, starts, lengths}, own);
         next.push_back(entry(starts, k.i64(threads - 1)));
-        Loaded then = load(k.add(first, k.i64(threads)));
+        Loaded then = load(k.addi(first, k.i64(threads)));
         next.append({then.number, then.before, then.length});
         return next;
       });
@@ -181,17 +183,17 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
   // The first start past the row: requests before it begin at the row or
   // before, and it is the end of the last of them.
   Value at = k.countFirst(threads, [&](Value i) {
-    Value place = k.byteOffset(tile.starts, k.mul(i, k.i32(8)));
-    return k.sle(k.loadScalar(place, k.builder.getI64Type()), row);
+    Value place = k.byteOffset(tile.starts, k.muli(i, k.i32(8)));
+    return k.sle(k.loadScalar(place, k.getI64Type()), row);
   });
   Value isHere = k.slt(at, k.i64(threads));
-  Value take = k.both(k.slt(carried[1], k.i64(0)), isHere);
+  Value take = k.andi(k.slt(carried[1], k.i64(0)), isHere);
   Value inside = k.select(isHere, at, k.i64(0));
   // The request is the one before, perhaps the last one of the tile before.
   Value isFirst = k.eq(inside, k.i64(0));
-  Value before = k.sub(inside, k.select(isFirst, k.i64(0), k.i64(1)));
+  Value before = k.subi(inside, k.select(isFirst, k.i64(0), k.i64(1)));
   Value length = k.select(isFirst, carried[3], tile.length(k, before));
-  return {k.select(take, k.add(tile.first, at), carried[0]),
+  return {k.select(take, k.addi(tile.first, at), carried[0]),
           k.select(take, tile.start(k, inside), carried[1]),
           k.select(take, length, carried[2]),
           tile.length(k, k.i64(threads - 1))};
@@ -199,7 +201,7 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
 
 KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
   // The request before that start; none where there is no such start.
-  return {k.sub(carried[0], k.i64(1)), carried[1], carried[2]};
+  return {k.subi(carried[0], k.i64(1)), carried[1], carried[2]};
 }
 
 KernelRequests::Found KernelRequests::find(Loaded ready, Value row) {
@@ -211,10 +213,10 @@ KernelRequests::Found KernelRequests::find(Loaded ready, Value row) {
 
 Value KernelRequests::position(Value row, const Found &found) {
   if (!batch.type.hasPositions())
-    return k.sub(found.length, k.sub(found.end, row));
+    return k.subi(found.length, k.subi(found.end, row));
   // A list of positions that is too short says nothing of the rows behind it.
   Value isThere =
-      k.both(k.sle(k.i64(0), row), k.slt(row, k.parameter(batch.numPositions)));
+      k.andi(k.sle(k.i64(0), row), k.slt(row, k.parameter(batch.numPositions)));
   Value given = k.loadEntryIf(isThere, k.parameter(batch.positions.pointer),
                               row, batch.positions.type);
   return k.select(isThere, given, k.i64(-1));

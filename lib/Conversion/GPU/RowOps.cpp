@@ -13,7 +13,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "RowShape.h"
 
@@ -127,13 +127,14 @@ public:
       accesses.push_back(
           {access.inRow, slotPart(access.number), access.isThere});
     int64_t rows = schedule.rowsInFlight;
-    Value first = k.add(k.mul(k.widen(k.blockX()), k.i64(shape.rows * rows)),
-                        k.widen(thread.rowInBlock));
+    Value first =
+        k.addi(k.muli(k.extui64(k.blockX()), k.i64(shape.rows * rows)),
+               k.extui64(thread.rowInBlock));
     Value count = k.parameter(parameters.count);
-    Value last = k.add(count, k.i64(-1));
+    Value last = k.addi(count, k.i64(-1));
     SmallVector<Value> inRange, tokens;
     for (int64_t r = 0; r < rows; ++r) {
-      Value token = k.add(first, k.i64(r * shape.rows));
+      Value token = k.addi(first, k.i64(r * shape.rows));
       // The grid is no larger than needed: a block's first row is there.
       bool isThere = r == 0 && shape.rows == 1;
       inRange.push_back(isThere ? Value() : k.ult(token, count));
@@ -160,22 +161,22 @@ private:
     for (Value token : tokens) {
       places.push_back(loadPlace(token));
       for (auto [side, row] : llvm::enumerate(parameters.rows)) {
-        Value start = k.mul(token, rowStride(side));
+        Value start = k.muli(token, rowStride(side));
         for (const Access &access : accesses)
-          loaded.push_back(
-              k.load(k.byteOffset(k.parameter(row), k.add(start, access.inRow)),
-                     facts.width, schedule.streaming));
+          loaded.push_back(k.load(
+              k.byteOffset(k.parameter(row), k.addi(start, access.inRow)),
+              facts.width, schedule.streaming));
       }
     }
     const Value *next = loaded.begin();
     for (auto [place, there] : llvm::zip(places, inRange)) {
-      Value live = k.bothOf(isInCache(place), there);
+      Value live = k.andiIfAny(isInCache(place), there);
       Value start = placeOffset(place);
       for (unsigned side : parameters.sides)
         for (const Access &access : accesses)
           k.storeIf(
-              k.bothOf(live, access.isThere), *next++,
-              k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
+              k.andiIfAny(live, access.isThere), *next++,
+              k.byteOffset(k.parameter(side), k.addi(start, access.inSlot)),
               facts.width, schedule.streaming);
     }
   }
@@ -190,20 +191,20 @@ private:
         for (const Access &access : accesses)
           loaded.push_back(k.loadIf(
               live.back(),
-              k.byteOffset(k.parameter(side), k.add(start, access.inSlot)),
+              k.byteOffset(k.parameter(side), k.addi(start, access.inSlot)),
               facts.width));
     }
     const Value *next = loaded.begin();
     for (auto [r, token] : llvm::enumerate(tokens)) {
       Value wanted = inRange[r];
       if (direction == Direction::OutOfCache)
-        wanted = k.bothOf(live[r], wanted);
+        wanted = k.andiIfAny(live[r], wanted);
       for (auto [side, row] : llvm::enumerate(parameters.rows)) {
-        Value start = k.mul(token, rowStride(side));
+        Value start = k.muli(token, rowStride(side));
         for (const Access &access : accesses) {
-          Value condition = k.bothOf(wanted, access.isThere);
-          k.storeIf(condition ? condition : k.truth(true), *next++,
-                    k.byteOffset(k.parameter(row), k.add(start, access.inRow)),
+          Value condition = k.andiIfAny(wanted, access.isThere);
+          k.storeIf(condition ? condition : k.i1(true), *next++,
+                    k.byteOffset(k.parameter(row), k.addi(start, access.inRow)),
                     facts.width, schedule.streaming);
         }
       }
@@ -229,11 +230,11 @@ private:
   Value isInCache(ArrayRef<Value> place) {
     Value live;
     for (auto [number, limit] : llvm::zip(place, parameters.places.limits))
-      live = k.bothOf(live, k.ult(number, k.parameter(limit)));
+      live = k.andiIfAny(live, k.ult(number, k.parameter(limit)));
     if (int64_t scaled = parameters.places.scaled) {
-      Value token = k.urem(place.front(), scaled);
+      Value token = k.remui(place.front(), scaled);
       int64_t tokens = facts.layout.extent(AxisKind::Token);
-      live = k.bothOf(live, k.ult(token, k.i64(tokens)));
+      live = k.andiIfAny(live, k.ult(token, k.i64(tokens)));
     }
     return live;
   }
@@ -243,16 +244,16 @@ private:
   Value slotPart(Value access) {
     int64_t perRun = facts.plan.run.elements * facts.elementBytes / facts.width;
     if (facts.plan.axes.empty())
-      return k.widen(k.mul(access, k.i32(facts.width)));
-    Value piece = k.udiv(access, perRun);
-    Value inRun = k.mul(k.urem(access, perRun), k.i32(facts.width));
-    Value offset = k.widen(inRun);
+      return k.extui64(k.muli(access, k.i32(facts.width)));
+    Value piece = k.divui(access, perRun);
+    Value inRun = k.muli(k.remui(access, perRun), k.i32(facts.width));
+    Value offset = k.extui64(inRun);
     for (const RowPlan::PieceAxis &axis : llvm::reverse(facts.plan.axes)) {
       bool slowest = &axis == facts.plan.axes.begin();
-      Value index = slowest ? piece : k.urem(piece, axis.extent);
+      Value index = slowest ? piece : k.remui(piece, axis.extent);
       if (!slowest)
-        piece = k.udiv(piece, axis.extent);
-      offset = k.add(offset, k.mul(k.widen(index), stride(axis.index)));
+        piece = k.divui(piece, axis.extent);
+      offset = k.addi(offset, k.muli(k.extui64(index), stride(axis.index)));
     }
     return offset;
   }
@@ -265,11 +266,11 @@ private:
     unsigned token = *layout.find(AxisKind::Token);
     unsigned block = *layout.find(AxisKind::Block);
     if (place.size() == 2)
-      return k.add(k.mul(place[0], stride(block)),
-                   k.mul(place[1], stride(token)));
+      return k.addi(k.muli(place[0], stride(block)),
+                    k.muli(place[1], stride(token)));
     Value slot = place.front();
     Value tokenStride = stride(token);
-    Value offset = k.mul(slot, tokenStride);
+    Value offset = k.muli(slot, tokenStride);
     if (parameters.places.scaled || layout.isFlat())
       return offset;
     int64_t tokens = layout.dim(token).extent;
@@ -278,8 +279,8 @@ private:
       gap = k.i64((*layout.stride(block) - tokens * *layout.stride(token)) *
                   facts.elementBytes);
     else
-      gap = k.add(stride(block), k.mul(tokenStride, k.i64(-tokens)));
-    return k.add(offset, k.mul(k.udiv(slot, tokens), gap));
+      gap = k.addi(stride(block), k.muli(tokenStride, k.i64(-tokens)));
+    return k.addi(offset, k.muli(k.divui(slot, tokens), gap));
   }
 
   const RowFacts &facts;
@@ -328,8 +329,8 @@ public:
     int64_t perBlock = type.getRowsPerBlock();
     if (perBlock != facts.layout.extent(AxisKind::Token))
       parameters.places.scaled = perBlock;
-    Emitter emit{builder, loc};
-    addPlace(list, emit.mulLimited(cache.extent(AxisKind::Block), perBlock));
+    CodeBuilder emit(builder, loc);
+    addPlace(list, emit.mulSat(cache.extent(AxisKind::Block), perBlock));
   }
 
   void emit(StringRef name, Direction direction, Value count,
@@ -397,10 +398,10 @@ private:
   /// Whether all addresses are multiples of the wide access: one test of the
   /// bits of all bases and strides.
   Value isAligned() {
-    Emitter emit{builder, loc};
-    Value bits = emit.constant(0);
+    CodeBuilder emit(builder, loc);
+    Value bits = emit.index(0);
     auto add = [&](Value number, int64_t bytes) {
-      bits = emit.make<arith::OrIOp>(bits, emit.mul(number, bytes));
+      bits = emit.fold<arith::OrIOp>(bits, emit.muli(number, bytes));
     };
     auto addMemRef = [&](Value buffer, Value offset) {
       Value address =
@@ -417,8 +418,8 @@ private:
     for (Value stride : cache.strides)
       if (!getConstantIntValue(stride))
         add(stride, facts.elementBytes);
-    Value rest = emit.make<arith::AndIOp>(bits, emit.constant(wide.width - 1));
-    return emit.equal(rest, emit.constant(0));
+    Value rest = emit.fold<arith::AndIOp>(bits, emit.index(wide.width - 1));
+    return emit.eq(rest, emit.index(0));
   }
 
 public:

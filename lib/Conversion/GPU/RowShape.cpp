@@ -26,20 +26,20 @@ RowThread::RowThread(KernelBuilder &k, const RowShape &shape, Value part) {
   rowInBlock = k.i32(0);
   if (shape.parts > 1) {
     int64_t perPart = shape.threadsPerRow * shape.perThread;
-    thread = k.add(thread, k.mul(part ? part : k.blockY(), k.i32(perPart)));
+    thread = k.addi(thread, k.muli(part ? part : k.blockY(), k.i32(perPart)));
   } else if (shape.rows > 1) {
-    rowInBlock = k.udiv(thread, shape.threadsPerRow);
-    thread = k.urem(thread, shape.threadsPerRow);
+    rowInBlock = k.divui(thread, shape.threadsPerRow);
+    thread = k.remui(thread, shape.threadsPerRow);
   }
   for (int64_t j = 0; j < shape.perThread; ++j) {
     Access access;
-    access.number = k.add(thread, k.i32(j * shape.threadsPerRow));
+    access.number = k.addi(thread, k.i32(j * shape.threadsPerRow));
     if (!shape.isExact) {
       access.isThere = k.ult(access.number, k.i32(shape.accesses));
       access.number =
           k.select(access.isThere, access.number, k.i32(shape.accesses - 1));
     }
-    access.inRow = k.widen(k.mul(access.number, k.i32(shape.width)));
+    access.inRow = k.extui64(k.muli(access.number, k.i32(shape.width)));
     accesses.push_back(access);
   }
 }
@@ -64,5 +64,5 @@ RowBuffer::RowBuffer(KernelOperands &operands, Value memref) {
 
 Value RowBuffer::at(KernelBuilder &k, Value row) const {
   return k.byteOffset(k.parameter(pointer),
-                      k.mul(row, k.stride(stride, elementBytes)));
+                      k.muli(row, k.stride(stride, elementBytes)));
 }

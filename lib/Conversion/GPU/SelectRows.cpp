@@ -10,7 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
-#include "../Common/Emitter.h"
+#include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "Requests.h"
 #include "RowShape.h"
@@ -41,29 +41,29 @@ struct RowPair {
 
 class SelectKernel {
 public:
-  SelectKernel(const Emitter &emit, SelectRowsOp op,
+  SelectKernel(CodeBuilder &emit, SelectRowsOp op,
                SelectRowsOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor)
-      : emit(emit), op(op), operands(emit.builder, emit.loc) {
+      : emit(emit), op(op), operands(emit, emit.getLoc()) {
     ArrayRef<ValueRange> outs = adaptor.getOuts();
     Value indices = adaptor.getIndices().front();
     Value starts = outs[outs.size() - 2].front();
     Value positions = outs.back().front();
-    Value rows = emit.constant(kMaxExtent);
-    selected = emit.min(emit.dim(indices, 0), emit.dim(positions, 0));
+    Value rows = emit.index(kMaxExtent);
+    selected = emit.minsi(emit.dim(indices, 0), emit.dim(positions, 0));
     for (unsigned i = 0; i < op.getRows().size(); ++i) {
       Value from = adaptor.getRows()[i].front(), to = outs[i].front();
-      rows = emit.min(rows, emit.dim(from, 0));
-      selected = emit.min(selected, emit.dim(to, 0));
+      rows = emit.minsi(rows, emit.dim(from, 0));
+      selected = emit.minsi(selected, emit.dim(to, 0));
     }
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
-    Value count = parts.numRequests(emit.builder, emit.loc);
-    numStartsOnHost = emit.min(emit.add(count, 1), emit.dim(starts, 0));
+    Value count = parts.numRequests(emit, emit.getLoc());
+    numStartsOnHost = emit.minsi(emit.addi(count, 1), emit.dim(starts, 0));
     // In the sequence of their use: a line of parameters is waited for at the
     // first one.
     index = IntegerList::get(operands, indices);
     valid = IntegerList::get(operands, adaptor.getValid().front());
     numSelected = operands.addIndex(selected);
-    batch.emplace(emit.builder, emit.loc, operands, parts, rows);
+    batch.emplace(emit, emit.getLoc(), operands, parts, rows);
     numStarts = operands.addIndex(numStartsOnHost);
     startsOut = IntegerList::get(operands, starts);
     positionsOut = IntegerList::get(operands, positions);
@@ -73,11 +73,11 @@ public:
   }
 
   void build() {
-    kernel.emplace(op->getParentOfType<ModuleOp>(), emit.loc, "select_rows",
-                   operands.types(), kThreads);
+    kernel.emplace(op->getParentOfType<ModuleOp>(), emit.getLoc(),
+                   "select_rows", operands.types(), kThreads);
     KernelBuilder &k = *kernel;
     KernelRequests requests(k, *batch, kThreads);
-    thread = k.widen(k.threadX());
+    thread = k.extui64(k.threadX());
     samples = k.shared(8 * kThreads + 8);
     last = sampleAt(k.i64(kThreads));
     // All loads that wait for nothing come first.
@@ -85,46 +85,45 @@ public:
     KernelRequests::Loaded ready = requests.load(k.i64(0));
     Value used = check(requests, raw);
     // What a block does follows from its number.
-    Value block = k.widen(k.blockX());
+    Value block = k.extui64(k.blockX());
     Value startTiles = tilesOf(k.parameter(numStarts));
-    Value tiles = k.add(startTiles, tilesOf(k.parameter(numSelected)));
+    Value tiles = k.addi(startTiles, tilesOf(k.parameter(numSelected)));
     k.ifThen(k.slt(block, startTiles), [&] {
-      emitStarts(requests, ready, k.mul(block, k.i64(kThreads)), used);
+      emitStarts(requests, ready, k.muli(block, k.i64(kThreads)), used);
     });
-    Value number = k.sub(block, startTiles);
-    Value finds = k.both(k.sle(startTiles, block), k.slt(block, tiles));
+    Value number = k.subi(block, startTiles);
+    Value finds = k.andi(k.sle(startTiles, block), k.slt(block, tiles));
     k.ifThen(finds, [&] {
-      Value i = k.add(k.mul(number, k.i64(kThreads)), thread);
+      Value i = k.addi(k.muli(number, k.i64(kThreads)), thread);
       emitPosition(requests, ready, i, used);
     });
     int64_t perBlock = kThreads; // rows of a block of threads
     bool anyRows = false;
     k.ifThen(k.sle(tiles, block), [&] {
-      Value step = k.sub(k.widen(k.gridX()), tiles);
+      Value step = k.subi(k.extui64(k.gridX()), tiles);
       for (const RowPair &pair : pairs) {
         if (!pair.bytes)
           continue;
         RowShape shape(pair.bytes / pair.width, pair.width, kThreads);
         perBlock = std::min(perBlock, shape.rows);
         anyRows = true;
-        emitRows(pair, shape, k.sub(block, tiles), step, used);
+        emitRows(pair, shape, k.subi(block, tiles), step, used);
       }
     });
     k.finish();
-    Value grid = emit.add(emit.ceilDiv(numStartsOnHost, kThreads),
-                          emit.ceilDiv(selected, kThreads));
+    Value grid = emit.addi(emit.ceildivui(numStartsOnHost, kThreads),
+                           emit.ceildivui(selected, kThreads));
     if (anyRows)
-      grid = emit.add(grid, emit.min(emit.ceilDiv(selected, perBlock),
-                                     emit.constant(kMostRowBlocks)));
-    emitLaunch(emit.builder, emit.loc, k.symbol(),
-               emit.max(grid, emit.constant(1)), emit.constant(1), Value(),
-               kThreads, operands);
+      grid = emit.addi(grid, emit.minsi(emit.ceildivui(selected, perBlock),
+                                        emit.index(kMostRowBlocks)));
+    emitLaunch(emit, emit.getLoc(), k.symbol(), emit.maxsi(grid, emit.index(1)),
+               emit.index(1), Value(), kThreads, operands);
   }
 
 private:
   Value tilesOf(Value count) {
     KernelBuilder &k = *kernel;
-    return k.udiv(k.add(count, k.i64(kThreads - 1)), kThreads);
+    return k.divui(k.addi(count, k.i64(kThreads - 1)), kThreads);
   }
 
   Value entryIf(Value i, Value isThere) {
@@ -138,42 +137,43 @@ private:
     KernelBuilder &k = *kernel;
     Value given = k.parameter(numSelected);
     Value lowest = entryIf(k.i64(0), k.slt(k.i64(0), given));
-    Value place = k.mul(thread, sampleStep());
+    Value place = k.muli(thread, sampleStep());
     Value sample = entryIf(place, k.slt(place, given));
     Value least = requests.least(), most = requests.most();
-    Value wanted = k.smin(k.smax(raw, k.i64(0)), given);
+    Value wanted = k.minsi(k.maxsi(raw, k.i64(0)), given);
     Value inOrder =
-        k.loop(thread, given, k.i64(kThreads), {k.truth(true)},
-               [&](Value i, ValueRange state) {
-                 Value isFirst = k.eq(i, k.i64(0));
-                 Value before = k.sub(i, k.select(isFirst, k.i64(0), k.i64(1)));
-                 Value own = index.load(k, i);
-                 Value fits = k.sle(index.load(k, before), own);
-                 k.ifThen(k.eq(k.add(i, k.i64(1)), wanted),
-                          [&] { k.storeScalar(own, last); });
-                 Value isUnused = k.sle(wanted, i);
-                 Value holds =
-                     k.isNot(k.both(k.isNot(fits), k.isNot(isUnused)));
-                 return SmallVector<Value>{k.both(state[0], holds)};
-               })
+        k.forLoop(thread, given, k.i64(kThreads), {k.i1(true)},
+                  [&](Value i, ValueRange state) {
+                    Value isFirst = k.eq(i, k.i64(0));
+                    Value before =
+                        k.subi(i, k.select(isFirst, k.i64(0), k.i64(1)));
+                    Value own = index.load(k, i);
+                    Value fits = k.sle(index.load(k, before), own);
+                    k.ifThen(k.eq(k.addi(i, k.i64(1)), wanted),
+                             [&] { k.storeScalar(own, last); });
+                    Value isUnused = k.sle(wanted, i);
+                    Value holds =
+                        k.noti(k.andi(k.noti(fits), k.noti(isUnused)));
+                    return SmallVector<Value>{k.andi(state[0], holds)};
+                  })
             .front();
     k.storeScalar(sample, sampleAt(thread));
-    Value isRight = k.barrierAll(k.both(inOrder, k.sle(least, lowest)));
+    Value isRight = k.barrierAll(k.andi(inOrder, k.sle(least, lowest)));
     // Of no index, nothing was stored, and nothing counts anyway.
-    Value highest = k.loadScalar(last, k.builder.getI64Type());
+    Value highest = k.loadScalar(last, k.getI64Type());
     Value isPast = k.barrierAll(k.sle(most, highest));
-    isRight = k.both(isRight, k.isNot(isPast));
+    isRight = k.andi(isRight, k.noti(isPast));
     return k.select(isRight, wanted, k.i64(0));
   }
 
   /// Samples of the indices in shared memory are this far apart.
   Value sampleStep() {
     KernelBuilder &k = *kernel;
-    return k.smax(tilesOf(k.parameter(numSelected)), k.i64(1));
+    return k.maxsi(tilesOf(k.parameter(numSelected)), k.i64(1));
   }
   Value sampleAt(Value number) {
     KernelBuilder &k = *kernel;
-    return k.byteOffset(samples, k.mul(number, k.i64(8)));
+    return k.byteOffset(samples, k.muli(number, k.i64(8)));
   }
 
   /// How many of the first `used` indices are below a start: among the samples,
@@ -182,16 +182,16 @@ private:
     KernelBuilder &k = *kernel;
     Value step = sampleStep();
     Value count = k.countFirst(kThreads, [&](Value sample) {
-      Value isUsed = k.slt(k.mul(k.widen(sample), step), used);
-      Value place = k.byteOffset(samples, k.mul(sample, k.i32(8)));
-      Value number = k.loadScalar(place, k.builder.getI64Type());
-      return k.both(isUsed, k.slt(number, start));
+      Value isUsed = k.slt(k.muli(k.extui64(sample), step), used);
+      Value place = k.byteOffset(samples, k.muli(sample, k.i32(8)));
+      Value number = k.loadScalar(place, k.getI64Type());
+      return k.andi(isUsed, k.slt(number, start));
     });
     // Those behind the last sample that is below.
-    Value end = k.smin(k.mul(count, step), used);
-    Value first =
-        k.smax(k.add(k.mul(k.sub(count, k.i64(1)), step), k.i64(1)), k.i64(0));
-    return k.searchFirst(k.smin(first, end), end, [&](Value i) {
+    Value end = k.minsi(k.muli(count, step), used);
+    Value first = k.maxsi(
+        k.addi(k.muli(k.subi(count, k.i64(1)), step), k.i64(1)), k.i64(0));
+    return k.searchFirst(k.minsi(first, end), end, [&](Value i) {
       return k.sle(start, index.load(k, i));
     });
   }
@@ -202,9 +202,9 @@ private:
     KernelBuilder &k = *kernel;
     requests.forTiles(
         ready, {}, [&](const KernelRequests::Tile &tile, ValueRange) {
-          Value r = k.add(first, thread);
+          Value r = k.addi(first, thread);
           Value writes =
-              k.both(k.eq(tile.first, first), k.slt(r, k.parameter(numStarts)));
+              k.andi(k.eq(tile.first, first), k.slt(r, k.parameter(numStarts)));
           k.ifThen(writes, [&] {
             Value start = tile.start(k, thread);
             startsOut.store(k, countBelow(start, used), r);
@@ -224,7 +224,7 @@ private:
     Value position = requests.position(row, found);
     // The number next to it that an entry has room for is as far away.
     if (positionsOut.type.isInteger(32))
-      position = k.smin(k.smax(position, k.i64(INT32_MIN)), k.i64(INT32_MAX));
+      position = k.minsi(k.maxsi(position, k.i64(INT32_MIN)), k.i64(INT32_MAX));
     position = k.select(isUsed, position, k.i64(-1));
     k.ifThen(k.slt(i, k.parameter(numSelected)),
              [&] { positionsOut.store(k, position, i); });
@@ -240,13 +240,14 @@ private:
     k.ifThen(isBusy, [&] {
       for (int64_t part = 0; part < shape.parts; ++part) {
         RowThread place(k, shape, k.i32(part));
-        Value first =
-            k.add(k.mul(block, k.i64(shape.rows)), k.widen(place.rowInBlock));
-        k.loop(first, k.parameter(numSelected), k.mul(step, k.i64(shape.rows)),
-               {}, [&](Value i, ValueRange) {
-                 copyRow(pair, place, i, used);
-                 return SmallVector<Value>();
-               });
+        Value first = k.addi(k.muli(block, k.i64(shape.rows)),
+                             k.extui64(place.rowInBlock));
+        k.forLoop(first, k.parameter(numSelected),
+                  k.muli(step, k.i64(shape.rows)), {},
+                  [&](Value i, ValueRange) {
+                    copyRow(pair, place, i, used);
+                    return SmallVector<Value>();
+                  });
       }
     });
   }
@@ -260,7 +261,7 @@ private:
     Value source = pair.source.at(k, row), target = pair.target.at(k, i);
     SmallVector<Value> loaded;
     for (const RowThread::Access &access : place.accesses)
-      loaded.push_back(k.loadIf(k.bothOf(isUsed, access.isThere),
+      loaded.push_back(k.loadIf(k.andiIfAny(isUsed, access.isThere),
                                 k.byteOffset(source, access.inRow),
                                 pair.width));
     for (auto [access, value] : llvm::zip(place.accesses, loaded)) {
@@ -272,7 +273,7 @@ private:
     }
   }
 
-  const Emitter &emit;
+  CodeBuilder &emit;
   SelectRowsOp op;
   KernelOperands operands;
   SmallVector<RowPair> pairs;
@@ -299,7 +300,7 @@ struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
     all.push_back(adaptor.getValid().front());
     if (!llvm::all_of(ValueRange(all).getTypes(), llvm::IsaPred<MemRefType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    Emitter emit{rewriter, op.getLoc()};
+    CodeBuilder emit(rewriter, op.getLoc());
     SelectKernel(emit, op, adaptor).build();
     rewriter.eraseOp(op);
     return success();

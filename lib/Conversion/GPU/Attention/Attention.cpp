@@ -7,7 +7,7 @@
 
 #include "Attention.h"
 
-#include "../../Common/Emitter.h"
+#include "../../Common/CodeBuilder.h"
 #include "../Patterns.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -33,7 +33,8 @@ AttentionCache::AttentionCache(OpBuilder &builder, Location loc, CacheType type,
                                Value memref, bool isSecondSide)
     : parts(builder, loc, type, memref), offset(parts.offset) {
   if (isSecondSide)
-    offset = Emitter{builder, loc}.add(offset, parts.stride(AxisKind::Side));
+    offset =
+        CodeBuilder(builder, loc).addi(offset, parts.stride(AxisKind::Side));
 }
 
 AxisStrides AttentionCache::axis(KernelOperands &operands,
@@ -76,7 +77,7 @@ AttentionOperands::AttentionOperands(OpBuilder &builder, Location loc,
              operands[op.getCaches().size()].front(),
              op.getCaches().size() == 1),
       batch(op.getBatch().getType(), operands[1 + op.getCaches().size()]) {
-  Emitter emit{builder, loc};
+  CodeBuilder emit(builder, loc);
   query = operands[0].front();
   unsigned next = 2 + op.getCaches().size();
   if (op.getAlibi())
@@ -84,13 +85,13 @@ AttentionOperands::AttentionOperands(OpBuilder &builder, Location loc,
   if (op.getSinks())
     sinks = operands[next++].front();
   out = operands[next++].front();
-  rows = emit.min(emit.dim(query, 0), emit.dim(out, 0));
+  rows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
   if (op.getLse()) {
     lse = operands[next++].front();
-    rows = emit.min(rows, emit.dim(lse, 0));
+    rows = emit.minsi(rows, emit.dim(lse, 0));
   }
-  blocks = emit.min(keys.parts.extent(AxisKind::Block),
-                    values.parts.extent(AxisKind::Block));
+  blocks = emit.minsi(keys.parts.extent(AxisKind::Block),
+                      values.parts.extent(AxisKind::Block));
 }
 
 //===----------------------------------------------------------------------===//
@@ -212,130 +213,127 @@ static bool isWide(CacheType type, bool hasSide) {
 }
 
 /// The widest copy that all chunks of a side are aligned to: 16, 4 or 2 bytes.
-static Value copyWidth(const Emitter &emit, const AttentionCache &cache) {
+static Value copyWidth(CodeBuilder &emit, const AttentionCache &cache) {
   const Layout &layout = cache.parts.type.getLayout();
   std::optional<unsigned> channel = chunkAxis(layout);
   if (!channel)
-    return emit.constant(2);
-  Value address = memref::ExtractAlignedPointerAsIndexOp::create(
-      emit.builder, emit.loc, cache.parts.buffer);
+    return emit.index(2);
+  Value address =
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.parts.buffer);
   Value bits = emit.addMul(address, cache.offset, 2);
   for (unsigned i = 0; i < layout.rank(); ++i) {
     AxisKind kind = layout.dim(i).axis.kind;
     if (i != *channel && kind != AxisKind::Side && kind != AxisKind::Layer)
-      bits = emit.either(bits, emit.mul(cache.parts.strides[i], 2));
+      bits = emit.ori(bits, emit.muli(cache.parts.strides[i], 2));
   }
   auto divides = [&](int64_t n) {
-    return emit.equal(emit.rem(bits, n), emit.constant(0));
+    return emit.eq(emit.remui(bits, n), emit.index(0));
   };
-  return emit.select(
-      divides(16), emit.constant(16),
-      emit.select(divides(4), emit.constant(4), emit.constant(2)));
+  return emit.select(divides(16), emit.index(16),
+                     emit.select(divides(4), emit.index(4), emit.index(2)));
 }
 
-static Value callRuntime(const Emitter &emit, Operation *op, StringRef name,
+static Value callRuntime(CodeBuilder &emit, Operation *op, StringRef name,
                          ValueRange operands, TypeRange results) {
   auto module = op->getParentOfType<ModuleOp>();
   if (!module.lookupSymbol(name)) {
     OpBuilder builder(module.getBodyRegion());
-    func::FuncOp::create(builder, emit.loc, name,
+    func::FuncOp::create(builder, emit.getLoc(), name,
                          builder.getFunctionType(operands.getTypes(), results))
         .setPrivate();
   }
-  auto call =
-      func::CallOp::create(emit.builder, emit.loc, name, results, operands);
+  auto call = func::CallOp::create(emit, name, results, operands);
   return results.empty() ? Value() : call.getResult(0);
 }
 
 /// A tensor map of one side: (channel, token, part of the channels, head,
 /// block), boxes of a unit.
-static Value emitMap(const Emitter &emit, Operation *op,
+static Value emitMap(CodeBuilder &emit, Operation *op,
                      const AttentionCache &cache, int64_t inner) {
   Value map = [&] {
-    OpBuilder::InsertionGuard guard(emit.builder);
+    OpBuilder::InsertionGuard guard(emit);
     auto function = op->getParentOfType<func::FuncOp>();
-    emit.builder.setInsertionPointToStart(&function.front());
-    auto pointer = LLVM::LLVMPointerType::get(emit.builder.getContext());
-    auto type = LLVM::LLVMArrayType::get(emit.builder.getI8Type(), 128);
-    Value one = LLVM::ConstantOp::create(emit.builder, emit.loc,
-                                         emit.builder.getI64Type(), int64_t(1));
-    return LLVM::AllocaOp::create(emit.builder, emit.loc, pointer, type, one,
-                                  64)
-        .getResult();
+    emit.setInsertionPointToStart(&function.front());
+    auto pointer = LLVM::LLVMPointerType::get(emit.getContext());
+    auto type = LLVM::LLVMArrayType::get(emit.getI8Type(), 128);
+    Value one = LLVM::ConstantOp::create(emit, emit.getI64Type(), int64_t(1));
+    return LLVM::AllocaOp::create(emit, pointer, type, one, 64).getResult();
   }();
   const CacheParts &parts = cache.parts;
   const Layout &layout = parts.type.getLayout();
-  Value address = memref::ExtractAlignedPointerAsIndexOp::create(
-      emit.builder, emit.loc, parts.buffer);
+  Value address =
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, parts.buffer);
   address = emit.addMul(address, cache.offset, 2);
   int64_t channels = layout.extent(AxisKind::Channel);
   auto outer = layout.find(Axis{AxisKind::Channel, AxisPart::Outer});
-  Value part = outer ? parts.strides[*outer] : emit.constant(inner);
-  auto bytes = [&](Value stride) { return emit.mul(stride, 2); };
+  Value part = outer ? parts.strides[*outer] : emit.index(inner);
+  auto bytes = [&](Value stride) { return emit.muli(stride, 2); };
   SmallVector<Value> operands = {map,
                                  address,
-                                 emit.constant(inner),
-                                 emit.constant(layout.extent(AxisKind::Token)),
-                                 emit.constant(channels / inner),
-                                 emit.constant(layout.extent(AxisKind::Head)),
+                                 emit.index(inner),
+                                 emit.index(layout.extent(AxisKind::Token)),
+                                 emit.index(channels / inner),
+                                 emit.index(layout.extent(AxisKind::Head)),
                                  parts.extent(AxisKind::Block),
                                  bytes(parts.stride(AxisKind::Token)),
                                  bytes(part),
                                  bytes(parts.stride(AxisKind::Head)),
                                  bytes(parts.stride(AxisKind::Block)),
-                                 emit.constant(AttentionShape::kUnit)};
+                                 emit.index(AttentionShape::kUnit)};
   callRuntime(emit, op, "kvrt_tensor_map", operands, {});
   return map;
 }
 
 /// So many units make a chunk, as a power of two, that the chunks of all items
 /// are below 2^31, whatever the lengths are.
-static Value chunkBits(const Emitter &emit, const AttentionTraits &traits,
+static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
                        const AttentionShape &shape,
                        const AttentionOperands &given) {
-  Value requests = given.batch.numRequests(emit.builder, emit.loc);
-  Value items = emit.add(
-      emit.div(emit.mul(given.rows, traits.group), shape.columns()), requests);
-  Value room = emit.mul(emit.dim(given.batch.table, 1), traits.tokens);
-  Value units = emit.mul(items, emit.ceilDiv(room, AttentionShape::kUnit));
+  Value requests = given.batch.numRequests(emit, emit.getLoc());
+  Value items = emit.addi(
+      emit.divui(emit.muli(given.rows, traits.group), shape.columns()),
+      requests);
+  Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
+  Value units = emit.muli(items, emit.ceildivui(room, AttentionShape::kUnit));
   constexpr int64_t kMostBits = 31;
   // Items round up, one each.
-  Value over = emit.div(emit.add(units, items), int64_t(1) << (kMostBits - 1));
+  Value over =
+      emit.divui(emit.addi(units, items), int64_t(1) << (kMostBits - 1));
   Value bits =
-      emit.sub(emit.constant(64), emit.make<math::CountLeadingZerosOp>(over));
+      emit.subi(emit.index(64), emit.fold<math::CountLeadingZerosOp>(over));
   return bits;
 }
 
 /// As many blocks of threads for each head as run at the same time.
-static Value gridSize(const Emitter &emit, AttentionOp op,
+static Value gridSize(CodeBuilder &emit, AttentionOp op,
                       const AttentionTraits &traits) {
-  Value count =
-      callRuntime(emit, op, "kvrt_multiprocessors",
-                  {emit.constant(traits.heads)}, emit.builder.getIndexType());
-  count = emit.min(count, emit.constant(AttentionState::kMaxBlocks));
-  return emit.mul(emit.div(count, traits.heads), traits.heads);
+  Value count = callRuntime(emit, op, "kvrt_multiprocessors",
+                            {emit.index(traits.heads)}, emit.getIndexType());
+  count = emit.minsi(count, emit.index(AttentionState::kMaxBlocks));
+  return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
 
 static void emitProducts(OpBuilder &builder, AttentionOp op,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
                          const AttentionOperands &given) {
-  Emitter emit{builder, op.getLoc()};
-  KernelOperands operands(builder, emit.loc);
-  BatchParameters batch(builder, emit.loc, operands, given.batch, given.rows);
+  CodeBuilder emit(builder, op.getLoc());
+  KernelOperands operands(builder, emit.getLoc());
+  BatchParameters batch(builder, emit.getLoc(), operands, given.batch,
+                        given.rows);
   AttentionParameters p = {};
   p.chunkBits = operands.addIndex(chunkBits(emit, traits, shape, given));
   Value grid = gridSize(emit, op, traits);
-  Value one = emit.constant(1);
+  Value one = emit.index(1);
   auto scale = [&](int64_t heads) {
-    return operands.addIndex(emit.div(emit.constant(UINT32_MAX),
-                                      emit.max(emit.div(grid, heads), one)));
+    return operands.addIndex(emit.divui(
+        emit.index(UINT32_MAX), emit.maxsi(emit.divui(grid, heads), one)));
   };
   p.scale = scale(traits.heads);
   p.sharedScale = scale(traits.heads / shape.phases);
   p.blocks = operands.addIndex(given.blocks);
-  p.state = operands.addAddress(callRuntime(emit, op, "kvrt_workspace_state",
-                                            {}, emit.builder.getIndexType()));
+  p.state = operands.addAddress(
+      callRuntime(emit, op, "kvrt_workspace_state", {}, emit.getIndexType()));
   p.parts = operands.addBuffer(findParts(op));
   RowBuffer query(operands, given.query), out(operands, given.out);
   p.query = query.pointer;
@@ -365,22 +363,22 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
     if (!p.sides[side].isWide)
       p.sides[side].width = operands.addIndex(copyWidth(emit, *caches[side]));
   }
-  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "attention",
+  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), "attention",
                   operands.types(), shape.threads());
   for (unsigned map : operands.maps())
     k.markMap(map);
   AttentionKernel(k, traits, shape, batch, p).build();
   k.finish();
 
-  Value room = emit.mul(emit.dim(given.batch.table, 1), traits.tokens);
-  Value isTooLong = emit.less(emit.constant(kMaxTokens), room);
-  emit.when(isTooLong, [&](const Emitter &e) {
-    emitReport(e.builder, e.loc, op, "kvrt_report_room",
-               {e.dim(given.batch.table, 1), e.constant(traits.tokens),
-                e.constant(kMaxTokens)});
+  Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
+  Value isTooLong = emit.slt(emit.index(kMaxTokens), room);
+  emit.ifThen(isTooLong, [&](CodeBuilder &e) {
+    emitReport(e, e.getLoc(), op, "kvrt_report_room",
+               {e.dim(given.batch.table, 1), e.index(traits.tokens),
+                e.index(kMaxTokens)});
   });
-  emit.when(emit.less(emit.constant(0), given.rows), [&](const Emitter &e) {
-    emitLaunch(e.builder, e.loc, k.symbol(), grid, e.constant(1), Value(),
+  emit.ifThen(emit.slt(emit.index(0), given.rows), [&](CodeBuilder &e) {
+    emitLaunch(e, e.getLoc(), k.symbol(), grid, e.index(1), Value(),
                shape.threads(), operands, shape.sharedBytes,
                /*cooperative=*/true);
   });

@@ -16,10 +16,10 @@ using namespace kvcache;
 /// Tiles of a block, up to which it looks for parts without being told.
 static constexpr int64_t kShortTiles = 3;
 
-void AttentionKernel::step(Num &slot, Num &parity, int64_t slots) {
-  Num next = slot + 1;
-  Num wraps = next == slots;
-  slot = select(wraps, w.i32(0), next);
+void AttentionKernel::step(Val &slot, Val &parity, int64_t slots) {
+  Val next = slot + 1;
+  Val wraps = next == slots;
+  slot = select(wraps, k.i32(0), next);
   parity = select(wraps, parity ^ 1, parity);
 }
 
@@ -27,62 +27,62 @@ void AttentionKernel::step(Num &slot, Num &parity, int64_t slots) {
 /// a line for each lane of the launch.
 void AttentionKernel::prefetchTable() {
   int64_t bytes = batch.table.type.getIntOrFloatBitWidth() / 8;
-  Num all = as(requests, 64) * w.parameter(batch.rowStride) * bytes;
-  Num place = Num(k, k.widen((w.number(k.blockX()) * 32 + lane) * 128));
-  w.when((warp == shape.warps) & (place < all),
-         [&] { w.prefetch(at(k.parameter(batch.table.pointer), place)); });
+  Val all = as(requests, 64) * k.parameter(batch.rowStride) * bytes;
+  Val place = Val(k, k.extui64((k.val(k.blockX()) * 32 + lane) * 128));
+  k.ifThen((warp == shape.warps) & (place < all),
+           [&] { w.prefetch(at(k.parameter(batch.table.pointer), place)); });
 }
 
 /// As the table has it: who looks at it waits for it.
-Num AttentionKernel::tableEntry(Num request, Num index, Num isThere) {
-  Num at = as(request, 64) * w.parameter(batch.rowStride) + as(index, 64);
+Val AttentionKernel::tableEntry(Val request, Val index, Val isThere) {
+  Val at = as(request, 64) * k.parameter(batch.rowStride) + as(index, 64);
   return {k, k.loadRawEntryIf(isThere, k.parameter(batch.table.pointer), at,
                               batch.table.type)};
 }
 
 /// Numbers that no block has become -1.
-Num AttentionKernel::blockOf(Num entry, Num isThere) {
-  if (entry.type().getIntOrFloatBitWidth() < 64)
+Val AttentionKernel::blockOf(Val entry, Val isThere) {
+  if (entry.getType().getIntOrFloatBitWidth() < 64)
     entry = as(entry, 64);
-  Num isBlock = isThere & isBelow(entry, w.parameter(parameters.blocks));
-  return select(isBlock, entry, w.i64(-1));
+  Val isBlock = isThere & isBelow(entry, k.parameter(parameters.blocks));
+  return select(isBlock, entry, k.i64(-1));
 }
 
 void AttentionKernel::produce() {
   // Loads are under way while the barriers are made.
-  Nums loaded = loadRequests(w.i32(0));
+  Vals loaded = loadRequests(k.i32(0));
   prefetchTable();
   if (shape.boxes)
     for (const AttentionSide &side : parameters.sides)
-      w.prefetchMap(k.parameter(side.map));
+      w.prefetchTensormap(k.parameter(side.map));
   // Where it has nothing to do, its code is jumped over in that time.
   Later later = measureLater();
   k.barrier();
   share(loaded, later);
-  Nums first = firstWork();
+  Vals first = firstWork();
   // The turns of heads, all with the same range of keys.
-  Nums queue = {w.i32(0), w.i32(1)};
-  Nums state = {head, w.i32(0), w.i32(1)};
+  Vals queue = {k.i32(0), k.i32(1)};
+  Vals state = {head, k.i32(0), k.i32(1)};
   llvm::append_range(state, queue);
-  Nums end = w.loopWhile(
+  Vals end = k.whileLoop(
       state,
-      [&](const Nums &state) -> Warp::Tested {
+      [&](const Vals &state) -> CodeBuilder::Tested {
         return {hasWork & (state[0] < traits.heads), state};
       },
-      [&](const Nums &state) -> Nums {
+      [&](const Vals &state) -> Vals {
         head = state[0];
-        Nums rings(state.begin() + 1, state.end());
-        Nums last = w.loopWhile(
+        Vals rings(state.begin() + 1, state.end());
+        Vals last = k.whileLoop(
             join(first, rings),
-            [&](const Nums &state) -> Warp::Tested {
+            [&](const Vals &state) -> CodeBuilder::Tested {
               Work now = work(state);
-              Nums ring = {state[kWork], state[kWork + 1]};
-              Num place = state[kWork + 2], parity = state[kWork + 3];
-              Num count = min(now.left, chunks(now.item) - now.done);
-              Num from = now.item.first + (now.done << chunkBits);
-              Num end = min(from + (count << chunkBits),
+              Vals ring = {state[kWork], state[kWork + 1]};
+              Val place = state[kWork + 2], parity = state[kWork + 3];
+              Val count = min(now.left, chunks(now.item) - now.done);
+              Val from = now.item.first + (now.done << chunkBits);
+              Val end = min(from + (count << chunkBits),
                             now.item.first + now.item.units);
-              Num entries = entriesOf(now, from, end);
+              Val entries = entriesOf(now, from, end);
               // While the entries are on their way.
               publish(now, from, end - from, place, parity);
               if (shape.boxes)
@@ -91,108 +91,109 @@ void AttentionKernel::produce() {
                 fetchRows(now, from, end, entries, ring);
               publishSplit(now, count, place);
               step(place, parity, shape.kQueue);
-              Num more = advance(now, count);
-              return {more, join(flat(now), ring, Nums{place, parity})};
+              Val more = advance(now, count);
+              return {more, join(flat(now), ring, Vals{place, parity})};
             },
-            [&](const Nums &state) { return state; });
-        return join(Nums{head + headStep},
-                    Nums(last.begin() + kWork, last.end()));
+            [&](const Vals &state) { return state; });
+        return join(Vals{head + headStep},
+                    Vals(last.begin() + kWork, last.end()));
       });
-  Nums place(end.begin() + 3, end.end());
+  Vals place(end.begin() + 3, end.end());
   publishEnd(place);
 }
 
-void AttentionKernel::publish(const Work &now, Num first, Num count, Num place,
-                              Num parity) {
-  w.when(warp == shape.warps, [&] {
+void AttentionKernel::publish(const Work &now, Val first, Val count, Val place,
+                              Val parity) {
+  k.ifThen(warp == shape.warps, [&] {
     const Item &item = now.item;
-    w.wait(queueBarrier(place, QueueBarrier::Empty), parity, shape.hasTryWait);
+    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), parity,
+                   shape.hasTryWait);
     fetchQuery(item, place);
-    w.when(lane == 0, [&] {
+    k.ifThen(lane == 0, [&] {
       Value at =
           this->at(shared, place * shape.kEntryBytes + shape.queueOffset);
-      w.storeWords({count, first, item.tile, item.start, item.end, item.length,
-                    head, block},
-                   at);
+      w.stSharedWords({count, first, item.tile, item.start, item.end,
+                       item.length, head, block},
+                      at);
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
-    w.arriveAfterCopies(full);
+    w.cpAsyncMbarrierArrive(full);
     release(full);
   });
 }
 
-void AttentionKernel::publishSplit(const Work &now, Num count, Num place) {
-  w.when((warp == shape.warps) & (lane == 0), [&] {
+void AttentionKernel::publishSplit(const Work &now, Val count, Val place) {
+  k.ifThen((warp == shape.warps) & (lane == 0), [&] {
     const Item &item = now.item;
-    Num isSplit = (now.done > 0) | (now.done + count < chunks(item));
-    Nums parts = w.when(
-        isSplit, SmallVector<Type>(kSplit, k.builder.getI32Type()),
-        [&]() -> Nums {
-          Num behind = item.before + chunks(item);
-          Num firstBlock = owner(item.before), lastBlock = owner(behind - 1);
+    Val isSplit = (now.done > 0) | (now.done + count < chunks(item));
+    Vals parts = k.ifThen(
+        isSplit, SmallVector<Type>(kSplit, k.getI32Type()),
+        [&]() -> Vals {
+          Val behind = item.before + chunks(item);
+          Val firstBlock = owner(item.before), lastBlock = owner(behind - 1);
           // The item is the first one of its first block, or not.
-          Num isLater = item.before != rangeStart(firstBlock);
-          Num parts = lastBlock - firstBlock + 1;
+          Val isLater = item.before != rangeStart(firstBlock);
+          Val parts = lastBlock - firstBlock + 1;
           // Blocks whose last item it is have time for the combine.
-          Num endsRange = behind == rangeStart(lastBlock + 1);
-          Num readers = select(endsRange, parts, parts - 1);
-          Num isShort = (rangeChunks << chunkBits) < kShortTiles * shape.warps;
-          return {w.i32(1), firstBlock,
-                  parts,    select(isLater, w.i32(1), w.i32(0)),
-                  readers,  select(isShort, w.i32(1), w.i32(0))};
+          Val endsRange = behind == rangeStart(lastBlock + 1);
+          Val readers = select(endsRange, parts, parts - 1);
+          Val isShort = (rangeChunks << chunkBits) < kShortTiles * shape.warps;
+          return {k.i32(1), firstBlock,
+                  parts,    select(isLater, k.i32(1), k.i32(0)),
+                  readers,  select(isShort, k.i32(1), k.i32(0))};
         },
-        [&]() -> Nums {
-          return {w.i32(0), block, w.i32(1), w.i32(0), w.i32(0), w.i32(0)};
+        [&]() -> Vals {
+          return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};
         });
     Value at = this->at(shared, place * shape.kEntryBytes +
                                     (shape.queueOffset + 4 * kEntry));
-    w.storeWords(parts, at);
-    w.arrive(queueBarrier(place, QueueBarrier::Split));
+    w.stSharedWords(parts, at);
+    w.mbarrierArrive(queueBarrier(place, QueueBarrier::Split));
   });
 }
 
-void AttentionKernel::publishEnd(Nums &queue) {
-  Num place = queue[0];
-  w.when(warp == shape.warps, [&] {
-    w.wait(queueBarrier(place, QueueBarrier::Empty), queue[1],
-           shape.hasTryWait);
-    w.when(lane == 0, [&] {
+void AttentionKernel::publishEnd(Vals &queue) {
+  Val place = queue[0];
+  k.ifThen(warp == shape.warps, [&] {
+    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), queue[1],
+                   shape.hasTryWait);
+    k.ifThen(lane == 0, [&] {
       Value at =
           this->at(shared, place * shape.kEntryBytes + shape.queueOffset);
-      w.storeWords({w.i32(0)}, at);
+      w.stSharedWords({k.i32(0)}, at);
     });
     Value full = queueBarrier(place, QueueBarrier::Full);
-    w.arriveAfterCopies(full);
+    w.cpAsyncMbarrierArrive(full);
     release(full);
   });
 }
 
-void AttentionKernel::fetchQuery(const Item &item, Num place) {
-  Num pairs = (item.end - item.start) * traits.group;
-  Num from = item.tile * shape.columns();
+void AttentionKernel::fetchQuery(const Item &item, Val place) {
+  Val pairs = (item.end - item.start) * traits.group;
+  Val from = item.tile * shape.columns();
   int64_t chunks = shape.channels[0] / 8, given = traits.keyChannels / 8;
-  Num target = place * shape.queryBytes() + shape.queryOffset;
+  Val target = place * shape.queryBytes() + shape.queryOffset;
   int64_t all = shape.columns() * chunks;
   for (int64_t i = 0; i < all; i += 32) {
-    Num index = lane + i;
+    Val index = lane + i;
     auto copy = [&] {
-      Num column = index / chunks, chunk = index % chunks;
-      Num pair = from + column;
-      Num isThere = pair < pairs;
+      Val column = index / chunks, chunk = index % chunks;
+      Val pair = from + column;
+      Val isThere = pair < pairs;
       pair = min(pair, pairs - 1);
       if (given < chunks) {
         isThere = isThere & (chunk < given);
         chunk = min(chunk, given - 1);
       }
-      Num row = item.start + pair / traits.group;
-      Num queryHead = head * traits.group + pair % traits.group;
-      Num bytes = as(row, 64) * Num(k, k.stride(parameters.queryRow, 2)) +
+      Val row = item.start + pair / traits.group;
+      Val queryHead = head * traits.group + pair % traits.group;
+      Val bytes = as(row, 64) * Val(k, k.stride(parameters.queryRow, 2)) +
                   as(queryHead * (traits.keyChannels * 2) + chunk * 16, 64);
       Value source = at(k.parameter(parameters.query), bytes);
       Value to = at(shared, target + column * shape.queryRowBytes() +
                                 index % chunks * 16);
       if (parameters.queryAlign >= 16)
-        return w.copyIf(isThere, to, source, 16);
+        return w.cpAsync(isThere, to, source, 16);
       SmallVector<Value> pieces;
       for (int64_t e = 0; e < 8; ++e)
         pieces.push_back(k.loadIf(isThere, at(source, 2 * e), 2));
@@ -201,58 +202,59 @@ void AttentionKernel::fetchQuery(const Item &item, Num place) {
     if (i + 32 <= all)
       copy();
     else
-      w.when(index < all, copy);
+      k.ifThen(index < all, copy);
   }
 }
 
-Num AttentionKernel::entriesOf(const Work &now, Num unit, Num end) {
-  Num request = now.item.request;
+Val AttentionKernel::entriesOf(const Work &now, Val unit, Val end) {
+  Val request = now.item.request;
   if (shape.boxes) {
-    Num mine = unit + lane;
+    Val mine = unit + lane;
     int64_t perBlock = traits.tokens / shape.kUnit;
     return tableEntry(request, mine / perBlock, mine < end);
   }
-  Num key = unit * shape.kUnit + (warp - shape.warps) * 32 + lane;
+  Val key = unit * shape.kUnit + (warp - shape.warps) * 32 + lane;
   return tableEntry(request, key / traits.tokens, key < endKeyOf(now, end));
 }
 
-Num AttentionKernel::endKeyOf(const Work &now, Num end) {
+Val AttentionKernel::endKeyOf(const Work &now, Val end) {
   return min(end * shape.kUnit, now.item.length);
 }
 
-void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
-                                 Num entries, Nums &ring) {
+void AttentionKernel::fetchBoxes(const Work &now, Val first, Val end,
+                                 Val entries, Vals &ring) {
   // What is shared is read again; all else is not.
-  Num policy = select(isShared, w.evictLast(), w.evictFirst());
+  Val policy =
+      select(isShared, w.createPolicyEvictLast(), w.createPolicyEvictFirst());
   int64_t perBlock = traits.tokens / shape.kUnit;
-  Nums next = w.loop(
-      first, end, w.i32(shape.warps), {ring[0], ring[1], entries},
-      [&](Num unit, const Nums &state) -> Nums {
-        Num slot = state[0], parity = state[1];
-        Num ahead = entriesOf(now, unit + shape.warps, end);
-        Num count = min(end - unit, shape.warps);
-        Num entry = as(blockOf(state[2], lane < count), 32);
-        Num token = (unit + lane) % perBlock * shape.kUnit;
+  Vals next = k.rolledForLoop(
+      first, end, k.i32(shape.warps), {ring[0], ring[1], entries},
+      [&](Val unit, const Vals &state) -> Vals {
+        Val slot = state[0], parity = state[1];
+        Val ahead = entriesOf(now, unit + shape.warps, end);
+        Val count = min(end - unit, shape.warps);
+        Val entry = as(blockOf(state[2], lane < count), 32);
+        Val token = (unit + lane) % perBlock * shape.kUnit;
         for (unsigned side : {0u, 1u}) {
-          w.wait(emptyBarrier(slot), parity, shape.hasTryWait);
+          w.mbarrierWait(emptyBarrier(slot), parity, shape.hasTryWait);
           Value full = fullBarrier(slot);
           if (side == 0) {
             Value live =
                 at(shared, (slot * shape.warps + lane) * 4 + shape.liveOffset);
-            w.when(lane < count, [&] {
-              k.storeScalar(select(entry >= 0, w.i32(0xffff), w.i32(0)), live);
+            k.ifThen(lane < count, [&] {
+              k.storeScalar(select(entry >= 0, k.i32(0xffff), k.i32(0)), live);
             });
-            w.sync();
+            w.syncWarp();
           }
-          w.when(lane == 0, [&] {
-            w.arriveExpecting(full, count * shape.unitBytes(side));
+          k.ifThen(lane == 0, [&] {
+            w.mbarrierArriveExpectTx(full, count * shape.unitBytes(side));
           });
           // The expectation is there before a copy can end.
-          w.sync();
-          w.when(lane < count, [&] {
-            Num to = slot * shape.slotBytes() + lane * shape.unitBytes(side);
-            Num zero = w.i32(0);
-            w.copyBox(at(shared, to), k.parameter(parameters.sides[side].map),
+          w.syncWarp();
+          k.ifThen(lane < count, [&] {
+            Val to = slot * shape.slotBytes() + lane * shape.unitBytes(side);
+            Val zero = k.i32(0);
+            w.tmaLoad(at(shared, to), k.parameter(parameters.sides[side].map),
                       {zero, token, zero, head, entry}, full, policy);
           });
           step(slot, parity, shape.slots);
@@ -262,87 +264,87 @@ void AttentionKernel::fetchBoxes(const Work &now, Num first, Num end,
   ring = {next[0], next[1]};
 }
 
-Num AttentionKernel::axisBytes(const AxisStrides &axis, Num index) {
-  Num outer(k, k.stride(axis.outer, 2));
+Val AttentionKernel::axisBytes(const AxisStrides &axis, Val index) {
+  Val outer(k, k.stride(axis.outer, 2));
   if (!axis.cut)
     return as(index, 64) * outer;
-  Num inner(k, k.stride(axis.inner, 2));
+  Val inner(k, k.stride(axis.inner, 2));
   return as(index / axis.cut, 64) * outer + as(index % axis.cut, 64) * inner;
 }
 
-void AttentionKernel::fetchRows(const Work &now, Num first, Num end,
-                                Num entries, Nums &ring) {
+void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
+                                Val entries, Vals &ring) {
   // A lane has a token of the tile, and works out where it is; then the warp
   // copies the tokens of its lanes, chunk by chunk.
-  Num number = warp - shape.warps;
-  Num own = number * 32 + lane;
-  auto keyOf = [&](Num unit) { return unit * shape.kUnit + own; };
-  Nums next =
-      w.loop(first, end, w.i32(shape.warps), {ring[0], ring[1], entries},
-             [&](Num unit, const Nums &state) -> Nums {
-               Num slot = state[0], parity = state[1];
-               Num ahead = entriesOf(now, unit + shape.warps, end);
-               Num entry = blockOf(state[2], keyOf(unit) < endKeyOf(now, end));
-               Num isThere = entry >= w.i64(0);
-               Num inBlock = as(keyOf(unit) % traits.tokens, 64);
-               Num there = w.ballot(isThere);
-               for (unsigned side : {0u, 1u}) {
-                 const AttentionSide &from = parameters.sides[side];
-                 w.wait(emptyBarrier(slot), parity, shape.hasTryWait);
-                 Value full = fullBarrier(slot);
-                 if (side == 0) {
-                   // Two units of a tile are in 32 tokens.
-                   Value live =
-                       at(shared, (slot * shape.warps + number * 2 + lane) * 4 +
-                                      shape.liveOffset);
-                   w.when(lane < 2, [&] {
-                     k.storeScalar((there >> (lane * 16)) & 0xffff, live);
-                   });
-                 }
-                 Num bytes = entry * Num(k, k.stride(from.block, 2)) +
-                             inBlock * Num(k, k.stride(from.token, 2));
-                 bytes = select(isThere, bytes, w.i64(0));
-                 Value base =
-                     at(k.parameter(from.pointer), axisBytes(from.head, head));
-                 copyTokens(side, slot, base, bytes, there);
-                 w.arriveAfterCopies(full);
-                 release(full);
-                 step(slot, parity, shape.slots);
-               }
-               return {slot, parity, ahead};
-             });
+  Val number = warp - shape.warps;
+  Val own = number * 32 + lane;
+  auto keyOf = [&](Val unit) { return unit * shape.kUnit + own; };
+  Vals next = k.rolledForLoop(
+      first, end, k.i32(shape.warps), {ring[0], ring[1], entries},
+      [&](Val unit, const Vals &state) -> Vals {
+        Val slot = state[0], parity = state[1];
+        Val ahead = entriesOf(now, unit + shape.warps, end);
+        Val entry = blockOf(state[2], keyOf(unit) < endKeyOf(now, end));
+        Val isThere = entry >= k.i64(0);
+        Val inBlock = as(keyOf(unit) % traits.tokens, 64);
+        Val there = w.voteBallot(isThere);
+        for (unsigned side : {0u, 1u}) {
+          const AttentionSide &from = parameters.sides[side];
+          w.mbarrierWait(emptyBarrier(slot), parity, shape.hasTryWait);
+          Value full = fullBarrier(slot);
+          if (side == 0) {
+            // Two units of a tile are in 32 tokens.
+            Value live =
+                at(shared, (slot * shape.warps + number * 2 + lane) * 4 +
+                               shape.liveOffset);
+            k.ifThen(lane < 2, [&] {
+              k.storeScalar((there >> (lane * 16)) & 0xffff, live);
+            });
+          }
+          Val bytes = entry * Val(k, k.stride(from.block, 2)) +
+                      inBlock * Val(k, k.stride(from.token, 2));
+          bytes = select(isThere, bytes, k.i64(0));
+          Value base =
+              at(k.parameter(from.pointer), axisBytes(from.head, head));
+          copyTokens(side, slot, base, bytes, there);
+          w.cpAsyncMbarrierArrive(full);
+          release(full);
+          step(slot, parity, shape.slots);
+        }
+        return {slot, parity, ahead};
+      });
   ring = {next[0], next[1]};
 }
 
-void AttentionKernel::copyTokens(unsigned side, Num slot, Value base, Num bytes,
-                                 Num there) {
+void AttentionKernel::copyTokens(unsigned side, Val slot, Value base, Val bytes,
+                                 Val there) {
   const AttentionSide &from = parameters.sides[side];
   int64_t chunks = shape.channels[side] / 8, inner = shape.inner[side] / 8;
   int64_t given = (side ? traits.valueChannels : traits.keyChannels) / 8;
   int64_t turn = inner == 8 ? 0 : inner == 4 ? 1 : 2;
-  Num number = warp - shape.warps;
-  Num unitBase =
+  Val number = warp - shape.warps;
+  Val unitBase =
       slot * shape.slotBytes() + number * (2 * shape.unitBytes(side));
   // One chunk of a lane: where it is, where it goes, and whether it exists.
   struct Chunk {
     Value from, to;
-    Num isThere, first;
+    Val isThere, first;
   };
-  auto chunkOf = [&](Num index) {
-    Num token = index / chunks, chunk = index % chunks;
-    Num source = w.fromLane(bytes, token);
-    Num inUnit = token & 15;
-    Num place = chunk % inner;
+  auto chunkOf = [&](Val index) {
+    Val token = index / chunks, chunk = index % chunks;
+    Val source = w.shflIdx(bytes, token);
+    Val inUnit = token & 15;
+    Val place = chunk % inner;
     if (inner > 1)
       place = place ^ ((inUnit >> turn) & (inner - 1));
-    Num to = unitBase + (token >> 4) * shape.unitBytes(side) +
+    Val to = unitBase + (token >> 4) * shape.unitBytes(side) +
              chunk / inner * (shape.kUnit * inner * 16) +
              inUnit * (inner * 16) + place * 16;
-    Num isThere = ((there >> token) & 1) != 0;
+    Val isThere = ((there >> token) & 1) != 0;
     if (given < chunks)
       isThere = isThere & (chunk < given);
     // What does not exist is not addressed.
-    Num channel = (given < chunks ? min(chunk, given - 1) : chunk) * 8;
+    Val channel = (given < chunks ? min(chunk, given - 1) : chunk) * 8;
     return Chunk{at(base, source + axisBytes(from.channel, channel)),
                  at(shared, to), isThere, channel};
   };
@@ -350,38 +352,39 @@ void AttentionKernel::copyTokens(unsigned side, Num slot, Value base, Num bytes,
   auto copyWide = [&] {
     for (int64_t i = 0; i < turns; ++i) {
       Chunk c = chunkOf(lane + i * 32);
-      w.copyIf(c.isThere, c.to, c.from, 16);
+      w.cpAsync(c.isThere, c.to, c.from, 16);
     }
   };
   if (from.isWide)
     return copyWide();
-  Num width = w.parameter(from.width);
-  w.when(width == w.i64(16), copyWide, [&] {
-    w.when(
-        width == w.i64(4),
+  Val width = k.parameter(from.width);
+  k.ifThen(width == k.i64(16), copyWide, [&] {
+    k.ifThen(
+        width == k.i64(4),
         [&] {
-          w.loop(w.i32(0), w.i32(turns), w.i32(1), {},
-                 [&](Num i, const Nums &) -> Nums {
-                   Chunk c = chunkOf(lane + i * 32);
-                   for (int64_t word = 0; word < 4; ++word)
-                     w.copyIf(c.isThere, at(c.to, 4 * word),
-                              at(c.from, 4 * word), 4);
-                   return {};
-                 });
+          k.rolledForLoop(k.i32(0), k.i32(turns), k.i32(1), {},
+                          [&](Val i, const Vals &) -> Vals {
+                            Chunk c = chunkOf(lane + i * 32);
+                            for (int64_t word = 0; word < 4; ++word)
+                              w.cpAsync(c.isThere, at(c.to, 4 * word),
+                                        at(c.from, 4 * word), 4);
+                            return {};
+                          });
         },
         [&] {
-          w.loop(w.i32(0), w.i32(turns), w.i32(1), {},
-                 [&](Num i, const Nums &) -> Nums {
-                   Chunk c = chunkOf(lane + i * 32);
-                   SmallVector<Value> pieces;
-                   Num start = axisBytes(from.channel, c.first);
-                   for (int64_t e = 0; e < 8; ++e) {
-                     Num step = axisBytes(from.channel, c.first + e) - start;
-                     pieces.push_back(k.loadIf(c.isThere, at(c.from, step), 2));
-                   }
-                   k.store(k.join(pieces, 2), c.to, 16);
-                   return {};
-                 });
+          k.rolledForLoop(
+              k.i32(0), k.i32(turns), k.i32(1), {},
+              [&](Val i, const Vals &) -> Vals {
+                Chunk c = chunkOf(lane + i * 32);
+                SmallVector<Value> pieces;
+                Val start = axisBytes(from.channel, c.first);
+                for (int64_t e = 0; e < 8; ++e) {
+                  Val step = axisBytes(from.channel, c.first + e) - start;
+                  pieces.push_back(k.loadIf(c.isThere, at(c.from, step), 2));
+                }
+                k.store(k.join(pieces, 2), c.to, 16);
+                return {};
+              });
         });
   });
 }

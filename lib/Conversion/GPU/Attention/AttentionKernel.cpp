@@ -73,40 +73,40 @@ AttentionKernel::AttentionKernel(KernelBuilder &k,
 
 void AttentionKernel::build() {
   shared = k.dynamicShared();
-  thread = w.number(k.threadX());
+  thread = k.val(k.threadX());
   // Roles are those of whole warps: they are told so.
-  warp = w.fromLane(thread >> 5, int64_t(0));
+  warp = w.shflIdx(thread >> 5, int64_t(0));
   lane = thread & 31;
-  rows = as(w.parameter(batch.rows), 32);
-  requests = as(w.parameter(batch.count), 32);
-  room = as(w.parameter(batch.columns), 32) * traits.tokens;
-  chunkBits = as(w.parameter(parameters.chunkBits), 32);
+  rows = as(k.parameter(batch.rows), 32);
+  requests = as(k.parameter(batch.count), 32);
+  room = as(k.parameter(batch.columns), 32) * traits.tokens;
+  chunkBits = as(k.parameter(parameters.chunkBits), 32);
 
-  w.when(warp >= shape.warps, [&] { produce(); }, [&] { consume(); });
+  k.ifThen(warp >= shape.warps, [&] { produce(); }, [&] { consume(); });
 }
 
 /// Barriers are ready, and all warps know it.
 void AttentionKernel::prepareBarriers() {
-  w.when(thread < shape.slots, [&] {
+  k.ifThen(thread < shape.slots, [&] {
     int64_t arrivals = shape.boxes ? 1 : 33 * shape.producers;
-    w.initBarrier(fullBarrier(thread), arrivals);
-    w.initBarrier(emptyBarrier(thread), shape.warps);
-    w.fenceBarriers(shape.hasTryWait);
+    w.mbarrierInit(fullBarrier(thread), arrivals);
+    w.mbarrierInit(emptyBarrier(thread), shape.warps);
+    w.fenceMbarrierInit(shape.hasTryWait);
   });
-  w.when(thread < shape.kQueue, [&] {
-    w.initBarrier(queueBarrier(thread, QueueBarrier::Full), 33);
-    w.initBarrier(queueBarrier(thread, QueueBarrier::Empty), shape.warps);
-    w.initBarrier(queueBarrier(thread, QueueBarrier::Split), 1);
-    w.fenceBarriers(shape.hasTryWait);
+  k.ifThen(thread < shape.kQueue, [&] {
+    w.mbarrierInit(queueBarrier(thread, QueueBarrier::Full), 33);
+    w.mbarrierInit(queueBarrier(thread, QueueBarrier::Empty), shape.warps);
+    w.mbarrierInit(queueBarrier(thread, QueueBarrier::Split), 1);
+    w.fenceMbarrierInit(shape.hasTryWait);
   });
 }
 
-Num AttentionKernel::isState(ArrayRef<Num> words) {
+Val AttentionKernel::isState(ArrayRef<Val> words) {
   using State = AttentionState;
-  Num isMarked = (words[2] == w.i32(int32_t(State::kMarkBits))) &
-                 (words[3] == w.i32(State::kMarkBits >> 32));
+  Val isMarked = (words[2] == k.i32(int32_t(State::kMarkBits))) &
+                 (words[3] == k.i32(State::kMarkBits >> 32));
   // Other blocks of the first launch may have ended.
-  Num isFirst =
+  Val isFirst =
       ((words[0] >> State::kLaunchBits) | words[1] | words[2] | words[3]) == 0;
   return isMarked | isFirst;
 }
@@ -115,16 +115,16 @@ void AttentionKernel::beginLaunch() {
   using State = AttentionState;
   static_assert(State::kMark == State::kFinished + 8, "one load has both");
   Value state = k.parameter(parameters.state);
-  Num number = w.number(k.blockX());
-  Nums words = w.loadFour(at(state, State::kFinished));
+  Val number = k.val(k.blockX());
+  Vals words = w.ldRelaxed128(at(state, State::kFinished));
   // Another launch that runs is a failure, told at the end as all of them are;
   // so is a state that is none.
-  w.when(thread == 0, [&] {
-    Num running =
-        w.exchange(at(state, as(number, 64) * 4 + State::kRunning), w.i32(1));
-    k.storeScalar(select(isState(words), running, w.i32(1)), failedFlag());
+  k.ifThen(thread == 0, [&] {
+    Val running =
+        w.atomExch(at(state, as(number, 64) * 4 + State::kRunning), k.i32(1));
+    k.storeScalar(select(isState(words), running, k.i32(1)), failedFlag());
   });
-  Num epoch = (words[0] >> State::kLaunchBits) |
+  Val epoch = (words[0] >> State::kLaunchBits) |
               (words[1] << (32 - State::kLaunchBits));
   // Tags of two launches have nothing in common with small numbers, which other
   // operations leave where the parts are.
@@ -134,30 +134,31 @@ void AttentionKernel::beginLaunch() {
 void AttentionKernel::endLaunch() {
   using State = AttentionState;
   Value state = k.parameter(parameters.state);
-  Num number = w.number(k.blockX());
-  w.barrierOf(1, 32 * shape.warps);
-  w.when(thread == 0, [&] {
-    Num failed = w.number(k.loadScalar(failedFlag(), k.builder.getI32Type()));
-    w.when(w.seldom(failed != 0), [&] {
-      w.fail("attention_message",
-             "kvcache attention: the workspace was not zero before its first "
-             "use, its first 8 KiB were overwritten, or two launches use it at "
-             "once");
+  Val number = k.val(k.blockX());
+  w.barSync(1, 32 * shape.warps);
+  k.ifThen(thread == 0, [&] {
+    Val failed = k.val(k.loadScalar(failedFlag(), k.getI32Type()));
+    k.ifThen(w.unlikely(failed != 0), [&] {
+      w.assertFail(
+          "attention_message",
+          "kvcache attention: the workspace was not zero before its first "
+          "use, its first 8 KiB were overwritten, or two launches use it at "
+          "once");
     });
     // The counters of the next launch.
     for (int64_t i = 0; i < State::kMaxPhases; ++i) {
-      Num other =
+      Val other =
           (parity() ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
-      k.storeScalar(w.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
+      k.storeScalar(k.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
     }
-    k.storeScalar(w.i32(0), at(state, as(number, 64) * 4 + State::kRunning));
-    Num grid = w.number(k.gridX());
-    Num share = select(number == 0, w.i32((1 << State::kLaunchBits) + 1) - grid,
-                       w.i32(1));
-    w.when(number == 0, [&] {
+    k.storeScalar(k.i32(0), at(state, as(number, 64) * 4 + State::kRunning));
+    Val grid = k.val(k.gridX());
+    Val share = select(number == 0, k.i32((1 << State::kLaunchBits) + 1) - grid,
+                       k.i32(1));
+    k.ifThen(number == 0, [&] {
       // In one piece: a block that begins late looks at it.
       k.storeScalar(k.i64(State::kMarkBits), at(state, State::kMark));
     });
-    w.addRelaxed(at(state, State::kFinished), as(share, 64));
+    w.atomAdd(at(state, State::kFinished), as(share, 64));
   });
 }

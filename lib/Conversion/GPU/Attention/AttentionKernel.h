@@ -34,7 +34,7 @@
 #define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_ATTENTIONKERNEL_H
 
 #include "../Requests.h"
-#include "../Target/Warp.h"
+#include "../Target/NvvmOps.h"
 #include "kvcache/Runtime/kv_abi.h"
 
 namespace kvcache {
@@ -152,158 +152,158 @@ public:
 private:
   /// An item, and how many chunks all items before it have.
   struct Item {
-    Num request, tile;
-    Num start, end; ///< its rows
-    Num length;
-    Num first, units; ///< of its keys
-    Num before;
+    Val request, tile;
+    Val start, end; ///< its rows
+    Val length;
+    Val first, units; ///< of its keys
+    Val before;
   };
   /// The part of the work of a block that is left.
   struct Work {
     Item item;
-    Num done; ///< chunks of the item that belong to another block
-    Num left;
+    Val done; ///< chunks of the item that belong to another block
+    Val left;
   };
-  static Nums flat(const Item &item);
-  static Nums flat(const Work &work);
-  static Item item(llvm::ArrayRef<Num> numbers);
-  static Work work(llvm::ArrayRef<Num> numbers);
+  static Vals flat(const Item &item);
+  static Vals flat(const Work &work);
+  static Item item(llvm::ArrayRef<Val> numbers);
+  static Work work(llvm::ArrayRef<Val> numbers);
   static constexpr unsigned kItem = 8, kWork = 10;
 
   /// The keys that a row sees: from `first` to before `end`.
   struct Limits {
-    Num first, end;
-    Num position; ///< only as far as an i32 goes
+    Val first, end;
+    Val position; ///< only as far as an i32 goes
   };
 
   // AttentionKernel.cpp
   void prepareBarriers();
   void beginLaunch();
   /// Whether the state begins as launches leave it, or is still zero.
-  Num isState(llvm::ArrayRef<Num> words);
+  Val isState(llvm::ArrayRef<Val> words);
   /// Of the number of the launch.
-  Num parity() { return (tag & 1) ^ 1; }
+  Val parity() { return (tag & 1) ^ 1; }
   void endLaunch();
 
   // AttentionWork.cpp
-  Num loadWithin(const IntegerList &list, Num index, Num most);
-  Num loadStart(Num index);
-  Num loadLength(Num request);
-  Limits limits(Num row, Num end, Num length);
-  Num tiles(Num start, Num end);
+  Val loadWithin(const IntegerList &list, Val index, Val most);
+  Val loadStart(Val index);
+  Val loadLength(Val request);
+  Limits limits(Val row, Val end, Val length);
+  Val tiles(Val start, Val end);
   void measure(Item &item);
   Item nextItem(const Item &item);
   /// Requests in turns of 32: the start, the next one and the length of that
   /// of a lane.
-  Nums loadRequests(Num turn);
+  Vals loadRequests(Val turn);
   /// The request of a lane: its first item, and the chunks of all of them.
   struct Lane {
     Item item;
-    Num chunks, hasEmpty, keys;
-    Num largest; ///< start of this turn
+    Val chunks, hasEmpty, keys;
+    Val largest; ///< start of this turn
   };
   /// `largest` is the one before.
-  Lane measureLane(Num turn, llvm::ArrayRef<Num> loaded, Num largest);
+  Lane measureLane(Val turn, llvm::ArrayRef<Val> loaded, Val largest);
   /// What the turns behind the first one have: chunks, the largest start, what
   /// a lane has of empty items and of keys, and the first two of those before
   /// the turns that a lane stands for, `group` of them each.
   struct Later {
-    Num turns, group;
-    Num chunks, largest, hasEmpty, keys;
-    Num chunksBefore, largestBefore;
+    Val turns, group;
+    Val chunks, largest, hasEmpty, keys;
+    Val chunksBefore, largestBefore;
   };
   static constexpr unsigned kLater = 8;
   Later measureLater();
-  Nums measureTurns(Num turns, Num group);
-  void share(const Nums &loaded, const Later &later);
-  Nums findTurn(const Later &later, Num first, Num largest);
+  Vals measureTurns(Val turns, Val group);
+  void share(const Vals &loaded, const Later &later);
+  Vals findTurn(const Later &later, Val first, Val largest);
   /// Of the lanes up to each.
-  Num sumUpTo(Num value);
-  Nums firstWork();
+  Val sumUpTo(Val value);
+  Vals firstWork();
   /// A segment in the queue. One without units is the end.
   struct Entry {
-    Num count, first;
-    Num tile, start, end, length;
-    Num head, block;
+    Val count, first;
+    Val tile, start, end, length;
+    Val head, block;
   };
   static constexpr unsigned kEntry = 8;
   /// Who else has a part of its item; told later, as it takes divisions.
   struct Split {
-    Num isSplit, firstBlock, parts, firstSlot, readers;
-    Num isShort; ///< no block has more than a few units
+    Val isSplit, firstBlock, parts, firstSlot, readers;
+    Val isShort; ///< no block has more than a few units
   };
   static constexpr unsigned kSplit = 6;
-  static Nums flat(const Entry &entry);
-  static Entry entry(llvm::ArrayRef<Num> numbers);
+  static Vals flat(const Entry &entry);
+  static Entry entry(llvm::ArrayRef<Val> numbers);
   /// After a segment of `count` chunks; the first number is whether there is
   /// more.
-  Num advance(Work &work, Num count);
-  Num chunks(const Item &item) {
-    return (item.units + ((w.i32(1) << chunkBits) - 1)) >> chunkBits;
+  Val advance(Work &work, Val count);
+  Val chunks(const Item &item) {
+    return (item.units + ((k.i32(1) << chunkBits) - 1)) >> chunkBits;
   }
-  Num rangeStart(Num block);
-  Num owner(Num chunk);
+  Val rangeStart(Val block);
+  Val owner(Val chunk);
   /// Rows of no request are before `first` and from `last` on.
-  void clearEmptyRows(Num hasEmpty, Num first, Num last);
-  void clearRequest(Num request, Num start,
-                    llvm::function_ref<void(Num, Num, Num)> clear);
+  void clearEmptyRows(Val hasEmpty, Val first, Val last);
+  void clearRequest(Val request, Val start,
+                    llvm::function_ref<void(Val, Val, Val)> clear);
 
   // AttentionFetch.cpp
   void produce();
-  void publish(const Work &work, Num first, Num count, Num place, Num parity);
-  void publishSplit(const Work &work, Num count, Num place);
-  void publishEnd(Nums &queue);
-  void fetchQuery(const Item &item, Num place);
+  void publish(const Work &work, Val first, Val count, Val place, Val parity);
+  void publishSplit(const Work &work, Val count, Val place);
+  void publishEnd(Vals &queue);
+  void fetchQuery(const Item &item, Val place);
   /// The entries of the table for a tile, of the units or tokens of this lane.
-  Num entriesOf(const Work &work, Num unit, Num end);
-  Num endKeyOf(const Work &work, Num end);
-  void fetchBoxes(const Work &work, Num first, Num end, Num entries,
-                  Nums &ring);
-  void fetchRows(const Work &work, Num first, Num end, Num entries, Nums &ring);
+  Val entriesOf(const Work &work, Val unit, Val end);
+  Val endKeyOf(const Work &work, Val end);
+  void fetchBoxes(const Work &work, Val first, Val end, Val entries,
+                  Vals &ring);
+  void fetchRows(const Work &work, Val first, Val end, Val entries, Vals &ring);
   /// 32 tokens, each at the bytes that a lane has.
-  void copyTokens(unsigned side, Num slot, mlir::Value base, Num bytes,
-                  Num there);
-  Num axisBytes(const AxisStrides &axis, Num index);
+  void copyTokens(unsigned side, Val slot, mlir::Value base, Val bytes,
+                  Val there);
+  Val axisBytes(const AxisStrides &axis, Val index);
   void prefetchTable();
-  Num tableEntry(Num request, Num index, Num isThere);
-  Num blockOf(Num entry, Num isThere);
+  Val tableEntry(Val request, Val index, Val isThere);
+  Val blockOf(Val entry, Val isThere);
 
   // AttentionTile.cpp
   void consume();
   void release(mlir::Value barrier);
   /// A segment under way: what does not change from tile to tile.
   struct Columns {
-    Nums query;                 ///< fragments
-    Nums first, end;            ///< of each column of this lane
-    Num commonFirst, commonEnd; ///< what all columns see
-    Nums slope, position;       ///< of each column, f32
+    Vals query;                 ///< fragments
+    Vals first, end;            ///< of each column of this lane
+    Val commonFirst, commonEnd; ///< what all columns see
+    Vals slope, position;       ///< of each column, f32
   };
-  Columns columns(const Entry &entry, Num place);
-  Nums tileStep(const Columns &columns, Num unit, Num end, const Nums &state);
-  Nums scores(Num slot, const Columns &columns);
-  Nums weigh(const Columns &columns, llvm::ArrayRef<Num> scores, Num unit);
-  Nums values(Num slot, llvm::ArrayRef<Num> weights, llvm::ArrayRef<Num> sums,
-              llvm::ArrayRef<Num> masks);
-  Nums fragmentOffsets(unsigned side, Num token, Num chunk);
+  Columns columns(const Entry &entry, Val place);
+  Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);
+  Vals scores(Val slot, const Columns &columns);
+  Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);
+  Vals values(Val slot, llvm::ArrayRef<Val> weights, llvm::ArrayRef<Val> sums,
+              llvm::ArrayRef<Val> masks);
+  Vals fragmentOffsets(unsigned side, Val token, Val chunk);
   int64_t fragmentStep(unsigned side, int64_t step) const;
 
   // AttentionResult.cpp
-  Num pairBits(const Entry &entry);
-  Num usedQuads(Num pairBits);
-  Num quadOf(Num index, Num pairBits);
-  Num arrivals(Num pairBits);
+  Val pairBits(const Entry &entry);
+  Val usedQuads(Val pairBits);
+  Val quadOf(Val index, Val pairBits);
+  Val arrivals(Val pairBits);
   mlir::Value counter(const Entry &entry, const Split &split);
   void finishSegment(const Entry &entry, const Split &split,
-                     llvm::ArrayRef<Num> state);
+                     llvm::ArrayRef<Val> state);
   void combine(const Entry &entry, const Split &split);
-  void combineQuad(const Entry &entry, const Split &split, Num columnTile,
-                   Num quad, Num list, Num lanes, Num isThere);
-  void store(const Entry &entry, Num quad, Num column, Num maximum0,
-             Num maximum1, Num sum0, Num sum1, llvm::ArrayRef<Num> numbers);
-  Num partAddress(Num block, Num slot, Num head);
+  void combineQuad(const Entry &entry, const Split &split, Val columnTile,
+                   Val quad, Val list, Val lanes, Val isThere);
+  void store(const Entry &entry, Val quad, Val column, Val maximum0,
+             Val maximum1, Val sum0, Val sum1, llvm::ArrayRef<Val> numbers);
+  Val partAddress(Val block, Val slot, Val head);
 
-  Num load32(unsigned pointer, Num index);
-  mlir::Value at(mlir::Value pointer, Num bytes) {
+  Val load32(unsigned pointer, Val index);
+  mlir::Value at(mlir::Value pointer, Val bytes) {
     return k.byteOffset(pointer, bytes);
   }
   mlir::Value at(mlir::Value pointer, int64_t bytes) {
@@ -312,46 +312,46 @@ private:
   /// What is left to do behind all segments: the rows that are in no item, and
   /// heads. Where a number is not needed for long, it is not kept.
   struct Rest {
-    Num hasEmpty, firstRow, lastRow;
-    Num firstHead, headStep;
+    Val hasEmpty, firstRow, lastRow;
+    Val firstHead, headStep;
   };
   mlir::Value restPlace() { return at(shared, shape.barrierOffset + 192); }
   mlir::Value failedFlag() { return at(shared, shape.barrierOffset + 248); }
-  mlir::Value fullBarrier(Num slot) {
+  mlir::Value fullBarrier(Val slot) {
     return at(shared, slot * 8 + shape.barrierOffset);
   }
-  mlir::Value emptyBarrier(Num slot) {
+  mlir::Value emptyBarrier(Val slot) {
     return at(shared, slot * 8 + (shape.barrierOffset + 8 * shape.slots));
   }
   enum class QueueBarrier { Full, Empty, Split };
-  mlir::Value queueBarrier(Num place, QueueBarrier which) {
+  mlir::Value queueBarrier(Val place, QueueBarrier which) {
     int64_t first = 2 * shape.slots + shape.kQueue * int64_t(which);
     return at(shared, place * 8 + (shape.barrierOffset + 8 * first));
   }
   /// The next slot of a ring, and the parity to wait for there.
-  void step(Num &slot, Num &parity, int64_t slots);
+  void step(Val &slot, Val &parity, int64_t slots);
   int64_t numColumns() const { return 2 * shape.columnTiles; } ///< of a lane
 
   KernelBuilder &k;
-  Warp w;
+  NvvmOps w;
   const AttentionTraits &traits;
   const AttentionShape &shape;
   const BatchParameters &batch;
   const AttentionParameters &parameters;
 
   mlir::Value shared;
-  Num thread, lane, warp;
+  Val thread, lane, warp;
   /// The head of the turn, the number among the blocks that have it, and how
   /// many those are.
-  Num head, block, blocks;
-  Num rows, requests, room;
-  Num tag;                 ///< of this launch; consumers know it
-  Num rangeChunks, longer; ///< chunks of a range; so many have one more
-  Num hasWork, rangeFirst, rangeEnd;
-  Num chunkBits;
+  Val head, block, blocks;
+  Val rows, requests, room;
+  Val tag;                 ///< of this launch; consumers know it
+  Val rangeChunks, longer; ///< chunks of a range; so many have one more
+  Val hasWork, rangeFirst, rangeEnd;
+  Val chunkBits;
   Item startItem;
-  Num isShared, headStep;        ///< heads take turns; the own ones
-  Nums keyOffsets, valueOffsets; ///< of fragments in a slot
+  Val isShared, headStep;        ///< heads take turns; the own ones
+  Vals keyOffsets, valueOffsets; ///< of fragments in a slot
 };
 
 } // namespace kvcache

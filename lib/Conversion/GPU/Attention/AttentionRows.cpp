@@ -9,7 +9,7 @@
 
 #include "Attention.h"
 
-#include "../../Common/Emitter.h"
+#include "../../Common/CodeBuilder.h"
 
 #include <cmath>
 
@@ -36,226 +36,225 @@ public:
         requests(k, batch, kThreads) {}
 
   void build() {
-    Type f32 = k.builder.getF32Type();
-    thread = w.number(k.threadX());
+    Type f32 = k.getF32Type();
+    thread = k.val(k.threadX());
     lane = thread & 31;
-    warp = w.fromLane(thread >> 5, int64_t(0));
-    row = w.number(k.widen(k.blockX()));
-    queryHead = w.number(k.blockY());
+    warp = w.shflIdx(thread >> 5, int64_t(0));
+    row = k.val(k.extui64(k.blockX()));
+    queryHead = k.val(k.blockY());
     KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
-    Num request(k, found.request), length(k, found.length);
-    Num isRow = request >= w.i64(0);
-    Num position(k, requests.position(row, found));
-    position = max(min(position, w.i64(kFar)), w.i64(-kFar));
-    Num first = w.i64(0), end = select(isRow, length, w.i64(0));
+    Val request(k, found.request), length(k, found.length);
+    Val isRow = request >= k.i64(0);
+    Val position(k, requests.position(row, found));
+    position = max(min(position, k.i64(kFar)), k.i64(-kFar));
+    Val first = k.i64(0), end = select(isRow, length, k.i64(0));
     if (traits.causal)
       end = max(min(end, position + 1), 0);
     if (traits.window)
-      first = max(position - w.i64(std::min(*traits.window, kFar) - 1), 0);
+      first = max(position - k.i64(std::min(*traits.window, kFar) - 1), 0);
 
     int64_t parts = llvm::divideCeil(traits.valueChannels, 32);
-    Nums query = loadLanes(w.number(parameters.query->at(k, row)),
+    Vals query = loadLanes(k.val(parameters.query->at(k, row)),
                            traits.keyChannels, traits.queryType);
-    Nums start = {w.f32(kNoMaximum), w.f32(0)};
-    start.append(parts, w.f32(0));
-    Nums state =
-        w.loop(first + Num(k, k.widen(warp * 32)), end, w.i64(kThreads), start,
-               [&](Num base, const Nums &state) {
-                 return step(base, end, request, position, query, state);
-               });
+    Vals start = {k.f32(kNoMaximum), k.f32(0)};
+    start.append(parts, k.f32(0));
+    Vals state = k.rolledForLoop(
+        first + Val(k, k.extui64(warp * 32)), end, k.i64(kThreads), start,
+        [&](Val base, const Vals &state) {
+          return step(base, end, request, position, query, state);
+        });
     // The warps, put together by all threads.
     int64_t stride = (traits.valueChannels + 2) * 4;
     Value memory = k.shared(kWarps * stride);
-    auto place = [&](Num ofWarp, Num index) {
+    auto place = [&](Val ofWarp, Val index) {
       return k.byteOffset(memory, ofWarp * stride + index * 4);
     };
-    w.when(lane == 0, [&] {
-      k.storeScalar(state[0], place(warp, w.i32(0)));
-      k.storeScalar(state[1], place(warp, w.i32(1)));
+    k.ifThen(lane == 0, [&] {
+      k.storeScalar(state[0], place(warp, k.i32(0)));
+      k.storeScalar(state[1], place(warp, k.i32(1)));
     });
     for (int64_t i = 0; i < parts; ++i) {
-      Num channel = lane + 32 * i;
-      w.when(channel < traits.valueChannels,
-             [&] { k.storeScalar(state[2 + i], place(warp, channel + 2)); });
+      Val channel = lane + 32 * i;
+      k.ifThen(channel < traits.valueChannels,
+               [&] { k.storeScalar(state[2 + i], place(warp, channel + 2)); });
     }
     k.barrier();
-    auto entry = [&](int64_t ofWarp, Num index) {
-      return w.number(k.loadScalar(place(w.i32(ofWarp), index), f32));
+    auto entry = [&](int64_t ofWarp, Val index) {
+      return k.val(k.loadScalar(place(k.i32(ofWarp), index), f32));
     };
-    Num most = w.f32(kNoMaximum), sum = w.f32(0);
+    Val most = k.f32(kNoMaximum), sum = k.f32(0);
     for (int64_t i = 0; i < kWarps; ++i)
-      most = max(most, entry(i, w.i32(0)));
-    Nums shares;
+      most = max(most, entry(i, k.i32(0)));
+    Vals shares;
     for (int64_t i = 0; i < kWarps; ++i) {
-      shares.push_back(w.exp2(entry(i, w.i32(0)) - most));
-      sum = sum + entry(i, w.i32(1)) * shares.back();
+      shares.push_back(w.ex2(entry(i, k.i32(0)) - most));
+      sum = sum + entry(i, k.i32(1)) * shares.back();
     }
-    Num isEmpty = sum == 0;
-    Num factor = w.f32(1), sink;
+    Val isEmpty = sum == 0;
+    Val factor = k.f32(1), sink;
     if (traits.hasSinks) {
       sink = scalar(parameters.sinks);
-      Num x = sink * float(M_LOG2E), larger = max(most, x);
-      factor = w.exp2(most - larger);
-      sum = sum * factor + w.exp2(x - larger);
+      Val x = sink * float(M_LOG2E), larger = max(most, x);
+      factor = w.ex2(most - larger);
+      sum = sum * factor + w.ex2(x - larger);
       most = larger;
     }
-    Num known = select(sum == 0, w.f32(1), sum);
-    factor = select(
-        isEmpty, w.f32(0),
-        w.number(arith::DivFOp::create(k.builder, k.loc, factor, known)));
+    Val known = select(sum == 0, k.f32(1), sum);
+    factor = select(isEmpty, k.f32(0),
+                    k.val(arith::DivFOp::create(k, factor, known)));
     int64_t bytes = parameters.out->elementBytes;
     Value out = parameters.out->at(k, row);
-    w.loop(thread, w.i32(traits.valueChannels), w.i32(kThreads), {},
-           [&](Num channel, const Nums &) -> Nums {
-             Num x = w.f32(0);
-             for (int64_t i = 0; i < kWarps; ++i)
-               x = x + entry(i, channel + 2) * shares[i];
-             // Nothing was seen: not even NaN times zero.
-             x = select(isEmpty, w.f32(0), x * factor);
-             Num offset = (queryHead * traits.valueChannels + channel) * bytes;
-             k.store(k.fromFloats(x, 1, traits.outType),
-                     k.byteOffset(out, offset), bytes);
-             return {};
-           });
+    k.rolledForLoop(thread, k.i32(traits.valueChannels), k.i32(kThreads), {},
+                    [&](Val channel, const Vals &) -> Vals {
+                      Val x = k.f32(0);
+                      for (int64_t i = 0; i < kWarps; ++i)
+                        x = x + entry(i, channel + 2) * shares[i];
+                      // Nothing was seen: not even NaN times zero.
+                      x = select(isEmpty, k.f32(0), x * factor);
+                      Val offset =
+                          (queryHead * traits.valueChannels + channel) * bytes;
+                      k.store(k.fromFloats(x, 1, traits.outType),
+                              k.byteOffset(out, offset), bytes);
+                      return {};
+                    });
     if (!traits.hasLse)
       return;
-    w.when(thread == 0, [&] {
-      Num lse = (most + w.log2(known)) * float(M_LN2);
-      lse = select(isEmpty, traits.hasSinks ? sink : w.f32(-INFINITY), lse);
+    k.ifThen(thread == 0, [&] {
+      Val lse = (most + w.lg2(known)) * float(M_LN2);
+      lse = select(isEmpty, traits.hasSinks ? sink : k.f32(-INFINITY), lse);
       k.storeScalar(lse,
                     k.byteOffset(parameters.lse->at(k, row), queryHead * 4));
     });
   }
 
 private:
-  Num scalar(unsigned list) {
-    return w.number(k.loadScalar(k.byteOffset(k.parameter(list), queryHead * 4),
-                                 k.builder.getF32Type()));
+  Val scalar(unsigned list) {
+    return k.val(k.loadScalar(k.byteOffset(k.parameter(list), queryHead * 4),
+                              k.getF32Type()));
   }
   /// Elements lane, lane + 32, ... of this head of a row; 0 past the end.
-  Nums loadLanes(Num pointer, int64_t channels, Type type) {
-    Nums all;
+  Vals loadLanes(Val pointer, int64_t channels, Type type) {
+    Vals all;
     int64_t bytes = type.getIntOrFloatBitWidth() / 8;
     for (int64_t i = 0; i < channels; i += 32) {
-      Num channel = lane + i;
-      Num offset = (queryHead * channels + channel) * bytes;
+      Val channel = lane + i;
+      Val offset = (queryHead * channels + channel) * bytes;
       all.push_back(
           loadIf(channel < channels, k.byteOffset(pointer, offset), type));
     }
     return all;
   }
-  Num loadIf(Num condition, Value address, Type type) {
+  Val loadIf(Val condition, Value address, Type type) {
     int64_t bytes = type.getIntOrFloatBitWidth() / 8;
-    return w.number(k.toFloats(k.loadIf(condition, address, bytes), 1, type));
+    return k.val(k.toFloats(k.loadIf(condition, address, bytes), 1, type));
   }
-  Num axis(const AxisStrides &axis, Num index, int64_t bytes) {
-    Num outer(k, k.stride(axis.outer, bytes));
+  Val axis(const AxisStrides &axis, Val index, int64_t bytes) {
+    Val outer(k, k.stride(axis.outer, bytes));
     if (!axis.cut)
-      return Num(k, k.widen(index)) * outer;
-    Num inner(k, k.stride(axis.inner, bytes));
-    return Num(k, k.widen(index / axis.cut)) * outer +
-           Num(k, k.widen(index % axis.cut)) * inner;
+      return Val(k, k.extui64(index)) * outer;
+    Val inner(k, k.stride(axis.inner, bytes));
+    return Val(k, k.extui64(index / axis.cut)) * outer +
+           Val(k, k.extui64(index % axis.cut)) * inner;
   }
   /// The elements of a token, at `bytes` from the pool.
-  Nums loadToken(const AttentionSide &side, Num bytes, int64_t channels,
+  Vals loadToken(const AttentionSide &side, Val bytes, int64_t channels,
                  Type type) {
     int64_t size = type.getIntOrFloatBitWidth() / 8;
-    Num head = queryHead / traits.group;
+    Val head = queryHead / traits.group;
     Value base = k.byteOffset(k.parameter(side.pointer),
                               bytes + axis(side.head, head, size));
-    Nums all;
+    Vals all;
     for (int64_t i = 0; i < channels; i += 32) {
-      Num channel = lane + i;
+      Val channel = lane + i;
       Value at = k.byteOffset(base, axis(side.channel, channel, size));
       all.push_back(loadIf(channel < channels, at, type));
     }
     return all;
   }
 
-  Nums step(Num base, Num end, Num request, Num position, const Nums &query,
-            const Nums &state) {
-    Num key = base + Num(k, k.widen(lane));
-    Num index = key / traits.tokens, inBlock = key % traits.tokens;
-    Num place = request * w.parameter(batch.rowStride) + index;
-    Num entry(k, k.loadEntryIf(key < end, k.parameter(batch.table.pointer),
+  Vals step(Val base, Val end, Val request, Val position, const Vals &query,
+            const Vals &state) {
+    Val key = base + Val(k, k.extui64(lane));
+    Val index = key / traits.tokens, inBlock = key % traits.tokens;
+    Val place = request * k.parameter(batch.rowStride) + index;
+    Val entry(k, k.loadEntryIf(key < end, k.parameter(batch.table.pointer),
                                place, batch.table.type));
-    Num isSeen = (key < end) & isBelow(entry, w.parameter(parameters.blocks));
+    Val isSeen = (key < end) & isBelow(entry, k.parameter(parameters.blocks));
     auto tokenBytes = [&](const AttentionSide &side, Type type) {
       int64_t size = type.getIntOrFloatBitWidth() / 8;
-      Num bytes = entry * Num(k, k.stride(side.block, size)) +
-                  inBlock * Num(k, k.stride(side.token, size));
-      return select(isSeen, bytes, w.i64(0));
+      Val bytes = entry * Val(k, k.stride(side.block, size)) +
+                  inBlock * Val(k, k.stride(side.token, size));
+      return select(isSeen, bytes, k.i64(0));
     };
-    Num keyBytes = tokenBytes(parameters.keys, traits.keyType);
-    Num valueBytes = tokenBytes(parameters.values, traits.valueType);
-    Num seen = w.ballot(isSeen);
-    Num count = w.i32(32), one = w.i32(1);
-    Num score =
-        w.loop(w.i32(0), count, one, {w.f32(-INFINITY)},
-               [&](Num i, const Nums &score) -> Nums {
-                 return w.when(((seen >> i) & 1) != 0, k.builder.getF32Type(),
-                               [&]() -> Nums {
-                                 Nums elements = loadToken(
-                                     parameters.keys, w.fromLane(keyBytes, i),
-                                     traits.keyChannels, traits.keyType);
-                                 Num sum = elements[0] * query[0];
-                                 for (size_t j = 1; j < elements.size(); ++j)
-                                   sum = sum + elements[j] * query[j];
-                                 for (int64_t bits = 16; bits; bits /= 2)
-                                   sum = sum + w.fromOther(sum, bits);
-                                 return {select(lane == i, sum, score[0])};
-                               },
-                               [&]() -> Nums { return {score[0]}; });
-               })[0];
+    Val keyBytes = tokenBytes(parameters.keys, traits.keyType);
+    Val valueBytes = tokenBytes(parameters.values, traits.valueType);
+    Val seen = w.voteBallot(isSeen);
+    Val count = k.i32(32), one = k.i32(1);
+    Val score = k.rolledForLoop(
+        k.i32(0), count, one, {k.f32(-INFINITY)},
+        [&](Val i, const Vals &score) -> Vals {
+          return k.ifThen(((seen >> i) & 1) != 0, k.getF32Type(),
+                          [&]() -> Vals {
+                            Vals elements = loadToken(
+                                parameters.keys, w.shflIdx(keyBytes, i),
+                                traits.keyChannels, traits.keyType);
+                            Val sum = elements[0] * query[0];
+                            for (size_t j = 1; j < elements.size(); ++j)
+                              sum = sum + elements[j] * query[j];
+                            for (int64_t bits = 16; bits; bits /= 2)
+                              sum = sum + w.shflXor(sum, bits);
+                            return {select(lane == i, sum, score[0])};
+                          },
+                          [&]() -> Vals { return {score[0]}; });
+        })[0];
     if (traits.softcap)
       score = w.tanh(score * (traits.scale / *traits.softcap)) *
               float(*traits.softcap * M_LOG2E);
     else
       score = score * float(traits.scale * M_LOG2E);
     if (traits.hasAlibi) {
-      Num distance(k, arith::SIToFPOp::create(k.builder, k.loc,
-                                              k.builder.getF32Type(),
-                                              key - position));
+      Val distance(k,
+                   arith::SIToFPOp::create(k, k.getF32Type(), key - position));
       score = score + scalar(parameters.alibi) * distance * float(M_LOG2E);
     }
-    score = select(isSeen, score, w.f32(-INFINITY));
-    Num most = score;
+    score = select(isSeen, score, k.f32(-INFINITY));
+    Val most = score;
     for (int64_t bits = 16; bits; bits /= 2)
-      most = max(most, w.fromOther(most, bits));
+      most = max(most, w.shflXor(most, bits));
     most = max(most, state[0]);
-    Num factor = w.exp2(state[0] - most), weight = w.exp2(score - most);
-    Num sum = weight;
+    Val factor = w.ex2(state[0] - most), weight = w.ex2(score - most);
+    Val sum = weight;
     for (int64_t bits = 16; bits; bits /= 2)
-      sum = sum + w.fromOther(sum, bits);
-    Nums sums;
-    for (Num x : ArrayRef<Num>(state).drop_front(2))
+      sum = sum + w.shflXor(sum, bits);
+    Vals sums;
+    for (Val x : ArrayRef<Val>(state).drop_front(2))
       sums.push_back(x * factor);
-    sums = w.loop(
-        w.i32(0), count, one, sums, [&](Num i, const Nums &sums) -> Nums {
-          return w.when(((seen >> i) & 1) != 0,
-                        SmallVector<Type>(sums.size(), sums[0].type()),
-                        [&]() -> Nums {
-                          Nums elements = loadToken(
-                              parameters.values, w.fromLane(valueBytes, i),
-                              traits.valueChannels, traits.valueType);
-                          Num share = w.fromLane(weight, i);
-                          Nums next;
-                          for (size_t j = 0; j < sums.size(); ++j)
-                            next.push_back(sums[j] + elements[j] * share);
-                          return next;
-                        },
-                        [&]() -> Nums { return sums; });
+    sums = k.rolledForLoop(
+        k.i32(0), count, one, sums, [&](Val i, const Vals &sums) -> Vals {
+          return k.ifThen(((seen >> i) & 1) != 0,
+                          SmallVector<Type>(sums.size(), sums[0].getType()),
+                          [&]() -> Vals {
+                            Vals elements = loadToken(
+                                parameters.values, w.shflIdx(valueBytes, i),
+                                traits.valueChannels, traits.valueType);
+                            Val share = w.shflIdx(weight, i);
+                            Vals next;
+                            for (size_t j = 0; j < sums.size(); ++j)
+                              next.push_back(sums[j] + elements[j] * share);
+                            return next;
+                          },
+                          [&]() -> Vals { return sums; });
         });
-    return join(Nums{most, state[1] * factor + sum}, sums);
+    return join(Vals{most, state[1] * factor + sum}, sums);
   }
 
   KernelBuilder &k;
-  Warp w;
+  NvvmOps w;
   const AttentionTraits &traits;
   const Parameters &parameters;
   const BatchParameters &batch;
   KernelRequests requests;
-  Num thread, lane, warp, row, queryHead;
+  Val thread, lane, warp, row, queryHead;
 };
 
 } // namespace
@@ -263,8 +262,8 @@ private:
 void kvcache::emitAttentionRows(OpBuilder &builder, AttentionOp op,
                                 const AttentionTraits &traits,
                                 const AttentionOperands &given) {
-  Emitter emit{builder, op.getLoc()};
-  KernelOperands operands(builder, emit.loc);
+  CodeBuilder emit(builder, op.getLoc());
+  KernelOperands operands(builder, emit.getLoc());
   RowsKernel::Parameters parameters;
   parameters.keys = given.keys.parameters(operands);
   parameters.values = given.values.parameters(operands);
@@ -277,13 +276,14 @@ void kvcache::emitAttentionRows(OpBuilder &builder, AttentionOp op,
     parameters.alibi = operands.addBuffer(given.alibi);
   if (given.sinks)
     parameters.sinks = operands.addBuffer(given.sinks);
-  BatchParameters batch(builder, emit.loc, operands, given.batch, given.rows);
-  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.loc, "attention_rows",
-                  operands.types(), kThreads);
+  BatchParameters batch(builder, emit.getLoc(), operands, given.batch,
+                        given.rows);
+  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
+                  "attention_rows", operands.types(), kThreads);
   RowsKernel(k, traits, parameters, batch).build();
   k.finish();
-  emit.when(emit.less(emit.constant(0), given.rows), [&](const Emitter &e) {
-    emitLaunch(e.builder, e.loc, k.symbol(), given.rows,
-               e.constant(traits.queryHeads), Value(), kThreads, operands);
+  emit.ifThen(emit.slt(emit.index(0), given.rows), [&](CodeBuilder &e) {
+    emitLaunch(e, e.getLoc(), k.symbol(), given.rows,
+               e.index(traits.queryHeads), Value(), kThreads, operands);
   });
 }

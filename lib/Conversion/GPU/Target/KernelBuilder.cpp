@@ -113,22 +113,20 @@ static gpu::GPUModuleOp getKernelModule(ModuleOp module) {
 
 KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
                              ArrayRef<Type> parameters, int64_t threads)
-    : builder(module.getContext()), loc(loc) {
+    : CodeBuilder(loc, module.getContext()) {
   gpu::GPUModuleOp kernels = getKernelModule(module);
   std::string unique = name.str();
   for (unsigned n = 1; kernels.lookupSymbol(unique); ++n)
     unique = (name + "_" + Twine(n)).str();
-  builder.setInsertionPointToEnd(kernels.getBody());
-  auto voidType = LLVM::LLVMVoidType::get(builder.getContext());
+  setInsertionPointToEnd(kernels.getBody());
+  auto voidType = LLVM::LLVMVoidType::get(getContext());
   function = LLVM::LLVMFuncOp::create(
-      builder, loc, unique, LLVM::LLVMFunctionType::get(voidType, parameters));
-  function->setAttr(gpu::GPUDialect::getKernelFuncAttrName(),
-                    builder.getUnitAttr());
-  function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(),
-                    builder.getUnitAttr());
+      *this, unique, LLVM::LLVMFunctionType::get(voidType, parameters));
+  function->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), getUnitAttr());
+  function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), getUnitAttr());
   function->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
-                    builder.getDenseI32ArrayAttr({int32_t(threads)}));
-  builder.setInsertionPointToStart(function.addEntryBlock(builder));
+                    getDenseI32ArrayAttr({int32_t(threads)}));
+  setInsertionPointToStart(function.addEntryBlock(*this));
 }
 
 SymbolRefAttr KernelBuilder::symbol() {
@@ -138,204 +136,90 @@ SymbolRefAttr KernelBuilder::symbol() {
 }
 
 void KernelBuilder::markMap(unsigned i) {
-  MLIRContext *context = builder.getContext();
-  auto type = LLVM::LLVMArrayType::get(builder.getI8Type(), 128);
+  MLIRContext *context = getContext();
+  auto type = LLVM::LLVMArrayType::get(getI8Type(), 128);
   function.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
                       TypeAttr::get(type));
   function.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
-                      builder.getI64IntegerAttr(64));
+                      getI64IntegerAttr(64));
   function.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(),
                       UnitAttr::get(context));
 }
 
-void KernelBuilder::finish() {
-  LLVM::ReturnOp::create(builder, loc, ValueRange());
+void KernelBuilder::finish() { LLVM::ReturnOp::create(*this, ValueRange()); }
+
+Val KernelBuilder::threadX() {
+  return val(NVVM::ThreadIdXOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::blockSize() {
+  return val(NVVM::BlockDimXOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::blockX() {
+  return val(NVVM::BlockIdXOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::blockY() {
+  return val(NVVM::BlockIdYOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::blockZ() {
+  return val(NVVM::BlockIdZOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::gridX() {
+  return val(NVVM::GridDimXOp::create(*this, getI32Type()));
+}
+Val KernelBuilder::gridY() {
+  return val(NVVM::GridDimYOp::create(*this, getI32Type()));
 }
 
-Value KernelBuilder::threadX() {
-  return NVVM::ThreadIdXOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::blockSize() {
-  return NVVM::BlockDimXOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::blockX() {
-  return NVVM::BlockIdXOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::blockY() {
-  return NVVM::BlockIdYOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::blockZ() {
-  return NVVM::BlockIdZOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::gridX() {
-  return NVVM::GridDimXOp::create(builder, loc, builder.getI32Type());
-}
-Value KernelBuilder::gridY() {
-  return NVVM::GridDimYOp::create(builder, loc, builder.getI32Type());
-}
-
-Value KernelBuilder::integer(int64_t value, unsigned width) {
-  return arith::ConstantIntOp::create(builder, loc, value, width);
-}
-Value KernelBuilder::i32(int64_t value) { return integer(value, 32); }
-Value KernelBuilder::i64(int64_t value) { return integer(value, 64); }
-Value KernelBuilder::truth(bool value) { return integer(value, 1); }
-
-Value KernelBuilder::widen(Value narrow) {
-  return builder.createOrFold<arith::ExtUIOp>(loc, builder.getI64Type(),
-                                              narrow);
-}
-Value KernelBuilder::extend(Value narrow) {
-  return toInteger(narrow, builder.getI64Type());
-}
-Value KernelBuilder::toInteger(Value value, Type type) {
-  unsigned from = value.getType().getIntOrFloatBitWidth();
-  unsigned to = type.getIntOrFloatBitWidth();
-  if (from == to)
-    return value;
-  if (from < to)
-    return builder.createOrFold<arith::ExtSIOp>(loc, type, value);
-  return builder.createOrFold<arith::TruncIOp>(loc, type, value);
-}
-Value KernelBuilder::add(Value a, Value b) {
-  return builder.createOrFold<arith::AddIOp>(loc, a, b);
-}
-Value KernelBuilder::sub(Value a, Value b) {
-  return builder.createOrFold<arith::SubIOp>(loc, a, b);
-}
-Value KernelBuilder::mul(Value a, Value b) {
-  return builder.createOrFold<arith::MulIOp>(loc, a, b);
-}
-Value KernelBuilder::udiv(Value a, int64_t b) {
-  Value divisor = integer(b, a.getType().getIntOrFloatBitWidth());
-  return builder.createOrFold<arith::DivUIOp>(loc, a, divisor);
-}
-Value KernelBuilder::urem(Value a, int64_t b) {
-  Value divisor = integer(b, a.getType().getIntOrFloatBitWidth());
-  return builder.createOrFold<arith::RemUIOp>(loc, a, divisor);
-}
-Value KernelBuilder::smin(Value a, Value b) {
-  return builder.createOrFold<arith::MinSIOp>(loc, a, b);
-}
-Value KernelBuilder::smax(Value a, Value b) {
-  return builder.createOrFold<arith::MaxSIOp>(loc, a, b);
-}
-Value KernelBuilder::ult(Value a, Value b) {
-  return builder.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::ult, a,
-                                             b);
-}
-Value KernelBuilder::slt(Value a, Value b) {
-  return builder.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::slt, a,
-                                             b);
-}
-Value KernelBuilder::sle(Value a, Value b) {
-  return builder.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::sle, a,
-                                             b);
-}
-Value KernelBuilder::eq(Value a, Value b) {
-  return builder.createOrFold<arith::CmpIOp>(loc, arith::CmpIPredicate::eq, a,
-                                             b);
-}
-Value KernelBuilder::both(Value a, Value b) {
-  return builder.createOrFold<arith::AndIOp>(loc, a, b);
-}
-Value KernelBuilder::bothOf(Value a, Value b) {
-  if (!a || !b)
-    return a ? a : b;
-  return both(a, b);
-}
-Value KernelBuilder::isNot(Value a) {
-  return builder.createOrFold<arith::XOrIOp>(loc, a, truth(true));
-}
-Value KernelBuilder::select(Value condition, Value a, Value b) {
-  return builder.createOrFold<arith::SelectOp>(loc, condition, a, b);
-}
-
-Value KernelBuilder::stride(const StrideSource &source, int64_t elementBytes) {
+Val KernelBuilder::stride(const StrideSource &source, int64_t elementBytes) {
   if (source.constant)
     return i64(*source.constant * elementBytes);
-  return mul(parameter(source.parameter), i64(elementBytes));
+  return muli(parameter(source.parameter), i64(elementBytes));
 }
 
 //===----------------------------------------------------------------------===//
 // Control flow
 //===----------------------------------------------------------------------===//
 
-void KernelBuilder::ifThen(Value condition, Body body) {
-  auto branch = scf::IfOp::create(builder, loc, condition);
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPointToStart(branch.thenBlock());
-  body();
-}
-
-SmallVector<Value> KernelBuilder::loop(Value first, Value end, Value step,
-                                       ValueRange start, LoopBody body) {
-  auto op = scf::ForOp::create(builder, loc, first, end, step, start);
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPointToStart(op.getBody());
-  SmallVector<Value> next = body(op.getInductionVar(), op.getRegionIterArgs());
-  if (!start.empty())
-    scf::YieldOp::create(builder, loc, next);
-  return SmallVector<Value>(op.getResults());
-}
-
-SmallVector<Value> KernelBuilder::loopWhile(ValueRange start, Test test,
-                                            Step step) {
-  auto op = scf::WhileOp::create(
-      builder, loc, start.getTypes(), start,
-      [&](OpBuilder &b, Location l, ValueRange values) {
-        OpBuilder::InsertionGuard guard(builder);
-        builder.setInsertionPoint(b.getInsertionBlock(), b.getInsertionPoint());
-        scf::ConditionOp::create(builder, l, test(values), values);
-      },
-      [&](OpBuilder &b, Location l, ValueRange values) {
-        OpBuilder::InsertionGuard guard(builder);
-        builder.setInsertionPoint(b.getInsertionBlock(), b.getInsertionPoint());
-        scf::YieldOp::create(builder, l, step(values));
-      });
-  return SmallVector<Value>(op.getResults());
-}
-
-SmallVector<Value> KernelBuilder::rolledLoop(Value first, Value end, Value step,
-                                             ValueRange start, LoopBody body) {
-  SmallVector<Value> results = loop(first, end, step, start, body);
-  MLIRContext *context = builder.getContext();
+Vals KernelBuilder::rolledForLoop(Value first, Value end, Value step,
+                                  const Vals &start, ForBody body) {
+  Vals results = forLoop(first, end, step, start, body);
+  MLIRContext *context = getContext();
   auto isOff = BoolAttr::get(context, true);
   auto unroll =
       LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
   auto annotation = LLVM::LoopAnnotationAttr::get(
       context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
-  Operation &op = *std::prev(builder.getInsertionPoint());
+  Operation &op = *std::prev(getInsertionPoint());
   cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
   return results;
 }
 
-Value KernelBuilder::countFirst(int64_t count,
-                                llvm::function_ref<Value(Value)> holds) {
+Val KernelBuilder::countFirst(int64_t count,
+                              llvm::function_ref<Value(Value)> holds) {
   // In 32 bits: addresses are one instruction then.
-  Value found = i32(0);
+  Val found = i32(0);
   for (int64_t step = count / 2;; step /= 2) {
     int64_t more = std::max<int64_t>(step, 1);
-    Value isBehind = holds(add(found, i32(more - 1)));
-    found = add(found, select(isBehind, i32(more), i32(0)));
+    Value isAfter = holds(addi(found, i32(more - 1)));
+    found = addi(found, select(isAfter, i32(more), i32(0)));
     if (!step)
-      return widen(found);
+      return extui64(found);
   }
 }
 
-Value KernelBuilder::searchFirst(Value first, Value end,
-                                 llvm::function_ref<Value(Value)> holds) {
-  return loopWhile(
-             {first, end},
-             [&](ValueRange range) { return slt(range[0], range[1]); },
-             [&](ValueRange range) {
-               Value middle = add(range[0], udiv(sub(range[1], range[0]), 2));
-               Value found = holds(middle);
-               Type type = middle.getType();
-               Value above =
-                   add(middle, integer(1, type.getIntOrFloatBitWidth()));
-               return SmallVector<Value>{select(found, range[0], above),
-                                         select(found, middle, range[1])};
+Val KernelBuilder::searchFirst(Value first, Value end,
+                               llvm::function_ref<Value(Value)> holds) {
+  return whileLoop(
+             {val(first), val(end)},
+             [&](const Vals &range) -> Tested {
+               return {range[0] < range[1], range};
+             },
+             [&](const Vals &range) -> Vals {
+               Val middle = range[0] + (range[1] - range[0]) / 2;
+               Val found = val(holds(middle));
+               Val above = middle + 1;
+               return {kvcache::select(found, range[0], above),
+                       kvcache::select(found, middle, range[1])};
              })
       .front();
 }
@@ -345,8 +229,7 @@ Value KernelBuilder::searchFirst(Value first, Value end,
 //===----------------------------------------------------------------------===//
 
 Value KernelBuilder::byteOffset(Value pointer, Value bytes) {
-  return LLVM::GEPOp::create(builder, loc, pointer.getType(),
-                             builder.getI8Type(), pointer,
+  return LLVM::GEPOp::create(*this, pointer.getType(), getI8Type(), pointer,
                              ArrayRef<LLVM::GEPArg>{bytes});
 }
 
@@ -357,45 +240,41 @@ Type kvcache::accessType(OpBuilder &builder, int64_t bytes) {
 }
 
 Value KernelBuilder::zero(int64_t bytes) {
-  return arith::ConstantOp::create(
-      builder, loc, builder.getZeroAttr(accessType(builder, bytes)));
+  return arith::ConstantOp::create(*this,
+                                   getZeroAttr(accessType(*this, bytes)));
 }
 
 /// The words of an access as scalars, which is what PTX text takes.
-static SmallVector<Value> wordsOf(OpBuilder &builder, Location loc,
-                                  Value access) {
+static SmallVector<Value> wordsOf(CodeBuilder &b, Value access) {
   auto vector = dyn_cast<VectorType>(access.getType());
   if (!vector) {
-    Type i16 = builder.getI16Type();
+    Type i16 = b.getI16Type();
     if (access.getType().isInteger(8)) // PTX has no 8-bit registers
-      access = arith::ExtUIOp::create(builder, loc, i16, access);
+      access = arith::ExtUIOp::create(b, i16, access);
     return {access};
   }
   SmallVector<Value> words;
   for (int64_t i = 0; i < vector.getNumElements(); ++i) {
-    Value index =
-        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), i);
-    words.push_back(
-        LLVM::ExtractElementOp::create(builder, loc, access, index));
+    Value index = LLVM::ConstantOp::create(b, b.getI32Type(), i);
+    words.push_back(LLVM::ExtractElementOp::create(b, access, index));
   }
   return words;
 }
 
 Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
-  Type type = accessType(builder, bytes);
+  Type type = accessType(*this, bytes);
   if (!streaming || bytes < 16)
-    return LLVM::LoadOp::create(builder, loc, type, pointer,
+    return LLVM::LoadOp::create(*this, type, pointer,
                                 /*alignment=*/bytes);
-  SmallVector<Type> results(4, builder.getI32Type());
+  SmallVector<Type> results(4, getI32Type());
   auto load = NVVM::InlinePtxOp::create(
-      builder, loc, results, /*readOnlyArgs=*/ValueRange{pointer},
+      *this, results, /*readOnlyArgs=*/ValueRange{pointer},
       /*readWriteArgs=*/ValueRange(),
       "ld.global.cs.v4.b32 {$0, $1, $2, $3}, [$4];", /*predicate=*/Value());
-  Value access = LLVM::PoisonOp::create(builder, loc, type);
+  Value access = LLVM::PoisonOp::create(*this, type);
   for (auto [i, word] : llvm::enumerate(load.getResults())) {
-    Value index = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
-                                           int64_t(i));
-    access = LLVM::InsertElementOp::create(builder, loc, access, word, index);
+    Value index = LLVM::ConstantOp::create(*this, getI32Type(), int64_t(i));
+    access = LLVM::InsertElementOp::create(*this, access, word, index);
   }
   return access;
 }
@@ -403,7 +282,7 @@ Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
 void KernelBuilder::storeIf(Value condition, Value value, Value pointer,
                             int64_t bytes, bool streaming) {
   SmallVector<Value> operands = {pointer};
-  llvm::append_range(operands, wordsOf(builder, loc, value));
+  llvm::append_range(operands, wordsOf(*this, value));
   std::string ptx = "st.global";
   if (streaming)
     ptx += ".cs";
@@ -413,8 +292,8 @@ void KernelBuilder::storeIf(Value condition, Value value, Value pointer,
     ptx += ".v2.b32 [$0], {$1, $2};";
   else
     ptx += ".b" + std::to_string(8 * bytes) + " [$0], $1;";
-  NVVM::InlinePtxOp::create(builder, loc, TypeRange(), operands, ValueRange(),
-                            ptx, condition);
+  NVVM::InlinePtxOp::create(*this, TypeRange(), operands, ValueRange(), ptx,
+                            condition);
 }
 
 Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
@@ -422,7 +301,7 @@ Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
   // operand.
   int64_t words = std::max<int64_t>(1, bytes / 4);
   bool isWide = bytes >= 4;
-  Type word = isWide ? builder.getI32Type() : builder.getI16Type();
+  Type word = isWide ? getI32Type() : getI16Type();
   std::string type = ".b" + std::to_string(isWide ? 32 : 8 * bytes);
   std::string text, list, constraints;
   for (int64_t i = 0; i < words; ++i) {
@@ -442,68 +321,67 @@ Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
   constraints += "l,b";
   Type result = word;
   if (words > 1)
-    result = LLVM::LLVMStructType::getLiteral(builder.getContext(),
+    result = LLVM::LLVMStructType::getLiteral(getContext(),
                                               SmallVector<Type>(words, word));
   auto load = LLVM::InlineAsmOp::create(
-      builder, loc, TypeRange(result), ValueRange{pointer, condition}, text,
+      *this, TypeRange(result), ValueRange{pointer, condition}, text,
       constraints, /*has_side_effects=*/false, /*is_align_stack=*/false,
       LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
   Value value = load.getRes();
   if (words == 1)
-    return bytes == 1 ? toInteger(value, builder.getI8Type()) : value;
-  Value access =
-      LLVM::PoisonOp::create(builder, loc, accessType(builder, bytes));
+    return bytes == 1 ? Value(sextOrTrunc(value, getI8Type())) : value;
+  Value access = LLVM::PoisonOp::create(*this, accessType(*this, bytes));
   for (int64_t i = 0; i < words; ++i) {
-    Value part = LLVM::ExtractValueOp::create(builder, loc, value, i);
-    Value index =
-        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), i);
-    access = LLVM::InsertElementOp::create(builder, loc, access, part, index);
+    Value part = LLVM::ExtractValueOp::create(*this, value, i);
+    Value index = LLVM::ConstantOp::create(*this, getI32Type(), i);
+    access = LLVM::InsertElementOp::create(*this, access, part, index);
   }
   return access;
 }
 
 void KernelBuilder::store(Value value, Value pointer, int64_t bytes) {
-  LLVM::StoreOp::create(builder, loc, value, pointer, /*alignment=*/bytes);
+  LLVM::StoreOp::create(*this, value, pointer, /*alignment=*/bytes);
 }
 
-Value KernelBuilder::loadScalar(Value pointer, Type type) {
-  return LLVM::LoadOp::create(builder, loc, type, pointer,
-                              type.getIntOrFloatBitWidth() / 8);
+Val KernelBuilder::loadScalar(Value pointer, Type type) {
+  return val(LLVM::LoadOp::create(*this, type, pointer,
+                                  type.getIntOrFloatBitWidth() / 8));
 }
 
 void KernelBuilder::storeScalar(Value value, Value pointer) {
-  LLVM::StoreOp::create(builder, loc, value, pointer,
+  LLVM::StoreOp::create(*this, value, pointer,
                         value.getType().getIntOrFloatBitWidth() / 8);
 }
 
 static Value entryAddress(KernelBuilder &k, Value array, Value index,
                           Type type) {
   int64_t bytes = type.getIntOrFloatBitWidth() / 8;
-  return k.byteOffset(array, k.mul(index, k.i64(bytes)));
+  return k.byteOffset(array, k.muli(index, k.i64(bytes)));
 }
 
-Value KernelBuilder::loadEntry(Value array, Value index, Type type) {
-  return extend(loadScalar(entryAddress(*this, array, index, type), type));
+Val KernelBuilder::loadEntry(Value array, Value index, Type type) {
+  return extsi64(loadScalar(entryAddress(*this, array, index, type), type));
 }
 
-Value KernelBuilder::loadEntryIf(Value condition, Value array, Value index,
-                                 Type type) {
-  return extend(loadRawEntryIf(condition, array, index, type));
+Val KernelBuilder::loadEntryIf(Value condition, Value array, Value index,
+                               Type type) {
+  return extsi64(loadRawEntryIf(condition, array, index, type));
 }
 
-Value KernelBuilder::loadRawEntryIf(Value condition, Value array, Value index,
-                                    Type type) {
+Val KernelBuilder::loadRawEntryIf(Value condition, Value array, Value index,
+                                  Type type) {
   Value address = entryAddress(*this, array, index, type);
   int64_t bytes = type.getIntOrFloatBitWidth() / 8;
   Value value = loadIf(condition, address, bytes);
   if (bytes > 4)
-    value = LLVM::BitcastOp::create(builder, loc, type, value);
-  return value;
+    value = LLVM::BitcastOp::create(*this, type, value);
+  return val(value);
 }
 
 void KernelBuilder::storeEntry(Value value, Value array, Value index,
                                Type type) {
-  storeScalar(toInteger(value, type), entryAddress(*this, array, index, type));
+  storeScalar(sextOrTrunc(value, type),
+              entryAddress(*this, array, index, type));
 }
 
 /// A type, or a vector of several.
@@ -512,21 +390,18 @@ static Type several(Type type, int64_t elements) {
 }
 
 Value KernelBuilder::toFloats(Value access, int64_t elements, Type from) {
-  Value value =
-      LLVM::BitcastOp::create(builder, loc, several(from, elements), access);
+  Value value = LLVM::BitcastOp::create(*this, several(from, elements), access);
   if (from.isF32())
     return value;
-  Type floats = several(builder.getF32Type(), elements);
-  return arith::ExtFOp::create(builder, loc, floats, value);
+  Type floats = several(getF32Type(), elements);
+  return arith::ExtFOp::create(*this, floats, value);
 }
 
 Value KernelBuilder::fromFloats(Value floats, int64_t elements, Type to) {
   if (!to.isF32())
-    floats =
-        arith::TruncFOp::create(builder, loc, several(to, elements), floats);
+    floats = arith::TruncFOp::create(*this, several(to, elements), floats);
   int64_t bytes = elements * to.getIntOrFloatBitWidth() / 8;
-  return LLVM::BitcastOp::create(builder, loc, accessType(builder, bytes),
-                                 floats);
+  return LLVM::BitcastOp::create(*this, accessType(*this, bytes), floats);
 }
 
 Value KernelBuilder::convert(Value access, int64_t elements, Type from,
@@ -540,42 +415,41 @@ Value KernelBuilder::join(ArrayRef<Value> pieces, int64_t bytes) {
   if (pieces.size() == 1)
     return pieces.front();
   int64_t total = bytes * pieces.size();
-  Type piece = builder.getIntegerType(8 * bytes);
+  Type piece = getIntegerType(8 * bytes);
   auto parts = VectorType::get({int64_t(pieces.size())}, piece);
-  Value whole = LLVM::PoisonOp::create(builder, loc, parts);
+  Value whole = LLVM::PoisonOp::create(*this, parts);
   for (auto [i, value] : llvm::enumerate(pieces)) {
     Value index = i32(i);
-    Value bits = LLVM::BitcastOp::create(builder, loc, piece, value);
-    whole = LLVM::InsertElementOp::create(builder, loc, whole, bits, index);
+    Value bits = LLVM::BitcastOp::create(*this, piece, value);
+    whole = LLVM::InsertElementOp::create(*this, whole, bits, index);
   }
-  return LLVM::BitcastOp::create(builder, loc, accessType(builder, total),
-                                 whole);
+  return LLVM::BitcastOp::create(*this, accessType(*this, total), whole);
 }
 
 Value KernelBuilder::shared(int64_t bytes) {
-  OpBuilder::InsertionGuard guard(builder);
-  auto type = LLVM::LLVMArrayType::get(builder.getI8Type(), bytes);
+  InsertionGuard guard(*this);
+  auto type = LLVM::LLVMArrayType::get(getI8Type(), bytes);
   std::string name =
       (function.getName() + "_shared_" + Twine(sharedBuffers++)).str();
   OpBuilder outside(function);
   auto buffer = LLVM::GlobalOp::create(
-      outside, loc, type, /*isConstant=*/false, LLVM::Linkage::Internal, name,
-      Attribute(), /*alignment=*/16, kSharedMemory);
-  builder.setInsertionPointToStart(&function.getBody().front());
-  return LLVM::AddressOfOp::create(builder, loc, buffer);
+      outside, getLoc(), type, /*isConstant=*/false, LLVM::Linkage::Internal,
+      name, Attribute(), /*alignment=*/16, kSharedMemory);
+  setInsertionPointToStart(&function.getBody().front());
+  return LLVM::AddressOfOp::create(*this, buffer);
 }
 
-void KernelBuilder::barrier() { NVVM::Barrier0Op::create(builder, loc); }
+void KernelBuilder::barrier() { NVVM::Barrier0Op::create(*this); }
 
-Value KernelBuilder::barrierAll(Value condition) {
-  Type type = builder.getI32Type();
-  Value number = arith::ExtUIOp::create(builder, loc, type, condition);
-  auto reduction = NVVM::BarrierReductionAttr::get(builder.getContext(),
+Val KernelBuilder::barrierAll(Value condition) {
+  Type type = getI32Type();
+  Value number = arith::ExtUIOp::create(*this, type, condition);
+  auto reduction = NVVM::BarrierReductionAttr::get(getContext(),
                                                    NVVM::BarrierReduction::AND);
-  Value all = NVVM::BarrierOp::create(builder, loc, TypeRange(type), Value(),
-                                      Value(), reduction, number)
+  Value all = NVVM::BarrierOp::create(*this, TypeRange(type), Value(), Value(),
+                                      reduction, number)
                   .getResult(0);
-  return isNot(eq(all, i32(0)));
+  return noti(eq(all, i32(0)));
 }
 
 Value KernelBuilder::dynamicShared() {
@@ -585,8 +459,8 @@ Value KernelBuilder::dynamicShared() {
   auto buffer = kernels.lookupSymbol<LLVM::GlobalOp>(name);
   if (!buffer)
     buffer = LLVM::GlobalOp::create(
-        outside, loc, LLVM::LLVMArrayType::get(builder.getI8Type(), 0),
+        outside, getLoc(), LLVM::LLVMArrayType::get(getI8Type(), 0),
         /*isConstant=*/false, LLVM::Linkage::External, name, Attribute(),
         /*alignment=*/1024, kSharedMemory);
-  return LLVM::AddressOfOp::create(builder, loc, buffer);
+  return LLVM::AddressOfOp::create(*this, buffer);
 }

@@ -12,6 +12,8 @@
 #ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_KERNELBUILDER_H
 #define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_KERNELBUILDER_H
 
+#include "../../Common/CodeBuilder.h"
+
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -62,18 +64,15 @@ private:
   llvm::SmallVector<int32_t> mapNumbers;
 };
 
-/// The body of a kernel under construction. Integer helpers fold constants.
-class KernelBuilder {
+/// The body of a kernel under construction.
+class KernelBuilder : public CodeBuilder {
 public:
   /// Creates an empty kernel whose name begins with `name`, and stands at the
   /// start of its body. `threads` is the only block size it is launched with.
   KernelBuilder(mlir::ModuleOp module, mlir::Location loc, llvm::StringRef name,
                 llvm::ArrayRef<mlir::Type> parameters, int64_t threads);
 
-  mlir::OpBuilder builder;
-  mlir::Location loc;
-
-  mlir::Value parameter(unsigned i) { return function.getArgument(i); }
+  Val parameter(unsigned i) { return val(function.getArgument(i)); }
   mlir::SymbolRefAttr symbol();
   /// Says that a parameter is a tensor map.
   void markMap(unsigned i);
@@ -81,79 +80,43 @@ public:
   void finish();
 
   // i32
-  mlir::Value threadX();
-  mlir::Value blockSize();
-  mlir::Value blockX();
-  mlir::Value blockY();
-  mlir::Value blockZ();
-  mlir::Value gridX();
-  mlir::Value gridY();
-  mlir::Value i32(int64_t value);
-  mlir::Value i64(int64_t value);
-  mlir::Value truth(bool value);
-  /// To i64: of a number without a sign, and of one with it.
-  mlir::Value widen(mlir::Value narrow);
-  mlir::Value extend(mlir::Value narrow);
-  /// Cut or extended with its sign.
-  mlir::Value toInteger(mlir::Value value, mlir::Type type);
-  mlir::Value add(mlir::Value a, mlir::Value b);
-  mlir::Value sub(mlir::Value a, mlir::Value b);
-  mlir::Value mul(mlir::Value a, mlir::Value b);
-  mlir::Value udiv(mlir::Value a, int64_t b);
-  mlir::Value urem(mlir::Value a, int64_t b);
-  mlir::Value smin(mlir::Value a, mlir::Value b);
-  mlir::Value smax(mlir::Value a, mlir::Value b);
-  mlir::Value ult(mlir::Value a, mlir::Value b);
-  mlir::Value slt(mlir::Value a, mlir::Value b);
-  mlir::Value sle(mlir::Value a, mlir::Value b);
-  mlir::Value eq(mlir::Value a, mlir::Value b);
-  mlir::Value both(mlir::Value a, mlir::Value b);
-  /// The same; a null value is true.
-  mlir::Value bothOf(mlir::Value a, mlir::Value b);
-  mlir::Value isNot(mlir::Value a);
-  mlir::Value select(mlir::Value condition, mlir::Value a, mlir::Value b);
+  Val threadX();
+  Val blockSize();
+  Val blockX();
+  Val blockY();
+  Val blockZ();
+  Val gridX();
+  Val gridY();
+  /// To i64: of an unsigned number, and of a signed one.
+  Val extui64(mlir::Value narrow) { return extui(narrow, getI64Type()); }
+  Val extsi64(mlir::Value narrow) { return sextOrTrunc(narrow, getI64Type()); }
 
   /// In bytes, as i64.
-  mlir::Value stride(const StrideSource &source, int64_t elementBytes);
+  Val stride(const StrideSource &source, int64_t elementBytes);
 
-  // Structured control flow. Bodies that loops carry values through give the
-  // next ones.
-  using Body = llvm::function_ref<void()>;
-  using LoopBody = llvm::function_ref<llvm::SmallVector<mlir::Value>(
-      mlir::Value, mlir::ValueRange)>;
-  using Test = llvm::function_ref<mlir::Value(mlir::ValueRange)>;
-  using Step =
-      llvm::function_ref<llvm::SmallVector<mlir::Value>(mlir::ValueRange)>;
-  void ifThen(mlir::Value condition, Body body);
-  /// for i in first .. end - 1, by `step`; all of one integer type, signed.
-  llvm::SmallVector<mlir::Value> loop(mlir::Value first, mlir::Value end,
-                                      mlir::Value step, mlir::ValueRange start,
-                                      LoopBody body);
-  llvm::SmallVector<mlir::Value> loopWhile(mlir::ValueRange start, Test test,
-                                           Step step);
   /// One that is never unrolled: most loops of a kernel are gone through once
   /// or not at all, and unrolled, they are what fills the instruction cache.
-  llvm::SmallVector<mlir::Value> rolledLoop(mlir::Value first, mlir::Value end,
-                                            mlir::Value step,
-                                            mlir::ValueRange start,
-                                            LoopBody body);
+  Vals rolledForLoop(mlir::Value first, mlir::Value end, mlir::Value step,
+                     const Vals &start, ForBody body);
   /// Of `count` numbers, a power of two, those before the first one for which
   /// `holds` does not. Without branches, as all threads take as many steps.
-  mlir::Value countFirst(int64_t count,
-                         llvm::function_ref<mlir::Value(mlir::Value)> holds);
+  Val countFirst(int64_t count,
+                 llvm::function_ref<mlir::Value(mlir::Value)> holds);
   /// The first of `first` .. `end` - 1 for which a condition holds that stays
   /// true once it is; `end` if there is none.
-  mlir::Value searchFirst(mlir::Value first, mlir::Value end,
-                          llvm::function_ref<mlir::Value(mlir::Value)> holds);
+  Val searchFirst(mlir::Value first, mlir::Value end,
+                  llvm::function_ref<mlir::Value(mlir::Value)> holds);
 
   /// The address `bytes` (an integer) past a pointer.
   mlir::Value byteOffset(mlir::Value pointer, mlir::Value bytes);
   /// One access of 1, 2, 4, 8 or 16 bytes, aligned to its size. A streaming
   /// one says that the data is not used again soon.
+  using CodeBuilder::load;
   mlir::Value load(mlir::Value pointer, int64_t bytes, bool streaming = false);
   /// A load from global memory under a predicate, without a branch; zero where
   /// it does not hold.
   mlir::Value loadIf(mlir::Value condition, mlir::Value pointer, int64_t bytes);
+  using CodeBuilder::store;
   void store(mlir::Value value, mlir::Value pointer, int64_t bytes);
   /// A store under a predicate, without a branch: LLVM would move the loads of
   /// what is stored into the branch, behind the loads that decide it, and each
@@ -163,16 +126,16 @@ public:
   /// The access of a width whose bits are all zero.
   mlir::Value zero(int64_t bytes);
   /// A scalar of the given type.
-  mlir::Value loadScalar(mlir::Value pointer, mlir::Type type);
+  Val loadScalar(mlir::Value pointer, mlir::Type type);
   void storeScalar(mlir::Value value, mlir::Value pointer);
   /// Entry `index` (i64) of an array of integers, as i64.
-  mlir::Value loadEntry(mlir::Value array, mlir::Value index, mlir::Type type);
+  Val loadEntry(mlir::Value array, mlir::Value index, mlir::Type type);
   /// 0 where the condition does not hold.
-  mlir::Value loadEntryIf(mlir::Value condition, mlir::Value array,
-                          mlir::Value index, mlir::Type type);
+  Val loadEntryIf(mlir::Value condition, mlir::Value array, mlir::Value index,
+                  mlir::Type type);
   /// In its own type.
-  mlir::Value loadRawEntryIf(mlir::Value condition, mlir::Value array,
-                             mlir::Value index, mlir::Type type);
+  Val loadRawEntryIf(mlir::Value condition, mlir::Value array,
+                     mlir::Value index, mlir::Type type);
   void storeEntry(mlir::Value value, mlir::Value array, mlir::Value index,
                   mlir::Type type);
   /// Elements of an access as f32, a vector if there are several; and back.
@@ -192,10 +155,9 @@ public:
   /// All threads of the block wait for each other.
   void barrier();
   /// The same; whether a condition holds for all of them.
-  mlir::Value barrierAll(mlir::Value condition);
+  Val barrierAll(mlir::Value condition);
 
 private:
-  mlir::Value integer(int64_t value, unsigned width);
   mlir::LLVM::LLVMFuncOp function;
   unsigned sharedBuffers = 0;
 };

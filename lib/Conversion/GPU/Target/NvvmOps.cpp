@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include "NvvmOps.h"
+
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+Val NvvmOps::unlikely(Val condition) const {
+  return k.val(LLVM::ExpectOp::create(k, condition, k.i1(false)));
+}
+
+//===----------------------------------------------------------------------===//
+// Threads of a warp
+//===----------------------------------------------------------------------===//
+
+static constexpr int64_t kAllLanes = -1;
+
+Val NvvmOps::shuffle(Val value, Value lane, int kind) const {
+  auto shuffleKind = static_cast<NVVM::ShflKind>(kind);
+  Value clamp = k.i32(shuffleKind == NVVM::ShflKind::up ? 0 : 31);
+  auto one = [&](Value part) {
+    return NVVM::ShflOp::create(k, part.getType(), k.i32(kAllLanes), part, lane,
+                                clamp, shuffleKind, UnitAttr());
+  };
+  if (value.getType().getIntOrFloatBitWidth() == 32)
+    return k.val(one(value));
+  Val low = k.val(one(as(value, 32))), high = k.val(one(as(value >> 32, 32)));
+  return k.val(k.extui64(low)) | (k.val(k.extui64(high)) << 32);
+}
+Val NvvmOps::shflIdx(Val value, Val lane) const {
+  return shuffle(value, lane, int(NVVM::ShflKind::idx));
+}
+Val NvvmOps::shflUp(Val value, Val distance) const {
+  return shuffle(value, distance, int(NVVM::ShflKind::up));
+}
+Val NvvmOps::shflXor(Val value, Val bits) const {
+  return shuffle(value, bits, int(NVVM::ShflKind::bfly));
+}
+Val NvvmOps::reduxAdd(Val value) const {
+  return k.val(NVVM::ReduxOp::create(k, value.getType(), value,
+                                     NVVM::ReduxKind::ADD, k.i32(kAllLanes)));
+}
+Val NvvmOps::reduxMax(Val x) const {
+  // In the order of integers: those of negative numbers are turned over.
+  auto turned = [&](Val bits) {
+    Val sign = k.val(arith::ShRSIOp::create(k, bits, bits.constant(31)));
+    return bits ^ (sign & 0x7fffffff);
+  };
+  Val bits = turned(bitcastToInt(x));
+  return bitcastToFloat(turned(k.val(NVVM::ReduxOp::create(
+      k, bits.getType(), bits, NVVM::ReduxKind::MAX, k.i32(kAllLanes)))));
+}
+Val NvvmOps::voteBallot(Val condition) const {
+  return k.val(NVVM::VoteSyncOp::create(k, k.getI32Type(), k.i32(kAllLanes),
+                                        condition, NVVM::VoteSyncKind::ballot));
+}
+Val NvvmOps::popc(Val bits) const {
+  return k.val(LLVM::CtPopOp::create(k, bits.getType(), bits));
+}
+Val NvvmOps::voteAny(Val condition) const {
+  return k.val(NVVM::VoteSyncOp::create(k, k.getI1Type(), k.i32(kAllLanes),
+                                        condition, NVVM::VoteSyncKind::any));
+}
+void NvvmOps::syncWarp() const {
+  NVVM::SyncWarpOp::create(k, k.i32(kAllLanes));
+}
+
+//===----------------------------------------------------------------------===//
+// Floats
+//===----------------------------------------------------------------------===//
+
+Val NvvmOps::unary(StringRef intrinsic, Val x) const {
+  return k.val(LLVM::CallIntrinsicOp::create(
+                   k, x.getType(), k.getStringAttr(intrinsic), ValueRange{x})
+                   .getResult(0));
+}
+Val NvvmOps::ex2(Val x) const { return unary("llvm.nvvm.ex2.approx.ftz.f", x); }
+Val NvvmOps::lg2(Val x) const { return unary("llvm.nvvm.lg2.approx.ftz.f", x); }
+Val NvvmOps::rcp(Val x) const { return unary("llvm.nvvm.rcp.approx.ftz.f", x); }
+Val NvvmOps::tanh(Val x) const {
+  // 1 - 2 / (exp(2 x) + 1): the instruction of that name has 11 bits.
+  Val e = ex2(x * (2 * 1.4426950408889634));
+  return k.f32(1) - rcp(e + 1) * 2;
+}
+Val NvvmOps::bitcastToInt(Val x) const {
+  return k.val(arith::BitcastOp::create(k, k.getI32Type(), x));
+}
+Val NvvmOps::bitcastToFloat(Val x) const {
+  return k.val(arith::BitcastOp::create(k, k.getF32Type(), x));
+}
+
+//===----------------------------------------------------------------------===//
+// Fragments
+//===----------------------------------------------------------------------===//
+
+static Vals fieldsOf(KernelBuilder &k, Value record, int64_t count) {
+  Vals fields;
+  for (int64_t i = 0; i < count; ++i)
+    fields.emplace_back(k, LLVM::ExtractValueOp::create(k, record, i));
+  return fields;
+}
+
+static Type several(Type type, int64_t count) {
+  return LLVM::LLVMStructType::getLiteral(type.getContext(),
+                                          SmallVector<Type>(count, type));
+}
+
+Vals NvvmOps::ldmatrix(Value pointer, bool transposed) const {
+  auto shape = NVVM::LdStMatrixShapeAttr::get(k.getContext(), 8, 8);
+  Value matrices = NVVM::LdMatrixOp::create(
+      k, several(k.getI32Type(), 4), pointer, 4,
+      transposed ? NVVM::MMALayout::col : NVVM::MMALayout::row, shape,
+      NVVM::LdStMatrixEltType::B16);
+  return fieldsOf(k, matrices, 4);
+}
+
+Vals NvvmOps::mmaSync(ArrayRef<Val> a, ArrayRef<Val> b, ArrayRef<Val> c,
+                      Type type) const {
+  std::optional<std::array<NVVM::MMATypes, 2>> types;
+  auto operands = [&](ArrayRef<Val> registers) {
+    SmallVector<Value> values;
+    for (Val number : registers) {
+      Value value = number;
+      if (type.isF16())
+        value = LLVM::BitcastOp::create(k, VectorType::get({2}, type), value);
+      values.push_back(value);
+    }
+    return values;
+  };
+  if (type.isBF16())
+    types = {NVVM::MMATypes::bf16, NVVM::MMATypes::bf16};
+  Value sum = NVVM::MmaOp::create(
+      k, several(k.getF32Type(), 4), operands(a), operands(b), valuesOf(c),
+      ArrayRef<int64_t>{16, 8, 16}, std::nullopt, std::nullopt, types,
+      std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row,
+                                     NVVM::MMALayout::col});
+  return fieldsOf(k, sum, 4);
+}
+
+Val NvvmOps::cvtPack(Val low, Val high, Type type) const {
+  StringRef name =
+      type.isBF16() ? "llvm.nvvm.ff2bf16x2.rn" : "llvm.nvvm.ff2f16x2.rn";
+  Value pair = LLVM::CallIntrinsicOp::create(k, VectorType::get({2}, type),
+                                             k.getStringAttr(name),
+                                             ValueRange{high, low})
+                   .getResult(0);
+  return k.val(LLVM::BitcastOp::create(k, k.getI32Type(), pair));
+}
+
+Value NvvmOps::assembly(StringRef text, StringRef constraints,
+                        TypeRange results, ValueRange operands,
+                        bool hasSideEffects) const {
+  auto op = LLVM::InlineAsmOp::create(
+      k, results, operands, text, constraints, hasSideEffects,
+      /*is_align_stack=*/false, LLVM::TailCallKind::None,
+      LLVM::AsmDialectAttr(), ArrayAttr());
+  return results.empty() ? Value() : op.getRes();
+}
+
+Val NvvmOps::movmatrix(Val matrix) const {
+  return k.val(assembly("movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r",
+                        k.getI32Type(), ValueRange{matrix}, true));
+}
+
+//===----------------------------------------------------------------------===//
+// Barriers
+//===----------------------------------------------------------------------===//
+
+void NvvmOps::mbarrierInit(Value barrier, int64_t count) const {
+  NVVM::MBarrierInitOp::create(k, barrier, k.i32(count), Value());
+}
+void NvvmOps::fenceMbarrierInit(bool hasClusters) const {
+  if (hasClusters)
+    NVVM::FenceMbarrierInitOp::create(k);
+}
+void NvvmOps::mbarrierArrive(Value barrier) const {
+  NVVM::MBarrierArriveOp::create(k, k.getI64Type(), barrier, Value());
+}
+void NvvmOps::mbarrierArriveExpectTx(Value barrier, Val bytes) const {
+  NVVM::MBarrierArriveExpectTxOp::create(k, Type(), barrier, bytes,
+                                         NVVM::MemScopeKind::CTA,
+                                         /*relaxed=*/false, Value());
+}
+void NvvmOps::cpAsyncMbarrierArrive(Value barrier) const {
+  NVVM::CpAsyncMBarrierArriveOp::create(k, barrier,
+                                        /*noinc=*/true);
+}
+void NvvmOps::mbarrierWait(Value barrier, Val parity, bool hasTryWait) const {
+  if (hasTryWait) {
+    NVVM::MBarrierTryWaitParityOp::create(k, barrier, parity,
+                                          k.i32(10'000'000));
+    return;
+  }
+  k.whileLoop(
+      {},
+      [&](const Vals &) -> CodeBuilder::Tested {
+        Value done =
+            NVVM::MBarrierTestWaitOp::create(k, k.getI1Type(), barrier, parity);
+        return {!k.val(done), {}};
+      },
+      [&](const Vals &) { return Vals(); });
+}
+void NvvmOps::barSync(int64_t name, int64_t threads) const {
+  NVVM::BarrierOp::create(k, TypeRange(), k.i32(name), k.i32(threads),
+                          NVVM::BarrierReductionAttr(), Value());
+}
+
+//===----------------------------------------------------------------------===//
+// Shared memory
+//===----------------------------------------------------------------------===//
+
+Vals NvvmOps::ldSharedWords(Value pointer, unsigned count) const {
+  auto four = VectorType::get({4}, k.getI32Type());
+  Vals words;
+  for (int64_t i = 0; i < count; i += 4) {
+    Value vector =
+        LLVM::LoadOp::create(k, four, k.byteOffset(pointer, k.i32(4 * i)), 16);
+    for (int64_t j = 0; j < 4; ++j)
+      words.push_back(
+          k.val(LLVM::ExtractElementOp::create(k, vector, k.i32(j))));
+  }
+  words.resize(count);
+  return words;
+}
+
+void NvvmOps::stSharedWords(Vals words, Value pointer) const {
+  while (words.size() % 4)
+    words.push_back(k.i32(0));
+  auto four = VectorType::get({4}, k.getI32Type());
+  for (size_t i = 0; i < words.size(); i += 4) {
+    Value vector = LLVM::PoisonOp::create(k, four);
+    for (int64_t j = 0; j < 4; ++j)
+      vector = LLVM::InsertElementOp::create(k, vector, words[i + j], k.i32(j));
+    k.store(vector, k.byteOffset(pointer, k.i32(4 * i)), 16);
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Copies
+//===----------------------------------------------------------------------===//
+
+void NvvmOps::cpAsync(Val isThere, Value to, Value from, int64_t bytes) const {
+  Val size = select(isThere, k.i32(bytes), k.i32(0));
+  NVVM::CpAsyncOp::create(k, to, from, uint32_t(bytes),
+                          bytes == 16 ? NVVM::LoadCacheModifierKind::CG
+                                      : NVVM::LoadCacheModifierKind::CA,
+                          size);
+}
+
+void NvvmOps::prefetch(Value pointer) const {
+  assembly("prefetch.global.L2 [$0];", "l", {}, pointer, true);
+}
+
+void NvvmOps::prefetchTensormap(Value map) const {
+  assembly("prefetch.tensormap [$0];", "l", {}, map, true);
+}
+
+Val NvvmOps::createPolicyEvictFirst() const {
+  return k.val(assembly("createpolicy.fractional.L2::evict_first.b64 $0, 1.0;",
+                        "=l", k.getI64Type(), {}, true));
+}
+
+Val NvvmOps::createPolicyEvictLast() const {
+  return k.val(assembly("createpolicy.fractional.L2::evict_last.b64 $0, 1.0;",
+                        "=l", k.getI64Type(), {}, true));
+}
+
+void NvvmOps::tmaLoad(Value to, Value map, ArrayRef<Val> at, Value barrier,
+                      Val policy) const {
+  NVVM::CpAsyncBulkTensorGlobalToSharedClusterOp::create(
+      k, to, map, valuesOf(at), barrier, ValueRange(), Value(), policy,
+      NVVM::TMALoadMode::TILE, /*isCTAOnly=*/true, NVVM::CTAGroupKindAttr(),
+      Value());
+}
+
+//===----------------------------------------------------------------------===//
+// Between blocks of threads
+//===----------------------------------------------------------------------===//
+
+Val NvvmOps::ldRelaxed(Value pointer, unsigned bits) const {
+  return k.val(LLVM::LoadOp::create(
+      k, k.getIntegerType(bits), pointer, bits / 8,
+      /*isVolatile=*/false, /*isNonTemporal=*/false, /*isInvariant=*/false,
+      /*isInvariantGroup=*/false, LLVM::AtomicOrdering::monotonic, "device"));
+}
+Vals NvvmOps::ldRelaxed128(Value pointer) const {
+  Value four = assembly("{ .reg .b128 x; .reg .b64 a, b;\n\t"
+                        "ld.relaxed.gpu.global.b128 x, [$4];\n\t"
+                        "mov.b128 {a, b}, x;\n\t"
+                        "mov.b64 {$0, $1}, a;\n\tmov.b64 {$2, $3}, b; }",
+                        "=r,=r,=r,=r,l,~{memory}", several(k.getI32Type(), 4),
+                        pointer, true);
+  return fieldsOf(k, four, 4);
+}
+void NvvmOps::stRelaxed128(ArrayRef<Val> words, Value pointer) const {
+  SmallVector<Value> operands = valuesOf(words);
+  operands.push_back(pointer);
+  assembly("{ .reg .b128 x; .reg .b64 a, b;\n\t"
+           "mov.b64 a, {$0, $1};\n\tmov.b64 b, {$2, $3};\n\t"
+           "mov.b128 x, {a, b};\n\tst.relaxed.gpu.global.b128 [$4], x; }",
+           "r,r,r,r,l,~{memory}", {}, operands, true);
+}
+void NvvmOps::atomAdd(Value pointer, Val value) const {
+  LLVM::AtomicRMWOp::create(k, LLVM::AtomicBinOp::add, pointer, value,
+                            LLVM::AtomicOrdering::monotonic, "device");
+}
+Val NvvmOps::atomExch(Value pointer, Val value) const {
+  return k.val(LLVM::AtomicRMWOp::create(k, LLVM::AtomicBinOp::xchg, pointer,
+                                         value, LLVM::AtomicOrdering::monotonic,
+                                         "device"));
+}
+
+void NvvmOps::assertFail(StringRef symbol, StringRef message) const {
+  auto module =
+      k.getBlock()->getParentOp()->getParentOfType<gpu::GPUModuleOp>();
+  OpBuilder outside = OpBuilder::atBlockBegin(module.getBody());
+  MLIRContext *context = k.getContext();
+  auto pointer = LLVM::LLVMPointerType::get(context);
+  auto text = [&](StringRef name, StringRef value) -> Value {
+    auto global = module.lookupSymbol<LLVM::GlobalOp>(name);
+    if (!global) {
+      std::string bytes = value.str() + '\0';
+      auto type = LLVM::LLVMArrayType::get(k.getI8Type(), bytes.size());
+      global = LLVM::GlobalOp::create(
+          outside, k.getLoc(), type, /*isConstant=*/true,
+          LLVM::Linkage::Internal, name, k.getStringAttr(bytes));
+    }
+    return LLVM::AddressOfOp::create(k, pointer, global.getSymName());
+  };
+  StringRef name = "__assertfail";
+  auto function = module.lookupSymbol<LLVM::LLVMFuncOp>(name);
+  if (!function) {
+    Type i32 = k.getI32Type(), i64 = k.getI64Type();
+    auto type =
+        LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(context),
+                                    {pointer, pointer, i32, pointer, i64});
+    function = LLVM::LLVMFuncOp::create(outside, k.getLoc(), name, type);
+  }
+  Value what = text(symbol, message), where = text("message_place", "kvcache");
+  LLVM::CallOp::create(k, function,
+                       ValueRange{what, where, k.i32(0), where, k.i64(1)});
+}
