@@ -156,11 +156,16 @@ Values CodeBuilder::forLoop(Value first, Value end, int64_t step,
                           }));
 }
 
-void CodeBuilder::forLoop(Value first, Value end, int64_t step, Body body) {
-  forLoop(first, end, index(step), {}, [&](Val i, const Vals &) {
-    body(*this, i);
+void CodeBuilder::forLoop(Value first, Value end, int64_t step,
+                          llvm::function_ref<void(Value)> body) {
+  forLoop(first, end, index(step), Vals(), [&](Val i, const Vals &) {
+    body(i);
     return Vals();
   });
+}
+
+void CodeBuilder::forLoop(Value first, Value end, int64_t step, Body body) {
+  forLoop(first, end, step, [&](Value i) { body(*this, i); });
 }
 
 void CodeBuilder::parallelLoop(Value end, Body body) {

@@ -166,8 +166,15 @@ public:
               llvm::function_ref<Vals()> otherwise);
   Vals forLoop(Value first, Value end, Value step, const Vals &start,
                ForBody body);
+  using ValuesBody = llvm::function_ref<Values(Value, mlir::ValueRange)>;
   Values forLoop(Value first, Value end, Value step, mlir::ValueRange start,
-                 llvm::function_ref<Values(Value, mlir::ValueRange)> body);
+                 ValuesBody body);
+  Values forLoop(Value first, Value end, int64_t step, mlir::ValueRange start,
+                 ValuesBody body) {
+    return forLoop(first, end, index(step), start, body);
+  }
+  void forLoop(Value first, Value end, int64_t step,
+               llvm::function_ref<void(Value)> body);
   /// Runs `test`, which gives what is carried on, then `step` while its
   /// condition holds.
   struct Tested {

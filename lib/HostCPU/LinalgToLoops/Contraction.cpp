@@ -155,19 +155,20 @@ LogicalResult kvcache::lowerContraction(linalg::GenericOp op,
     });
   };
   auto singleRow = [&] {
-    Value blocks = b.ceilDiv(columns, b.index(match->rowChunk()));
+    Value blocks = b.ceildivui(columns, b.index(match->rowChunk()));
     Value work =
-        b.mul(depth, b.mul(b.min(columns, b.index(match->rowChunk())), 2));
-    run(b.mul(outer, blocks), work, ".row", &ContractionEmitter::emitSingleRow);
+        b.muli(depth, b.muli(b.minui(columns, b.index(match->rowChunk())), 2));
+    run(b.muli(outer, blocks), work, ".row",
+        &ContractionEmitter::emitSingleRow);
   };
   auto manyRows = [&] {
-    Value blocks = b.mul(b.ceilDiv(columns, b.index(kBlockColumns)),
-                         b.ceilDiv(rows, b.index(kBlockRows)));
-    Value work = b.mul(b.mul(depth, b.min(rows, b.index(kBlockRows))),
-                       b.mul(b.min(columns, b.index(kBlockColumns)), 2));
-    run(b.mul(outer, blocks), work, ".block", &ContractionEmitter::emitBlock);
+    Value blocks = b.muli(b.ceildivui(columns, b.index(kBlockColumns)),
+                          b.ceildivui(rows, b.index(kBlockRows)));
+    Value work = b.muli(b.muli(depth, b.minui(rows, b.index(kBlockRows))),
+                        b.muli(b.minui(columns, b.index(kBlockColumns)), 2));
+    run(b.muli(outer, blocks), work, ".block", &ContractionEmitter::emitBlock);
   };
-  b.when(
+  b.ifThen(
       b.createOrFold<arith::CmpIOp>(arith::CmpIPredicate::eq, rows, b.index(1)),
       singleRow, manyRows);
   op.erase();

@@ -30,7 +30,7 @@ ContractionEmitter::ContractionEmitter(LoopBuilder &b, const Contraction &match,
       if (!extents[dim])
         extents[dim] =
             ShapedType::isDynamic(known[dim])
-                ? memref::DimOp::create(b, buffer[i], position).getResult()
+                ? b.val(memref::DimOp::create(b, buffer[i], position))
                 : b.index(known[dim]);
     }
 }
@@ -38,14 +38,14 @@ ContractionEmitter::ContractionEmitter(LoopBuilder &b, const Contraction &match,
 Value ContractionEmitter::outerExtent() const {
   Value product = b.index(1);
   for (unsigned dim : match.outer)
-    product = b.mul(product, extents[dim]);
+    product = b.muli(product, extents[dim]);
   return product;
 }
 
 void ContractionEmitter::setOuter(Value item) {
   for (unsigned dim : llvm::reverse(match.outer)) {
-    at[dim] = b.rem(item, extents[dim]);
-    item = b.div(item, extents[dim]);
+    at[dim] = b.remui(item, extents[dim]);
+    item = b.divui(item, extents[dim]);
   }
 }
 
@@ -114,10 +114,10 @@ Value ContractionEmitter::sum(Value value) {
 //===----------------------------------------------------------------------===//
 
 void ContractionEmitter::emitSingleRow(Value item) {
-  Value blocks = b.ceilDiv(extents[match.n], b.index(match.rowChunk()));
-  Value first = b.mul(b.rem(item, blocks), match.rowChunk());
-  Value last = b.min(b.add(first, match.rowChunk()), extents[match.n]);
-  setOuter(b.div(item, blocks));
+  Value blocks = b.ceildivui(extents[match.n], b.index(match.rowChunk()));
+  Value first = b.muli(b.remui(item, blocks), match.rowChunk());
+  Value last = b.minui(b.addi(first, match.rowChunk()), extents[match.n]);
+  setOuter(b.divui(item, blocks));
   Value row = b.index(0);
   if (match.contiguousDim(B) == match.k)
     emitRowAlong(row, first, last);
@@ -132,12 +132,12 @@ void ContractionEmitter::emitRowAcross(Value m, Value first, Value last) {
   auto addRows = [&](Value k, int64_t count) {
     SmallVector<Value> scalars, splats, ks;
     for (int64_t i = 0; i < count; ++i) {
-      ks.push_back(b.add(k, i));
+      ks.push_back(b.addi(k, i));
       scalars.push_back(load(A, 1, m, Value(), ks.back()));
       splats.push_back(splat(scalars.back()));
     }
     auto columns = [&](Value from, Value to, int64_t lanes) {
-      b.loop(from, to, lanes, [&](Value n) {
+      b.forLoop(from, to, lanes, [&](Value n) {
         Value total = load(C, lanes, m, n, Value());
         for (int64_t i = 0; i < count; ++i)
           total = b.multiplyAdd(lanes == 1 ? scalars[i] : splats[i],
@@ -147,15 +147,15 @@ void ContractionEmitter::emitRowAcross(Value m, Value first, Value last) {
     };
     Value middle = first;
     if (contiguous) {
-      middle = b.add(first, b.floorTo(b.sub(last, first), kLanes));
+      middle = b.addi(first, b.floorTo(b.subi(last, first), kLanes));
       columns(first, middle, kLanes);
     }
     columns(middle, last, 1);
   };
   Value kMiddle = b.floorTo(extents[match.k], kRowUnroll);
-  b.loop(b.index(0), kMiddle, kRowUnroll,
-         [&](Value k) { addRows(k, kRowUnroll); });
-  b.loop(kMiddle, extents[match.k], 1, [&](Value k) { addRows(k, 1); });
+  b.forLoop(b.index(0), kMiddle, kRowUnroll,
+            [&](Value k) { addRows(k, kRowUnroll); });
+  b.forLoop(kMiddle, extents[match.k], 1, [&](Value k) { addRows(k, 1); });
 }
 
 /// Dot products of the row with several columns at a time.
@@ -166,10 +166,10 @@ void ContractionEmitter::emitRowAlong(Value m, Value first, Value last) {
   auto dots = [&](Value n, int64_t count) {
     SmallVector<Value> ns, totals(count);
     for (int64_t i = 0; i < count; ++i)
-      ns.push_back(b.add(n, i));
+      ns.push_back(b.addi(n, i));
     if (vectorA) {
       SmallVector<Value> zeros(count, zero());
-      totals = b.loop(
+      totals = b.forLoop(
           b.index(0), kMiddle, kLanes, zeros, [&](Value k, ValueRange sums) {
             Value a = load(A, kLanes, m, Value(), k);
             SmallVector<Value> next;
@@ -184,7 +184,7 @@ void ContractionEmitter::emitRowAlong(Value m, Value first, Value last) {
       total =
           vectorA ? arith::AddFOp::create(b, old, sum(total)).getResult() : old;
     }
-    totals = b.loop(kMiddle, kEnd, 1, totals, [&](Value k, ValueRange sums) {
+    totals = b.forLoop(kMiddle, kEnd, 1, totals, [&](Value k, ValueRange sums) {
       Value a = load(A, 1, m, Value(), k);
       SmallVector<Value> next;
       for (auto [n, sum] : llvm::zip_equal(ns, sums))
@@ -195,9 +195,9 @@ void ContractionEmitter::emitRowAlong(Value m, Value first, Value last) {
       store(total, m, n);
   };
   constexpr int64_t columns = kRowUnroll / 2;
-  Value middle = b.add(first, b.floorTo(b.sub(last, first), columns));
-  b.loop(first, middle, columns, [&](Value n) { dots(n, columns); });
-  b.loop(middle, last, 1, [&](Value n) { dots(n, 1); });
+  Value middle = b.addi(first, b.floorTo(b.subi(last, first), columns));
+  b.forLoop(first, middle, columns, [&](Value n) { dots(n, columns); });
+  b.forLoop(middle, last, 1, [&](Value n) { dots(n, 1); });
 }
 
 //===----------------------------------------------------------------------===//
@@ -205,21 +205,21 @@ void ContractionEmitter::emitRowAlong(Value m, Value first, Value last) {
 //===----------------------------------------------------------------------===//
 
 void ContractionEmitter::emitBlock(Value item) {
-  Value blocks = b.ceilDiv(extents[match.n], b.index(kBlockColumns));
-  Value n0 = b.mul(b.rem(item, blocks), kBlockColumns);
-  Value nEnd = b.min(b.add(n0, kBlockColumns), extents[match.n]);
-  item = b.div(item, blocks);
-  Value rowBlocks = b.ceilDiv(rowExtent(), b.index(kBlockRows));
-  Value m0 = b.mul(b.rem(item, rowBlocks), kBlockRows);
-  Value mEnd = b.min(b.add(m0, kBlockRows), rowExtent());
-  setOuter(b.div(item, rowBlocks));
+  Value blocks = b.ceildivui(extents[match.n], b.index(kBlockColumns));
+  Value n0 = b.muli(b.remui(item, blocks), kBlockColumns);
+  Value nEnd = b.minui(b.addi(n0, kBlockColumns), extents[match.n]);
+  item = b.divui(item, blocks);
+  Value rowBlocks = b.ceildivui(rowExtent(), b.index(kBlockRows));
+  Value m0 = b.muli(b.remui(item, rowBlocks), kBlockRows);
+  Value mEnd = b.minui(b.addi(m0, kBlockRows), rowExtent());
+  setOuter(b.divui(item, rowBlocks));
 
   packedA = stackBuffer({kTileRows, kBlockK});
   // A line more per panel: equal offsets in all panels would share cache sets.
   packedB = stackBuffer({kBlockColumns / kLanes, kBlockK + 1, kLanes});
-  b.loop(b.index(0), extents[match.k], kBlockK, [&](Value k0) {
-    Value kEnd = b.min(b.add(k0, kBlockK), extents[match.k]);
-    Value kLength = b.sub(kEnd, k0);
+  b.forLoop(b.index(0), extents[match.k], kBlockK, [&](Value k0) {
+    Value kEnd = b.minui(b.addi(k0, kBlockK), extents[match.k]);
+    Value kLength = b.subi(kEnd, k0);
     if (match.contiguousDim(B) == match.k)
       packAlong(n0, nEnd, k0, kEnd);
     else
@@ -228,16 +228,18 @@ void ContractionEmitter::emitBlock(Value item) {
       packRows(rows, clamp, m, mEnd, k0, kEnd);
       emitTile(rows, clamp, m, mEnd, n0, nEnd, kLength);
     };
-    Value full = b.add(m0, b.floorTo(b.sub(mEnd, m0), kTileRows));
-    b.loop(m0, full, kTileRows, [&](Value m) { tile(kTileRows, false, m); });
-    Value rest = b.sub(mEnd, full);
+    Value full = b.addi(m0, b.floorTo(b.subi(mEnd, m0), kTileRows));
+    b.forLoop(m0, full, kTileRows, [&](Value m) { tile(kTileRows, false, m); });
+    Value rest = b.subi(mEnd, full);
     auto isLess = [&](int64_t than, Value value) {
       return b.createOrFold<arith::CmpIOp>(arith::CmpIPredicate::ult,
                                            b.index(than), value);
     };
-    b.when(
+    b.ifThen(
         isLess(kFewRows, rest), [&] { tile(kTileRows, true, full); },
-        [&] { b.when(isLess(0, rest), [&] { tile(kFewRows, true, full); }); });
+        [&] {
+          b.ifThen(isLess(0, rest), [&] { tile(kFewRows, true, full); });
+        });
   });
 }
 
@@ -246,10 +248,10 @@ void ContractionEmitter::emitBlock(Value item) {
 static SmallVector<Value> tileRows(LoopBuilder &b, int64_t rows, bool clamp,
                                    Value m0, Value mEnd) {
   SmallVector<Value> result;
-  Value last = clamp ? b.sub(mEnd, b.index(1)) : Value();
+  Value last = clamp ? b.subi(mEnd, b.index(1)) : Value();
   for (int64_t i = 0; i < rows; ++i) {
-    Value m = b.add(m0, i);
-    result.push_back(clamp && i ? b.min(m, last) : m);
+    Value m = b.addi(m0, i);
+    result.push_back(clamp && i ? b.minui(m, last) : m);
   }
   return result;
 }
@@ -258,10 +260,10 @@ void ContractionEmitter::packRows(int64_t rows, bool clamp, Value m0,
                                   Value mEnd, Value k0, Value kEnd) {
   SmallVector<Value> ms = tileRows(b, rows, clamp, m0, mEnd);
   auto copy = [&](Value from, Value to, int64_t lanes) {
-    b.loop(from, to, lanes, [&](Value k) {
+    b.forLoop(from, to, lanes, [&](Value k) {
       for (auto [i, m] : llvm::enumerate(ms)) {
         Value value = load(A, lanes, m, Value(), k);
-        SmallVector<Value> where = {b.index(i), b.sub(k, k0)};
+        SmallVector<Value> where = {b.index(i), b.subi(k, k0)};
         if (lanes == 1)
           memref::StoreOp::create(b, value, packedA, where);
         else
@@ -271,7 +273,7 @@ void ContractionEmitter::packRows(int64_t rows, bool clamp, Value m0,
   };
   Value middle = k0;
   if (match.contiguousDim(A) == match.k) {
-    middle = b.add(k0, b.floorTo(b.sub(kEnd, k0), kLanes));
+    middle = b.addi(k0, b.floorTo(b.subi(kEnd, k0), kLanes));
     copy(k0, middle, kLanes);
   }
   copy(middle, kEnd, 1);
@@ -282,24 +284,24 @@ void ContractionEmitter::packAcross(Value n0, Value nEnd, Value k0,
                                     Value kEnd) {
   Value middle = n0;
   if (match.contiguousDim(B) == match.n)
-    middle = b.add(n0, b.floorTo(b.sub(nEnd, n0), kLanes));
-  Value last = b.sub(nEnd, b.index(1));
-  Value padded =
-      b.add(n0, b.mul(b.ceilDiv(b.sub(nEnd, n0), b.index(kLanes)), kLanes));
-  b.loop(k0, kEnd, 1, [&](Value k) {
+    middle = b.addi(n0, b.floorTo(b.subi(nEnd, n0), kLanes));
+  Value last = b.subi(nEnd, b.index(1));
+  Value padded = b.addi(
+      n0, b.muli(b.ceildivui(b.subi(nEnd, n0), b.index(kLanes)), kLanes));
+  b.forLoop(k0, kEnd, 1, [&](Value k) {
     auto panelOf = [&](Value n) {
-      return b.div(b.sub(n, n0), b.index(kLanes));
+      return b.divui(b.subi(n, n0), b.index(kLanes));
     };
-    b.loop(n0, middle, kLanes, [&](Value n) {
-      SmallVector<Value> where = {panelOf(n), b.sub(k, k0), b.index(0)};
+    b.forLoop(n0, middle, kLanes, [&](Value n) {
+      SmallVector<Value> where = {panelOf(n), b.subi(k, k0), b.index(0)};
       vector::StoreOp::create(b, load(B, kLanes, Value(), n, k), packedB,
                               where);
     });
     // Lanes past the end get the last column again; they are never stored.
-    b.loop(middle, padded, 1, [&](Value n) {
-      SmallVector<Value> where = {panelOf(n), b.sub(k, k0),
-                                  b.rem(b.sub(n, n0), b.index(kLanes))};
-      memref::StoreOp::create(b, load(B, 1, Value(), b.min(n, last), k),
+    b.forLoop(middle, padded, 1, [&](Value n) {
+      SmallVector<Value> where = {panelOf(n), b.subi(k, k0),
+                                  b.remui(b.subi(n, n0), b.index(kLanes))};
+      memref::StoreOp::create(b, load(B, 1, Value(), b.minui(n, last), k),
                               packedB, where);
     });
   });
@@ -310,7 +312,7 @@ void ContractionEmitter::transpose8x8(Value panel, Value lane, Value n,
                                       Value nLast, Value k, Value k0) {
   SmallVector<Value> rows;
   for (int64_t i = 0; i < 8; ++i)
-    rows.push_back(load(B, 8, Value(), b.min(b.add(n, i), nLast), k));
+    rows.push_back(load(B, 8, Value(), b.minui(b.addi(n, i), nLast), k));
   // Pairs, then fours, within each half of a register; the halves last, as it
   // is they that are slow to cross.
   static constexpr int64_t steps[3][2][8] = {
@@ -332,26 +334,26 @@ void ContractionEmitter::transpose8x8(Value panel, Value lane, Value n,
   // The order in which the steps leave the columns.
   static constexpr int64_t order[8] = {0, 2, 1, 3, 4, 6, 5, 7};
   for (int64_t i = 0; i < 8; ++i) {
-    SmallVector<Value> where = {panel, b.add(b.sub(k, k0), order[i]), lane};
+    SmallVector<Value> where = {panel, b.addi(b.subi(k, k0), order[i]), lane};
     vector::StoreOp::create(b, rows[i], packedB, where);
   }
 }
 
 /// Panels of a B that lies with k innermost.
 void ContractionEmitter::packAlong(Value n0, Value nEnd, Value k0, Value kEnd) {
-  Value last = b.sub(nEnd, b.index(1));
-  Value middle = b.add(k0, b.floorTo(b.sub(kEnd, k0), 8));
-  Value padded =
-      b.add(n0, b.mul(b.ceilDiv(b.sub(nEnd, n0), b.index(kLanes)), kLanes));
-  b.loop(n0, padded, 8, [&](Value n) {
-    Value panel = b.div(b.sub(n, n0), b.index(kLanes));
-    Value lane = b.rem(b.sub(n, n0), b.index(kLanes));
-    b.loop(k0, middle, 8,
-           [&](Value k) { transpose8x8(panel, lane, n, last, k, k0); });
-    b.loop(middle, kEnd, 1, [&](Value k) {
+  Value last = b.subi(nEnd, b.index(1));
+  Value middle = b.addi(k0, b.floorTo(b.subi(kEnd, k0), 8));
+  Value padded = b.addi(
+      n0, b.muli(b.ceildivui(b.subi(nEnd, n0), b.index(kLanes)), kLanes));
+  b.forLoop(n0, padded, 8, [&](Value n) {
+    Value panel = b.divui(b.subi(n, n0), b.index(kLanes));
+    Value lane = b.remui(b.subi(n, n0), b.index(kLanes));
+    b.forLoop(k0, middle, 8,
+              [&](Value k) { transpose8x8(panel, lane, n, last, k, k0); });
+    b.forLoop(middle, kEnd, 1, [&](Value k) {
       for (int64_t i = 0; i < 8; ++i) {
-        Value value = load(B, 1, Value(), b.min(b.add(n, i), last), k);
-        SmallVector<Value> where = {panel, b.sub(k, k0), b.add(lane, i)};
+        Value value = load(B, 1, Value(), b.minui(b.addi(n, i), last), k);
+        SmallVector<Value> where = {panel, b.subi(k, k0), b.addi(lane, i)};
         memref::StoreOp::create(b, value, packedB, where);
       }
     });
@@ -362,18 +364,20 @@ void ContractionEmitter::emitTile(int64_t rows, bool clamp, Value m0,
                                   Value mEnd, Value n0, Value nEnd,
                                   Value kLength) {
   SmallVector<Value> ms = tileRows(b, rows, clamp, m0, mEnd);
-  Value middle = b.add(n0, b.floorTo(b.sub(nEnd, n0), kLanes));
-  auto panelOf = [&](Value n) { return b.div(b.sub(n, n0), b.index(kLanes)); };
-  b.loop(n0, middle, kLanes, [&](Value n) {
+  Value middle = b.addi(n0, b.floorTo(b.subi(nEnd, n0), kLanes));
+  auto panelOf = [&](Value n) {
+    return b.divui(b.subi(n, n0), b.index(kLanes));
+  };
+  b.forLoop(n0, middle, kLanes, [&](Value n) {
     emitTilePanel(rows, ms, panelOf(n), n, kLength, Value());
   });
   int64_t columns = match.op.getStaticLoopRanges()[match.n];
   if (!ShapedType::isDynamic(columns) && columns % kLanes == 0)
     return;
-  b.loop(middle, nEnd, kLanes, [&](Value n) {
+  b.forLoop(middle, nEnd, kLanes, [&](Value n) {
     auto laneType = VectorType::get({kLanes}, b.getI32Type());
     SmallVector<int32_t> lanes = llvm::to_vector(llvm::seq<int32_t>(0, kLanes));
-    Value left = arith::IndexCastOp::create(b, b.getI32Type(), b.sub(nEnd, n));
+    Value left = arith::IndexCastOp::create(b, b.getI32Type(), b.subi(nEnd, n));
     Value mask = arith::CmpIOp::create(
         b, arith::CmpIPredicate::slt,
         arith::ConstantOp::create(
@@ -396,7 +400,7 @@ void ContractionEmitter::emitTilePanel(int64_t rows, ArrayRef<Value> ms,
       init.push_back(vector::LoadOp::create(b, vector, buffer[C], where));
   }
   SmallVector<Value> sums =
-      b.loop(b.index(0), kLength, 1, init, [&](Value k, ValueRange sums) {
+      b.forLoop(b.index(0), kLength, 1, init, [&](Value k, ValueRange sums) {
         SmallVector<Value> next;
         Value right = vector::LoadOp::create(b, vector, packedB,
                                              ValueRange{panel, k, b.index(0)});

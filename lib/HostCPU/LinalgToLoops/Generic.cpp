@@ -192,7 +192,7 @@ void GenericVectorizer::emit(LoopBuilder &b) {
   Value work = b.index(operations);
   for (unsigned i = 0; i < extents.size(); ++i)
     if (i != spread && (spread || i != dim))
-      work = b.mul(work, extents[i]);
+      work = b.muli(work, extents[i]);
 
   SmallVector<Value> at(extents.size());
   if (spread)
@@ -204,16 +204,16 @@ void GenericVectorizer::emit(LoopBuilder &b) {
     return emitLoops(b, dims, at);
   // Every other dimension has one element, or is summed over: each chunk of the
   // vectors goes through them.
-  b.items(b.ceilDiv(extents[dim], b.index(kChunk)), b.mul(work, kChunk),
+  b.items(b.ceildivui(extents[dim], b.index(kChunk)), b.muli(work, kChunk),
           [&](Value chunk) {
-            Value from = b.mul(chunk, kChunk);
+            Value from = b.muli(chunk, kChunk);
             Value whole = extents[dim];
-            Value to = b.min(b.add(from, kChunk), whole);
+            Value to = b.minui(b.addi(from, kChunk), whole);
             std::function<void(ArrayRef<unsigned>)> nest =
                 [&](ArrayRef<unsigned> rest) {
                   if (rest.empty())
                     return emitInnermost(b, from, to, at);
-                  b.loop(b.index(0), extents[rest.front()], 1, [&](Value i) {
+                  b.forLoop(b.index(0), extents[rest.front()], 1, [&](Value i) {
                     at[rest.front()] = i;
                     nest(rest.drop_front());
                   });
@@ -226,7 +226,7 @@ void GenericVectorizer::emitLoops(LoopBuilder &b, ArrayRef<unsigned> dims,
                                   SmallVectorImpl<Value> &at) {
   if (dims.empty())
     return emitInnermost(b, b.index(0), extents[dim], at);
-  b.loop(b.index(0), extents[dims.front()], 1, [&](Value i) {
+  b.forLoop(b.index(0), extents[dims.front()], 1, [&](Value i) {
     at[dims.front()] = i;
     emitLoops(b, dims.drop_front(), at);
   });
@@ -264,10 +264,10 @@ void GenericVectorizer::emitInnermost(LoopBuilder &b, Value from, Value to,
         op.payloadUsesValueFromOperand(operand))
       uniform[operand->getOperandNumber()] = memref::LoadOp::create(
           b, operand->get(), operandIndices(b, *operand, at));
-  Value middle = b.add(from, b.floorTo(b.sub(to, from), vectorLanes));
+  Value middle = b.addi(from, b.floorTo(b.subi(to, from), vectorLanes));
   if (!reduces) {
     auto run = [&](Value first, Value last, int64_t lanes) {
-      b.loop(first, last, lanes, [&](Value i) {
+      b.forLoop(first, last, lanes, [&](Value i) {
         at[dim] = i;
         emitPoint(b, at, lanes, {});
       });
@@ -288,7 +288,7 @@ void GenericVectorizer::emitInnermost(LoopBuilder &b, Value from, Value to,
       return emitPoint(b, at, lanes, carried);
     };
   };
-  partial = b.loop(from, middle, vectorLanes, partial, step(vectorLanes));
+  partial = b.forLoop(from, middle, vectorLanes, partial, step(vectorLanes));
   SmallVector<Value> totals;
   SmallVector<SmallVector<Value>> where;
   for (auto [out, value] : llvm::enumerate(partial)) {
@@ -303,7 +303,7 @@ void GenericVectorizer::emitInnermost(LoopBuilder &b, Value from, Value to,
                                 fold->getAttrs()))
             ->getResult(0));
   }
-  totals = b.loop(middle, to, 1, totals, step(1));
+  totals = b.forLoop(middle, to, 1, totals, step(1));
   for (auto [out, value] : llvm::enumerate(totals))
     memref::StoreOp::create(b, value, op.getDpsInitOperand(out)->get(),
                             where[out]);
@@ -370,7 +370,7 @@ Value GenericVectorizer::emitLoad(LoopBuilder &b, memref::LoadOp load,
     for (auto [index, value] : llvm::zip_equal(load.getIndices(), indices)) {
       auto position = index.getDefiningOp<linalg::IndexOp>();
       if (position && position.getDim() == dim)
-        result.push_back(b.add(along, lane));
+        result.push_back(b.addi(along, lane));
       else if (isa<VectorType>(value.getType()))
         result.push_back(vector::ExtractOp::create(b, value, lane));
       else
@@ -416,7 +416,7 @@ SmallVector<Value> GenericVectorizer::emitPoint(LoopBuilder &b,
     } else {
       SmallVector<Value> there(at);
       values.map(argument, loadEach(b, operand.get(), lanes, [&](int64_t lane) {
-                   there[dim] = b.add(at[dim], lane);
+                   there[dim] = b.addi(at[dim], lane);
                    return operandIndices(b, operand, there);
                  }));
     }
@@ -439,7 +439,7 @@ SmallVector<Value> GenericVectorizer::emitPoint(LoopBuilder &b,
       if (lanes > 1 && position && position.getDim() == dim) {
         SmallVector<int64_t> steps = llvm::to_vector(llvm::seq(lanes));
         Value step = arith::ConstantOp::create(b, b.getIndexVectorAttr(steps));
-        value = b.add(widen(b, value, lanes), step);
+        value = b.addi(widen(b, value, lanes), step);
       }
       varies |= isa<VectorType>(value.getType());
       operands.push_back(value);
@@ -464,7 +464,7 @@ SmallVector<Value> GenericVectorizer::emitPoint(LoopBuilder &b,
     if (lanes > 1 && position && position.getDim() == dim) {
       SmallVector<int64_t> steps = llvm::to_vector(llvm::seq(lanes));
       Value step = arith::ConstantOp::create(b, b.getIndexVectorAttr(steps));
-      value = b.add(widen(b, value, lanes), step);
+      value = b.addi(widen(b, value, lanes), step);
     }
     value = widen(b, value, lanes);
     results.push_back(value);
