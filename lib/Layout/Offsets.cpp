@@ -14,6 +14,8 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
   // From fastest to slowest: where the next axis would begin without a gap, and
   // what it begins at a multiple of, if that is all that is known.
   int64_t span = 1, multiple = 0;
+  // What the axes with more than one index span.
+  int64_t room = 1;
   for (unsigned k = layout.rank(); k-- > 0;) {
     unsigned i = layout.orderAt(k);
     const LayoutDim &dim = layout.dim(i);
@@ -66,13 +68,16 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
     }
     if (!isUnit)
       multiple = 0;
-    if (result[i] < span)
+    if (!isUnit && result[i] < room)
       return refuse("stride",
-                    "at least " + std::to_string(span) +
+                    "at least " + std::to_string(room) +
                         ", what the faster axes span",
                     result[i]);
-    if (__builtin_mul_overflow(result[i], extents[i], &span) ||
-        span > Layout::kMaxSpan) {
+    bool fits = !__builtin_mul_overflow(result[i], extents[i], &span) &&
+                span <= Layout::kMaxSpan;
+    if (!isUnit)
+      room = span;
+    if (!fits) {
       why = "the axes up to " + name +
             " are expected to span at most 2^52 elements";
       return std::nullopt;

@@ -4,7 +4,7 @@
 // orders of the axes, with every set of extents that are known at run time
 // only.
 
-#include "kvcache/Layout/Views.h"
+#include "kvcache/Layout/Numbers.h"
 
 #include <gtest/gtest.h>
 
@@ -17,9 +17,11 @@ namespace {
 using kvcache::Axis;
 using kvcache::AxisKind;
 using kvcache::DimSource;
+using kvcache::Integers;
 using kvcache::kRunTime;
 using kvcache::Layout;
 using kvcache::LayoutDim;
+using kvcache::ReshapedNumbers;
 using kvcache::StridedDim;
 using kvcache::StrideFact;
 
@@ -84,26 +86,18 @@ struct Buffer {
   std::optional<Layout> layout;
 };
 
-/// The numbers of a view, worked out as the header says.
+/// The numbers of a view, as compiled programs compute them.
 struct View {
   View(const Buffer &buffer, const std::vector<int64_t> &shape)
-      : sources(reshapeSources(*buffer.layout, buffer.sequence, shape)),
-        extents(shape), strides(shape.size(), 1) {
-    for (size_t d = 0; d < shape.size(); ++d) {
-      if (shape[d] != kRunTime)
-        continue;
-      extents[d] = sources[d].factor;
-      for (unsigned axis : sources[d].axes)
-        if (buffer.layout->dim(axis).extent == kRunTime)
-          extents[d] *= buffer.extents[axis];
-    }
-    for (size_t d = 0; d < shape.size(); ++d) {
-      for (unsigned axis : sources[d].axes)
-        if (buffer.extents[axis] != 1)
-          strides[d] = buffer.reported[axis];
-      for (size_t i = d + 1; i < sources[d].end; ++i)
-        strides[d] *= extents[i];
-    }
+      : sources(reshapeSources(*buffer.layout, buffer.sequence, shape)) {
+    Integers integers;
+    ReshapedNumbers<Integers> numbers(
+        integers, *buffer.layout,
+        {buffer.extents.begin(), buffer.extents.end()},
+        {buffer.reported.begin(), buffer.reported.end()}, buffer.sequence,
+        shape);
+    extents = numbers.extents;
+    strides = numbers.strides;
   }
 
   bool isAt(const std::vector<int64_t> &addresses) const {

@@ -6,6 +6,8 @@
 
 #include "CodeBuilder.h"
 
+#include "kvcache/Layout/Numbers.h"
+
 #include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -86,25 +88,16 @@ CacheParts::CacheParts(OpBuilder &builder, Location loc, CacheType type,
       memref::ExtractStridedMetadataOp::create(builder, loc, memref);
   buffer = metadata.getBaseBuffer();
   offset = metadata.getOffset();
+  CodeBuilder b(builder, loc);
   const Layout &layout = type.getLayout();
-  extents.resize(layout.rank());
-  strides.resize(layout.rank());
-  // From fastest to slowest: an axis of extent 1 has the compact stride, and
-  // what the memref says is not looked at.
-  for (unsigned k = layout.rank(); k-- > 0;) {
-    unsigned i = layout.orderAt(k);
+  for (unsigned i = 0; i < layout.rank(); ++i) {
     int64_t extent = layout.dim(i).extent;
-    extents[i] = extent == kRunTime ? Value(metadata.getSizes()[i])
-                                    : indexConstant(builder, loc, extent);
-    std::optional<int64_t> stride = layout.stride(i);
-    std::optional<unsigned> faster = layout.nextFaster(i);
-    if (stride)
-      strides[i] = indexConstant(builder, loc, *stride);
-    else if (extent == 1 && faster)
-      strides[i] = mul(builder, loc, strides[*faster], extents[*faster]);
-    else
-      strides[i] = metadata.getStrides()[i];
+    extents.push_back(extent == kRunTime ? Value(metadata.getSizes()[i])
+                                         : b.index(extent));
   }
+  strides = stridesOf(b, layout, extents,
+                      std::vector<Value>(metadata.getStrides().begin(),
+                                         metadata.getStrides().end()));
 }
 
 Value CacheParts::extent(AxisKind kind) const {

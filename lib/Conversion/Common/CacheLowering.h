@@ -59,8 +59,7 @@ struct CacheParts {
   CacheType type;
   mlir::Value buffer; ///< memref<elem>, the allocation's aligned pointer
   mlir::Value offset; ///< of the first element
-  llvm::SmallVector<mlir::Value> extents;
-  llvm::SmallVector<mlir::Value> strides;
+  std::vector<mlir::Value> extents, strides;
 
   mlir::Value extent(AxisKind kind) const;
   mlir::Value stride(AxisKind kind) const;

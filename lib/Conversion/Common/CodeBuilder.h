@@ -55,6 +55,9 @@ public:
   using Value = mlir::Value;
   using Type = mlir::Type;
   using Predicate = mlir::arith::CmpIPredicate;
+  /// What the algebra of layouts computes with (kvcache/Layout/Numbers.h).
+  using Number = Value;
+  using Condition = Value;
 
   using ImplicitLocOpBuilder::ImplicitLocOpBuilder;
   CodeBuilder(mlir::OpBuilder &builder, mlir::Location loc)
@@ -121,6 +124,8 @@ public:
   Val sle(Value a, Value b) { return cmpi(Predicate::sle, a, b); }
   /// Also 0 <= a < b, if b is not negative.
   Val ult(Value a, Value b) { return cmpi(Predicate::ult, a, b); }
+  Val ule(Value a, Value b) { return cmpi(Predicate::ule, a, b); }
+  Val sge(Value a, Value b) { return cmpi(Predicate::sge, a, b); }
   Val eq(Value a, Value b) { return cmpi(Predicate::eq, a, b); }
   Val select(Value condition, Value a, Value b) {
     return fold<mlir::arith::SelectOp>(condition, a, b);

@@ -8,7 +8,7 @@
 #include "CacheLowering.h"
 #include "CodeBuilder.h"
 
-#include "kvcache/Layout/Views.h"
+#include "kvcache/Layout/Numbers.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
@@ -17,20 +17,17 @@ using namespace kvcache;
 
 namespace {
 
-/// The numbers of a view with other extents: what `Layout` says of them where
-/// they are constants, else those of the axes that a dimension is made of.
+/// A view with other extents.
 class Reshaped {
 public:
   Reshaped(CodeBuilder &emit, const CacheParts &parts,
            const std::vector<Axis> &sequence, const std::vector<int64_t> &shape)
-      : emit(emit), parts(parts), shape(shape),
-        sources(reshapeSources(parts.type.getLayout(), sequence, shape)) {
-    std::string why;
-    dims = *reshape(parts.type.getLayout(), sequence, shape, why);
-    for (size_t d = 0; d < shape.size(); ++d)
-      extents.push_back(extent(d));
-    for (size_t d = 0; d < shape.size(); ++d)
-      strides.push_back(stride(d));
+      : emit(emit), parts(parts), shape(shape) {
+    ReshapedNumbers<CodeBuilder> numbers(emit, parts.type.getLayout(),
+                                         parts.extents, parts.strides, sequence,
+                                         shape);
+    extents = numbers.extents;
+    strides = numbers.strides;
   }
 
   /// As a memref of this type, whose constants are known to be right.
@@ -52,63 +49,16 @@ public:
                                              parts.offset, sizes, steps);
   }
 
-  /// As a cache: an axis of extent 1 has the compact stride of its layout.
   Value asCache(CacheType type) {
-    const Layout &layout = type.getLayout();
-    for (unsigned k = layout.rank(); k-- > 0;) {
-      unsigned i = layout.orderAt(k);
-      std::optional<unsigned> faster = layout.nextFaster(i);
-      if (layout.dim(i).extent == 1)
-        strides[i] = faster ? emit.muli(strides[*faster], extents[*faster])
-                            : emit.index(1);
-    }
+    strides = stridesOf(emit, type.getLayout(), extents, strides);
     return asMemRef(type.getMemRefType());
   }
 
 private:
-  Value extent(size_t d) const {
-    if (shape[d] != kRunTime)
-      return emit.index(shape[d]);
-    Value product = emit.index(sources[d].factor);
-    for (unsigned axis : sources[d].axes)
-      if (parts.type.getLayout().dim(axis).extent == kRunTime)
-        product = emit.muli(product, parts.extents[axis]);
-    return product;
-  }
-
-  Value stride(size_t d) const {
-    if (dims[d].stride.kind == StrideFact::Kind::Constant)
-      return emit.index(dims[d].stride.value);
-    Value step = unitStride(sources[d].axes);
-    for (size_t i = d + 1; i < sources[d].end; ++i)
-      step = emit.muli(step, extents[i]);
-    return step;
-  }
-
-  /// How far apart the elements of packed axes are: the stride of the fastest
-  /// one that has more than one index, as the others have any.
-  Value unitStride(ArrayRef<unsigned> axes) const {
-    const Layout &layout = parts.type.getLayout();
-    Value step;
-    for (unsigned axis : axes) {
-      Value own = parts.strides[axis];
-      bool isAny =
-          step && layout.dim(axis).extent == kRunTime && !layout.stride(axis);
-      if (isAny) {
-        Value isUnit = emit.eq(parts.extents[axis], emit.index(1));
-        own = emit.select(isUnit, step, own);
-      }
-      step = own;
-    }
-    return step;
-  }
-
   CodeBuilder &emit;
   const CacheParts &parts;
   const std::vector<int64_t> &shape;
-  std::vector<DimSource> sources;
-  std::vector<StridedDim> dims;
-  SmallVector<Value> extents, strides;
+  std::vector<Value> extents, strides;
 };
 
 std::vector<int64_t> shapeOf(MemRefType type) {

@@ -8,7 +8,7 @@
 #include "CacheLowering.h"
 #include "CodeBuilder.h"
 
-#include "kvcache/Layout/Views.h"
+#include "kvcache/Layout/Numbers.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlowOps.h"
@@ -129,67 +129,24 @@ private:
       return Value();
     };
 
-    unsigned rank = layout.rank();
-    SmallVector<Value> extents(rank), strides(rank);
-    Value zero = emit.index(0), one = emit.index(1);
-    Value most = emit.index(kMaxExtent), span = one;
-    Value fits = emit.i1(true), isEmpty = emit.i1(false);
+    Value zero = emit.index(0), fits = emit.i1(true);
     auto require = [&](Value condition) { fits = emit.andi(fits, condition); };
-    auto atLeast = [&](Value a, Value b) {
-      return emit.cmpi(CodeBuilder::Predicate::sge, a, b);
-    };
-    // Operands may be anything; what is computed with is between 0 and 2^40,
-    // and products that would be too large are as large as they can be.
-    // In elements, from fastest to slowest, up to the end of the last one.
-    for (unsigned k = rank; k-- > 0;) {
-      unsigned i = layout.orderAt(k);
-      const LayoutDim &dim = layout.dim(i);
-      if (dim.extent == kRunTime) {
-        Value given =
-            operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis);
-        require(emit.cmpi(CodeBuilder::Predicate::ule, given, most));
-        extents[i] = emit.fold<arith::MinUIOp>(given, most);
-        isEmpty = emit.ori(isEmpty, emit.eq(extents[i], zero));
-      } else {
-        extents[i] = emit.index(dim.extent);
-      }
-      std::optional<unsigned> faster = layout.nextFaster(i);
-      Value packed =
-          faster ? emit.mulSat(strides[*faster], extents[*faster]) : one;
-      // The stride of one index alone is not looked at: it is the least one
-      // that the type allows, as slower axes that are compact over it take it.
-      Value isUnit = emit.eq(extents[i], one);
-      auto requireOfStride = [&](Value condition) {
-        require(emit.ori(isUnit, condition));
-      };
-      std::optional<int64_t> known = layout.stride(i);
-      if (dim.stride.kind == StrideFact::Kind::RunTime) {
-        Value given =
-            operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis);
-        requireOfStride(emit.cmpi(CodeBuilder::Predicate::ule, given, most));
-        given = emit.fold<arith::MinUIOp>(given, most);
-        requireOfStride(emit.eq(emit.remui(given, dim.stride.value), zero));
-        requireOfStride(atLeast(given, one));
-        int64_t multiple = dim.stride.value;
-        Value least = emit.mulSat(emit.ceildivui(packed, multiple), multiple);
-        strides[i] = emit.select(isUnit, least, given);
-      } else {
-        strides[i] = known ? emit.index(*known) : packed;
-      }
-      // No axis overlaps the faster ones.
-      if (dim.stride.kind != StrideFact::Kind::Compact)
-        requireOfStride(atLeast(strides[i], packed));
-      Value last = emit.maxsi(emit.subi(extents[i], one), zero);
-      span = emit.addSat(span, emit.mulSat(last, strides[i]));
+    std::vector<Value> givenExtents, givenStrides;
+    for (const LayoutDim &dim : layout.listing()) {
+      givenExtents.push_back(
+          operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis));
+      givenStrides.push_back(
+          operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis));
     }
-    span = emit.select(isEmpty, zero, span);
+    auto [extents, strides, span] =
+        boundedNumbers(emit, layout, givenExtents, givenStrides, require);
 
     Value offset = adaptor.getOffset() ? adaptor.getOffset() : zero;
     Value bytes = emit.dim(adaptor.getSource(), 0);
     Value end = emit.addSat(emit.maxsi(offset, zero),
                             emit.mulSat(span, type.getElementBytes()));
-    require(atLeast(offset, zero));
-    require(atLeast(bytes, end));
+    require(emit.sge(offset, zero));
+    require(emit.sge(bytes, end));
     require(emit.eq(emit.remui(offset, layout.align()), zero));
 
     reportUnless(
@@ -205,7 +162,7 @@ private:
                                safeOffset, ValueRange{elements});
 
     SmallVector<OpFoldResult> sizes, steps;
-    for (unsigned i = 0; i < rank; ++i) {
+    for (unsigned i = 0; i < layout.rank(); ++i) {
       Value extent = extents[i];
       if (i == block)
         extent = emit.select(fits, extent, zero);
@@ -333,7 +290,7 @@ struct CastOpLowering : OpConversionPattern<CastOp> {
 };
 
 /// `dim` and `stride`: one of the parts of a cache.
-template <typename Op, SmallVector<Value> CacheParts::*values>
+template <typename Op, std::vector<Value> CacheParts::*values>
 struct AxisQueryOpLowering : OpConversionPattern<Op> {
   using OpConversionPattern<Op>::OpConversionPattern;
   LogicalResult

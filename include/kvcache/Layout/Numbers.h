@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The numbers of a layout: extents and strides that are known at run time only,
+// offsets, and what views make of them. Each function is written once, for any
+// kind of number. A builder makes them: `Integers` computes them at once, and
+// the builder of the lowerings emits code that will. So what a compiled program
+// computes is what the tests of this folder compute.
+//
+// A builder has a type `Number`, and methods named after operations of arith:
+//
+//   index(n)                    a constant
+//   addi, subi, muli, minui, maxsi
+//   remui, ceildivui            by a constant
+//   addSat, mulSat              addi and muli where the result fits 64 bits,
+//   else
+//                               a number that no range contains; of numbers
+//                               that are not negative
+//   eq, ule, sge, ori, select   conditions have a type `Condition`
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LAYOUT_NUMBERS_H
+#define KVCACHE_LAYOUT_NUMBERS_H
+
+#include "kvcache/Layout/Views.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace kvcache {
+
+/// Numbers that are known: the builder that computes at once.
+class Integers {
+public:
+  using Number = int64_t;
+  using Condition = bool;
+
+  Number index(int64_t n) { return n; }
+  Number addi(Number a, Number b) { return a + b; }
+  Number subi(Number a, Number b) { return a - b; }
+  Number muli(Number a, Number b) { return a * b; }
+  Number remui(Number a, int64_t n) { return a % n; }
+  Number minui(Number a, Number b) { return uint64_t(a) < uint64_t(b) ? a : b; }
+  Number maxsi(Number a, Number b) { return std::max(a, b); }
+  Number ceildivui(Number a, int64_t n) { return a / n + (a % n != 0); }
+  Number addSat(Number a, Number b) { return std::min(a, kMost - b) + b; }
+  Number mulSat(Number a, Number b) {
+    return std::min(a, kMost / std::max<Number>(b, 1)) * b;
+  }
+  Condition i1(bool holds) { return holds; }
+  Condition eq(Number a, Number b) { return a == b; }
+  Condition ule(Number a, Number b) { return uint64_t(a) <= uint64_t(b); }
+  Condition sge(Number a, Number b) { return a >= b; }
+  Condition ori(Condition a, Condition b) { return a || b; }
+  Number select(Condition c, Number a, Number b) { return c ? a : b; }
+
+private:
+  static constexpr Number kMost = std::numeric_limits<Number>::max();
+};
+
+/// The strides of all axes as listed. `given` are those of a descriptor, by
+/// axis, which are looked at only where the layout has no answer: not of an
+/// axis of extent 1, which has the compact stride.
+template <typename Builder, typename Number = typename Builder::Number>
+std::vector<Number> stridesOf(Builder &b, const Layout &layout,
+                              const std::vector<Number> &extents,
+                              const std::vector<Number> &given) {
+  std::vector<Number> strides(layout.rank());
+  for (unsigned k = layout.rank(); k-- > 0;) {
+    unsigned i = layout.orderAt(k);
+    std::optional<int64_t> known = layout.stride(i);
+    std::optional<unsigned> faster = layout.nextFaster(i);
+    if (known)
+      strides[i] = b.index(*known);
+    else if (layout.dim(i).extent == 1 && faster)
+      strides[i] = b.muli(strides[*faster], extents[*faster]);
+    else
+      strides[i] = given[i];
+  }
+  return strides;
+}
+
+/// Extents and strides that may be anything, made safe to compute with.
+template <typename Number> struct BoundedNumbers {
+  std::vector<Number> extents, strides;
+  /// The elements from the first to the end of the last, 0 if there are none.
+  Number span;
+};
+
+/// Numbers of a layout whose run-time extents and strides, by axis, come from
+/// anywhere. What is not as the layout says is reported to `require`, which is
+/// given conditions that have to hold; what is computed from it is bounded
+/// nevertheless: extents and strides by 2^40, products by saturation.
+template <typename Builder, typename Require,
+          typename Number = typename Builder::Number>
+BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
+                                      const std::vector<Number> &givenExtents,
+                                      const std::vector<Number> &givenStrides,
+                                      Require require) {
+  BoundedNumbers<Number> out;
+  out.extents.resize(layout.rank());
+  out.strides.resize(layout.rank());
+  Number zero = b.index(0), one = b.index(1), most = b.index(kMaxExtent);
+  typename Builder::Condition isEmpty = b.i1(false);
+  out.span = one;
+  // What the faster axes span, where that is not where the next one begins.
+  std::optional<Number> room;
+  for (unsigned k = layout.rank(); k-- > 0;) {
+    unsigned i = layout.orderAt(k);
+    const LayoutDim &dim = layout.dim(i);
+    Number &extent = out.extents[i], &stride = out.strides[i];
+    if (dim.extent == kRunTime) {
+      require(b.ule(givenExtents[i], most));
+      extent = b.minui(givenExtents[i], most);
+      isEmpty = b.ori(isEmpty, b.eq(extent, zero));
+    } else {
+      extent = b.index(dim.extent);
+    }
+    std::optional<unsigned> faster = layout.nextFaster(i);
+    Number packed =
+        faster ? b.mulSat(out.strides[*faster], out.extents[*faster]) : one;
+    // The stride of one index alone is not looked at: it is the least one that
+    // the layout allows, as slower axes that are compact over it take it.
+    auto isUnit = b.eq(extent, one);
+    auto requireOfStride = [&](typename Builder::Condition holds) {
+      require(b.ori(isUnit, holds));
+    };
+    std::optional<int64_t> known = layout.stride(i);
+    if (dim.stride.kind == StrideFact::Kind::RunTime) {
+      int64_t multiple = dim.stride.value;
+      requireOfStride(b.ule(givenStrides[i], most));
+      Number given = b.minui(givenStrides[i], most);
+      requireOfStride(b.eq(b.remui(given, multiple), zero));
+      requireOfStride(b.sge(given, one));
+      Number least = b.mulSat(b.ceildivui(packed, multiple), multiple);
+      stride = b.select(isUnit, least, given);
+    } else {
+      stride = known ? b.index(*known) : packed;
+    }
+    // No axis overlaps the faster ones. What is compact cannot, but over one
+    // index whose constant stride is less than what they span.
+    if (dim.stride.kind != StrideFact::Kind::Compact || room)
+      requireOfStride(b.sge(stride, room ? *room : packed));
+    bool mayBeLess =
+        dim.stride.kind == StrideFact::Kind::Constant && dim.extent == kRunTime;
+    if (mayBeLess || room)
+      room = b.select(isUnit, room ? *room : packed, b.mulSat(stride, extent));
+    Number last = b.maxsi(b.subi(extent, one), zero);
+    out.span = b.addSat(out.span, b.mulSat(last, stride));
+  }
+  out.span = b.select(isEmpty, zero, out.span);
+  return out;
+}
+
+/// Where an element lies: its distance from the first one. An index that is
+/// left out is 0.
+template <typename Builder, typename Number = typename Builder::Number>
+Number offsetOf(Builder &b, Number first, const std::vector<Number> &strides,
+                const std::vector<std::optional<Number>> &indices) {
+  for (size_t i = 0; i < strides.size(); ++i)
+    if (indices[i])
+      first = b.addi(first, b.muli(*indices[i], strides[i]));
+  return first;
+}
+
+/// The numbers of a reshape, one for each dimension of `shape`: what `reshape`
+/// says of them where they are constants, else those of the axes that a
+/// dimension is made of.
+template <typename Builder, typename Number = typename Builder::Number>
+class ReshapedNumbers {
+public:
+  ReshapedNumbers(Builder &b, const Layout &layout,
+                  const std::vector<Number> &extents,
+                  const std::vector<Number> &strides,
+                  const std::vector<Axis> &sequence,
+                  const std::vector<int64_t> &shape)
+      : b(b), layout(layout), parentExtents(extents), parentStrides(strides) {
+    std::string why;
+    std::vector<DimSource> sources = reshapeSources(layout, sequence, shape);
+    std::vector<StridedDim> dims = *reshape(layout, sequence, shape, why);
+    for (size_t d = 0; d < shape.size(); ++d)
+      this->extents.push_back(shape[d] != kRunTime ? b.index(shape[d])
+                                                   : extentOf(sources[d]));
+    for (size_t d = 0; d < shape.size(); ++d) {
+      if (dims[d].stride.kind == StrideFact::Kind::Constant) {
+        this->strides.push_back(b.index(dims[d].stride.value));
+        continue;
+      }
+      Number step = unitStride(sources[d].axes);
+      for (size_t i = d + 1; i < sources[d].end; ++i)
+        step = b.muli(step, this->extents[i]);
+      this->strides.push_back(step);
+    }
+  }
+
+  std::vector<Number> extents, strides;
+
+private:
+  Number extentOf(const DimSource &source) {
+    Number product = b.index(source.factor);
+    for (unsigned axis : source.axes)
+      if (layout.dim(axis).extent == kRunTime)
+        product = b.muli(product, parentExtents[axis]);
+    return product;
+  }
+
+  /// How far apart the elements of packed axes are: the stride of the fastest
+  /// one that has more than one index, as the others have any.
+  Number unitStride(const std::vector<unsigned> &axes) {
+    std::optional<Number> step;
+    for (unsigned axis : axes) {
+      Number own = parentStrides[axis];
+      if (step && layout.dim(axis).extent == kRunTime && !layout.stride(axis))
+        own = b.select(b.eq(parentExtents[axis], b.index(1)), *step, own);
+      step = own;
+    }
+    return *step;
+  }
+
+  Builder &b;
+  const Layout &layout;
+  const std::vector<Number> &parentExtents, &parentStrides;
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_LAYOUT_NUMBERS_H

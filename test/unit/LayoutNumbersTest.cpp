@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Numbers of layouts as compiled programs compute them, against the concrete
+// strides of an instance. Those of reshapes are in LayoutReshapeTest.cpp.
+
+#include "LayoutSamples.h"
+
+#include "kvcache/Layout/Numbers.h"
+#include "kvcache/Layout/Offsets.h"
+
+namespace layout_test {
+namespace {
+
+using kvcache::boundedNumbers;
+using kvcache::Integers;
+
+bool isRunTime(const LayoutDim &dim) {
+  return dim.stride.kind == StrideFact::Kind::RunTime;
+}
+
+TEST(NumbersTest, StridesOfAxesOfExtentOneAreNotLookedAt) {
+  int garbage = 0;
+  forEachSample(60, [&](const Sample &sample, Random &random) {
+    const Instance &instance = sample.instance;
+    std::vector<int64_t> given = instance.strides;
+    for (unsigned i = 0; i < instance.rank(); ++i)
+      if (sample.layout->dim(i).extent == 1 || sample.layout->stride(i)) {
+        given[i] = random.between(-1000, 1000);
+        ++garbage;
+      }
+    Integers integers;
+    std::vector<int64_t> strides =
+        stridesOf(integers, *sample.layout, instance.extents, given);
+    for (unsigned i = 0; i < instance.rank(); ++i)
+      if (instance.extents[i] != 1)
+        EXPECT_EQ(strides[i], instance.strides[i]) << sample.text;
+    int64_t offset = 0;
+    std::vector<std::optional<int64_t>> indices;
+    for (unsigned i = 0; i < instance.rank(); ++i) {
+      indices.push_back(random.between(0, instance.extents[i] - 1));
+      offset += *indices[i] * instance.strides[i];
+    }
+    EXPECT_EQ(kvcache::offsetOf(integers, int64_t(7), strides, indices),
+              7 + offset);
+  });
+  EXPECT_GT(garbage, kLayouts);
+}
+
+TEST(NumbersTest, WhatIsRequiredIsWhatConcreteStridesRefuse) {
+  int accepted = 0, refused = 0;
+  forEachSample(61, [&](const Sample &sample, Random &random) {
+    const Layout &layout = *sample.layout;
+    std::vector<int64_t> extents = sample.instance.extents,
+                         given(layout.rank(), kRunTime);
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      if (isRunTime(layout.dim(i)))
+        given[i] = sample.instance.strides[i];
+    unsigned some = random.between(0, layout.rank() - 1);
+    if (isRunTime(layout.dim(some)) && random.percent(60))
+      given[some] += random.between(-4, 4);
+    if (layout.dim(some).extent == kRunTime && random.percent(60))
+      extents[some] = random.between(1, 12);
+
+    bool holds = true;
+    Integers integers;
+    auto [bounded, strides, span] =
+        boundedNumbers(integers, layout, extents, given,
+                       [&](bool condition) { holds &= condition; });
+    std::string why;
+    auto expected = concreteStrides(layout, extents, given, why);
+    ASSERT_EQ(holds, expected.has_value()) << sample.text << why;
+    ++(holds ? accepted : refused);
+    if (!holds)
+      return;
+    EXPECT_EQ(bounded, extents);
+    EXPECT_EQ(strides, *expected) << sample.text;
+    int64_t end = 1;
+    for (unsigned i = 0; i < layout.rank(); ++i)
+      end += (extents[i] - 1) * strides[i];
+    EXPECT_EQ(span, end);
+  });
+  EXPECT_GT(accepted, 1000);
+  EXPECT_GT(refused, 200);
+}
+
+TEST(NumbersTest, NumbersThatMayBeAnythingStayBounded) {
+  const int64_t hostile[] = {0,
+                             -1,
+                             1,
+                             kMaxExtent + 1,
+                             int64_t(1) << 62,
+                             std::numeric_limits<int64_t>::max(),
+                             std::numeric_limits<int64_t>::min()};
+  forEachSample(62, [&](const Sample &sample, Random &random) {
+    const Layout &layout = *sample.layout;
+    std::vector<int64_t> extents, given;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      extents.push_back(hostile[random.between(0, 6)]);
+      given.push_back(hostile[random.between(0, 6)]);
+    }
+    Integers integers;
+    auto [bounded, strides, span] =
+        boundedNumbers(integers, layout, extents, given, [](bool) {});
+    bool isEmpty = false;
+    for (unsigned i = 0; i < layout.rank(); ++i) {
+      isEmpty |= bounded[i] == 0;
+      EXPECT_GE(bounded[i], 0);
+      EXPECT_LE(bounded[i], kMaxExtent);
+      EXPECT_GE(strides[i], 0);
+    }
+    EXPECT_EQ(span == 0, isEmpty);
+    EXPECT_GE(span, 0);
+  });
+}
+
+} // namespace
+} // namespace layout_test
