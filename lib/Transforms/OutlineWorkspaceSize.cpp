@@ -10,6 +10,8 @@
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/LoopLikeInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+#include "llvm/ADT/ScopeExit.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_OUTLINEWORKSPACESIZE
@@ -39,6 +41,12 @@ public:
     if (Value known = mapping.lookupOrNull(value))
       return known;
     Operation *def = value.getDefiningOp();
+    if (def && !open.insert(def).second)
+      return alloc.emitOpError()
+             << "the size of this buffer is computed from itself, in code that "
+                "is not reachable, so there is no upper bound for the "
+                "workspace";
+    llvm::scope_exit close([&] { open.erase(def); });
     if (std::optional<OpFoldResult> extent = extentOfView(def)) {
       auto other = dyn_cast<Value>(*extent);
       return other ? clone(other, alloc)
@@ -70,9 +78,9 @@ private:
   static std::optional<OpFoldResult> extentOfView(Operation *def) {
     auto dim = dyn_cast_or_null<memref::DimOp>(def);
     auto view = dim ? dyn_cast<OpResult>(dim.getSource()) : OpResult();
+    auto type = view ? dyn_cast<MemRefType>(view.getType()) : MemRefType();
     std::optional<int64_t> number = dim ? dim.getConstantIndex() : std::nullopt;
-    bool isThere = view && number && *number >= 0 &&
-                   *number < cast<MemRefType>(view.getType()).getRank();
+    bool isThere = type && number && *number >= 0 && *number < type.getRank();
     if (!isThere)
       return std::nullopt;
     OpBuilder before(def);
@@ -92,7 +100,9 @@ private:
                                    int64_t number) {
     Location loc = collapse.getLoc();
     Value product = arith::ConstantIndexOp::create(builder, loc, 1);
-    for (int64_t d : collapse.getReassociationIndices()[number]) {
+    // Named: the list of groups is made here, and a loop keeps none alive.
+    ReassociationIndices group = collapse.getReassociationIndices()[number];
+    for (int64_t d : group) {
       Value extent =
           builder.createOrFold<memref::DimOp>(loc, collapse.getSrc(), d);
       product = builder.createOrFold<arith::MulIOp>(loc, product, extent);
@@ -103,6 +113,7 @@ private:
   OpBuilder &builder;
   Block *entry;
   IRMapping mapping;
+  llvm::SmallPtrSet<Operation *, 8> open; ///< what is being cloned
 };
 
 /// The sum of sizes, and whether it or a part of it is too large.

@@ -102,3 +102,16 @@ func.func @other.workspace_size(%n: index) -> i64 {
   %c = arith.constant 0 : i64
   return %c : i64
 }
+
+// -----
+
+func.func @ring(%x: memref<?xf32>) {
+  return
+^unreachable:
+  %m = arith.addi %n, %n : index
+  %n = arith.addi %m, %m : index
+  // expected-error@+1 {{'memref.alloc' op the size of this buffer is computed from itself, in code that is not reachable, so there is no upper bound for the workspace}}
+  %a = memref.alloc(%m) : memref<?xf32>
+  memref.copy %a, %x : memref<?xf32> to memref<?xf32>
+  return
+}

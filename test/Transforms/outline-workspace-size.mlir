@@ -153,3 +153,39 @@ func.func @joined_extent(%n: index, %x: memref<?xf32>) {
   memref.copy %b, %x : memref<?xf32> to memref<?xf32>
   return
 }
+
+// -----
+
+// The same of many dimensions, which a list on the heap names.
+
+// FOLDED-LABEL: func.func private @long_group.workspace_size(
+// FOLDED-SAME: %[[N:.*]]: index, %{{.*}}: memref<?xf32>) -> i64 {
+// FOLDED: %[[ROW:.*]] = arith.constant 30 : index
+// FOLDED: %[[EXTENT:.*]] = arith.muli %[[N]], %[[ROW]]
+// FOLDED: arith.mului_extended %[[EXTENT]], %{{.*}}
+func.func @long_group(%n: index, %x: memref<?xf32>) {
+  %c0 = arith.constant 0 : index
+  %a = memref.alloc(%n) : memref<?x2x3x5xf32>
+  %joined = memref.collapse_shape %a [[0, 1, 2, 3]] : memref<?x2x3x5xf32> into memref<?xf32>
+  %m = memref.dim %joined, %c0 : memref<?xf32>
+  %b = memref.alloc(%m) : memref<?xf32>
+  memref.copy %b, %x : memref<?xf32> to memref<?xf32>
+  return
+}
+
+// -----
+
+// A memref without a rank has no groups: what it is a cast of says its extents.
+
+// FOLDED-LABEL: func.func private @no_rank.workspace_size(
+// FOLDED-SAME: %[[X:.*]]: memref<?xf32>) -> i64 {
+// FOLDED: %[[ANY:.*]] = memref.cast %[[X]]
+// FOLDED: memref.dim %[[ANY]]
+func.func @no_rank(%x: memref<?xf32>) {
+  %c0 = arith.constant 0 : index
+  %any = memref.cast %x : memref<?xf32> to memref<*xf32>
+  %n = memref.dim %any, %c0 : memref<*xf32>
+  %a = memref.alloc(%n) : memref<?xf32>
+  memref.copy %a, %x : memref<?xf32> to memref<?xf32>
+  return
+}
