@@ -87,6 +87,9 @@ def MoveHalvesAsIntegers
     stand around what computes; no load or store of a vector of f16 is left. An
     atomic update of bf16 that is no exchange is an error.
 
+    Other dialects, functions without a body, globals and structs that have a name
+    keep bf16, and bit casts stand between.
+
     Before:
 
     ```mlir
