@@ -44,12 +44,13 @@ CacheTypeConverter::CacheTypeConverter() {
 }
 
 void kvcache::dropArgumentAttributes(ModuleOp module) {
-  for (auto function : module.getOps<FunctionOpInterface>())
+  module.walk([](FunctionOpInterface function) {
     for (unsigned i = 0; i < function.getNumArguments(); ++i)
       for (StringRef name :
            {KVCacheDialect::kNameAttr, KVCacheDialect::kAlignAttr,
             KVCacheDialect::kHostAttr, KVCacheDialect::kNoAliasAttr})
         function.removeArgAttr(i, name);
+  });
 }
 
 LogicalResult kvcache::dropUnreachable(ModuleOp module) {

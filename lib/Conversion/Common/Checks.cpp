@@ -15,7 +15,7 @@ Value kvcache::emitCheckText(OpBuilder &builder, Location loc, Operation *check,
                              bool withFunction) {
   std::string text;
   if (withFunction)
-    text = check->getParentOfType<func::FuncOp>().getName().str() + ": ";
+    text = check->getParentOfType<FunctionOpInterface>().getName().str() + ": ";
   text += user.str() + ": ";
   if (argument.empty())
     text += "a list that the program computes";

@@ -159,25 +159,31 @@ static int64_t bytesOfParts(const AttentionShape &shape) {
 }
 
 void kvcache::allocateAttentionParts(ModuleOp module, StringRef chip) {
-  for (auto function : module.getOps<func::FuncOp>()) {
-    int64_t bytes = 0;
-    function.walk([&](AttentionOp op) {
-      AttentionTraits traits(op);
-      if (takesProducts(traits))
-        bytes = std::max(bytes, bytesOfParts(shapeOf(op, traits, chip)));
-    });
-    if (!bytes)
-      continue;
-    OpBuilder builder = OpBuilder::atBlockBegin(&function.front());
+  // Also in modules inside of this one, which are converted with it.
+  llvm::MapVector<FunctionOpInterface, int64_t> bytesOf;
+  module.walk<WalkOrder::PreOrder>([&](Operation *op) {
+    if (isa<gpu::GPUModuleOp>(op))
+      return WalkResult::skip();
+    if (auto attention = dyn_cast<AttentionOp>(op))
+      if (AttentionTraits traits(attention); takesProducts(traits)) {
+        int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
+        bytes = std::max(bytes, bytesOfParts(shapeOf(attention, traits, chip)));
+      }
+    return WalkResult::advance();
+  });
+  for (auto [function, bytes] : bytesOf) {
+    OpBuilder builder =
+        OpBuilder::atBlockBegin(&function.getFunctionBody().front());
     auto type = MemRefType::get({bytes}, builder.getI8Type());
-    auto alloc = memref::AllocOp::create(builder, function.getLoc(), type);
+    auto alloc = memref::AllocOp::create(builder, function->getLoc(), type);
     alloc->setAttr(kPartsName, builder.getUnitAttr());
   }
 }
 
 static Value findParts(Operation *op) {
-  auto function = op->getParentOfType<func::FuncOp>();
-  for (auto alloc : function.front().getOps<memref::AllocOp>())
+  auto function = op->getParentOfType<FunctionOpInterface>();
+  for (auto alloc :
+       function.getFunctionBody().front().getOps<memref::AllocOp>())
     if (alloc->hasAttr(kPartsName))
       return alloc;
   llvm_unreachable("allocated before the conversion");
@@ -252,8 +258,8 @@ static Value emitMap(CodeBuilder &emit, Operation *op,
                      const AttentionCache &cache, int64_t inner) {
   Value map = [&] {
     OpBuilder::InsertionGuard guard(emit);
-    auto function = op->getParentOfType<func::FuncOp>();
-    emit.setInsertionPointToStart(&function.front());
+    auto function = op->getParentOfType<FunctionOpInterface>();
+    emit.setInsertionPointToStart(&function.getFunctionBody().front());
     auto pointer = LLVM::LLVMPointerType::get(emit.getContext());
     auto type = LLVM::LLVMArrayType::get(emit.getI8Type(), 128);
     Value one = LLVM::ConstantOp::create(emit, emit.getI64Type(), int64_t(1));
