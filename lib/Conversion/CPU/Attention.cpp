@@ -26,6 +26,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../Common/RuntimeCalls.h"
 #include "AttentionTile.h"
 #include "Patterns.h"
 
@@ -414,16 +415,8 @@ Value divideAnywhere(CodeBuilder &emit, Value a, Value b) {
 
 /// How many threads a parallel loop runs on.
 Value emitThreadCount(CodeBuilder &emit, Operation *op) {
-  auto module = op->getParentOfType<ModuleOp>();
-  StringRef name = "kvrt_thread_count";
-  Type i64 = emit.getI64Type();
-  if (!module.lookupSymbol(name)) {
-    OpBuilder builder(module.getBodyRegion());
-    func::FuncOp::create(builder, emit.getLoc(), name,
-                         builder.getFunctionType({}, {i64}))
-        .setPrivate();
-  }
-  auto call = func::CallOp::create(emit, name, i64);
+  auto call = emitRuntimeCall(emit, emit.getLoc(), op, "kvrt_thread_count",
+                              {}, emit.getI64Type());
   return emit.indexCast(call.getResult(0));
 }
 

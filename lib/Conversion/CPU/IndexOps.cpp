@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
+#include "../Common/RuntimeCalls.h"
 #include "Patterns.h"
 #include "Requests.h"
 #include "Runs.h"

@@ -5,6 +5,7 @@
 #include "kvcache/Conversion/Patterns.h"
 
 #include "../Common/CacheLowering.h"
+#include "../Common/RuntimeCalls.h"
 #include "Patterns.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -58,6 +59,8 @@ struct ConvertKVCacheToLoops
                                    bf16Dots);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
+      return signalPassFailure();
+    if (failed(checkRuntimeCalls(getOperation())))
       return signalPassFailure();
     hoistFromCheckedBranches(getOperation());
     dropArgumentAttributes(getOperation());

@@ -66,18 +66,6 @@ LogicalResult kvcache::dropUnreachable(ModuleOp module) {
   return failure(walk.wasInterrupted());
 }
 
-void kvcache::emitReport(OpBuilder &builder, Location loc, Operation *op,
-                         StringRef name, ValueRange operands) {
-  auto module = op->getParentOfType<ModuleOp>();
-  if (!module.lookupSymbol(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    auto type = builder.getFunctionType(operands.getTypes(), {});
-    func::FuncOp::create(builder, loc, name, type).setPrivate();
-  }
-  func::CallOp::create(builder, loc, name, TypeRange(), operands);
-}
-
 //===----------------------------------------------------------------------===//
 // CacheParts
 //===----------------------------------------------------------------------===//

@@ -115,12 +115,6 @@ int64_t argumentAlignment(mlir::FunctionOpInterface function, unsigned index,
 mlir::Value emitRowCount(mlir::OpBuilder &builder, mlir::Location loc,
                          mlir::ValueRange rows, mlir::Value slots);
 
-/// Calls a function of the run time that makes the call of the entry function
-/// fail.
-void emitReport(mlir::OpBuilder &builder, mlir::Location loc,
-                mlir::Operation *op, llvm::StringRef name,
-                mlir::ValueRange operands);
-
 /// How many numbers n an integer of this type can hold with all their parts,
 /// which are n * factor to n * factor + factor - 1. Compared without a sign it
 /// leaves out negative ones too: what is not below it is no block of any cache.

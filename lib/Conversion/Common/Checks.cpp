@@ -4,7 +4,7 @@
 
 #include "../../Runtime/kvrt_checks.h"
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
@@ -21,21 +21,7 @@ Value kvcache::emitCheckText(OpBuilder &builder, Location loc, Operation *check,
     text += "a list that the program computes";
   else
     text += "argument '" + argument.str() + "'";
-  return emitText(builder, loc, check->getParentOfType<ModuleOp>(), text);
-}
-
-Value kvcache::emitQuery(OpBuilder &builder, Location loc, Operation *op,
-                         StringRef name, ValueRange operands) {
-  auto module = op->getParentOfType<ModuleOp>();
-  Type index = builder.getIndexType();
-  if (!module.lookupSymbol(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    auto type = builder.getFunctionType(operands.getTypes(), {index});
-    func::FuncOp::create(builder, loc, name, type).setPrivate();
-  }
-  return func::CallOp::create(builder, loc, name, TypeRange(index), operands)
-      .getResult(0);
+  return emitText(builder, loc, check, text);
 }
 
 int64_t kvcache::entryKind(StringRef what) {

@@ -9,6 +9,7 @@
 #define KVCACHE_LIB_CONVERSION_COMMON_CHECKS_H
 
 #include "CacheLowering.h"
+#include "RuntimeCalls.h"
 
 namespace kvcache {
 
@@ -19,17 +20,13 @@ mlir::Value emitCheckText(mlir::OpBuilder &builder, mlir::Location loc,
                           mlir::Operation *check, llvm::StringRef user,
                           llvm::StringRef argument, bool withFunction);
 
-/// Calls a function of the run time that gives an index.
-mlir::Value emitQuery(mlir::OpBuilder &builder, mlir::Location loc,
-                      mlir::Operation *op, llvm::StringRef name,
-                      mlir::ValueRange operands);
-
 /// What an entry of `check_entries` is called in a report.
 int64_t entryKind(llvm::StringRef what);
 
-/// The address, as an index, of a constant text. Equal texts share one.
+/// The address, as an index, of a constant text for an operation. Equal texts
+/// of a module share one.
 mlir::Value emitText(mlir::OpBuilder &builder, mlir::Location loc,
-                     mlir::ModuleOp module, llvm::StringRef text);
+                     mlir::Operation *op, llvm::StringRef text);
 
 } // namespace kvcache
 

@@ -22,15 +22,15 @@ namespace {
 /// The constants that hold the texts of traces. Equal texts share one.
 class TraceTexts {
 public:
-  explicit TraceTexts(ModuleOp module) : module(module) {
-    for (Operation &op : *module.getBody()) {
+  explicit TraceTexts(Operation *scope) : body(&scope->getRegion(0).front()) {
+    for (Operation &op : *body) {
       auto name =
           op.getAttrOfType<StringAttr>(SymbolTable::getSymbolAttrName());
       if (!name || !name.getValue().starts_with(kPrefix))
         continue;
       taken.insert(name.getValue());
       auto global = dyn_cast<memref::GlobalOp>(op);
-      if (global && global.getInitialValueAttr())
+      if (global && global.getConstant() && global.getInitialValueAttr())
         texts.try_emplace(global.getInitialValueAttr(), global);
     }
   }
@@ -53,7 +53,7 @@ public:
     while (taken.contains(name));
     OpBuilder::InsertionGuard guard(builder);
     // At the end: what looks for a function by its name meets it first.
-    builder.setInsertionPointToEnd(module.getBody());
+    builder.setInsertionPointToEnd(body);
     return global = memref::GlobalOp::create(
                builder, loc, name, builder.getStringAttr("private"), type,
                value, /*constant=*/true, IntegerAttr());
@@ -62,7 +62,7 @@ public:
 private:
   static constexpr llvm::StringLiteral kPrefix = "kv_trace_";
 
-  ModuleOp module;
+  Block *body;
   llvm::StringSet<> taken;
   llvm::DenseMap<Attribute, memref::GlobalOp> texts;
   unsigned next = 0;
@@ -90,7 +90,7 @@ struct TraceOpLowering : OpConversionPattern<TraceOp> {
   LogicalResult
   matchAndRewrite(TraceOp op, OpAdaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    TraceTexts texts(op->getParentOfType<ModuleOp>());
+    TraceTexts texts(symbolScope(op));
     emitTrace(rewriter, op, texts);
     rewriter.eraseOp(op);
     return success();
@@ -99,19 +99,20 @@ struct TraceOpLowering : OpConversionPattern<TraceOp> {
 
 } // namespace
 
-Value kvcache::emitText(OpBuilder &builder, Location loc, ModuleOp module,
+Value kvcache::emitText(OpBuilder &builder, Location loc, Operation *op,
                         StringRef text) {
-  TraceTexts texts(module);
+  TraceTexts texts(symbolScope(op));
   return emitAddress(builder, loc, texts, text);
 }
 
 void kvcache::lowerTraces(ModuleOp module) {
   SmallVector<TraceOp> traces;
   module.walk([&](TraceOp op) { traces.push_back(op); });
-  TraceTexts texts(module);
+  llvm::DenseMap<Operation *, TraceTexts> texts;
   for (TraceOp op : traces) {
     OpBuilder builder(op);
-    emitTrace(builder, op, texts);
+    Operation *scope = symbolScope(op);
+    emitTrace(builder, op, texts.try_emplace(scope, scope).first->second);
     op.erase();
   }
 }

@@ -7,6 +7,7 @@
 
 #include "CacheLowering.h"
 #include "CodeBuilder.h"
+#include "RuntimeCalls.h"
 
 #include "kvcache/Layout/Numbers.h"
 

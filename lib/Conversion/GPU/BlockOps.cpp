@@ -10,6 +10,7 @@
 
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
+#include "../Common/RuntimeCalls.h"
 #include "MoveKernel.h"
 #include "Patterns.h"
 

@@ -3,6 +3,7 @@
 #include "kvcache/Conversion/Passes.h"
 
 #include "../Common/CacheLowering.h"
+#include "../Common/RuntimeCalls.h"
 #include "Patterns.h"
 #include "Target/KernelBuilder.h"
 
@@ -15,6 +16,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_CONVERTKVCACHETOGPU
@@ -23,6 +25,28 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+
+/// Kernels are built in a module that has nothing else in it.
+static LogicalResult checkKernelModules(ModuleOp module) {
+  llvm::SmallPtrSet<Operation *, 4> seen;
+  WalkResult walk = module.walk<WalkOrder::PreOrder>([&](Operation *op) {
+    if (isa<gpu::GPUModuleOp>(op))
+      return WalkResult::skip();
+    if (!isa_and_present<KVCacheDialect>(op->getDialect()))
+      return WalkResult::advance();
+    auto parent = op->getParentOfType<ModuleOp>();
+    Operation *other = seen.insert(parent).second
+                           ? parent.lookupSymbol(kKernelModule)
+                           : nullptr;
+    if (!other)
+      return WalkResult::advance();
+    other->emitError() << "the name '" << kKernelModule
+                       << "' is expected to be free for what '" << op->getName()
+                       << "' becomes";
+    return WalkResult::interrupt();
+  });
+  return failure(walk.wasInterrupted());
+}
 
 /// Kernels may begin while the one before them ends: they wait for it
 /// themselves, before they touch memory. Needs sm_90.
@@ -80,6 +104,8 @@ struct ConvertKVCacheToGPU
   void runOnOperation() override {
     if (failed(dropUnreachable(getOperation())))
       return signalPassFailure();
+    if (failed(checkKernelModules(getOperation())))
+      return signalPassFailure();
     allocateAttentionParts(getOperation(), chip);
     lowerTraces(getOperation());
     CacheTypeConverter converter;
@@ -98,6 +124,8 @@ struct ConvertKVCacheToGPU
     target.addLegalDialect<gpu::GPUDialect>();
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
+      return signalPassFailure();
+    if (failed(checkRuntimeCalls(getOperation())))
       return signalPassFailure();
     dropArgumentAttributes(getOperation());
     dropCallSites(getOperation());

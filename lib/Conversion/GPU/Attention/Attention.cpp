@@ -8,6 +8,7 @@
 #include "Attention.h"
 
 #include "../../Common/CodeBuilder.h"
+#include "../../Common/RuntimeCalls.h"
 #include "../Patterns.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -239,19 +240,6 @@ static Value copyWidth(CodeBuilder &emit, const AttentionCache &cache) {
                      emit.select(divides(4), emit.index(4), emit.index(2)));
 }
 
-static Value callRuntime(CodeBuilder &emit, Operation *op, StringRef name,
-                         ValueRange operands, TypeRange results) {
-  auto module = op->getParentOfType<ModuleOp>();
-  if (!module.lookupSymbol(name)) {
-    OpBuilder builder(module.getBodyRegion());
-    func::FuncOp::create(builder, emit.getLoc(), name,
-                         builder.getFunctionType(operands.getTypes(), results))
-        .setPrivate();
-  }
-  auto call = func::CallOp::create(emit, name, results, operands);
-  return results.empty() ? Value() : call.getResult(0);
-}
-
 /// A tensor map of one side: (channel, token, part of the channels, head,
 /// block), boxes of a unit.
 static Value emitMap(CodeBuilder &emit, Operation *op,
@@ -286,7 +274,7 @@ static Value emitMap(CodeBuilder &emit, Operation *op,
                                  bytes(parts.stride(AxisKind::Head)),
                                  bytes(parts.stride(AxisKind::Block)),
                                  emit.index(AttentionShape::kUnit)};
-  callRuntime(emit, op, "kvrt_tensor_map", operands, {});
+  emitRuntimeCall(emit, emit.getLoc(), op, "kvrt_tensor_map", operands);
   return map;
 }
 
@@ -313,8 +301,8 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
 /// As many blocks of threads for each head as run at the same time.
 static Value gridSize(CodeBuilder &emit, AttentionOp op,
                       const AttentionTraits &traits) {
-  Value count = callRuntime(emit, op, "kvrt_multiprocessors",
-                            {emit.index(traits.heads)}, emit.getIndexType());
+  Value count = emitQuery(emit, emit.getLoc(), op, "kvrt_multiprocessors",
+                          {emit.index(traits.heads)});
   count = emit.minsi(count, emit.index(AttentionState::kMaxBlocks));
   return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
@@ -339,7 +327,7 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
   p.sharedScale = scale(traits.heads / shape.phases);
   p.blocks = operands.addIndex(given.blocks);
   p.state = operands.addAddress(
-      callRuntime(emit, op, "kvrt_workspace_state", {}, emit.getIndexType()));
+      emitQuery(builder, emit.getLoc(), op, "kvrt_workspace_state", {}));
   p.parts = operands.addBuffer(findParts(op));
   RowBuffer query(operands, given.query), out(operands, given.out);
   p.query = query.pointer;

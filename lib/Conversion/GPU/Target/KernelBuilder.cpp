@@ -13,8 +13,6 @@ using namespace kvcache;
 
 static constexpr unsigned kGlobalMemory = 1;
 static constexpr unsigned kSharedMemory = 3;
-// A name that no function of a program has.
-static constexpr StringLiteral kKernelModule = "kv_kernels";
 
 //===----------------------------------------------------------------------===//
 // Host side

@@ -22,6 +22,9 @@
 
 namespace kvcache {
 
+/// The module of kernels. No function of a program has this name.
+inline constexpr llvm::StringLiteral kKernelModule = "kv_kernels";
+
 /// A stride in elements: a constant, or a parameter.
 struct StrideSource {
   std::optional<int64_t> constant;

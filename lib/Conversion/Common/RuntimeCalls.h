@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Calls of functions of the run time. What is called is declared where its name
+// is looked up: in the module that is nearest to the call, which need not be
+// the one that a pass runs on.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_COMMON_RUNTIMECALLS_H
+#define KVCACHE_LIB_CONVERSION_COMMON_RUNTIMECALLS_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
+
+namespace kvcache {
+
+/// The operation whose symbols this one may name.
+mlir::Operation *symbolScope(mlir::Operation *op);
+
+/// Calls a function of the run time in the place of an operation.
+mlir::func::CallOp emitRuntimeCall(mlir::OpBuilder &builder, mlir::Location loc,
+                                   mlir::Operation *op, llvm::StringRef name,
+                                   mlir::ValueRange operands,
+                                   mlir::TypeRange results = {});
+
+/// Calls one that makes the call of the entry function fail.
+void emitReport(mlir::OpBuilder &builder, mlir::Location loc,
+                mlir::Operation *op, llvm::StringRef name,
+                mlir::ValueRange operands);
+
+/// Calls one that gives an index.
+mlir::Value emitQuery(mlir::OpBuilder &builder, mlir::Location loc,
+                      mlir::Operation *op, llvm::StringRef name,
+                      mlir::ValueRange operands);
+
+/// An error where the name of a function of the run time, or of a text, was
+/// taken by something else, or cannot be found: the names are fixed, so that
+/// nothing else can be called.
+llvm::LogicalResult checkRuntimeCalls(mlir::ModuleOp module);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_COMMON_RUNTIMECALLS_H

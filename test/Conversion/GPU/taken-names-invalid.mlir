@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Functions of the run time and the module of kernels have fixed names.
+//
+// RUN: kv-opt %s --convert-kvcache-to-gpu --verify-diagnostics --split-input-file
+
+// expected-error @+1 {{the name 'kv_kernels' is expected to be free for what 'kvcache.slot_mapping' becomes}}
+func.func @kv_kernels(%batch: !kvcache.batch<?R x ?M x i32, tokens = 16>, %out: memref<?xi64>) {
+  kvcache.slot_mapping %batch into %out : !kvcache.batch<?R x ?M x i32, tokens = 16> into memref<?xi64>
+  return
+}
+
+// -----
+
+module {
+  // expected-error @+1 {{the name 'kv_kernels' is expected to be free for what 'kvcache.slot_mapping' becomes}}
+  gpu.module @kv_kernels {
+  }
+  func.func @f(%batch: !kvcache.batch<?R x ?M x i32, tokens = 16>, %out: memref<?xi64>) {
+    kvcache.slot_mapping %batch into %out : !kvcache.batch<?R x ?M x i32, tokens = 16> into memref<?xi64>
+    return
+  }
+}
+
+// -----
+
+func.func @kvrt_trace() {
+  // expected-error @+1 {{expected 'kvrt_trace' of the run time to be a function of type '(i64) -> ()', got '() -> ()'}}
+  kvcache.trace "text"
+  return
+}
