@@ -10,8 +10,9 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
   let description = [{
     Contract in: linalg operations on memrefs, and copies between memrefs.
     Contract out: no linalg operation on memrefs and no copy of a strided memref
-    is left. Operations that are the same but for their operands, and for where
-    parts of buffers begin, share a private function, which LLVM does not inline.
+    is left, but in modules of kernels. Operations of one module that are the same
+    but for their operands, and for where parts of buffers begin, share a private
+    function, which LLVM does not inline.
     Loops that are worth several threads are one-dimensional `scf.parallel`.
 
     *Matrix products* (named or generic; batches; either operand transposed;

@@ -117,13 +117,16 @@ int64_t Contraction::rowChunk() const {
 /// A private function of the operands and an item.
 static func::FuncOp
 outlineBlock(linalg::GenericOp op, func::FuncOp function, StringRef suffix,
+             SymbolTable &symbols,
              llvm::function_ref<void(LoopBuilder &, ValueRange, Value)> emit) {
   LoopBuilder b(op.getLoc(), function);
   SmallVector<Type> types = llvm::to_vector(op->getOperandTypes());
   types.push_back(b.getIndexType());
-  auto block = func::FuncOp::create(b, (function.getName() + suffix).str(),
-                                    b.getFunctionType(types, {}));
+  auto block =
+      func::FuncOp::create(op.getLoc(), (function.getName() + suffix).str(),
+                           b.getFunctionType(types, {}));
   block.setPrivate();
+  symbols.insert(block, function->getIterator());
   b.setInsertionPointToStart(block.addEntryBlock());
   ValueRange arguments = block.getArguments();
   emit(b, arguments.drop_back(), arguments.back());
@@ -132,7 +135,8 @@ outlineBlock(linalg::GenericOp op, func::FuncOp function, StringRef suffix,
 }
 
 LogicalResult kvcache::lowerContraction(linalg::GenericOp op,
-                                        func::FuncOp function) {
+                                        func::FuncOp function,
+                                        SymbolTable &symbols) {
   std::optional<Contraction> match = Contraction::match(op);
   if (!match)
     return failure();
@@ -144,7 +148,7 @@ LogicalResult kvcache::lowerContraction(linalg::GenericOp op,
   auto run = [&](Value count, Value work, StringRef suffix,
                  void (ContractionEmitter::*emit)(Value)) {
     func::FuncOp block =
-        outlineBlock(op, function, suffix,
+        outlineBlock(op, function, suffix, symbols,
                      [&](LoopBuilder &inner, ValueRange buffers, Value item) {
                        (ContractionEmitter(inner, *match, buffers).*emit)(item);
                      });

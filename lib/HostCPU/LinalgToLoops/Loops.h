@@ -48,7 +48,8 @@ public:
 /// Matrix products. Fails, and emits nothing, on any other operation. Blocks
 /// become functions beside `function`, because they have buffers on the stack.
 mlir::LogicalResult lowerContraction(mlir::linalg::GenericOp op,
-                                     mlir::func::FuncOp function);
+                                     mlir::func::FuncOp function,
+                                     mlir::SymbolTable &symbols);
 
 /// Everything that can be vectorized along one dimension. Fails, and emits
 /// nothing, on any other operation.

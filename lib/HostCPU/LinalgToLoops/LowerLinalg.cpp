@@ -15,6 +15,7 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "llvm/ADT/MapVector.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_LOWERLINALG
@@ -24,13 +25,19 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+/// Kernels are not code for a CPU, and what is in an operation that nobody
+/// knows can call nothing by its name.
+static bool isHostCode(Operation *op) {
+  return isa_and_present<ModuleOp>(SymbolTable::getNearestSymbolTable(op));
+}
+
 /// The copy as an operation with loops, if it is not one of whole buffers,
 /// which the lowering of memref makes a memcpy.
 static void generalizeCopies(ModuleOp module) {
   module.walk([](memref::CopyOp copy) {
     auto source = dyn_cast<MemRefType>(copy.getSource().getType());
     auto target = dyn_cast<MemRefType>(copy.getTarget().getType());
-    if (!source || !target ||
+    if (!source || !target || !isHostCode(copy) ||
         (source.getLayout().isIdentity() && target.getLayout().isIdentity()))
       return;
     LoopBuilder b(copy.getLoc(), copy);
@@ -49,10 +56,11 @@ static void generalizeCopies(ModuleOp module) {
 
 namespace {
 
-/// Makes functions that hold one operation each.
+/// Makes functions that hold one operation each, in the module whose names
+/// these may use.
 class Outliner {
 public:
-  explicit Outliner(ModuleOp module) : module(module), symbols(module) {}
+  explicit Outliner(Operation *module) : symbols(module) {}
 
   void outline(linalg::GenericOp op) {
     OpBuilder b(op);
@@ -103,15 +111,43 @@ public:
     func::ReturnOp::create(inner, op.getLoc());
 
     func::FuncOp known = functions.getOrInsert(function);
-    if (known == function)
+    if (known == function) {
       symbols.insert(function);
-    else
+      made.push_back(function);
+    } else {
       function.erase();
+    }
     func::CallOp::create(b, op.getLoc(), known, arguments);
     op.erase();
   }
 
+  /// When no more functions are compared with those that were made.
+  LogicalResult lower(IRRewriter &rewriter) {
+    for (func::FuncOp function : made)
+      if (failed(lower(function, rewriter)))
+        return failure();
+    return success();
+  }
+
 private:
+  LogicalResult lower(func::FuncOp function, IRRewriter &rewriter) {
+    SmallVector<linalg::GenericOp> ops;
+    function.walk([&](linalg::GenericOp op) {
+      if (op.hasPureBufferSemantics())
+        ops.push_back(op);
+    });
+    for (linalg::GenericOp op : ops) {
+      if (succeeded(lowerContraction(op, function, symbols)) ||
+          succeeded(vectorizeGeneric(op)))
+        continue;
+      rewriter.setInsertionPoint(op);
+      if (failed(linalg::linalgOpToLoops(rewriter, op)))
+        return op.emitOpError() << "cannot be lowered to loops";
+      rewriter.eraseOp(op);
+    }
+    return success();
+  }
+
   /// A part of a buffer as one that begins anywhere.
   static Value forgetOffset(OpBuilder &b, Value value) {
     auto type = dyn_cast<MemRefType>(value.getType());
@@ -126,9 +162,9 @@ private:
     return memref::CastOp::create(b, value.getLoc(), type, value);
   }
 
-  ModuleOp module;
   SymbolTable symbols;
   FunctionSet functions;
+  SmallVector<func::FuncOp> made;
 };
 
 struct LowerLinalg : kvcache::impl::LowerLinalgBase<LowerLinalg> {
@@ -138,7 +174,7 @@ struct LowerLinalg : kvcache::impl::LowerLinalgBase<LowerLinalg> {
     generalizeCopies(module);
     SmallVector<linalg::LinalgOp> named;
     module.walk([&](linalg::LinalgOp op) {
-      if (op.hasPureBufferSemantics())
+      if (op.hasPureBufferSemantics() && isHostCode(op))
         named.push_back(op);
     });
     SmallVector<linalg::GenericOp> generics;
@@ -156,32 +192,17 @@ struct LowerLinalg : kvcache::impl::LowerLinalgBase<LowerLinalg> {
       }
       generics.push_back(generic);
     }
-    Outliner outliner(module);
-    for (linalg::GenericOp op : generics)
-      outliner.outline(op);
-    for (func::FuncOp function :
-         llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
-      if (failed(lower(function, rewriter)))
-        return signalPassFailure();
-  }
-
-private:
-  static LogicalResult lower(func::FuncOp function, IRRewriter &rewriter) {
-    SmallVector<linalg::GenericOp> ops;
-    function.walk([&](linalg::GenericOp op) {
-      if (op.hasPureBufferSemantics())
-        ops.push_back(op);
-    });
-    for (linalg::GenericOp op : ops) {
-      if (succeeded(lowerContraction(op, function)) ||
-          succeeded(vectorizeGeneric(op)))
-        continue;
-      rewriter.setInsertionPoint(op);
-      if (failed(linalg::linalgOpToLoops(rewriter, op)))
-        return op.emitOpError() << "cannot be lowered to loops";
-      rewriter.eraseOp(op);
+    llvm::MapVector<Operation *, std::unique_ptr<Outliner>> outliners;
+    for (linalg::GenericOp op : generics) {
+      Operation *scope = SymbolTable::getNearestSymbolTable(op);
+      std::unique_ptr<Outliner> &outliner = outliners[scope];
+      if (!outliner)
+        outliner = std::make_unique<Outliner>(scope);
+      outliner->outline(op);
     }
-    return success();
+    for (auto &[scope, outliner] : outliners)
+      if (failed(outliner->lower(rewriter)))
+        return signalPassFailure();
   }
 };
 
