@@ -78,7 +78,8 @@ def ConvertLaunchToRuntime
     `gpu.launch_func` operations whose operands are of LLVM types.
     Contract out: neither is left. Each binary is a constant with a record that
     the run time loads on first use; each launch is a call of `kvrt_launch`,
-    which allocates nothing and takes the stream of the entry function.
+    which allocates nothing and takes the stream of the entry function. A launch
+    that has a token, a stream of its own or clusters is an error.
 
     The stock offloading handler loads modules in a global constructor, and
     creates, synchronizes and destroys a stream per launch.

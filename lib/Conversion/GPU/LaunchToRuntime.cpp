@@ -13,6 +13,8 @@
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/MapVector.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_CONVERTLAUNCHTORUNTIME
@@ -27,7 +29,7 @@ namespace {
 class LaunchRewriter {
 public:
   explicit LaunchRewriter(ModuleOp module)
-      : module(module), builder(module.getContext()),
+      : module(module), symbols(module), builder(module.getContext()),
         pointer(LLVM::LLVMPointerType::get(module.getContext())) {
     recordType = LLVM::LLVMStructType::getLiteral(
         module.getContext(), {pointer, pointer, pointer, builder.getI64Type()});
@@ -52,13 +54,16 @@ public:
         LLVM::LLVMArrayType::get(builder.getI8Type(), bytes.size()),
         /*isConstant=*/true, LLVM::Linkage::Internal, name + "_code",
         builder.getStringAttr(bytes), /*alignment=*/64);
+    symbols.insert(data);
     images[binary.getNameAttr()] =
         createRecord(loc, name + "_image", imageType, {data, nullptr});
-    binary.erase();
+    symbols.erase(binary);
     return success();
   }
 
   LogicalResult lower(gpu::LaunchFuncOp launch) {
+    if (failed(check(launch)))
+      return failure();
     LLVM::GlobalOp image = images.lookup(launch.getKernelModuleName());
     if (!image)
       return launch.emitOpError()
@@ -99,12 +104,39 @@ public:
     Value how =
         LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), mode);
     operands.append({shared, how, parameters});
-    LLVM::CallOp::create(builder, loc, getLaunchFunction(operands), operands);
+    LLVM::LLVMFuncOp function = getLaunchFunction(launch, operands);
+    if (!function)
+      return failure();
+    LLVM::CallOp::create(builder, loc, function, operands);
     launch.erase();
     return success();
   }
 
 private:
+  /// The run time has one stream, which it gets from the caller, and no
+  /// clusters.
+  LogicalResult check(gpu::LaunchFuncOp launch) {
+    Operation *scope = SymbolTable::getNearestSymbolTable(launch);
+    if (scope != module)
+      return launch.emitOpError()
+             << "is expected to be where names of the module around are found"
+             << (scope
+                     ? ", got one in '" + scope->getName().getStringRef() + "'"
+                     : Twine());
+    if (launch.getAsyncToken() || !launch.getAsyncDependencies().empty() ||
+        launch.getAsyncObject())
+      return launch.emitOpError()
+             << "is expected to be launched in the stream of the caller, got a "
+                "token or a stream";
+    if (launch.hasClusterSize())
+      return launch.emitOpError()
+             << "is expected to be launched without clusters";
+    for (Type type : launch.getKernelOperands().getTypes())
+      if (!LLVM::isCompatibleType(type))
+        return launch.emitOpError()
+               << "operands are expected to be of LLVM types, got " << type;
+    return success();
+  }
   static bool isByValue(gpu::LaunchFuncOp launch, int32_t parameter) {
     auto numbers = launch->getAttrOfType<DenseI32ArrayAttr>(kByValueName);
     return numbers && llvm::is_contained(numbers.asArrayRef(), parameter);
@@ -113,7 +145,11 @@ private:
     Type type = builder.getIntegerType(width);
     if (size.getType().isIndex())
       return arith::IndexCastOp::create(builder, loc, type, size);
-    return size;
+    unsigned given = size.getType().getIntOrFloatBitWidth();
+    if (given < width)
+      return LLVM::ZExtOp::create(builder, loc, type, size);
+    return given > width ? LLVM::TruncOp::create(builder, loc, type, size)
+                         : size;
   }
 
   /// Stack memory of the function, so that a launch in a loop does not grow it.
@@ -136,6 +172,7 @@ private:
     auto global = LLVM::GlobalOp::create(
         builder, loc, type, /*isConstant=*/false, LLVM::Linkage::Internal,
         name.str(), Attribute(), /*alignment=*/8);
+    symbols.insert(global);
     builder.createBlock(&global.getInitializerRegion());
     Value record = LLVM::ZeroOp::create(builder, loc, type);
     for (auto [i, field] : llvm::enumerate(fields)) {
@@ -162,24 +199,38 @@ private:
         /*isConstant=*/true, LLVM::Linkage::Internal,
         image.getSymName().str() + "_" + name.str() + "_name",
         builder.getStringAttr(text), /*alignment=*/1);
+    symbols.insert(string);
     kernel = createRecord(loc, image.getSymName() + "_" + name.strref(),
                           recordType, {image, string, nullptr});
     return kernel;
   }
 
-  LLVM::LLVMFuncOp getLaunchFunction(ArrayRef<Value> operands) {
+  /// Null, after an error, if something else has the name.
+  LLVM::LLVMFuncOp getLaunchFunction(gpu::LaunchFuncOp launch,
+                                     ArrayRef<Value> operands) {
     StringRef name = "kvrt_launch";
-    if (auto found = module.lookupSymbol<LLVM::LLVMFuncOp>(name))
-      return found;
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
     auto type = LLVM::LLVMFunctionType::get(
         LLVM::LLVMVoidType::get(module.getContext()),
         llvm::to_vector(ValueRange(operands).getTypes()));
-    return LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
+    if (Operation *found = symbols.lookup(name)) {
+      auto function = dyn_cast<LLVM::LLVMFuncOp>(found);
+      if (function && function.getFunctionType() == type)
+        return function;
+      launch.emitOpError() << "expected '" << name
+                           << "' of the run time to be a function of type "
+                           << type;
+      return {};
+    }
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto function =
+        LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
+    symbols.insert(function);
+    return function;
   }
 
   ModuleOp module;
+  SymbolTable symbols;
   OpBuilder builder;
   LLVM::LLVMPointerType pointer;
   LLVM::LLVMStructType recordType, imageType;
@@ -190,18 +241,32 @@ private:
 struct ConvertLaunchToRuntime
     : kvcache::impl::ConvertLaunchToRuntimeBase<ConvertLaunchToRuntime> {
   void runOnOperation() override {
-    LaunchRewriter rewriter(getOperation());
-    for (auto binary :
-         llvm::make_early_inc_range(getOperation().getOps<gpu::BinaryOp>()))
-      if (failed(rewriter.embed(binary)))
+    // A launch finds binaries of its own module only.
+    llvm::MapVector<ModuleOp, SmallVector<gpu::LaunchFuncOp>> launchesOf;
+    getOperation().walk<WalkOrder::PreOrder>([&](Operation *op) {
+      if (auto module = dyn_cast<ModuleOp>(op))
+        launchesOf.insert({module, {}});
+      else if (auto launch = dyn_cast<gpu::LaunchFuncOp>(op))
+        launchesOf[op->getParentOfType<ModuleOp>()].push_back(launch);
+    });
+    for (auto &[module, launches] : launchesOf)
+      if (failed(lower(module, launches)))
         return signalPassFailure();
-    SmallVector<gpu::LaunchFuncOp> launches;
-    getOperation().walk(
-        [&](gpu::LaunchFuncOp launch) { launches.push_back(launch); });
+  }
+
+private:
+  static LogicalResult lower(ModuleOp module,
+                             ArrayRef<gpu::LaunchFuncOp> launches) {
+    LaunchRewriter rewriter(module);
+    for (auto binary :
+         llvm::make_early_inc_range(module.getOps<gpu::BinaryOp>()))
+      if (failed(rewriter.embed(binary)))
+        return failure();
     for (gpu::LaunchFuncOp launch : launches)
       if (failed(rewriter.lower(launch)))
-        return signalPassFailure();
-    getOperation()->removeAttr(gpu::GPUDialect::getContainerModuleAttrName());
+        return failure();
+    module->removeAttr(gpu::GPUDialect::getContainerModuleAttrName());
+    return success();
   }
 };
 

@@ -23,12 +23,20 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+/// A function in a module in the body of another function is none of its code.
+static bool isOtherCode(Operation *op, Operation *root) {
+  return op != root && op->hasTrait<OpTrait::IsIsolatedFromAbove>();
+}
+
 /// Loops that are in no other parallel loop below `root`.
 static SmallVector<scf::ParallelOp> outermostLoops(Operation *root) {
   SmallVector<scf::ParallelOp> loops;
-  root->walk<WalkOrder::PreOrder>([&](scf::ParallelOp loop) {
-    loops.push_back(loop);
-    return WalkResult::skip();
+  root->walk<WalkOrder::PreOrder>([&](Operation *op) {
+    auto loop = dyn_cast<scf::ParallelOp>(op);
+    if (loop)
+      loops.push_back(loop);
+    return loop || isOtherCode(op, root) ? WalkResult::skip()
+                                         : WalkResult::advance();
   });
   return loops;
 }
@@ -60,9 +68,11 @@ static LogicalResult refuseAllocations(func::FuncOp function) {
 /// every iteration.
 static void hoistStackBuffers(Operation *root, Block &entry) {
   SmallVector<memref::AllocaOp> buffers;
-  root->walk([&](memref::AllocaOp buffer) {
-    if (buffer->getNumOperands() == 0 && buffer->getBlock() != &entry)
+  root->walk<WalkOrder::PreOrder>([&](Operation *op) {
+    auto buffer = dyn_cast<memref::AllocaOp>(op);
+    if (buffer && op->getNumOperands() == 0 && op->getBlock() != &entry)
       buffers.push_back(buffer);
+    return isOtherCode(op, root) ? WalkResult::skip() : WalkResult::advance();
   });
   for (memref::AllocaOp buffer : buffers)
     buffer->moveBefore(&entry, entry.begin());
@@ -266,11 +276,15 @@ private:
 
 struct OutlineParallel : kvcache::impl::OutlineParallelBase<OutlineParallel> {
   void runOnOperation() override {
-    SymbolTable &symbols = getAnalysis<SymbolTable>();
-    Bodies bodies;
-    for (auto function : llvm::to_vector(getOperation().getOps<func::FuncOp>()))
-      if (failed(outline(function, symbols, bodies)))
-        return signalPassFailure();
+    SmallVector<ModuleOp> modules;
+    getOperation().walk([&](ModuleOp module) { modules.push_back(module); });
+    for (ModuleOp module : modules) {
+      SymbolTable symbols(module);
+      Bodies bodies;
+      for (auto function : llvm::to_vector(module.getOps<func::FuncOp>()))
+        if (failed(outline(function, symbols, bodies)))
+          return signalPassFailure();
+    }
   }
 
   static LogicalResult outline(func::FuncOp function, SymbolTable &symbols,

@@ -41,6 +41,12 @@ public:
              << "expected a number of iterations of type i64 as first argument "
                 "and no result, got "
              << type;
+    if (type.isVarArg())
+      return all.emitOpError()
+             << "expected a number of arguments that is known, got " << type;
+    LLVM::LLVMFuncOp runtime = getRuntimeFunction(all);
+    if (!runtime)
+      return failure();
     auto record = LLVM::LLVMStructType::getLiteral(
         module.getContext(), type.getParams().drop_front());
     Location loc = all.getLoc();
@@ -62,7 +68,7 @@ public:
                               field(loc, record, context, i));
     }
     Value address = LLVM::AddressOfOp::create(builder, loc, thunk);
-    LLVM::CallOp::create(builder, loc, getRuntimeFunction(),
+    LLVM::CallOp::create(builder, loc, runtime,
                          ValueRange{all.getArgument(0), address, context});
     LLVM::ReturnOp::create(builder, loc, ValueRange());
     return success();
@@ -94,15 +100,23 @@ private:
     return thunk;
   }
 
-  LLVM::LLVMFuncOp getRuntimeFunction() {
+  /// Null, after an error, if something else has the name.
+  LLVM::LLVMFuncOp getRuntimeFunction(LLVM::LLVMFuncOp all) {
     StringRef name = "kvrt_parallel_for";
-    if (auto found = symbols.lookup<LLVM::LLVMFuncOp>(name))
-      return found;
+    auto type = LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer});
+    if (Operation *found = symbols.lookup(name)) {
+      auto function = dyn_cast<LLVM::LLVMFuncOp>(found);
+      if (function && function.getFunctionType() == type)
+        return function;
+      all.emitOpError() << "expected '" << name
+                        << "' of the run time to be a function of type "
+                        << type;
+      return {};
+    }
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(module.getBody());
-    auto function = LLVM::LLVMFuncOp::create(
-        builder, module.getLoc(), name,
-        LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer}));
+    auto function =
+        LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
     symbols.insert(function);
     return function;
   }
@@ -116,12 +130,16 @@ private:
 struct ConvertParallelToRuntime
     : kvcache::impl::ConvertParallelToRuntimeBase<ConvertParallelToRuntime> {
   void runOnOperation() override {
-    ParallelRewriter rewriter(getOperation());
-    for (auto function :
-         llvm::to_vector(getOperation().getOps<LLVM::LLVMFuncOp>()))
-      if (function->hasAttr(KVCacheDialect::kParallelBodyAttr) &&
-          failed(rewriter.define(function)))
-        return signalPassFailure();
+    WalkResult walk = getOperation().walk([](ModuleOp module) {
+      ParallelRewriter rewriter(module);
+      for (auto function : llvm::to_vector(module.getOps<LLVM::LLVMFuncOp>()))
+        if (function->hasAttr(KVCacheDialect::kParallelBodyAttr) &&
+            failed(rewriter.define(function)))
+          return WalkResult::interrupt();
+      return WalkResult::advance();
+    });
+    if (walk.wasInterrupted())
+      signalPassFailure();
   }
 };
 

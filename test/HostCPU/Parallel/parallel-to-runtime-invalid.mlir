@@ -39,3 +39,29 @@ func.func @no_function(%x: index) {
   %0 = arith.addi %x, %x {kvcache.parallel_body = @f} : index
   return
 }
+
+// -----
+
+llvm.func @body(i64, ...)
+// expected-error@+1 {{expected a number of arguments that is known, got '!llvm.func<void (i64, ...)>'}}
+llvm.func @any_number(i64, ...) attributes {kvcache.parallel_body = @body}
+
+// -----
+
+llvm.mlir.global internal @kvrt_parallel_for(1 : i64) : i64
+llvm.func @body(%number: i64) {
+  llvm.return
+}
+// expected-error@+1 {{expected 'kvrt_parallel_for' of the run time to be a function of type '!llvm.func<void (i64, ptr, ptr)>'}}
+llvm.func @all(i64) attributes {kvcache.parallel_body = @body}
+
+// -----
+
+// The bodies of a module are its own.
+llvm.func @body(%number: i64) {
+  llvm.return
+}
+module {
+  // expected-error@+1 {{expected @body to be a function of the same type, got "no such function"}}
+  llvm.func @all(i64) attributes {kvcache.parallel_body = @body}
+}
