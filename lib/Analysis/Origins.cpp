@@ -94,9 +94,8 @@ void TensorOrigins::addResult(OpResult result) {
     return;
   auto call = dyn_cast<func::CallOp>(op);
   if (func::FuncOp callee = call ? calleeOf(call) : func::FuncOp()) {
-    callee.walk([&](func::ReturnOp exit) {
+    for (auto exit : callee.getBody().getOps<func::ReturnOp>())
       add(exit.getOperand(result.getResultNumber()));
-    });
     return;
   }
   if (auto loop = dyn_cast<scf::ForOp>(op)) {

@@ -190,9 +190,8 @@ void StrideFacts::collectEdges(ModuleOp module) {
           if (!callee || !hasKnownCallers(callee, module))
             return;
           connectAll(call->getOpOperands(), callee.getArguments());
-          callee.walk([&](func::ReturnOp exit) {
+          for (auto exit : callee.getBody().getOps<func::ReturnOp>())
             connectAll(exit->getOpOperands(), call.getResults());
-          });
         })
         .Case([&](scf::ForOp loop) {
           auto yield = cast<scf::YieldOp>(loop.getBody()->getTerminator());

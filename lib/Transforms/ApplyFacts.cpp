@@ -102,9 +102,8 @@ static void updateFunctionType(func::FuncOp function) {
   if (function.isExternal())
     return;
   SmallVector<Type> results(function.getResultTypes());
-  function.walk([&](func::ReturnOp exit) {
+  for (auto exit : function.getBody().getOps<func::ReturnOp>())
     results.assign(exit->operand_type_begin(), exit->operand_type_end());
-  });
   function.setFunctionType(FunctionType::get(
       function.getContext(), function.getBody().getArgumentTypes(), results));
 }
@@ -147,7 +146,7 @@ unsigned kvcache::applyStrideFacts(ModuleOp module) {
   }
   forgetWhereUnknown(before, facts.edges());
   module.walk(updateRows);
-  for (auto function : module.getOps<func::FuncOp>())
-    updateFunctionType(function);
+  // Also of modules inside of this one, whose values were retyped as well.
+  module.walk(updateFunctionType);
   return before.size();
 }

@@ -70,8 +70,7 @@ struct DropDonatedResults
   }
 
   bool drop(func::FuncOp function) {
-    SmallVector<func::ReturnOp> returns;
-    function.walk([&](func::ReturnOp op) { returns.push_back(op); });
+    auto returns = llvm::to_vector(function.getBody().getOps<func::ReturnOp>());
     if (returns.empty())
       return false;
     llvm::BitVector dropped(function.getNumResults());

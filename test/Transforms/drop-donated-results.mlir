@@ -123,3 +123,22 @@ func.func @no_buffer_is_two_results(%n: index) -> (memref<?x4xf32>, memref<?x4xf
   %0 = memref.alloc(%n) : memref<?x4xf32>
   return %0, %0 : memref<?x4xf32>, memref<?x4xf32>
 }
+
+// -----
+
+// What a function in a module in the body returns is none of its results.
+
+// CHECK-LABEL: func.func @around_a_module(
+// CHECK: func.func @inner() -> f32 {
+// CHECK: return %{{.*}} : f32
+// CHECK: return
+// CHECK-NOT: memref
+func.func @around_a_module(%a: memref<4xf32>, %b: memref<4xf32>) -> (memref<4xf32>, memref<4xf32>) {
+  builtin.module {
+    func.func @inner() -> f32 {
+      %zero = arith.constant 0.0 : f32
+      return %zero : f32
+    }
+  }
+  return %b, %a : memref<4xf32>, memref<4xf32>
+}

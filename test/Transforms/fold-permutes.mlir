@@ -274,3 +274,38 @@ func.func @no_contradiction(%m: memref<?x16x8x128xbf16, strided<[1048576, 1024, 
   }
   return %n : index
 }
+
+// -----
+
+// Functions of a module inside of the module have the types of their arguments
+// and of what they return, and not of what a function in their body returns.
+
+!kv = !kvcache.cache<?B x 16N x 64D x f32>
+!any = !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ?]>
+
+// CHECK-LABEL: func.func private @outside_of_the_inner_module()
+func.func private @outside_of_the_inner_module()
+// CHECK: module @inner {
+// CHECK: func.func private @called(%[[C:.*]]: !kv_nd) -> !kv_nd {
+// CHECK: func.func @other() {
+// CHECK: return %[[C]] : !kv_nd
+// CHECK: func.func @calls(
+// CHECK: call @called(%{{.*}}) : (!kv_nd) -> !kv_nd
+module @inner {
+  func.func private @called(%c: !any) -> !any {
+    cf.br ^end
+  ^end:
+    builtin.module {
+      func.func @other() {
+        return
+      }
+    }
+    return %c : !any
+  }
+  func.func @calls(%m: memref<?x16x64xf32>) -> index {
+    %c = kvcache.view %m[B, N, D] : memref<?x16x64xf32> to !any
+    %d = call @called(%c) : (!any) -> !any
+    %stride = kvcache.stride %d[B] : !any
+    return %stride : index
+  }
+}
