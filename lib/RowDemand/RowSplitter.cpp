@@ -2,8 +2,6 @@
 
 #include "RowSplitter.h"
 
-#include "kvcache/Analysis/Extents.h"
-#include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
 
@@ -67,6 +65,14 @@ Operation *RowSplitter::firstUse() {
   return nullptr;
 }
 
+/// Whether something that is selected from is there, which says how many rows
+/// there are in all.
+bool RowSplitter::isFrontierKnown(Operation *point) {
+  return llvm::any_of(plan.frontier, [&](auto pair) {
+    return dominance.properlyDominates(pair.first, point);
+  });
+}
+
 bool RowSplitter::canMoveBefore(Value value, Operation *point) {
   if (!value || dominance.properlyDominates(value, point))
     return true;
@@ -88,72 +94,6 @@ bool RowSplitter::moveBefore(Value value, Operation *point) {
   for (Value operand : op->getOperands())
     moveBefore(operand, point);
   rewriter.moveOpBefore(op, point);
-  return true;
-}
-
-/// What may change a batch that is made of memrefs from a point on, and before
-/// an operation there or behind it.
-static Operation *findWriterFrom(Operation *point, Operation *op, Value batch) {
-  if (point == op)
-    return nullptr;
-  if (Operation *writer = findWriter(point, batch))
-    return writer;
-  return point->isAncestor(op) ? nullptr : findWriterBetween(point, op, batch);
-}
-
-bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
-  llvm::raw_string_ostream os(why);
-  Operation *point = firstUse();
-  if (!point || plan.frontier.empty()) {
-    os << "reads rows that are not made from others";
-    return false;
-  }
-  if (!canMoveBefore(set.indices, point) || !canMoveBefore(set.valid, point)) {
-    os << "names rows that are not known before '" << point->getName() << "'";
-    return false;
-  }
-  for (Operation *op : plan.operations)
-    if (Operation *ancestor = point->getBlock()->findAncestorOpInBlock(*op);
-        !isGenerator(op) && (!ancestor || ancestor->isBeforeInBlock(point))) {
-      os << "needs '" << op->getName() << "', which is not behind '"
-         << point->getName() << "' in one block";
-      return false;
-    }
-  for (Operation *op : plan.operations)
-    if (auto attention = dyn_cast<AttentionOp>(op))
-      if (Operation *writer = findWriterFrom(point, op, attention.getBatch())) {
-        os << "needs positions of the batch of '" << op->getName()
-           << "' before '" << writer->getName() << "', which may change them";
-        return false;
-      }
-  for (Operation *op : plan.extents) {
-    auto dim = cast<tensor::DimOp>(op);
-    Extent extent = extentOf(dim.getSource(), *dim.getConstantIndex());
-    bool isRow =
-        *dim.getConstantIndex() == plan.restricted.lookup(dim.getSource());
-    if (extent.origin && plan.restricted.contains(extent.origin) && isRow &&
-        !llvm::any_of(plan.frontier, [&](auto pair) {
-          return dominance.properlyDominates(pair.first, op);
-        })) {
-      os << "reads rows of which the number is not known at '" << op->getName()
-         << "'";
-      return false;
-    }
-  }
-  Extent some = extentOf(set.indices, 0);
-  for (auto [value, axis] : plan.frontier) {
-    Extent all = extentOf(value, axis);
-    if (!some.origin && !all.origin && some.number >= all.number) {
-      os << "names " << some.number << " rows of " << all.number
-         << ", which are no fewer";
-      return false;
-    }
-    if (!all.origin && all.number < minRows) {
-      os << "names rows of " << all.number
-         << ", fewer than min-rows = " << minRows;
-      return false;
-    }
-  }
   return true;
 }
 
@@ -241,9 +181,11 @@ Value RowSplitter::gatherRows(Value value, int64_t axis) {
 /// where that can.
 void RowSplitter::selectAt(Operation *point) {
   SmallVector<std::pair<Value, int64_t>> now;
+  // What is known further outside may also be read outside of this region.
   for (auto pair : plan.frontier)
     if (!selected.contains(pair) &&
-        dominance.properlyDominates(pair.first, point))
+        dominance.properlyDominates(pair.first, point) &&
+        outermost(point, {pair.first, set.indices, set.valid}) == point)
       now.push_back(pair);
   Value batch;
   for (Value candidate : plan.batches)
@@ -379,9 +321,7 @@ Value RowSplitter::getDescription(OpBuilder &, Value batch) {
     return with;
   }
   // Only values that are known here can say how many rows there are.
-  if (llvm::none_of(plan.frontier, [&](auto pair) {
-        return dominance.properlyDominates(pair.first, point);
-      }))
+  if (!isFrontierKnown(point))
     point = current;
   return selectOf(batch, point, {}).rows;
 }

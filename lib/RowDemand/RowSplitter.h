@@ -83,6 +83,9 @@ private:
   mlir::Operation *outermost(mlir::Operation *point,
                              llvm::ArrayRef<mlir::Value> values);
   mlir::Operation *firstUse();
+  bool isFrontierKnown(mlir::Operation *point);
+  mlir::Operation *findUnknownCount();
+  mlir::Operation *findOtherReader();
   void prepare(mlir::Operation *point);
 
   void rewrite(mlir::Operation *op);
