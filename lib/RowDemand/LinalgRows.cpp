@@ -254,7 +254,7 @@ static bool isOnlyGather(linalg::LinalgOp op, tensor::ExtractOp extract,
                          const NamedIndex &named) {
   // A gather of some columns has other extents, which a type may not show.
   // A tensor that is given to be written is one that the caller may look at.
-  if (op->getNumResults() != 1 || !named.isWhole ||
+  if (op->getNumResults() != 1 || !named.isWhole || !isMemoryEffectFree(op) ||
       !op.getDpsInitOperand(0)->get().getDefiningOp<tensor::EmptyOp>() ||
       cast<RankedTensorType>(op->getResult(0).getType()).getNumDynamicDims() >
           1 ||

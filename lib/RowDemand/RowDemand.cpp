@@ -17,10 +17,23 @@ using namespace kvcache;
 // Operations
 //===----------------------------------------------------------------------===//
 
+/// Whether fewer rows would do less than all, besides what they give.
+static bool doesMore(Operation *op) {
+  auto effects = getEffectsRecursively(op);
+  return !effects ||
+         llvm::any_of(*effects, [](const MemoryEffects::EffectInstance &it) {
+           return !isa<MemoryEffects::Read>(it.getEffect());
+         });
+}
+
 FailureOr<RowAxes> kvcache::getRowAxes(Operation *op, unsigned result,
                                        int64_t axis, std::string &why) {
   if (auto model = dyn_cast<RowDemandOpInterface>(op))
     return model.getRowAxes(result, axis, why);
+  if (doesMore(op)) {
+    why = "may write memory for each row";
+    return failure();
+  }
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     return getLinalgRowAxes(structured, result, axis, why);
   if (!op->hasTrait<OpTrait::Elementwise>()) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rows in branches and loops.
+// Rows in branches and loops, and operations that do something else besides.
 //
 // RUN: kv-opt %s --kvcache-split-layer-groups | FileCheck %s
 // RUN: kv-opt %s --kvcache-split-layer-groups --remark-format=emitRemark --remarks-filter='.*' -o /dev/null 2>&1 | FileCheck %s --check-prefix=REMARK
@@ -11,6 +11,8 @@
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 !table = !kvcache.block_table<?R x ?M x i32, tokens = 16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+#row = affine_map<(t, d) -> (t)>
+#all = affine_map<(t, d) -> (t, d)>
 
 // What both branches read is selected before them, and not inside of one with
 // what is selected there.
@@ -46,6 +48,61 @@ func.func @both_branches(%x: tensor<?x2x8xf32>, %c: !kv4, %slots: !slots, %start
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
   return %s#0 : tensor<?x2x8xf32>
+}
+
+// The list is read, and what else the body does is done once more.
+// CHECK-LABEL: func.func @gather_that_writes(
+//       CHECK: %[[S:.*]] = scf.if
+//       CHECK: linalg.matmul
+//       CHECK: linalg.generic
+//       CHECK:   memref.store
+//       CHECK:   tensor.extract %[[S]][
+//   CHECK-NOT: memref.store
+//       CHECK: return
+func.func @gather_that_writes(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>, %i: tensor<?xi32>, %m: memref<f32>, %some: i1) -> tensor<?x8xf32> {
+  %c0 = arith.constant 0 : index
+  %zero = arith.constant 0.0 : f32
+  %t = tensor.dim %x, %c0 : tensor<?x8xf32>
+  %e = tensor.empty(%t) : tensor<?x8xf32>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<?x8xf32>) -> tensor<?x8xf32>
+  %y = scf.if %some -> tensor<?x8xf32> {
+    %z = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x8xf32>) outs(%f : tensor<?x8xf32>) -> tensor<?x8xf32>
+    scf.yield %z : tensor<?x8xf32>
+  } else {
+    scf.yield %x : tensor<?x8xf32>
+  }
+  %s = tensor.dim %i, %c0 : tensor<?xi32>
+  %o = tensor.empty(%s) : tensor<?x8xf32>
+  %rows = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]}
+      ins(%i : tensor<?xi32>) outs(%o : tensor<?x8xf32>) {
+  ^bb0(%in: i32, %out: f32):
+    %row = arith.index_cast %in : i32 to index
+    %d = linalg.index 1 : index
+    memref.store %zero, %m[] : memref<f32>
+    %v = tensor.extract %y[%row, %d] : tensor<?x8xf32>
+    linalg.yield %v : f32
+  } -> tensor<?x8xf32>
+  return %rows : tensor<?x8xf32>
+}
+
+// With fewer rows there would be fewer writes.
+// CHECK-LABEL: func.func @no_rows_that_write(
+//       CHECK: linalg.generic
+//       CHECK: kvcache.select_rows
+//       CHECK: return
+//      REMARK: [[@LINE+4]]:8: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'linalg.generic' may write memory for each row"
+func.func @no_rows_that_write(%x: tensor<?x8xf32>, %o: tensor<?x8xf32>, %m: memref<f32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
+  %zero = arith.constant 0.0 : f32
+  %y = linalg.generic {indexing_maps = [#all, #all], iterator_types = ["parallel", "parallel"]}
+      ins(%x : tensor<?x8xf32>) outs(%o : tensor<?x8xf32>) {
+  ^bb0(%in: f32, %out: f32):
+    memref.store %in, %m[] : memref<f32>
+    linalg.yield %in : f32
+  } -> tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x8xf32>
 }
 
 // Nobody reads the second result of the loop, which adds up the first one.
