@@ -455,6 +455,11 @@ private:
   }
 
   void numberSymbols() {
+    // What is known of one of several equal dimensions is known of all.
+    for (auto [dim, extent] : std::map<Dim, int64_t>(constants))
+      if (equalDims.contains(dim))
+        for (Dim equal : equalDims.members(dim))
+          constants.try_emplace(equal, extent);
     for (auto [dim, extent] : constants)
       if (ruleAt(dim).extent < 0)
         ruleAt(dim).extent = extent;

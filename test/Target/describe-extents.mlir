@@ -187,3 +187,18 @@ func.func @requests(%title: i32 {kvcache.name = "requests"},
     into memref<?xi64>
   return
 }
+
+// A constant of one is that of all that are equal to another one.
+// H-LABEL: one_of_all: i32
+// H:      a: f32 [5, 2, 8], written
+// H:      b: f32 [5, 2, 8], read
+// H:      lse: f32 [5, 2], written
+// H:      more: f32 [5, 2], read
+func.func @one_of_all(%title: i32 {kvcache.name = "one_of_all"},
+                      %a: memref<?x2x8xf32>, %b: memref<?x2x8xf32>,
+                      %lse: memref<5x2xf32>, %more: memref<?x2xf32>) {
+  kvcache.merge_states %a, %more with %b, %more into %a, %lse
+    : memref<?x2x8xf32>, memref<?x2xf32> with memref<?x2x8xf32>, memref<?x2xf32>
+      into memref<?x2x8xf32>, memref<5x2xf32>
+  return
+}
