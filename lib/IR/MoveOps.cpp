@@ -42,6 +42,13 @@ struct RowLabels {
   StringRef count, shape, contiguous, layer, form, memory;
 };
 
+/// Two lengths that may be the same: a cast in front of one operand, which says
+/// less of it than of another one, may be folded into the operation.
+static bool mayAgree(int64_t a, int64_t b) {
+  return a == b || ShapedType::isDynamic(a) || ShapedType::isDynamic(b);
+}
+
+/// `count` is the length of lists, if it is known; else one of rows is.
 static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
                                 OperandRange rows, Value cacheValue,
                                 CacheType cache, int64_t count) {
@@ -61,12 +68,16 @@ static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
     SmallVector<int64_t> shape = {count};
     llvm::append_range(shape, cache.getRowShape());
     auto expected = RankedTensorType::get(shape, cache.getElementType());
-    if (type.getShape() != expected.getShape() ||
+    if (type.getRank() != expected.getRank() ||
+        !mayAgree(type.getDimSize(0), count) ||
+        type.getShape().drop_front() != expected.getShape().drop_front() ||
         type.getElementType() != expected.getElementType())
       return op->emitOpError() << labels.shape << ": rows #" << index
                                << " are expected to have the shape and element "
                                   "type of "
                                << expected << ", got " << type;
+    if (ShapedType::isDynamic(count))
+      count = type.getDimSize(0);
   }
   if (failed(verifyOneForm(op, labels.form, rows, cacheValue)))
     return failure();
@@ -142,14 +153,17 @@ LogicalResult ScatterOp::verify() {
       failed(verifyIndices(*this, "scatter_c3", "offsets are",
                            getOffsets().getType(), 1)))
     return failure();
-  if (cast<ShapedType>(getOffsets().getType()).getShape() != blocks.getShape())
+  int64_t numBlocks = blocks.getDimSize(0);
+  int64_t numOffsets = cast<ShapedType>(getOffsets().getType()).getDimSize(0);
+  if (!mayAgree(numBlocks, numOffsets))
     return emitOpError() << "scatter_c3: as many offsets as blocks are "
                             "expected, got "
                          << getOffsets().getType() << " and " << blocks;
   RowLabels labels = {"scatter_c1", "scatter_c2", "scatter_c4",
                       "scatter_c5", "scatter_c6", "scatter_c4"};
   if (failed(verifyRows(*this, labels, getRows(), getCache(), *cache,
-                        blocks.getDimSize(0))) ||
+                        ShapedType::isDynamic(numBlocks) ? numOffsets
+                                                         : numBlocks)) ||
       failed(verifyMemory(*this, "scatter_c4", {getBlocks(), getOffsets()},
                           Contiguity::All)))
     return failure();

@@ -180,6 +180,15 @@ private:
       why = "slots are expected as a packed list of i32 or i64";
       return Value();
     }
+    for (Value rows : op.getRows()) {
+      int64_t length = cast<MemRefType>(rows.getType()).getDimSize(0);
+      if (ShapedType::isDynamic(length) || type.isDynamicDim(0) ||
+          length == type.getDimSize(0))
+        continue;
+      why = "the list of slots has " + std::to_string(type.getDimSize(0)) +
+            " entries for " + std::to_string(length) + " rows";
+      return Value();
+    }
     for (const DividedList &list : {*blocks, *offsets})
       if (Operation *writer =
               known.writers.findBetween(list.made, op, list.slots)) {

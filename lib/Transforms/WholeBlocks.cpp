@@ -295,6 +295,14 @@ IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
             "other way round";
       return {};
     }
+    int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
+    if (!type.isDynamicDim(0) &&
+        (type.getDimSize(0) % tokens ||
+         type.getDimSize(0) / tokens != list.getDimSize(0))) {
+      why = "there are " + std::to_string(type.getDimSize(0)) + " rows for " +
+            std::to_string(list.getDimSize(0)) + " blocks";
+      return {};
+    }
   }
   OpBuilder builder(op);
   Location loc = op.getLoc();

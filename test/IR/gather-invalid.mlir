@@ -50,10 +50,10 @@ func.func @destination_of_other_type(%c: !k, %s: !slots, %o0: memref<?x64xf16>) 
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots8 = !kvcache.slots<8T x i64, rows_per_block = 16, pad = none>
-func.func @destination_of_other_length(%c: !k, %s: !slots8, %o0: memref<?x64xf32>) {
-  // expected-error@+1 {{'kvcache.gather' op gather_c2: rows #0 are expected to have the shape and element type of 'tensor<8x64xf32>', got 'memref<?x64xf32>'}}
+func.func @destination_of_other_length(%c: !k, %s: !slots8, %o0: memref<9x64xf32>) {
+  // expected-error@+1 {{'kvcache.gather' op gather_c2: rows #0 are expected to have the shape and element type of 'tensor<8x64xf32>', got 'memref<9x64xf32>'}}
   kvcache.gather %c at %s into %o0
-    : !k at !slots8 into memref<?x64xf32>
+    : !k at !slots8 into memref<9x64xf32>
   return
 }
 

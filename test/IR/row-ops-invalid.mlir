@@ -163,10 +163,20 @@ func.func @rows_of_other_type(%r0: memref<?x64xf16>, %c: !k, %b: memref<?xi64>, 
 // -----
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
-func.func @rows_of_other_length(%r0: memref<4x64xf32>, %c: !k, %b: memref<?xi64>, %o: memref<?xi64>) {
-  // expected-error@+1 {{'kvcache.scatter' op scatter_c2: rows #0 are expected to have the shape and element type of 'tensor<?x64xf32>', got 'memref<4x64xf32>'}}
+func.func @rows_of_other_length(%r0: memref<4x64xf32>, %c: !k, %b: memref<?xi64>, %o: memref<8xi64>) {
+  // expected-error@+1 {{'kvcache.scatter' op scatter_c2: rows #0 are expected to have the shape and element type of 'tensor<8x64xf32>', got 'memref<4x64xf32>'}}
   kvcache.scatter %r0 into %c at %b, %o pad = none
-    : memref<4x64xf32> into !k at memref<?xi64>, memref<?xi64>
+    : memref<4x64xf32> into !k at memref<?xi64>, memref<8xi64>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<2S x ?B x 16N x 64D x f32>
+func.func @sides_of_two_lengths(%r0: memref<4x64xf32>, %r1: memref<8x64xf32>, %c: !k, %b: memref<?xi64>) {
+  // expected-error@+1 {{'kvcache.scatter' op scatter_c2: rows #1 are expected to have the shape and element type of 'tensor<4x64xf32>', got 'memref<8x64xf32>'}}
+  kvcache.scatter %r0, %r1 into %c at %b, %b pad = none
+    : memref<4x64xf32>, memref<8x64xf32> into !k at memref<?xi64>, memref<?xi64>
   return
 }
 

@@ -202,3 +202,16 @@ func.func @one_of_all(%title: i32 {kvcache.name = "one_of_all"},
       into memref<?x2x8xf32>, memref<5x2xf32>
   return
 }
+
+// One list that knows its length says it for all.
+// H-LABEL: one_knows: i32
+// H:      rows: bf16 [5, 8, 128], read
+// H:      blocks: i64 [5], read
+// H:      offsets: i32 [5], read
+func.func @one_knows(%title: i32 {kvcache.name = "one_knows"}, %pool: !cache, %rows: !rows,
+                 %blocks: tensor<?xi64>, %offsets: tensor<5xi32>) {
+  %list = tensor.cast %offsets : tensor<5xi32> to tensor<?xi32>
+  kvcache.scatter %rows into %pool at %blocks, %list pad = skip_negative
+    : !rows into !cache at tensor<?xi64>, tensor<?xi32>
+  return
+}

@@ -312,3 +312,23 @@ func.func @no_slots_divided_in_place(%rows: !rows, %cache: !flat, %from: memref<
     : !rows into !flat at memref<?xi64>, memref<?xi64>
   return
 }
+
+// CHECK-LABEL: func.func @no_slots_of_another_number(
+// CHECK: kvcache.scatter
+// REMARK: remark: [Missed] {{.*}}the list of slots has 5 entries for 7 rows
+func.func @no_slots_of_another_number(%rows: memref<7x8x128xbf16>, %cache: !flat, %slots: memref<5xi64>) {
+  %n = arith.constant 5 : index
+  %c16 = arith.constant 16 : i64
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<5xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : memref<7x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
+  return
+}

@@ -399,3 +399,32 @@ func.func @loop_that_counts(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: 
     : memref<?x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
   return
 }
+
+// -----
+
+// The length of slots is known, that of rows and of what is divided is not.
+
+!flat = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+#id = affine_map<(t) -> (t)>
+
+// CHECK: !kv_slots = !kvcache.slots<5T x i64
+// CHECK-LABEL: func.func @known_number_of_slots(
+// CHECK: %[[S:.*]] = kvcache.make_slots %arg2 : memref<5xi64>
+// CHECK: kvcache.index_copy %arg0 into %arg1 at %[[S]] : memref<?x8x128xbf16>
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+func.func @known_number_of_slots(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: memref<5xi64>) {
+  %n = arith.constant 5 : index
+  %c16 = arith.constant 16 : i64
+  %blocks = memref.alloc(%n) : memref<?xi64>
+  %offsets = memref.alloc(%n) : memref<?xi64>
+  linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]}
+      ins(%slots : memref<5xi64>) outs(%blocks, %offsets : memref<?xi64>, memref<?xi64>) {
+  ^bb0(%slot: i64, %b: i64, %o: i64):
+    %block = arith.floordivsi %slot, %c16 : i64
+    %offset = arith.remsi %slot, %c16 : i64
+    linalg.yield %block, %offset : i64, i64
+  }
+  kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
+    : memref<?x8x128xbf16> into !flat at memref<?xi64>, memref<?xi64>
+  return
+}

@@ -130,6 +130,17 @@ func.func @no_unknown_number_of_blocks(%rows: !rows, %cache: !kv, %blocks: memre
   return
 }
 
+// CHECK-LABEL: func.func @no_part_of_a_block(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: there are 31 rows for 2 blocks"
+func.func @no_part_of_a_block(%rows: memref<31x8x128xbf16>, %cache: !kv, %blocks: memref<2xi64> {kvcache.noalias}, %list: memref<?xi64>) {
+  kvcache.block_slots %blocks of 16 into %list : memref<2xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+  kvcache.index_copy %rows into %cache at %where
+    : memref<31x8x128xbf16> into !kv at !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+  return
+}
+
 // -----
 
 // A list that may be shorter than the slots of all blocks: then so many rows are

@@ -50,8 +50,8 @@ RUN = {
     "raise-scatter-declined.mlir": 1,
     "raise-scatter.mlir": 11,
     "raise-views.mlir": 4,
-    "scatter-to-index-copy-no.mlir": 12,
-    "scatter-to-index-copy.mlir": 14,
+    "scatter-to-index-copy-no.mlir": 13,
+    "scatter-to-index-copy.mlir": 15,
     "specialize-block-strides.mlir": 1,
     "specialize-page-stride-no.mlir": 3,
     "specialize-page-stride.mlir": 11,
@@ -61,9 +61,10 @@ RUN = {
     "split-layer-groups-outline-chains.mlir": 3,
     "split-layer-groups-outline.mlir": 1,
     "split-layer-groups-parts.mlir": 7,
+    "split-layer-groups-regions.mlir": 5,
     "split-layer-groups.mlir": 9,
     "split-updates.mlir": 6,
-    "whole-blocks.mlir": 15,
+    "whole-blocks.mlir": 16,
 }
 
 files = [path for folder in ("test/Transforms", "test/Raise", "test/Raise/Inputs",

@@ -57,7 +57,7 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
     Constraints:
       * `index_copy_c1` one operand of rows per side of the cache
       * `index_copy_c2` rows have the shape and element type of the cache, and
-        one length
+        the length of the slots where both are constants
       * `index_copy_c3` the block size of the slots is that of the cache, or the
         scale of its rows
       * `index_copy_c4` the inner dimensions of a row are contiguous
@@ -110,10 +110,10 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
 
     Constraints:
       * `scatter_c1` one operand of rows per side of the cache
-      * `scatter_c2` rows have the shape and element type of the cache, and one
-        length
-      * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with the length
-        of the rows
+      * `scatter_c2` rows have the shape and element type of the cache, and the
+        length of the blocks where both are constants
+      * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with one length
+        where both are constants
       * `scatter_c4` the inner dimensions of a row are contiguous, and memrefs
         are in the default memory space
       * `scatter_c5` the cache is one layer
@@ -162,7 +162,7 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
     Constraints:
       * `gather_c1` one destination per side of the cache
       * `gather_c2` destinations have the shape and element type of the rows of
-        the cache, and one length
+        the cache, and the length of the slots where both are constants
       * `gather_c3` the block size of the slots is that of the cache
       * `gather_c4` the inner dimensions of a destination are contiguous, and
         memrefs are in the default memory space
