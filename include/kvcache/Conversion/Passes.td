@@ -41,8 +41,8 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
   let description = [{
     Contract in: kvcache operations whose operands are memrefs (bufferized) of
     memory that the device can reach.
-    Contract out: no kvcache operation and no kvcache type is left; each
-    operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
+    Contract out: no kvcache operation and no kvcache type is left, but in kernels
+    that a program brings along; each operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
     in the host function. The operation's facts decide the kernel: the width of
     accesses, the addressing, which strides are constants, and whether elements
     go through shared memory.

@@ -56,7 +56,21 @@ void kvcache::dropArgumentAttributes(ModuleOp module) {
 LogicalResult kvcache::dropUnreachable(ModuleOp module) {
   IRRewriter rewriter(module.getContext());
   (void)eraseUnreachableBlocks(rewriter, module->getRegions());
-  WalkResult walk = module.walk([](Operation *op) {
+  auto isOurs = [](Type type) {
+    return isa<KVCacheDialect>(type.getDialect());
+  };
+  WalkResult walk = module.walk([&](Operation *op) {
+    // Calls are converted with the function, its address is not.
+    auto address = dyn_cast<func::ConstantOp>(op);
+    auto type = address ? cast<FunctionType>(address.getType()) : nullptr;
+    if (type && (llvm::any_of(type.getInputs(), isOurs) ||
+                 llvm::any_of(type.getResults(), isOurs))) {
+      op->emitOpError() << "is the address of a function with kvcache types, "
+                           "which is lowered where it is called by name only; "
+                           "got "
+                        << type;
+      return WalkResult::interrupt();
+    }
     if (!isa_and_present<KVCacheDialect>(op->getDialect()) ||
         op->getParentOfType<FunctionOpInterface>())
       return WalkResult::advance();

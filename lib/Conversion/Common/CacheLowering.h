@@ -47,7 +47,7 @@ void dropArgumentAttributes(mlir::ModuleOp module);
 
 /// Drops code that is not reachable, and refuses operations of the dialect that
 /// are in no function: there a value may be made of itself, which a conversion
-/// follows for ever.
+/// follows for ever. Refuses addresses of functions whose types change.
 llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
 
 /// A lowered cache taken apart: the first element, and for each listed axis

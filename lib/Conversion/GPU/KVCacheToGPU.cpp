@@ -119,9 +119,10 @@ struct ConvertKVCacheToGPU
     populateMergeStatesToGPU(converter, patterns);
     populateRowOpsToGPU(converter, patterns);
     populateSelectRowsToGPU(converter, patterns);
-    // Kernels are built whole and hold no cache.
-    target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
+    // Kernels are built whole and hold no cache; those of others stay.
     target.addLegalDialect<gpu::GPUDialect>();
+    target.addLegalOp<gpu::GPUModuleOp>();
+    target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();

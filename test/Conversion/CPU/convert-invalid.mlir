@@ -21,3 +21,12 @@ func.func @slots_are_a_tensor(%t: tensor<?xi64>) -> !kvcache.slots<?T x i64, row
   %0 = kvcache.make_slots %t : tensor<?xi64> to !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
   return %0 : !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 }
+
+// -----
+
+func.func private @called(!kvcache.cache<?B x 16N x 64D x f32>)
+func.func @address() {
+  // expected-error@+1 {{'func.constant' op is the address of a function with kvcache types, which is lowered where it is called by name only; got '(!kvcache.cache<?B x 16N x 64D x f32>) -> ()'}}
+  %0 = func.constant @called : (!kvcache.cache<?B x 16N x 64D x f32>) -> ()
+  return
+}
