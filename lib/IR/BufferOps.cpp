@@ -10,6 +10,35 @@
 using namespace mlir;
 using namespace kvcache;
 
+Type kvcache::findUnbounded(TypeRange types, int64_t most) {
+  for (Type type : types) {
+    auto shaped = dyn_cast<ShapedType>(type);
+    if (!shaped || !shaped.hasRank())
+      continue;
+    int64_t product = 1;
+    for (int64_t extent : shaped.getShape()) {
+      if (ShapedType::isDynamic(extent) || extent == 0)
+        continue;
+      // Bytecode may say what no text can.
+      if (extent < 0 || extent > kMaxExtent || extent > most / product)
+        return type;
+      product *= extent;
+    }
+  }
+  return {};
+}
+
+LogicalResult kvcache::verifyExtents(Operation *op) {
+  Type type = findUnbounded(op->getOperandTypes());
+  if (!type)
+    type = findUnbounded(op->getResultTypes());
+  if (!type)
+    return success();
+  return op->emitOpError() << "extents_c1: extents of at most 2^40 and at most "
+                              "2^54 elements are expected, got "
+                           << type;
+}
+
 /// `[?, 8, 128]` of bf16, as it would be written.
 static std::string shapeStr(ArrayRef<int64_t> shape, Type elementType) {
   std::string text;

@@ -157,9 +157,12 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
     return success();
   }
   if (attr.getName() == kAlignAttr) {
-    auto align = dyn_cast<IntegerAttr>(attr.getValue());
-    if (!align || align.getInt() < 1 || align.getInt() > 4096 ||
-        (align.getInt() & (align.getInt() - 1)))
+    auto number = dyn_cast<IntegerAttr>(attr.getValue());
+    bool isNumber = number && !number.getType().isUnsignedInteger() &&
+                    !number.getType().isSignedInteger() &&
+                    number.getValue().isIntN(13);
+    uint64_t align = isNumber ? number.getValue().getZExtValue() : 0;
+    if (align > 4096 || !llvm::isPowerOf2_64(align) || number.getInt() < 1)
       return op->emitError()
              << "'kvcache.align' of argument #" << index
              << " is expected to be a power of two of at most 4096, got "
@@ -170,7 +173,7 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
                     ? dyn_cast<ShapedType>(function.getArgumentTypes()[index])
                     : ShapedType();
     if (type && type.getElementType().isIntOrFloat() &&
-        align.getInt() * 8 < type.getElementTypeBitWidth())
+        align * 8 < type.getElementTypeBitWidth())
       return op->emitError()
              << "'kvcache.align' of argument #" << index
              << " is expected to be at least the size of an element of " << type

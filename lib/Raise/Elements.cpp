@@ -160,9 +160,9 @@ movedFrom(Operation *op, ArrayRef<Coord> at) {
     return std::pair(source, *moved);
   }
   if (isa<tensor::ConcatOp>(op) || name == "stablehlo.concatenate") {
-    auto attribute = dyn_cast_or_null<IntegerAttr>(
-        op->getAttr(isa<tensor::ConcatOp>(op) ? "dim" : "dimension"));
-    int64_t dim = attribute ? attribute.getInt() : -1;
+    Attribute attribute =
+        op->getAttr(isa<tensor::ConcatOp>(op) ? "dim" : "dimension");
+    int64_t dim = integerOf(attribute).value_or(-1);
     if (dim < 0 || dim >= static_cast<int64_t>(at.size()) || at[dim].isLoop)
       return std::nullopt;
     SmallVector<Coord> moved = llvm::to_vector(at);

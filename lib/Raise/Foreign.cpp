@@ -57,6 +57,11 @@ bool kvcache::isSet(Operation *op, StringRef name) {
   return attribute && (!boolean || boolean.getValue());
 }
 
+std::optional<int64_t> kvcache::integerOf(Attribute attribute) {
+  auto integer = dyn_cast_or_null<IntegerAttr>(attribute);
+  return integer ? integer.getValue().trySExtValue() : std::nullopt;
+}
+
 std::optional<SmallVector<int64_t>> kvcache::integersOf(Operation *op,
                                                         StringRef name) {
   Attribute attribute = op->getAttr(name);
@@ -64,18 +69,22 @@ std::optional<SmallVector<int64_t>> kvcache::integersOf(Operation *op,
     return llvm::to_vector(dense.asArrayRef());
   SmallVector<int64_t> result;
   if (auto elements = dyn_cast_or_null<DenseIntElementsAttr>(attribute)) {
-    for (const APInt &value : elements.getValues<APInt>())
-      result.push_back(value.getSExtValue());
+    for (const APInt &value : elements.getValues<APInt>()) {
+      std::optional<int64_t> number = value.trySExtValue();
+      if (!number)
+        return std::nullopt;
+      result.push_back(*number);
+    }
     return result;
   }
   auto list = dyn_cast_or_null<ArrayAttr>(attribute);
   if (!list)
     return std::nullopt;
   for (Attribute element : list) {
-    auto integer = dyn_cast<IntegerAttr>(element);
-    if (!integer)
+    std::optional<int64_t> number = integerOf(element);
+    if (!number)
       return std::nullopt;
-    result.push_back(integer.getInt());
+    result.push_back(*number);
   }
   return result;
 }

@@ -25,6 +25,9 @@ std::string lastWordOf(mlir::Attribute attribute);
 /// A boolean or unit attribute that is there and not false.
 bool isSet(mlir::Operation *op, llvm::StringRef name);
 
+/// Nothing if it is no integer, or one that needs more than 64 bits.
+std::optional<int64_t> integerOf(mlir::Attribute attribute);
+
 /// The numbers of an array attribute, dense or not; nothing if it is none.
 std::optional<llvm::SmallVector<int64_t>> integersOf(mlir::Operation *op,
                                                      llvm::StringRef name);

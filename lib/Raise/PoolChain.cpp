@@ -108,12 +108,16 @@ PoolChain PoolChain::follow(Value pool, ArrayRef<char> axes) {
   return chain;
 }
 
-int64_t PoolChain::copiedBytes(size_t count) const {
-  int64_t bytes = 0;
+uint64_t PoolChain::copiedBytes(size_t count) const {
+  uint64_t bytes = 0;
   for (Operation *op : ArrayRef(ops).take_front(count)) {
     auto type = cast<RankedTensorType>(op->getResult(0).getType());
-    if (permutationOf(op) && type.hasStaticShape())
-      bytes += type.getNumElements() * type.getElementTypeBitWidth() / 8;
+    if (!permutationOf(op) || !type.hasStaticShape())
+      continue;
+    uint64_t copied = type.getElementTypeBitWidth() / 8;
+    for (int64_t extent : type.getShape())
+      copied = llvm::SaturatingMultiply(copied, uint64_t(extent));
+    bytes = llvm::SaturatingAdd(bytes, copied);
   }
   return bytes;
 }
@@ -186,14 +190,14 @@ struct PoolReplacer {
 };
 } // namespace
 
-int64_t kvcache::replacePool(OpBuilder &builder, Value old,
-                             const PoolChain &chain, Value updated,
-                             SmallVectorImpl<Operation *> &erased) {
+uint64_t kvcache::replacePool(OpBuilder &builder, Value old,
+                              const PoolChain &chain, Value updated,
+                              SmallVectorImpl<Operation *> &erased) {
   PoolReplacer replacer{builder, chain, erased,
                         SmallVector<Value>(chain.ops.size() + 1)};
   replacer.made[0] = updated;
   replacer.replace(old, chain.ops.size());
-  int64_t bytes = 0;
+  uint64_t bytes = 0;
   for (size_t level = chain.ops.size(); level > 0; --level)
     if (replacer.made[level] && bytes == 0)
       bytes = chain.copiedBytes(level);

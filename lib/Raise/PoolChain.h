@@ -32,7 +32,7 @@ struct PoolChain {
   static PoolChain follow(mlir::Value pool, llvm::ArrayRef<char> axes);
 
   /// The bytes of copies that `ops` make as they stand, 0 if they only reshape.
-  int64_t copiedBytes(size_t count) const;
+  uint64_t copiedBytes(size_t count) const;
 };
 
 /// What has been done to `value` on the way from another tensor, if it is a
@@ -42,9 +42,9 @@ std::optional<llvm::SmallVector<int64_t>> permutationOf(mlir::Operation *op);
 /// Replaces a pool that `chain.ops` lead to by what they make of `updated`, the
 /// new base. Users that lead back vanish, and are given in `erased` to be
 /// erased; the bytes of pools that are still copied are the result.
-int64_t replacePool(mlir::OpBuilder &builder, mlir::Value old,
-                    const PoolChain &chain, mlir::Value updated,
-                    llvm::SmallVectorImpl<mlir::Operation *> &erased);
+uint64_t replacePool(mlir::OpBuilder &builder, mlir::Value old,
+                     const PoolChain &chain, mlir::Value updated,
+                     llvm::SmallVectorImpl<mlir::Operation *> &erased);
 
 } // namespace kvcache
 

@@ -35,6 +35,10 @@ LogicalResult RowRaiser::check() {
   if (!poolType || !listType)
     return refuse("the pool and the list of numbers are expected to be tensors "
                   "of known rank");
+  // So that what is reshaped is none either.
+  if (findUnbounded(op->getOperandTypes(), kMaxExtent) ||
+      findUnbounded(op->getResultTypes(), kMaxExtent))
+    return refuse("at most 2^40 elements of a tensor are expected");
   Type number = listType.getElementType();
   if (!number.isIndex() &&
       (!number.isSignlessInteger() || number.isInteger(1) ||
@@ -340,8 +344,8 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
   }
   raised.isFunctional = !isa<tensor::ScatterOp>(op);
   Value updated = collapsed(raised.op->getResult(0));
-  int64_t bytes = replacePool(builder, op->getResult(0), pool.chain, updated,
-                              raised.erased);
+  uint64_t bytes = replacePool(builder, op->getResult(0), pool.chain, updated,
+                               raised.erased);
   if (bytes)
     raised.text += "; a user of the transposed pool keeps a copy of " +
                    std::to_string(bytes) + " bytes";

@@ -321,7 +321,8 @@ static bool hasPackedInner(MemRefType type, unsigned first) {
       return false;
     if (dim > 0 && type.isDynamicDim(dim))
       return false;
-    step *= type.getDimSize(dim);
+    if (llvm::MulOverflow(step, type.getDimSize(dim), step))
+      return false;
   }
   return true;
 }
@@ -329,6 +330,8 @@ static bool hasPackedInner(MemRefType type, unsigned first) {
 LogicalResult StoreLoop::checkMemory() {
   auto rowsType = cast<MemRefType>(rows.memref.getType());
   auto slotsType = cast<MemRefType>(slots.getType());
+  if (findUnbounded({rowsType, slotsType, store.getMemRefType()}, kMaxExtent))
+    return refuse("at most 2^40 elements of a memref are expected");
   if (rowsType.getMemorySpace() || slotsType.getMemorySpace())
     return refuse("rows or slots are in a memory space");
   if (!hasPackedInner(rowsType, 1))

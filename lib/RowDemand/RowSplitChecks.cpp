@@ -154,6 +154,15 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   }
   Extent some = extentOf(set.indices, 0);
   for (auto [value, axis] : plan.frontier) {
+    auto type = cast<RankedTensorType>(value.getType());
+    SmallVector<int64_t> shape(type.getShape());
+    shape[axis] = cast<RankedTensorType>(set.indices.getType()).getDimSize(0);
+    Type rows = type.clone(shape);
+    if (findUnbounded({type, rows, set.indices.getType()})) {
+      os << "selects from " << type
+         << ": extents of at most 2^40 and at most 2^54 elements are expected";
+      return false;
+    }
     Extent all = extentOf(value, axis);
     if (!some.origin && !all.origin && some.number >= all.number) {
       os << "names " << some.number << " rows of " << all.number

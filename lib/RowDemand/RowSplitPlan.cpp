@@ -13,18 +13,18 @@ using namespace kvcache;
 
 /// Additions and multiplications of a contraction for one row; 0 if they are
 /// not known.
-static int64_t flopsOfRow(linalg::LinalgOp op, const RowAxes &axes) {
+static uint64_t flopsOfRow(linalg::LinalgOp op, const RowAxes &axes) {
   if (!linalg::isaContractionOpInterface(op) || axes.results.empty())
     return 0;
   unsigned row = op.getMatchingIndexingMap(op.getDpsInitOperand(0))
                      .getDimPosition(axes.results[0]);
-  int64_t flops = 2;
+  uint64_t flops = 2;
   for (auto [dim, range] : llvm::enumerate(op.getStaticLoopRanges())) {
     if (dim == row)
       continue;
     if (ShapedType::isDynamic(range))
       return 0;
-    flops *= range;
+    flops = llvm::SaturatingMultiply(flops, uint64_t(range));
   }
   return flops;
 }
@@ -112,7 +112,7 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
         ++attentions;
       }
       if (auto structured = dyn_cast<linalg::LinalgOp>(op))
-        flops += flopsOfRow(structured, *axes);
+        flops = llvm::SaturatingAdd(flops, flopsOfRow(structured, *axes));
       computes += isCompute(op);
       return;
     }

@@ -37,7 +37,7 @@ struct SplitPlan {
   /// Attentions and contractions.
   unsigned computes = 0, attentions = 0;
   /// Additions and multiplications of contractions for one row.
-  int64_t flops = 0;
+  uint64_t flops = 0;
 
   SplitPlan(mlir::FunctionOpInterface function,
             const RowDemandAnalysis &analysis, unsigned set,

@@ -114,8 +114,8 @@ public:
   }
 
   /// How often an operation is executed in a call.
-  std::optional<int64_t> executions(Operation *op) const {
-    int64_t count = 1;
+  std::optional<uint64_t> executions(Operation *op) const {
+    uint64_t count = 1;
     for (Operation *parent = op->getParentOp(); parent != function;
          parent = parent->getParentOp()) {
       auto loop = dyn_cast<scf::ForOp>(parent);
@@ -123,7 +123,7 @@ public:
           loop ? loop.getStaticTripCount() : std::nullopt;
       if (!trips)
         return std::nullopt;
-      count *= trips->getSExtValue();
+      count = llvm::SaturatingMultiply(count, trips->getLimitedValue());
     }
     return count;
   }
@@ -319,7 +319,7 @@ static std::string reasonFor(Operation *op, StringRef why) {
 FlopCount::FlopCount(func::FuncOp function,
                      const FunctionSignature &signature) {
   Origins origins(function, signature);
-  auto countAttention = [&](AttentionOp op, int64_t times) {
+  auto countAttention = [&](AttentionOp op, uint64_t times) {
     BatchOrigin batch = origins.batch(op.getBatch());
     auto type = cast<BatchType>(op.getBatch().getType());
     auto query = cast<ShapedType>(op.getQuery().getType());
@@ -334,13 +334,15 @@ FlopCount::FlopCount(func::FuncOp function,
     if (op.getWindow())
       window = *op.getWindow();
     SeenKeys seen{batch, *rows, type.getTokens(), op.getCausal(), window};
-    uint64_t each = 2 * query.getDimSize(1) *
-                    (query.getDimSize(2) + out.getDimSize(2)) * times;
+    uint64_t each = llvm::SaturatingMultiply(
+        uint64_t(2 * query.getDimSize(1) *
+                 (query.getDimSize(2) + out.getDimSize(2))),
+        times);
     terms.push_back([seen, each](const Arguments &arguments) {
       return llvm::SaturatingMultiply(seen.in(arguments), each);
     });
   };
-  auto countContraction = [&](linalg::LinalgOp op, int64_t times) {
+  auto countContraction = [&](linalg::LinalgOp op, uint64_t times) {
     SmallVector<Extent> extents;
     for (unsigned loop = 0; loop < op.getNumLoops(); ++loop) {
       Value operand;
@@ -356,7 +358,7 @@ FlopCount::FlopCount(func::FuncOp function,
       extents.push_back(*extent);
     }
     terms.push_back([extents, times](const Arguments &arguments) {
-      uint64_t flops = 2 * times;
+      uint64_t flops = llvm::SaturatingMultiply(uint64_t(2), times);
       for (const Extent &extent : extents)
         flops = llvm::SaturatingMultiply(flops, uint64_t(extent.in(arguments)));
       return flops;
@@ -370,7 +372,7 @@ FlopCount::FlopCount(func::FuncOp function,
       reasons.push_back(reasonFor(op, "calls are not looked into"));
     if (!attention && !isContraction)
       return;
-    std::optional<int64_t> times = origins.executions(op);
+    std::optional<uint64_t> times = origins.executions(op);
     if (!times)
       reasons.push_back(
           reasonFor(op, "it is in a branch, or in a loop of unknown length"));

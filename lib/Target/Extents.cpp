@@ -31,8 +31,12 @@ static std::optional<ArgumentExtent> bounded(ArgumentExtent extent) {
   return extent;
 }
 
+static bool isFollowed(int64_t number, int64_t most = kMostPlus) {
+  return number >= -most && number <= most;
+}
+
 static std::optional<ArgumentExtent> constantExtent(int64_t value) {
-  if (std::abs(value) > kMostPlus)
+  if (!isFollowed(value))
     return std::nullopt;
   ArgumentExtent extent;
   extent.plus = value;
@@ -42,7 +46,7 @@ static std::optional<ArgumentExtent> constantExtent(int64_t value) {
 std::optional<ArgumentExtent> kvcache::timesConstant(ArgumentExtent extent,
                                                      int64_t factor) {
   if (factor < 0 || factor > kMostTimes ||
-      std::abs(extent.plus) > kMostPlus / std::max<int64_t>(factor, 1))
+      !isFollowed(extent.plus, kMostPlus / std::max<int64_t>(factor, 1)))
     return std::nullopt;
   extent.times *= factor;
   extent.plus *= factor;
@@ -51,7 +55,7 @@ std::optional<ArgumentExtent> kvcache::timesConstant(ArgumentExtent extent,
 
 std::optional<ArgumentExtent> kvcache::plusConstant(ArgumentExtent extent,
                                                     int64_t number) {
-  if (std::abs(number) > kMostPlus / extent.over)
+  if (!isFollowed(number, kMostPlus / extent.over))
     return std::nullopt;
   extent.plus += number * extent.over;
   return bounded(extent);
@@ -94,7 +98,7 @@ static std::optional<ArgumentExtent> sizeOf(Value value) {
     return std::nullopt;
   if (isa<arith::MulIOp>(op))
     return timesConstant(*extent, *constant);
-  if (std::abs(*constant) > kMostPlus)
+  if (!isFollowed(*constant))
     return std::nullopt;
   return plusConstant(*extent, isa<arith::SubIOp>(op) ? -*constant : *constant);
 }
@@ -250,7 +254,7 @@ std::optional<ExtentRule> kvcache::ruleOfEqual(const ArgumentExtent &a,
   if (!rule.times)
     rule.of = ArgumentExtent();
   bool isExtent = rule.times || (rule.plus >= 0 && rule.plus <= kMostPlus);
-  if (!isExtent || rule.times > kMostTimes || std::abs(rule.plus) > kMostPlus)
+  if (!isExtent || rule.times > kMostTimes || !isFollowed(rule.plus))
     return std::nullopt;
   return rule;
 }

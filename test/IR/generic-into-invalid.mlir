@@ -195,9 +195,9 @@ func.func @empty_axis_name(%r: tensor<?x64xf32>, %c: tensor<?x16x64xf32>, %s: !s
 // -----
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
-func.func @pool_too_large(%r: tensor<?x64xf32>, %c: tensor<1099511627776x1099511627776x1099511627776xf32>, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c5: the axes up to N are expected to span at most 2^52 elements, got more with extent 1099511627776}}
-  %0 = "kvcache.index_copy"(%r, %c, %s) <{axes = ["B", "N", "D"]}> : (tensor<?x64xf32>, tensor<1099511627776x1099511627776x1099511627776xf32>, !slots) -> tensor<1099511627776x1099511627776x1099511627776xf32>
+func.func @pool_too_large(%r: tensor<?x2xf32>, %c: tensor<1099511627776x4096x2xf32>, %s: !slots) {
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c5: the axes up to B are expected to span at most 2^52 elements, got more with extent 1099511627776}}
+  %0 = "kvcache.index_copy"(%r, %c, %s) <{axes = ["B", "N", "D"]}> : (tensor<?x2xf32>, tensor<1099511627776x4096x2xf32>, !slots) -> tensor<1099511627776x4096x2xf32>
   return
 }
 

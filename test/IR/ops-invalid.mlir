@@ -507,6 +507,21 @@ func.func private @align_zero(memref<?xf32> {kvcache.align = 0})
 
 // -----
 
+// expected-error@+1 {{'kvcache.align' of argument #0 is expected to be a power of two of at most 4096, got 16 : ui8}}
+func.func private @align_without_sign(memref<?xf32> {kvcache.align = 16 : ui8})
+
+// -----
+
+// expected-error@+1 {{'kvcache.align' of argument #0 is expected to be a power of two of at most 4096, got -8 : i4}}
+func.func private @align_of_four_bits(memref<?xf32> {kvcache.align = 8 : i4})
+
+// -----
+
+// expected-error@+1 {{'kvcache.align' of argument #0 is expected to be a power of two of at most 4096, got 36893488147419103232 : i128}}
+func.func private @align_beyond_64_bits(memref<?xf32> {kvcache.align = 36893488147419103232 : i128})
+
+// -----
+
 // expected-error@+1 {{'kvcache.align' of argument #0 is expected to be a power of two of at most 4096, got "16"}}
 func.func private @align_is_a_string(memref<?xf32> {kvcache.align = "16"})
 

@@ -114,7 +114,7 @@ func.func @to_no_elements(%c: !fixed) {
 
 !fixed = !kvcache.cache<4B x 16N x 64D x f32>
 func.func @to_huge_extents(%c: !fixed) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but an extent of the new shape is expected between 1 and 2^40, got 9223372036854775807; 'kvcache.relayout' makes a copy}}
+  // expected-error@+1 {{'kvcache.reshape' op extents_c1: extents of at most 2^40 and at most 2^54 elements are expected, got 'memref<9223372036854775807x9223372036854775807xf32, strided<[?, ?], offset: ?>>'}}
   %0 = kvcache.reshape %c : !fixed to memref<9223372036854775807x9223372036854775807xf32, strided<[?, ?], offset: ?>>
   return
 }

@@ -69,7 +69,7 @@ func.func @copy_to_no_tokens(%r: tensor<?x64xf32>, %c: tensor<?x0x64xf32>, %s: !
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @copy_to_huge_blocks(%r: tensor<?x64xf32>, %c: tensor<?x9223372036854775807x64xf32>, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c3: the extent of N is expected between 1 and 2^40, got 9223372036854775807}}
+  // expected-error@+1 {{'kvcache.index_copy' op extents_c1: extents of at most 2^40 and at most 2^54 elements are expected, got 'tensor<?x9223372036854775807x64xf32>'}}
   %0 = kvcache.index_copy %r into %c[B, N, D] at %s : tensor<?x64xf32> into tensor<?x9223372036854775807x64xf32> at !slots
   return
 }

@@ -735,3 +735,28 @@ func.func @no_number_of_rows(%slots: memref<?xi64>, %channels: memref<8xf32>, %r
   }
   return
 }
+
+// -----
+
+func.func @no_rows_beyond_40_bits(%pool: memref<6x16x1099511627776xf32> {kvcache.noalias}, %rows: memref<5x1099511627776xf32>, %slots: memref<5xi64>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c2 = arith.constant 2 : index
+  %c5 = arith.constant 5 : index
+  %c64 = arith.constant 1099511627776 : index
+  %n = arith.constant 16 : i64
+  %zero = arith.constant 0 : i64
+  // expected-remark @+1 {{left alone: at most 2^40 elements of a memref are expected}}
+  scf.for %t = %c0 to %c5 step %c1 {
+    %s = memref.load %slots[%t] : memref<5xi64>
+    %b = arith.divsi %s, %n : i64
+    %o = arith.remsi %s, %n : i64
+    %bi = arith.index_cast %b : i64 to index
+    %oi = arith.index_cast %o : i64 to index
+    scf.for %d = %c0 to %c64 step %c1 {
+      %x = memref.load %rows[%t, %d] : memref<5x1099511627776xf32>
+      memref.store %x, %pool[%bi, %oi, %d] : memref<6x16x1099511627776xf32>
+    }
+  }
+  return
+}

@@ -391,3 +391,36 @@ func.func @no_gather_dimensions(%pool: tensor<6x16x2x2x64xf32>, %at: tensor<5x1x
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2, 3, 4], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, slice_sizes = array<i64: 1, 16, 2, 2, 64>}> : (tensor<6x16x2x2x64xf32>, tensor<5x1xi32>) -> tensor<5x16x2x2x64xf32>
   return %r : tensor<5x16x2x2x64xf32>
 }
+
+// -----
+
+func.func @no_pool_beyond_40_bits(%pool: tensor<6x1099511627776x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x1099511627776x64xf32> {
+  // expected-remark @+1 {{left alone: at most 2^40 elements of a tensor are expected}}
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<5x64xf32>, tensor<5x2xi64>, tensor<6x1099511627776x64xf32>) -> tensor<6x1099511627776x64xf32>
+  return %new : tensor<6x1099511627776x64xf32>
+}
+
+// -----
+
+func.func @no_list_beyond_40_bits(%pool: tensor<6x16x64xf32>, %rows: tensor<1099511627777x64xf32>, %at: tensor<1099511627777x2xi64>) -> tensor<6x16x64xf32> {
+  // expected-remark @+1 {{left alone: at most 2^40 elements of a tensor are expected}}
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<1099511627777x64xf32>, tensor<1099511627777x2xi64>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
+  return %new : tensor<6x16x64xf32>
+}
+
+// -----
+
+func.func @no_wide_dimensions(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x16x64xf32> {
+  // expected-remark @+1 {{left alone: it has no dimension_map}}
+  %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = [0 : i64, 36893488147419103233 : i128], unique_indices = true}> ({
+  ^bb0(%x: f32, %y: f32):
+    "iree_linalg_ext.yield"(%x) : (f32) -> ()
+  }) : (tensor<5x64xf32>, tensor<5x2xi64>, tensor<6x16x64xf32>) -> tensor<6x16x64xf32>
+  return %new : tensor<6x16x64xf32>
+}

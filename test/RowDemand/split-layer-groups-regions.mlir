@@ -186,3 +186,37 @@ func.func @no_output_behind_branches(%i: tensor<?xi32>, %t: index, %w: tensor<8x
   %z = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x8xf32>) outs(%f : tensor<?x8xf32>) -> tensor<?x8xf32>
   return %z : tensor<?x8xf32>
 }
+
+// More operations than 64 bits can count.
+// CHECK-LABEL: func.func @wide_product(
+//       CHECK: linalg.matmul {{.*}} outs(%{{.*}} : tensor<4x4611686018427387904xf32>)
+//      REMARK: {{, [0-9]+}} FLOPs of contractions for each row"
+func.func @wide_product(%x: tensor<9x64xf32>, %w: tensor<64x4611686018427387904xf32>, %i: tensor<4xi32>) -> tensor<4x4611686018427387904xf32> {
+  %zero = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<9x4611686018427387904xf32>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<9x4611686018427387904xf32>) -> tensor<9x4611686018427387904xf32>
+  %y = linalg.matmul ins(%x, %w : tensor<9x64xf32>, tensor<64x4611686018427387904xf32>)
+    outs(%f : tensor<9x4611686018427387904xf32>) -> tensor<9x4611686018427387904xf32>
+  %o = tensor.empty() : tensor<4x4611686018427387904xf32>
+  %rows = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]}
+      ins(%i : tensor<4xi32>) outs(%o : tensor<4x4611686018427387904xf32>) {
+  ^bb0(%in: i32, %out: f32):
+    %row = arith.index_cast %in : i32 to index
+    %d = linalg.index 1 : index
+    %v = tensor.extract %y[%row, %d] : tensor<9x4611686018427387904xf32>
+    linalg.yield %v : f32
+  } -> tensor<4x4611686018427387904xf32>
+  return %rows : tensor<4x4611686018427387904xf32>
+}
+
+// More than a selection takes.
+// CHECK-LABEL: func.func @no_wide_rows(
+//       CHECK: linalg.matmul {{.*}} outs(%{{.*}} : tensor<9x8xf32>)
+//      REMARK: selects from tensor<9x1099511627777xf32>: extents of at most 2^40 and at most 2^54 elements are expected"
+func.func @no_wide_rows(%x: tensor<9x1099511627777xf32>, %w: tensor<1099511627777x8xf32>, %y: tensor<9x8xf32>, %b: !batch, %i: tensor<4xi32>, %n: tensor<1xi32>,
+    %e0: tensor<4x8xf32>, %e1: tensor<?xi32>, %e2: tensor<4xi32>) -> tensor<4x8xf32> {
+  %z = linalg.matmul ins(%x, %w : tensor<9x1099511627777xf32>, tensor<1099511627777x8xf32>) outs(%y : tensor<9x8xf32>) -> tensor<9x8xf32>
+  %s:3 = kvcache.select_rows %z of %b at %i, %n into %e0, %e1, %e2
+    : tensor<9x8xf32> of !batch at tensor<4xi32>, tensor<1xi32> into tensor<4x8xf32>, tensor<?xi32>, tensor<4xi32>
+  return %s#0 : tensor<4x8xf32>
+}

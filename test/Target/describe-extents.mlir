@@ -188,6 +188,24 @@ func.func @requests(%title: i32 {kvcache.name = "requests"},
   return
 }
 
+// What is far beyond any extent is not followed.
+// H-LABEL: far: i32
+// H:      list: i64 [?], read
+// H:      out: bf16 [?, 8, 128], written
+func.func @far(%title: i32 {kvcache.name = "far"}, %pool: !cache,
+               %list: memref<?xi64>, %out: memref<?x8x128xbf16>) {
+  %c0 = arith.constant 0 : index
+  %least = arith.constant -9223372036854775808 : index
+  %n = memref.dim %list, %c0 : memref<?xi64>
+  %t = arith.subi %n, %least : index
+  %copy = memref.alloc(%t) : memref<?xi64>
+  kvcache.block_slots %list of 1 into %copy : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %copy : memref<?xi64> to !slots
+  kvcache.gather %pool at %where into %out
+    : !cache at !slots into memref<?x8x128xbf16>
+  return
+}
+
 // A constant of one is that of all that are equal to another one.
 // H-LABEL: one_of_all: i32
 // H:      a: f32 [5, 2, 8], written

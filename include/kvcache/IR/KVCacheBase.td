@@ -43,6 +43,10 @@ def KVCache_Dialect : Dialect {
 
     A cache value is a reference and never owns memory. Operations on it have
     memory effects; nothing is copied unless an operation says so.
+
+    Constraint of all operations:
+      * `extents_c1` constant extents of a tensor or memref are at most 2^40, and
+        those above 0 multiply to at most 2^54
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect",
                            "::mlir::memref::MemRefDialect"];
@@ -76,10 +80,15 @@ def KVCache_Dialect : Dialect {
   }];
 }
 
+def KVCache_BoundedExtents : NativeOpTrait<"BoundedExtents"> {
+  let cppNamespace = "::kvcache";
+}
+
 /// Every operation of the dialect. Mnemonics are verbs or the noun of what is
 /// made; operands that are written come after `into`, index values after `at`.
 class KVCache_Op<string mnemonic, list<Trait> traits = []>
-    : Op<KVCache_Dialect, mnemonic, traits>;
+    : Op<KVCache_Dialect, mnemonic,
+         !listconcat([KVCache_BoundedExtents], traits)>;
 
 /// An operation in destination style: what it writes is its operand `dest`,
 /// after `into`. A buffer is a tensor or a memref, all of one operation the
