@@ -111,7 +111,8 @@ def MoveHalvesAsIntegers
 def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
   let summary = "Make functions of the bodies of parallel loops";
   let description = [{
-    Contract in: bufferized host code; `affine.parallel` is lowered.
+    Contract in: bufferized host code; `affine.parallel` is lowered. An operation
+    of linalg or tensor with a body is an error.
     Contract out: no `scf.parallel` is left in a function. The body of an
     outermost loop is a private function `@NAME_parallel_K` of the number of an
     iteration and of the values that the body uses. The loop is a call of

@@ -9,8 +9,10 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Transforms/RegionUtils.h"
@@ -59,6 +61,24 @@ static LogicalResult refuseAllocations(func::FuncOp function) {
     alloc.emitOpError() << "is expected outside of the parallel loop: the "
                            "workspace belongs to the thread of the call; move "
                            "it before the loop, or use memref.alloca";
+    return WalkResult::interrupt();
+  });
+  return failure(walk.wasInterrupted());
+}
+
+/// What lowers loops and arithmetic behind this pass does so in every body,
+/// also of operations that stay as they are, and would leave those broken.
+static LogicalResult refuseTensorBodies(ModuleOp module) {
+  WalkResult walk = module.walk<WalkOrder::PreOrder>([](Operation *op) {
+    if (isa<gpu::GPUModuleOp>(op))
+      return WalkResult::skip();
+    bool hasBody =
+        op->getNumRegions() > 0 &&
+        isa_and_present<linalg::LinalgDialect, tensor::TensorDialect>(
+            op->getDialect());
+    if (!hasBody)
+      return WalkResult::advance();
+    op->emitOpError() << "is expected to be bufferized and lowered";
     return WalkResult::interrupt();
   });
   return failure(walk.wasInterrupted());
@@ -276,6 +296,8 @@ private:
 
 struct OutlineParallel : kvcache::impl::OutlineParallelBase<OutlineParallel> {
   void runOnOperation() override {
+    if (failed(refuseTensorBodies(getOperation())))
+      return signalPassFailure();
     SmallVector<ModuleOp> modules;
     getOperation().walk([&](ModuleOp module) { modules.push_back(module); });
     for (ModuleOp module : modules) {

@@ -30,3 +30,31 @@ func.func @workspace_deep_inside(%x: memref<?xf32>, %n: index, %b: i1) {
   }
   return
 }
+
+// -----
+
+func.func @product_of_tensors(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>, %y: tensor<4x8xf32>) -> tensor<4x8xf32> {
+  // expected-error@+1 {{'linalg.matmul' op is expected to be bufferized and lowered}}
+  %a = linalg.matmul ins(%x, %w : tensor<4x8xf32>, tensor<8x8xf32>)
+    outs(%y : tensor<4x8xf32>) -> tensor<4x8xf32>
+  return %a : tensor<4x8xf32>
+}
+
+// -----
+
+// The branch would become blocks, of which such a body has one.
+module @inner {
+  func.func @branch_in_a_body(%n: index, %some: i1) -> tensor<?xindex> {
+    // expected-error@+1 {{'tensor.generate' op is expected to be bufferized and lowered}}
+    %a = tensor.generate %n {
+    ^bb0(%i: index):
+      %v = scf.if %some -> index {
+        scf.yield %i : index
+      } else {
+        scf.yield %n : index
+      }
+      tensor.yield %v : index
+    } : tensor<?xindex>
+    return %a : tensor<?xindex>
+  }
+}
