@@ -168,6 +168,8 @@ KNOWN = re.compile(
     rb"|%\w+#\d{6}"
     # tensor.concat looks at the dimension before it is known to be one.
     rb"|tensor\.concat\s+dim\((?!\d\))"
+    # llvm.atomicrmw asks a type that LLVM has not whether it is a vector.
+    rb"|llvm\.atomicrmw.*:\s*!llvm\.ptr[^,]*,(?!\s*(?:i\d|f\d|bf16|!llvm|vector))"
     # Named linalg ops keep the list that failed to parse, a null.
     rb"|(?:permutation|dimensions)\s*=(?!\s*\[\s*(?:-?\d{1,18}(?:\s*,\s*-?\d{1,18})*)?\s*\])"
 )

@@ -39,9 +39,12 @@
 //
 //   Orders.h     names of orders; the layout of a buffer with given strides
 //   Views.h      collapse, reshape, slice, rows of one number
+//   Access.h     runs, accesses and factors of what is read and written
 //   Transfers.h  runs and descriptors when blocks or parts of them move
 //   Offsets.h    concrete offsets, the block split, do offsets fit 32 bits
 //   Facts.h      does one layout imply another, what do two have in common
+//   Numbers.h    what is known at run time only, computed now or by emitted
+//   code
 //
 //===----------------------------------------------------------------------===//
 

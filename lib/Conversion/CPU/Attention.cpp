@@ -415,8 +415,8 @@ Value divideAnywhere(CodeBuilder &emit, Value a, Value b) {
 
 /// How many threads a parallel loop runs on.
 Value emitThreadCount(CodeBuilder &emit, Operation *op) {
-  auto call = emitRuntimeCall(emit, emit.getLoc(), op, "kvrt_thread_count",
-                              {}, emit.getI64Type());
+  auto call = emitRuntimeCall(emit, emit.getLoc(), op, "kvrt_thread_count", {},
+                              emit.getI64Type());
   return emit.indexCast(call.getResult(0));
 }
 
