@@ -62,6 +62,34 @@ static std::optional<int64_t> positionOf(AffineMap map, unsigned dim) {
   return position;
 }
 
+/// Whether extents that are constants fit each other, but for loop `dim`.
+/// Upstream looks only where all loops have constant ranges, and with a
+/// constant number of selected rows it would.
+static bool doExtentsFit(linalg::LinalgOp op, unsigned dim) {
+  SmallVector<int64_t> last = op.getStaticLoopRanges();
+  last[dim] = 1;
+  if (ShapedType::isDynamicShape(last))
+    return true;
+  for (int64_t &range : last)
+    --range;
+  SmallVector<int64_t> first(last.size(), 0);
+  for (OpOperand &operand : op->getOpOperands()) {
+    AffineMap map = op.getMatchingIndexingMap(&operand);
+    SmallVector<int64_t> from(map.compose(first)), to(map.compose(last));
+    for (auto [i, extent] : llvm::enumerate(op.getShape(&operand))) {
+      AffineExpr index = map.getResult(i);
+      if (ShapedType::isDynamic(extent) || extent == 0 ||
+          index.isFunctionOfDim(dim))
+        continue;
+      int64_t end = std::max(from[i], to[i]) + 1;
+      if (std::min(from[i], to[i]) < 0 ||
+          (isa<AffineDimExpr>(index) ? end != extent : end > extent))
+        return false;
+    }
+  }
+  return true;
+}
+
 FailureOr<RowAxes> kvcache::getLinalgRowAxes(linalg::LinalgOp op,
                                              unsigned result, int64_t axis,
                                              std::string &why) {
@@ -80,6 +108,10 @@ FailureOr<RowAxes> kvcache::getLinalgRowAxes(linalg::LinalgOp op,
   unsigned dim = row.getPosition();
   if (op.getIteratorTypesArray()[dim] != utils::IteratorType::parallel) {
     os << "combines rows";
+    return failure();
+  }
+  if (!doExtentsFit(op, dim)) {
+    os << "has operands whose extents do not fit each other";
     return failure();
   }
   RowAxes axes;

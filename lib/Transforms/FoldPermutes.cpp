@@ -101,8 +101,7 @@ struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
     SmallVector<Operation *> unused;
     getOperation().walk([&](CastOp cast) {
       // Casts that say nothing new, now that their operand knows it.
-      if (cast.getCache().getType() == cast.getResult().getType() &&
-          cast.getCache() != cast.getResult()) {
+      if (saysNothing(cast)) {
         cast.getResult().replaceAllUsesWith(cast.getCache());
         unused.push_back(cast);
       }
@@ -385,11 +384,23 @@ private:
   // The postcondition
   //===------------------------------------------------------------------===//
 
+  /// Whether a cast gives what it takes. In code that is not reachable it may
+  /// be its own operand, or be read inside the operation that gives its
+  /// operand.
+  static bool saysNothing(CastOp cast) {
+    Value cache = cast.getCache();
+    Operation *def = cache.getDefiningOp();
+    return cache.getType() == cast.getResult().getType() &&
+           cache != cast.getResult() &&
+           !(def && llvm::any_of(cast->getUsers(), [&](Operation *user) {
+               return def->isProperAncestor(user);
+             }));
+  }
+
   /// Between a cache and its use, nothing is left that only changes the view.
   LogicalResult verifyFolded() {
     WalkResult walk = getOperation().walk([](CastOp cast) {
-      if (cast.getCache().getType() != cast.getResult().getType() ||
-          cast.getCache() == cast.getResult())
+      if (!saysNothing(cast))
         return WalkResult::advance();
       cast.emitOpError() << "is left between a cache and its use by "
                             "kvcache-fold-permutes";

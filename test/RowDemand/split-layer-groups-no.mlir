@@ -194,3 +194,28 @@ func.func @no_embedding(%table: tensor<99x8xf32>, %i: tensor<?xi32>, %e: tensor<
   } -> tensor<?x8xf32>
   return %g : tensor<?x8xf32>
 }
+
+// Extents that contradict each other would be looked at, once all are constants.
+func.func @no_extents_that_do_not_fit(%x: tensor<32x?xf32>, %w: tensor<16x32xf32>, %o: tensor<64x?xf32>, %i: tensor<3xi64>, %e: tensor<64x3xf32>) -> tensor<64x3xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' has operands whose extents do not fit each other
+  %y = linalg.generic {
+      indexing_maps = [affine_map<(d, t, k) -> (k, t)>, affine_map<(d, t, k) -> (d, k)>, affine_map<(d, t, k) -> (d, t)>],
+      iterator_types = ["parallel", "parallel", "reduction"]}
+      ins(%x, %w : tensor<32x?xf32>, tensor<16x32xf32>) outs(%o : tensor<64x?xf32>) {
+  ^bb0(%a: f32, %b: f32, %c: f32):
+    %p = arith.mulf %a, %b : f32
+    %q = arith.addf %c, %p : f32
+    linalg.yield %q : f32
+  } -> tensor<64x?xf32>
+  %rows = linalg.generic {
+      indexing_maps = [affine_map<(d, t) -> (t)>, affine_map<(d, t) -> (d, t)>],
+      iterator_types = ["parallel", "parallel"]}
+      ins(%i : tensor<3xi64>) outs(%e : tensor<64x3xf32>) {
+  ^bb0(%in: i64, %out: f32):
+    %d = linalg.index 0 : index
+    %row = arith.index_cast %in : i64 to index
+    %v = tensor.extract %y[%d, %row] : tensor<64x?xf32>
+    linalg.yield %v : f32
+  } -> tensor<64x3xf32>
+  return %rows : tensor<64x3xf32>
+}

@@ -27,3 +27,22 @@ func.func @ring(%pairs: memref<?x2xi64>) {
   %d = kvcache.dim %a[B] : !kv
   return
 }
+
+// KEPT-LABEL: func.func @ring_through_a_branch(
+// KEPT: kvcache.copy_blocks
+// DROPPED-LABEL: func.func @ring_through_a_branch(
+// DROPPED-NEXT: return
+// DROPPED-NEXT: }
+func.func @ring_through_a_branch(%pairs: memref<?x2xi64>, %c: !kv, %some: i1) {
+  return
+^unreachable:
+  %1 = kvcache.cast %2 : !kv to !kv
+  %2 = scf.if %some -> !kv {
+    %3 = kvcache.cast %1 : !kv to !kv
+    scf.yield %3 : !kv
+  } else {
+    scf.yield %c : !kv
+  }
+  kvcache.copy_blocks %2 at %pairs : !kv at memref<?x2xi64>
+  return
+}
