@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_BOXES_H
-#define KVCACHE_TRANSFORMS_RAISE_BOXES_H
+#ifndef KVCACHE_LIB_RAISE_BOXES_H
+#define KVCACHE_LIB_RAISE_BOXES_H
 
 #include "mlir/IR/AffineExpr.h"
 #include "mlir/IR/Value.h"
@@ -116,4 +116,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_BOXES_H
+#endif // KVCACHE_LIB_RAISE_BOXES_H

@@ -13,8 +13,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_CACHEVIEWS_H
-#define KVCACHE_TRANSFORMS_RAISE_CACHEVIEWS_H
+#ifndef KVCACHE_LIB_RAISE_CACHEVIEWS_H
+#define KVCACHE_LIB_RAISE_CACHEVIEWS_H
 
 #include "kvcache/IR/KVCache.h"
 
@@ -65,4 +65,4 @@ mlir::Value foldIntoView(ViewOp view, std::string &text);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_CACHEVIEWS_H
+#endif // KVCACHE_LIB_RAISE_CACHEVIEWS_H

@@ -12,8 +12,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
-#define KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
+#ifndef KVCACHE_LIB_RAISE_ELEMENTS_H
+#define KVCACHE_LIB_RAISE_ELEMENTS_H
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinTypes.h"
@@ -115,4 +115,4 @@ void eraseUnused(llvm::SmallVector<mlir::Operation *> worklist);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_ELEMENTS_H
+#endif // KVCACHE_LIB_RAISE_ELEMENTS_H

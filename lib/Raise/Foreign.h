@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_FOREIGN_H
-#define KVCACHE_TRANSFORMS_RAISE_FOREIGN_H
+#ifndef KVCACHE_LIB_RAISE_FOREIGN_H
+#define KVCACHE_LIB_RAISE_FOREIGN_H
 
 #include "kvcache/Interfaces/Raise.h"
 
@@ -60,4 +60,4 @@ std::optional<RowAccess> describeWrite(mlir::Operation *op, std::string &why);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_FOREIGN_H
+#endif // KVCACHE_LIB_RAISE_FOREIGN_H

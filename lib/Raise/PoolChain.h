@@ -10,8 +10,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_POOLCHAIN_H
-#define KVCACHE_TRANSFORMS_RAISE_POOLCHAIN_H
+#ifndef KVCACHE_LIB_RAISE_POOLCHAIN_H
+#define KVCACHE_LIB_RAISE_POOLCHAIN_H
 
 #include "mlir/IR/Builders.h"
 
@@ -48,4 +48,4 @@ uint64_t replacePool(mlir::OpBuilder &builder, mlir::Value old,
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_POOLCHAIN_H
+#endif // KVCACHE_LIB_RAISE_POOLCHAIN_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_ROWRAISER_H
-#define KVCACHE_TRANSFORMS_RAISE_ROWRAISER_H
+#ifndef KVCACHE_LIB_RAISE_ROWRAISER_H
+#define KVCACHE_LIB_RAISE_ROWRAISER_H
 
 #include "Elements.h"
 #include "PoolChain.h"
@@ -79,4 +79,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_ROWRAISER_H
+#endif // KVCACHE_LIB_RAISE_ROWRAISER_H

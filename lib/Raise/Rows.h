@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_ROWS_H
-#define KVCACHE_TRANSFORMS_RAISE_ROWS_H
+#ifndef KVCACHE_LIB_RAISE_ROWS_H
+#define KVCACHE_LIB_RAISE_ROWS_H
 
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
@@ -42,4 +42,4 @@ std::string describe(Padding pad);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_ROWS_H
+#endif // KVCACHE_LIB_RAISE_ROWS_H

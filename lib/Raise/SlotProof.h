@@ -20,8 +20,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_SLOTPROOF_H
-#define KVCACHE_TRANSFORMS_RAISE_SLOTPROOF_H
+#ifndef KVCACHE_LIB_RAISE_SLOTPROOF_H
+#define KVCACHE_LIB_RAISE_SLOTPROOF_H
 
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
@@ -58,4 +58,4 @@ SlotAnswer proveSlots(const SlotQuestion &question);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_SLOTPROOF_H
+#endif // KVCACHE_LIB_RAISE_SLOTPROOF_H

@@ -10,8 +10,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_RAISE_STORELOOPS_H
-#define KVCACHE_TRANSFORMS_RAISE_STORELOOPS_H
+#ifndef KVCACHE_LIB_RAISE_STORELOOPS_H
+#define KVCACHE_LIB_RAISE_STORELOOPS_H
 
 #include "Rows.h"
 
@@ -26,4 +26,4 @@ Raised raiseStoreLoop(mlir::Operation *op, const RaiseFacts &facts);
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_RAISE_STORELOOPS_H
+#endif // KVCACHE_LIB_RAISE_STORELOOPS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_ANALYSIS_LINALGROWS_H
-#define KVCACHE_ANALYSIS_LINALGROWS_H
+#ifndef KVCACHE_LIB_ROWDEMAND_LINALGROWS_H
+#define KVCACHE_LIB_ROWDEMAND_LINALGROWS_H
 
 #include "kvcache/RowDemand/RowDemand.h"
 
@@ -29,4 +29,4 @@ llvm::SmallVector<PartialRead> getLinalgPartialReads(mlir::linalg::LinalgOp op);
 
 } // namespace kvcache
 
-#endif // KVCACHE_ANALYSIS_LINALGROWS_H
+#endif // KVCACHE_LIB_ROWDEMAND_LINALGROWS_H

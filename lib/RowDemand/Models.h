@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_ANALYSIS_MODELS_H
-#define KVCACHE_ANALYSIS_MODELS_H
+#ifndef KVCACHE_LIB_ROWDEMAND_MODELS_H
+#define KVCACHE_LIB_ROWDEMAND_MODELS_H
 
 #include "kvcache/RowDemand/RowDemand.h"
 
@@ -17,4 +17,4 @@ llvm::SmallVector<PartialRead> getTensorPartialReads(mlir::Operation *op);
 
 } // namespace kvcache
 
-#endif // KVCACHE_ANALYSIS_MODELS_H
+#endif // KVCACHE_LIB_ROWDEMAND_MODELS_H

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_OUTLINELAYERGROUPS_H
-#define KVCACHE_TRANSFORMS_OUTLINELAYERGROUPS_H
+#ifndef KVCACHE_LIB_ROWDEMAND_OUTLINELAYERGROUPS_H
+#define KVCACHE_LIB_ROWDEMAND_OUTLINELAYERGROUPS_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/SetVector.h"
@@ -25,4 +25,4 @@ bool outlineLayerGroups(mlir::func::FuncOp function,
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_OUTLINELAYERGROUPS_H
+#endif // KVCACHE_LIB_ROWDEMAND_OUTLINELAYERGROUPS_H

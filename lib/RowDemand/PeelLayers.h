@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_PEELLAYERS_H
-#define KVCACHE_TRANSFORMS_PEELLAYERS_H
+#ifndef KVCACHE_LIB_ROWDEMAND_PEELLAYERS_H
+#define KVCACHE_LIB_ROWDEMAND_PEELLAYERS_H
 
 #include "kvcache/RowDemand/RowDemand.h"
 
@@ -22,4 +22,4 @@ bool peelLayers(mlir::RewriterBase &rewriter,
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_PEELLAYERS_H
+#endif // KVCACHE_LIB_ROWDEMAND_PEELLAYERS_H

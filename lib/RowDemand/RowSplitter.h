@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_ROWSPLITTER_H
-#define KVCACHE_TRANSFORMS_ROWSPLITTER_H
+#ifndef KVCACHE_LIB_ROWDEMAND_ROWSPLITTER_H
+#define KVCACHE_LIB_ROWDEMAND_ROWSPLITTER_H
 
 #include "kvcache/RowDemand/RowDemand.h"
 
@@ -125,4 +125,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_ROWSPLITTER_H
+#endif // KVCACHE_LIB_ROWDEMAND_ROWSPLITTER_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_TRANSFORMS_SPLITREMARKS_H
-#define KVCACHE_TRANSFORMS_SPLITREMARKS_H
+#ifndef KVCACHE_LIB_ROWDEMAND_SPLITREMARKS_H
+#define KVCACHE_LIB_ROWDEMAND_SPLITREMARKS_H
 
 #include "RowSplitter.h"
 
@@ -38,4 +38,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_TRANSFORMS_SPLITREMARKS_H
+#endif // KVCACHE_LIB_ROWDEMAND_SPLITREMARKS_H

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The numbers of a layout: extents and strides that are known at run time only,
-// offsets, and what views make of them. Each function is written once, for any
+// and what views make of them. Each function is written once, for any
 // kind of number. A builder makes them: `Integers` computes them at once, and
 // the builder of the lowerings emits code that will. So what a compiled program
 // computes is what the tests of this folder compute.
 //
 // A builder has a type `Number`, and methods named after operations of arith:
 //
-//   index(n)                    a constant
-//   addi, subi, muli, minui, maxsi
-//   remui, ceildivui            by a constant
-//   addSat, mulSat              addi and muli where the result fits 64 bits,
-//   else
-//                               a number that no range contains; of numbers
-//                               that are not negative
-//   eq, ule, sge, ori, select   conditions have a type `Condition`
+//   index, i1                  constants: a number, a condition
+//   addi, subi, muli           of two numbers
+//   minui, maxsi, select       of two numbers
+//   remui, ceildivui           of a number and an integer
+//   addSat, mulSat             of two numbers that are not negative; where the
+//                              result does not fit 64 bits it is in no range
+//   eq, ule, sge, ori          these give a `Condition`
 //
 //===----------------------------------------------------------------------===//
 
@@ -150,17 +149,6 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
   }
   out.span = b.select(isEmpty, zero, out.span);
   return out;
-}
-
-/// Where an element lies: its distance from the first one. An index that is
-/// left out is 0.
-template <typename Builder, typename Number = typename Builder::Number>
-Number offsetOf(Builder &b, Number first, const std::vector<Number> &strides,
-                const std::vector<std::optional<Number>> &indices) {
-  for (size_t i = 0; i < strides.size(); ++i)
-    if (indices[i])
-      first = b.addi(first, b.muli(*indices[i], strides[i]));
-  return first;
 }
 
 /// The numbers of a reshape, one for each dimension of `shape`: what `reshape`

@@ -11,8 +11,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_ANALYSIS_ROWDEMAND_H
-#define KVCACHE_ANALYSIS_ROWDEMAND_H
+#ifndef KVCACHE_ROWDEMAND_ROWDEMAND_H
+#define KVCACHE_ROWDEMAND_ROWDEMAND_H
 
 #include "kvcache/Interfaces/RowDemand.h"
 
@@ -106,4 +106,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_ANALYSIS_ROWDEMAND_H
+#endif // KVCACHE_ROWDEMAND_ROWDEMAND_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H
+#ifndef KVCACHE_LIB_CONVERSION_CPU_ATTENTIONTILE_H
+#define KVCACHE_LIB_CONVERSION_CPU_ATTENTIONTILE_H
 
 #include "../Common/CacheLowering.h"
 #include "Lanes.h"
@@ -216,4 +216,4 @@ void emitManyRows(CodeBuilder &emit, const AttentionFacts &facts,
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_ATTENTIONTILE_H
+#endif // KVCACHE_LIB_CONVERSION_CPU_ATTENTIONTILE_H

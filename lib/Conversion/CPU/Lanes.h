@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H
+#ifndef KVCACHE_LIB_CONVERSION_CPU_LANES_H
+#define KVCACHE_LIB_CONVERSION_CPU_LANES_H
 
 #include "Runs.h"
 
@@ -77,4 +77,4 @@ struct RegisterBlock {
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_LANES_H
+#endif // KVCACHE_LIB_CONVERSION_CPU_LANES_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_PATTERNS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_PATTERNS_H
+#ifndef KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H
+#define KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H
 
 #include <cstdint>
 
@@ -41,4 +41,4 @@ void populateRowOpsToLoops(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_PATTERNS_H
+#endif // KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_REQUESTS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_REQUESTS_H
+#ifndef KVCACHE_LIB_CONVERSION_CPU_REQUESTS_H
+#define KVCACHE_LIB_CONVERSION_CPU_REQUESTS_H
 
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
@@ -46,4 +46,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_REQUESTS_H
+#endif // KVCACHE_LIB_CONVERSION_CPU_REQUESTS_H

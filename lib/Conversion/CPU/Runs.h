@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
+#ifndef KVCACHE_LIB_CONVERSION_CPU_RUNS_H
+#define KVCACHE_LIB_CONVERSION_CPU_RUNS_H
 
 #include "../Common/CodeBuilder.h"
 #include "kvcache/IR/KVCache.h"
@@ -75,4 +75,4 @@ mlir::Value emitTaskCount(CodeBuilder &emit, mlir::Value bytes,
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOLOOPS_RUNS_H
+#endif // KVCACHE_LIB_CONVERSION_CPU_RUNS_H

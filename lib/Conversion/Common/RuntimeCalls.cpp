@@ -2,8 +2,6 @@
 
 #include "RuntimeCalls.h"
 
-#include "mlir/IR/SymbolTable.h"
-
 using namespace mlir;
 using namespace kvcache;
 
@@ -35,6 +33,25 @@ Value kvcache::emitQuery(OpBuilder &builder, Location loc, Operation *op,
   return emitRuntimeCall(builder, loc, op, name, operands,
                          builder.getIndexType())
       .getResult(0);
+}
+
+LLVM::LLVMFuncOp kvcache::getRuntimeFunction(ModuleOp module,
+                                             SymbolTable &symbols,
+                                             Operation *op, StringRef name,
+                                             LLVM::LLVMFunctionType type) {
+  if (Operation *found = symbols.lookup(name)) {
+    auto function = dyn_cast<LLVM::LLVMFuncOp>(found);
+    if (function && function.getFunctionType() == type)
+      return function;
+    op->emitOpError() << "expected '" << name
+                      << "' of the run time to be a function of type " << type;
+    return {};
+  }
+  auto builder = OpBuilder::atBlockBegin(module.getBody());
+  auto function =
+      LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
+  symbols.insert(function);
+  return function;
 }
 
 LogicalResult kvcache::checkRuntimeCalls(ModuleOp module) {

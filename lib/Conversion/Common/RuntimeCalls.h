@@ -10,8 +10,10 @@
 #define KVCACHE_LIB_CONVERSION_COMMON_RUNTIMECALLS_H
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/SymbolTable.h"
 
 namespace kvcache {
 
@@ -33,6 +35,15 @@ void emitReport(mlir::OpBuilder &builder, mlir::Location loc,
 mlir::Value emitQuery(mlir::OpBuilder &builder, mlir::Location loc,
                       mlir::Operation *op, llvm::StringRef name,
                       mlir::ValueRange operands);
+
+/// The same function where everything is LLVM's already: declared in a module,
+/// or found there. Null, after an error of `op`, if something else has the
+/// name.
+mlir::LLVM::LLVMFuncOp getRuntimeFunction(mlir::ModuleOp module,
+                                          mlir::SymbolTable &symbols,
+                                          mlir::Operation *op,
+                                          llvm::StringRef name,
+                                          mlir::LLVM::LLVMFunctionType type);
 
 /// An error where the name of a function of the run time, or of a text, was
 /// taken by something else, or cannot be found: the names are fixed, so that

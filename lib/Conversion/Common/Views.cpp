@@ -23,14 +23,6 @@
 using namespace mlir;
 using namespace kvcache;
 
-static Value mul(OpBuilder &builder, Location loc, Value a, Value b) {
-  return builder.createOrFold<arith::MulIOp>(loc, a, b);
-}
-
-static Value add(OpBuilder &builder, Location loc, Value a, Value b) {
-  return builder.createOrFold<arith::AddIOp>(loc, a, b);
-}
-
 namespace {
 
 /// Calls a function of the run time that makes the call of the entry function
@@ -217,19 +209,19 @@ struct StorageOpLowering : OpConversionPattern<StorageOp> {
 /// otherwise a slice outside of the cache has no blocks.
 Value emitSlice(OpBuilder &builder, Location loc, CacheType from, Value memref,
                 AxisKind kind, Value index, CacheType to, Value isInside) {
+  CodeBuilder emit(builder, loc);
   CacheParts parts(builder, loc, from, memref);
   const Layout &layout = from.getLayout(), &left = to.getLayout();
-  Value zero = indexConstant(builder, loc, 0);
+  Value zero = emit.index(0);
   if (isInside)
-    index = arith::SelectOp::create(builder, loc, isInside, index, zero);
-  Value offset = add(builder, loc, parts.offset,
-                     mul(builder, loc, index, parts.stride(kind)));
+    index = emit.select(isInside, index, zero);
+  Value offset = emit.addMul(parts.offset, index, parts.stride(kind));
   SmallVector<OpFoldResult> extents, strides;
   for (unsigned i = 0; i < left.rank(); ++i) {
     unsigned parent = *layout.find(left.dim(i).axis);
     Value extent = parts.extents[parent];
     if (isInside && left.dim(i).axis.kind == AxisKind::Block)
-      extent = arith::SelectOp::create(builder, loc, isInside, extent, zero);
+      extent = emit.select(isInside, extent, zero);
     extents.push_back(getAsOpFoldResult(extent));
     std::optional<int64_t> stride = left.stride(i);
     strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))

@@ -7,6 +7,7 @@
 
 #include "kvcache/Conversion/Passes.h"
 
+#include "../Common/RuntimeCalls.h"
 #include "Target/KernelBuilder.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -208,25 +209,10 @@ private:
   /// Null, after an error, if something else has the name.
   LLVM::LLVMFuncOp getLaunchFunction(gpu::LaunchFuncOp launch,
                                      ArrayRef<Value> operands) {
-    StringRef name = "kvrt_launch";
     auto type = LLVM::LLVMFunctionType::get(
         LLVM::LLVMVoidType::get(module.getContext()),
         llvm::to_vector(ValueRange(operands).getTypes()));
-    if (Operation *found = symbols.lookup(name)) {
-      auto function = dyn_cast<LLVM::LLVMFuncOp>(found);
-      if (function && function.getFunctionType() == type)
-        return function;
-      launch.emitOpError() << "expected '" << name
-                           << "' of the run time to be a function of type "
-                           << type;
-      return {};
-    }
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    auto function =
-        LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
-    symbols.insert(function);
-    return function;
+    return getRuntimeFunction(module, symbols, launch, "kvrt_launch", type);
   }
 
   ModuleOp module;

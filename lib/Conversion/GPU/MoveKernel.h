@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEKERNEL_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEKERNEL_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_MOVEKERNEL_H
+#define KVCACHE_LIB_CONVERSION_GPU_MOVEKERNEL_H
 
 #include "MovePlan.h"
 #include "Target/KernelBuilder.h"
@@ -70,4 +70,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEKERNEL_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_MOVEKERNEL_H

@@ -13,8 +13,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEPLAN_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEPLAN_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_MOVEPLAN_H
+#define KVCACHE_LIB_CONVERSION_GPU_MOVEPLAN_H
 
 #include "kvcache/Layout/Layout.h"
 
@@ -101,4 +101,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_MOVEPLAN_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_MOVEPLAN_H

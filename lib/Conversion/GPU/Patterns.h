@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_PATTERNS_H
+#define KVCACHE_LIB_CONVERSION_GPU_PATTERNS_H
 
 #include "llvm/ADT/StringRef.h"
 
@@ -40,4 +40,4 @@ void populateSelectRowsToGPU(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_PATTERNS_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_PATTERNS_H

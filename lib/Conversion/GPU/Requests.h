@@ -7,8 +7,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_REQUESTS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_REQUESTS_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_REQUESTS_H
+#define KVCACHE_LIB_CONVERSION_GPU_REQUESTS_H
 
 #include "../Common/CacheLowering.h"
 #include "Target/KernelBuilder.h"
@@ -111,4 +111,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_REQUESTS_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_REQUESTS_H

@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_ROWSHAPE_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_ROWSHAPE_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_ROWSHAPE_H
+#define KVCACHE_LIB_CONVERSION_GPU_ROWSHAPE_H
 
 #include "Target/KernelBuilder.h"
 
@@ -52,4 +52,4 @@ struct RowBuffer {
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_ROWSHAPE_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_ROWSHAPE_H

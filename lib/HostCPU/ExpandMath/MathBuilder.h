@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_EXPANDMATH_MATHBUILDER_H
-#define KVCACHE_LIB_CONVERSION_EXPANDMATH_MATHBUILDER_H
+#ifndef KVCACHE_LIB_HOSTCPU_EXPANDMATH_MATHBUILDER_H
+#define KVCACHE_LIB_HOSTCPU_EXPANDMATH_MATHBUILDER_H
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
@@ -81,4 +81,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_EXPANDMATH_MATHBUILDER_H
+#endif // KVCACHE_LIB_HOSTCPU_EXPANDMATH_MATHBUILDER_H

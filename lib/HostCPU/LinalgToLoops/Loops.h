@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_LINALGTOLOOPS_LOOPS_H
-#define KVCACHE_LIB_CONVERSION_LINALGTOLOOPS_LOOPS_H
+#ifndef KVCACHE_LIB_HOSTCPU_LINALGTOLOOPS_LOOPS_H
+#define KVCACHE_LIB_HOSTCPU_LINALGTOLOOPS_LOOPS_H
 
 #include "../../Conversion/Common/CodeBuilder.h"
 
@@ -60,4 +60,4 @@ bool hasUnitInnerStride(mlir::Type memref);
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_LINALGTOLOOPS_LOOPS_H
+#endif // KVCACHE_LIB_HOSTCPU_LINALGTOLOOPS_LOOPS_H

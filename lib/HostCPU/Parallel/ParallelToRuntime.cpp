@@ -3,6 +3,8 @@
 #include "kvcache/HostCPU/Passes.h"
 #include "kvcache/IR/KVCache.h"
 
+#include "../../Conversion/Common/RuntimeCalls.h"
+
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
 
@@ -44,7 +46,9 @@ public:
     if (type.isVarArg())
       return all.emitOpError()
              << "expected a number of arguments that is known, got " << type;
-    LLVM::LLVMFuncOp runtime = getRuntimeFunction(all);
+    LLVM::LLVMFuncOp runtime = getRuntimeFunction(
+        module, symbols, all, "kvrt_parallel_for",
+        LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer}));
     if (!runtime)
       return failure();
     auto record = LLVM::LLVMStructType::getLiteral(
@@ -98,27 +102,6 @@ private:
     LLVM::CallOp::create(builder, loc, body, operands);
     LLVM::ReturnOp::create(builder, loc, ValueRange());
     return thunk;
-  }
-
-  /// Null, after an error, if something else has the name.
-  LLVM::LLVMFuncOp getRuntimeFunction(LLVM::LLVMFuncOp all) {
-    StringRef name = "kvrt_parallel_for";
-    auto type = LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer});
-    if (Operation *found = symbols.lookup(name)) {
-      auto function = dyn_cast<LLVM::LLVMFuncOp>(found);
-      if (function && function.getFunctionType() == type)
-        return function;
-      all.emitOpError() << "expected '" << name
-                        << "' of the run time to be a function of type "
-                        << type;
-      return {};
-    }
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    auto function =
-        LLVM::LLVMFuncOp::create(builder, module.getLoc(), name, type);
-    symbols.insert(function);
-    return function;
   }
 
   ModuleOp module;

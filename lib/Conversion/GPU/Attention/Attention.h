@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_ATTENTION_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_ATTENTION_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_ATTENTION_ATTENTION_H
+#define KVCACHE_LIB_CONVERSION_GPU_ATTENTION_ATTENTION_H
 
 #include "../RowShape.h"
 #include "AttentionKernel.h"
@@ -43,4 +43,4 @@ void emitAttentionRows(mlir::OpBuilder &builder, AttentionOp op,
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_ATTENTION_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_ATTENTION_ATTENTION_H

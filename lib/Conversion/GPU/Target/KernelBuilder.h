@@ -9,8 +9,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_KERNELBUILDER_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_KERNELBUILDER_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_TARGET_KERNELBUILDER_H
+#define KVCACHE_LIB_CONVERSION_GPU_TARGET_KERNELBUILDER_H
 
 #include "../../Common/CodeBuilder.h"
 
@@ -188,4 +188,4 @@ mlir::Type accessType(mlir::OpBuilder &builder, int64_t bytes);
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_KERNELBUILDER_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_TARGET_KERNELBUILDER_H

@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_NVVMOPS_H
-#define KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_NVVMOPS_H
+#ifndef KVCACHE_LIB_CONVERSION_GPU_TARGET_NVVMOPS_H
+#define KVCACHE_LIB_CONVERSION_GPU_TARGET_NVVMOPS_H
 
 #include "KernelBuilder.h"
 
@@ -110,4 +110,4 @@ private:
 
 } // namespace kvcache
 
-#endif // KVCACHE_LIB_CONVERSION_KVCACHETOGPU_KERNELS_NVVMOPS_H
+#endif // KVCACHE_LIB_CONVERSION_GPU_TARGET_NVVMOPS_H
