@@ -58,29 +58,29 @@ LogicalResult LayerOp::verify() {
   // What `layer_c1` says is told by the inference of the type, which follows.
   if (!layout.has(AxisKind::Layer))
     return success();
+  if (isKnownInRange() || layout.extent(AxisKind::Block) == kRunTime)
+    return success();
   int64_t layers = layout.extent(AxisKind::Layer);
   std::optional<int64_t> index = getConstantIntValue(getIndex());
-  if (index && (*index < 0 || (layers != kRunTime && *index >= layers)))
-    return emitOpError() << "layer_c2: an index from 0 to "
-                         << extentStr(layers == kRunTime ? layers : layers - 1)
+  if (index && layers != kRunTime)
+    return emitOpError() << "layer_c2: an index from 0 to " << layers - 1
                          << " is expected, got " << *index;
-  if (!hasConstantIndex() && layout.extent(AxisKind::Block) != kRunTime)
-    return emitOpError() << "layer_c3: with an index that is checked at run "
-                            "time, the number of blocks is expected to be "
-                            "'?', got "
-                         << layout.extent(AxisKind::Block);
-  return success();
+  return emitOpError()
+         << "layer_c2: with an index that is checked at run time, "
+            "the number of blocks is expected to be '?', got "
+         << layout.extent(AxisKind::Block);
 }
 
-bool LayerOp::hasConstantIndex() {
+bool LayerOp::isKnownInRange() {
   const Layout &layout = getCache().getType().getLayout();
-  return getConstantIntValue(getIndex()) &&
-         layout.extent(AxisKind::Layer) != kRunTime;
+  std::optional<int64_t> index = getConstantIntValue(getIndex());
+  int64_t layers = layout.extent(AxisKind::Layer);
+  return index && *index >= 0 && layers != kRunTime && *index < layers;
 }
 
 Speculation::Speculatability LayerOp::getSpeculatability() {
-  return hasConstantIndex() ? Speculation::Speculatable
-                            : Speculation::NotSpeculatable;
+  return isKnownInRange() ? Speculation::Speculatable
+                          : Speculation::NotSpeculatable;
 }
 
 Value SideOp::getViewSource() { return getCache(); }

@@ -383,7 +383,7 @@ static Value sameExtentSource(Value cache, Axis axis) {
   Operation *def = cache.getDefiningOp();
   // A layer whose index is checked at run time may lose its blocks.
   auto layer = dyn_cast_or_null<LayerOp>(def);
-  bool mayLoseBlocks = layer && !layer.hasConstantIndex();
+  bool mayLoseBlocks = layer && !layer.isKnownInRange();
   bool isNarrowed =
       (axis.kind == AxisKind::Block &&
        (mayLoseBlocks || isa_and_present<SubpoolOp>(def))) ||

@@ -189,7 +189,7 @@ private:
         })
         .Case([&](LayerOp layer) {
           Line &line = add(layer.getResult().getType(), Moved::Block);
-          if (!layer.hasConstantIndex())
+          if (!layer.isKnownInRange())
             line.checks.push_back("layer in the cache");
         })
         .Case([&](SubpoolOp subpool) {

@@ -10,7 +10,7 @@ func.func @no_layers(%cache: !kv, %i: index) {
 
 // -----
 
-!cross = !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16, order = [B, L, S, N, H, D]>
+!cross = !kvcache.cache<32L x 2S x 64B x 16N x 8H x 128D x bf16, order = [B, L, S, N, H, D]>
 func.func @past_the_last(%cache: !cross) {
   %i = arith.constant 32 : index
   // expected-error @+1 {{layer_c2: an index from 0 to 31 is expected, got 32}}
@@ -22,7 +22,7 @@ func.func @past_the_last(%cache: !cross) {
 
 !cross = !kvcache.cache<32L x 2S x 64B x 16N x 8H x 128D x bf16, order = [B, L, S, N, H, D]>
 func.func @constant_blocks(%cache: !cross, %i: index) {
-  // expected-error @+1 {{layer_c3: with an index that is checked at run time, the number of blocks is expected to be '?', got 64}}
+  // expected-error @+1 {{layer_c2: with an index that is checked at run time, the number of blocks is expected to be '?', got 64}}
   %l = kvcache.layer %cache[%i] : !cross
   return
 }

@@ -191,7 +191,10 @@ class Pools:
     def layer(self, pool):
         count = pool.type.axes["L"]
         if pool.type.axes["B"] or self.chance(0.4):
-            index = self.constant(self.rng.randrange(count))
+            # Out of range is no error of the program where it may be checked.
+            known = pool.type.axes["B"] or self.chance(0.97)
+            index = self.constant(self.rng.randrange(count) if known
+                                  else self.rng.choice([-1, count]))
         elif getattr(self, "loop_layer", None):
             index = self.loop_layer
         else:

@@ -139,14 +139,14 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     in the parent and become part of the type of the result, which follows from
     that of the operand.
 
-    The index is a constant or a run-time value. A run-time index that is out of
-    range makes the call fail, and the result has no blocks.
+    An index that is out of range makes the call fail, and the result has no
+    blocks. A constant that is out of range is no error of the program: the
+    operation may be where no call comes. It is warned of when it is lowered.
 
     Constraints:
       * `layer_c1` the cache has a layer axis
-      * `layer_c2` a constant index is in range
-      * `layer_c3` with a run-time index, the number of blocks is a run-time
-        value
+      * `layer_c2` the index is a constant in range, or the number of blocks is a
+        run-time value
 
     Example:
 
@@ -159,8 +159,8 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
   let assemblyFormat = "$cache `[` $index `]` attr-dict `:` type($cache)";
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// The index is known to be in range: nothing is checked at run time.
-    bool hasConstantIndex();
+    /// The index is a constant in range: nothing is checked at run time.
+    bool isKnownInRange();
   }];
 }
 

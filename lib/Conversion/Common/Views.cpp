@@ -231,6 +231,15 @@ Value emitSlice(OpBuilder &builder, Location loc, CacheType from, Value memref,
                          strides);
 }
 
+/// A constant that no call gets past, unless it never comes here.
+void warnOutside(LayerOp op, int64_t index) {
+  int64_t layers = op.getCache().getType().getLayout().extent(AxisKind::Layer);
+  if (index < 0 || layers != kRunTime)
+    op.emitWarning() << "the index " << index << " is not one of "
+                     << (layers == kRunTime ? "the" : Twine(layers))
+                     << " layers: a call that comes here fails";
+}
+
 struct LayerOpLowering : OpConversionPattern<LayerOp> {
   using OpConversionPattern::OpConversionPattern;
   LogicalResult
@@ -239,9 +248,11 @@ struct LayerOpLowering : OpConversionPattern<LayerOp> {
     Location loc = op.getLoc();
     CacheType type = op.getCache().getType();
     Value index = adaptor.getIndex(), isInside;
-    if (!op.hasConstantIndex()) {
+    if (!op.isKnownInRange()) {
       CacheParts parts(rewriter, loc, type, adaptor.getCache());
       Value count = parts.extent(AxisKind::Layer);
+      if (std::optional<int64_t> constant = getConstantIntValue(op.getIndex()))
+        warnOutside(op, *constant);
       isInside = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ult,
                                        index, count);
       reportUnless(rewriter, op, isInside, "kvrt_report_layer", {index, count});
