@@ -3,6 +3,7 @@
 #include "kvcache/Analysis/StrideFacts.h"
 
 #include "kvcache/Analysis/Origins.h"
+#include "kvcache/IR/SameCache.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
 
@@ -133,6 +134,9 @@ static CacheType typeOfView(ViewOp view) {
       Layout::get(dims, layout.orderAxes(), layout.align(), why);
   // A constant that no layout has is found out at run time.
   if (!more || !implies(*more, layout))
+    return type;
+  auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
+  if (hasStrides && findOtherStride(*more, strides, dimOf))
     return type;
   return withLayout(type, *more);
 }

@@ -104,23 +104,32 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
                               << " is expected to be " << extentStr(dim.extent)
                               << ", got " << extentStr(extent);
   }
+  auto dimOf = [&](unsigned i) { return op.sourceDim(i); };
+  std::optional<unsigned> other = findOtherStride(layout, strides, dimOf);
+  if (!other)
+    return success();
+  InFlightDiagnostic error = op.emitOpError();
+  error << "view_c4: the stride of " << layout.dim(*other).axis.str()
+        << " is expected to be ";
+  if (std::optional<int64_t> known = layout.stride(*other))
+    error << *known;
+  else
+    error << "a multiple of " << layout.strideMultiple(*other);
+  return error << ", got " << strides[dimOf(*other)];
+}
+
+std::optional<unsigned>
+kvcache::findOtherStride(const Layout &layout, ArrayRef<int64_t> strides,
+                         llvm::function_ref<unsigned(unsigned)> dimOf) {
   for (unsigned i = 0; i < layout.rank(); ++i) {
-    const LayoutDim &dim = layout.dim(i);
-    unsigned d = op.sourceDim(i);
-    if (dim.extent == 1 || ShapedType::isDynamic(strides[d]))
+    int64_t stride = strides[dimOf(i)];
+    if (layout.dim(i).extent == 1 || ShapedType::isDynamic(stride))
       continue;
     std::optional<int64_t> known = layout.stride(i);
-    if (known && *known != strides[d])
-      return op.emitOpError()
-             << "view_c4: the stride of " << dim.axis.str()
-             << " is expected to be " << *known << ", got " << strides[d];
-    if (!known && strides[d] % layout.strideMultiple(i))
-      return op.emitOpError()
-             << "view_c4: the stride of " << dim.axis.str()
-             << " is expected to be a multiple of " << layout.strideMultiple(i)
-             << ", got " << strides[d];
+    if (known ? *known != stride : stride % layout.strideMultiple(i) != 0)
+      return i;
   }
-  return success();
+  return std::nullopt;
 }
 
 Value kvcache::furthestSource(Value value,

@@ -24,7 +24,9 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/Remarks.h"
+#include "mlir/Transforms/RegionUtils.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace kvcache {
@@ -227,11 +229,13 @@ void Raise::dropForeignAttributes() {
 }
 
 void Raise::runOnOperation() {
+  // Where code is not reachable, what a value is made of need not come before
+  // it.
+  IRRewriter rewriter(&getContext());
+  (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
   SmallVector<Operation *> candidates;
   SmallVector<func::FuncOp> called;
   getOperation()->walk<WalkOrder::PreOrder>([&](Operation *op) {
-    // What is erased on the way is no candidate: a candidate erases itself, and
-    // only operations that move elements besides.
     Description description = Description::of(op);
     if (description.access || !description.why.empty() || isStoreLoop(op) ||
         isa<ViewOp>(op))

@@ -17,6 +17,8 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/Transforms/RegionUtils.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_FOLDPERMUTES
@@ -60,22 +62,14 @@ static bool agrees(MemRefType source, const Layout &layout,
                    llvm::function_ref<unsigned(unsigned)> dimOf) {
   SmallVector<int64_t> strides;
   int64_t offset;
-  if (source.getMemorySpace() ||
-      failed(source.getStridesAndOffset(strides, offset)))
-    return false;
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    int64_t stride = strides[dimOf(i)];
-    if (layout.dim(i).extent == 1 || ShapedType::isDynamic(stride))
-      continue;
-    std::optional<int64_t> known = layout.stride(i);
-    if (known ? *known != stride : stride % layout.strideMultiple(i) != 0)
-      return false;
-  }
-  return true;
+  return !source.getMemorySpace() &&
+         succeeded(source.getStridesAndOffset(strides, offset)) &&
+         !findOtherStride(layout, strides, dimOf);
 }
 
+/// Views stay: they are in the list of what is looked at.
 static void eraseIfUnused(Operation *op) {
-  while (op && isOpTriviallyDead(op)) {
+  while (op && !isa<ViewOp>(op) && isOpTriviallyDead(op)) {
     Operation *source =
         op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr;
     op->erase();
@@ -89,6 +83,10 @@ struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
   using FoldPermutesBase::FoldPermutesBase;
 
   void runOnOperation() override {
+    // Where code is not reachable, what a value is made of need not come before
+    // it.
+    IRRewriter rewriter(&getContext());
+    (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
     SmallVector<ViewOp> views;
     getOperation().walk([&](ViewOp view) { views.push_back(view); });
     for (ViewOp view : views)
@@ -118,7 +116,7 @@ private:
   //===------------------------------------------------------------------===//
 
   void foldIntoView(ViewOp view) {
-    // Where code is not reachable transposes may form a ring.
+    // In a region that is a graph transposes may form a ring.
     llvm::SmallPtrSet<Value, 8> seen;
     while (view && !view.isByteView() && seen.insert(view.getSource()).second) {
       Operation *source = view.getSource().getDefiningOp();
@@ -232,7 +230,7 @@ private:
   }
 
   static void replaceByCache(ViewOp view, Value cache) {
-    // Where code is not reachable a view may be what it is made of.
+    // In a region that is a graph a view may be what it is made of.
     if (cache == view.getResult())
       return;
     CacheType type = view.getResult().getType();
@@ -384,9 +382,8 @@ private:
   // The postcondition
   //===------------------------------------------------------------------===//
 
-  /// Whether a cast gives what it takes. In code that is not reachable it may
-  /// be its own operand, or be read inside the operation that gives its
-  /// operand.
+  /// Whether a cast gives what it takes. In a region that is a graph it may be
+  /// its own operand, or be read inside the operation that gives its operand.
   static bool saysNothing(CastOp cast) {
     Value cache = cast.getCache();
     Operation *def = cache.getDefiningOp();

@@ -309,3 +309,66 @@ module @inner {
     return %stride : index
   }
 }
+
+// -----
+
+// Nor do facts that reach a view by another way than by its own type: with the
+// stride of H, which the memref says, the type would say that of B, too.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [H = ?]>
+
+// CHECK-LABEL: func.func @no_stride_that_the_memref_contradicts(
+// CHECK: kvcache.view {{.*}} to !kv_nhd_strided
+func.func @no_stride_that_the_memref_contradicts(%m: memref<?x16x8x128xbf16, strided<[1048576, 1024, 128, 1]>>) -> index {
+  %pool = kvcache.view %m : memref<?x16x8x128xbf16, strided<[1048576, 1024, 128, 1]>> to !any
+  %stride = kvcache.stride %pool[B] : !any
+  return %stride : index
+}
+
+// -----
+
+// More facts may contradict what is said of the same cache further on: there it
+// keeps the type that it had.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
+!other = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = 32768]>
+
+// CHECK-LABEL: func.func @no_contradiction_after_a_branch(
+// CHECK: %[[C:.*]] = scf.if {{.*}} -> (!kv_nhd) {
+// CHECK: %[[ANY:.*]] = kvcache.cast %[[C]] : !kv_nhd to !kv_nhd_strided
+// CHECK: kvcache.cast %[[ANY]] : !kv_nhd_strided to !kv_nhd_strided1
+func.func @no_contradiction_after_a_branch(%a: !kv, %b: !kv, %first: i1) -> memref<?x16x8x128xbf16, strided<[32768, 1024, 128, 1], offset: ?>> {
+  %c = scf.if %first -> !any {
+    %any = kvcache.cast %a : !kv to !any
+    scf.yield %any : !any
+  } else {
+    %any = kvcache.cast %b : !kv to !any
+    scf.yield %any : !any
+  }
+  %other = kvcache.cast %c : !any to !other
+  %m = kvcache.storage %other : !other to memref<?x16x8x128xbf16, strided<[32768, 1024, 128, 1], offset: ?>>
+  return %m : memref<?x16x8x128xbf16, strided<[32768, 1024, 128, 1], offset: ?>>
+}
+
+// -----
+
+// Blocks need not be listed in the sequence in which they run: what a view is
+// made of may be looked at after it.
+
+!kv = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+
+// CHECK-LABEL: func.func @listed_before_its_source(
+// CHECK-NOT: kvcache.storage
+// CHECK: return
+func.func @listed_before_its_source(%m: memref<?x16x8x128xbf16>) {
+  cf.br ^second
+^first:
+  %s = kvcache.storage %c : !kv to memref<?x16x8x128xbf16, strided<[16384, 1024, 128, 1], offset: ?>>
+  %v = kvcache.view %s : memref<?x16x8x128xbf16, strided<[16384, 1024, 128, 1], offset: ?>> to !kv
+  return
+^second:
+  %c = kvcache.view %m : memref<?x16x8x128xbf16> to !kv
+  cf.br ^first
+}
