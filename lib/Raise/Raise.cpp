@@ -84,6 +84,8 @@ private:
 
   /// Updates that were made of operations of functional dialects.
   SmallVector<std::pair<Operation *, OperationName>> writes;
+  /// What was erased, with all that was inside.
+  llvm::DenseSet<Operation *> gone;
   /// What is to be erased if nothing uses it any more, at the end.
   llvm::SetVector<Operation *> suspects;
 };
@@ -142,7 +144,10 @@ void Raise::keepArguments() {
 void Raise::erase(ArrayRef<Operation *> ops) {
   for (Operation *op : ops) {
     addSources(op, suspects);
-    suspects.remove(op);
+    op->walk([&](Operation *inner) {
+      suspects.remove(inner);
+      gone.insert(inner);
+    });
     op->erase();
   }
 }
@@ -246,7 +251,8 @@ void Raise::runOnOperation() {
       called.push_back(function);
   });
   for (Operation *op : candidates)
-    raise(op);
+    if (!gone.contains(op))
+      raise(op);
   keepArguments();
   eraseUnused(suspects.takeVector());
   eraseFunctions(called);

@@ -145,3 +145,31 @@ func.func @layers(%pool: memref<4x?x16x64xf32> {kvcache.noalias}, %rows: memref<
   }
   return
 }
+
+// What else is in the loop goes with it, also what would be looked at by itself.
+
+// CHECK-LABEL: func.func @more_in_the_loop(
+// CHECK: kvcache.index_copy
+// CHECK-NOT: scf.for
+// CHECK: return
+// DEFAULT-LABEL: func.func @more_in_the_loop(
+// DEFAULT: scf.for
+func.func @more_in_the_loop(%slots: memref<7xi64>, %rows: memref<7x8x128xf32>, %pool: memref<1024x8x128xf32> {kvcache.noalias}, %more: memref<?x16x8x128xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c7 = arith.constant 7 : index
+  %c8 = arith.constant 8 : index
+  %c128 = arith.constant 128 : index
+  scf.for %i = %c0 to %c7 step %c1 {
+    %unused = kvcache.view %more : memref<?x16x8x128xf32> to !kvcache.cache<?B x 16N x 8H x 128D x f32>
+    %slot = memref.load %slots[%i] : memref<7xi64>
+    %at = arith.index_cast %slot : i64 to index
+    scf.for %h = %c0 to %c8 step %c1 {
+      scf.for %d = %c0 to %c128 step %c1 {
+        %x = memref.load %rows[%i, %h, %d] : memref<7x8x128xf32>
+        memref.store %x, %pool[%at, %h, %d] : memref<1024x8x128xf32>
+      }
+    }
+  }
+  return
+}
