@@ -49,10 +49,14 @@ public:
     llvm::scope_exit close([&] { open.erase(def); });
     if (std::optional<OpFoldResult> extent = extentOfView(def)) {
       auto other = dyn_cast<Value>(*extent);
-      return other ? clone(other, alloc)
-                   : arith::ConstantIndexOp::create(
-                         builder, alloc.getLoc(), *getConstantIntValue(*extent))
-                         .getResult();
+      FailureOr<Value> size =
+          other ? clone(other, alloc)
+                : arith::ConstantIndexOp::create(builder, alloc.getLoc(),
+                                                 *getConstantIntValue(*extent))
+                      .getResult();
+      if (succeeded(size))
+        mapping.map(value, *size); // others are computed from it
+      return size;
     }
     if (!def || !isMemoryEffectFree(def) || def->getNumRegions())
       return alloc.emitOpError()

@@ -189,3 +189,22 @@ func.func @no_rank(%x: memref<?xf32>) {
   memref.copy %a, %x : memref<?xf32> to memref<?xf32>
   return
 }
+
+// -----
+
+// Of an extent that is looked up in a view more is computed.
+
+// FOLDED-LABEL: func.func private @computed_from_an_extent.workspace_size(
+// FOLDED-SAME: %[[N:.*]]: index, %{{.*}}: memref<?xf32>, %[[SOME:.*]]: i1) -> i64 {
+// FOLDED: %[[EXTENT:.*]] = arith.muli %[[N]], %{{.*}}
+// FOLDED: arith.select %[[SOME]], %[[EXTENT]], %{{.*}}
+func.func @computed_from_an_extent(%n: index, %x: memref<?xf32>, %some: i1) {
+  %c0 = arith.constant 0 : index
+  %a = memref.alloc(%n) : memref<?x2x3x5xf32>
+  %joined = memref.collapse_shape %a [[0, 1, 2, 3]] : memref<?x2x3x5xf32> into memref<?xf32>
+  %m = memref.dim %joined, %c0 : memref<?xf32>
+  %selected = arith.select %some, %m, %c0 : index
+  %b = memref.alloc(%selected) : memref<?xf32>
+  memref.copy %b, %x : memref<?xf32> to memref<?xf32>
+  return
+}
