@@ -172,6 +172,8 @@ KNOWN = re.compile(
     rb"|llvm\.atomicrmw.*:\s*!llvm\.ptr[^,]*,(?!\s*(?:i\d|f\d|bf16|!llvm|vector))"
     # Named linalg ops keep the list that failed to parse, a null.
     rb"|(?:permutation|dimensions)\s*=(?!\s*\[\s*(?:-?\d{1,18}(?:\s*,\s*-?\d{1,18})*)?\s*\])"
+    # Reshapes look at the first dimension of a group that has none.
+    rb"|(?:expand|collapse)_shape\b[^\n]*\[\s*\]"
 )
 
 
