@@ -17,8 +17,14 @@ using namespace kvcache;
 
 /// What it gives refers to the memory of its operands and to no other.
 static bool isView(Operation *op) {
-  return isa<ViewLikeOpInterface, MakeSlotsOp, MakeBlockTableOp, MakeBatchOp,
-             WithRowsOp, memref::TransposeOp>(op);
+  return isa<ViewLikeOpInterface, memref::TransposeOp>(op) ||
+         op->hasTrait<MakesIndexValue>();
+}
+
+/// A batch refers to several memories.
+static bool makesBatch(Operation *op) {
+  return op->hasTrait<MakesIndexValue>() &&
+         isa<BatchType>(op->getResult(0).getType());
 }
 
 Value kvcache::rootOf(Value reference) {
@@ -26,7 +32,7 @@ Value kvcache::rootOf(Value reference) {
   llvm::SmallPtrSet<Value, 8> seen;
   while (seen.insert(reference).second) {
     Operation *def = reference.getDefiningOp();
-    if (!def || !isView(def) || isa<MakeBatchOp, WithRowsOp>(def))
+    if (!def || !isView(def) || makesBatch(def))
       break;
     auto view = dyn_cast<ViewLikeOpInterface>(def);
     reference = view ? view.getViewSource() : def->getOperand(0);
@@ -139,7 +145,7 @@ static void addRoots(Value reference, SmallVectorImpl<Value> &roots,
   if (!seen.insert(root).second)
     return;
   Operation *def = root.getDefiningOp();
-  if (!isa_and_present<MakeBatchOp, WithRowsOp>(def)) {
+  if (!def || !makesBatch(def)) {
     roots.push_back(root);
     return;
   }
@@ -176,7 +182,7 @@ bool kvcache::mayOverlap(Value a, Value b) {
 Operation *kvcache::findWriter(Operation *op, Value memory) {
   Operation *writer = nullptr;
   op->walk([&](Operation *inner) {
-    if (isa<TraceOp, CheckEntriesOp, CheckBatchOp, CheckSelectionOp>(inner))
+    if (inner->hasTrait<OnlyReports>())
       return WalkResult::advance();
     auto effects = dyn_cast<MemoryEffectOpInterface>(inner);
     if (!effects) {

@@ -141,38 +141,6 @@ static CacheType typeOfView(ViewOp view) {
   return withLayout(type, *more);
 }
 
-static CacheType sliced(CacheType type, const std::optional<Slice> &slice) {
-  return slice ? withLayout(type, slice->layout) : CacheType();
-}
-
-/// The type of a slice of a cache with the given type; null if it is no slice.
-static CacheType typeOfSlice(Operation *op, CacheType type) {
-  std::string why;
-  const Layout &layout = type.getLayout();
-  int64_t bytes = type.getElementBytes();
-  return llvm::TypeSwitch<Operation *, CacheType>(op)
-      .Case([&](LayerOp) {
-        return sliced(type, sliceAxis(layout, Axis{AxisKind::Layer},
-                                      std::nullopt, bytes, why));
-      })
-      .Case([&](SideOp side) {
-        return sliced(type, sliceAxis(layout, Axis{AxisKind::Side},
-                                      static_cast<int64_t>(side.getSide()),
-                                      bytes, why));
-      })
-      .Case([&](SubpoolOp) {
-        return sliced(type, narrowAxis(layout, Axis{AxisKind::Block},
-                                       std::nullopt, kRunTime, bytes, why));
-      })
-      .Case([&](HeadsOp heads) {
-        return sliced(type, narrowAxis(layout, Axis{AxisKind::Head},
-                                       static_cast<int64_t>(heads.getFirst()),
-                                       static_cast<int64_t>(heads.getCount()),
-                                       bytes, why));
-      })
-      .Default([](Operation *) { return CacheType(); });
-}
-
 //===----------------------------------------------------------------------===//
 // How they flow
 //===----------------------------------------------------------------------===//
@@ -229,16 +197,11 @@ CacheType StrideFacts::transfer(Operation *op, Value result) const {
   auto declared = cast<CacheType>(result.getType());
   if (auto view = dyn_cast<ViewOp>(op))
     return typeOfView(view);
-  bool isSlice = isa<LayerOp, SideOp, SubpoolOp, HeadsOp>(op);
-  if (!isSlice && !isa<CastOp>(op))
+  auto part = dyn_cast<CachePartOpInterface>(op);
+  if (!part)
     return declared;
   CacheType known = types.lookup(op->getOperand(0));
-  if (!known)
-    return {};
-  if (isSlice)
-    return typeOfSlice(op, known);
-  std::optional<Layout> both = meet(declared.getLayout(), known.getLayout());
-  return both ? withLayout(declared, *both) : declared;
+  return known ? part.getPartOf(known) : CacheType();
 }
 
 void StrideFacts::update(Value value, CacheType type, bool &changed) {

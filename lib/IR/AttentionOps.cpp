@@ -178,6 +178,45 @@ LogicalResult AttentionOp::verify() {
   return verifyOneForm(*this, "attention_c11", buffers, getCaches());
 }
 
+SmallVector<CacheUse> AttentionOp::getCacheUses() {
+  int64_t heads = cast<ShapedType>(getQuery().getType()).getDimSize(1);
+  bool isOfSelectedRows = getBatch().getDefiningOp<WithRowsOp>() != nullptr;
+  SmallVector<CacheUse> uses;
+  for (auto [i, operand] : llvm::enumerate(getCachesMutable())) {
+    CacheUse use{&operand, getCacheType(i),
+                 axesOfCache(*this, i).value_or(ArrayAttr()), Moved::Channels,
+                 NamedBy::Batch};
+    use.isRead = true;
+    use.unit = "key";
+    use.checked = "block of the table in the cache";
+    // A product of queries and keys, or of weights and values, is a
+    // multiplication and an addition per channel.
+    use.flops = 2 * heads * use.type.getNumSides() *
+                use.type.getLayout().extent(AxisKind::Channel);
+    use.flopsUnit = isOfSelectedRows ? "selected row and key" : "row and key";
+    uses.push_back(use);
+  }
+  return uses;
+}
+
+IndexUses AttentionOp::getIndexUses() {
+  BatchUse use{getBatch(), {getQuery(), getOut()}};
+  use.caches = getCaches();
+  use.isCausal = getCausal();
+  use.window = getWindowAttr();
+  return {{use}};
+}
+
+SmallVector<TiedExtents> AttentionOp::getTiedExtents() {
+  SmallVector<Value> rows(getOuts());
+  rows.push_back(getQuery());
+  return {leadingExtents(getBatch(), rows)};
+}
+
+void AttentionOp::dropAxisNames() {
+  setCacheAxesAttr(ArrayAttr::get(getContext(), {}));
+}
+
 //===----------------------------------------------------------------------===//
 // MergeStatesOp
 //===----------------------------------------------------------------------===//
@@ -212,4 +251,8 @@ LogicalResult MergeStatesOp::verify() {
                           Contiguity::Inner)))
     return failure();
   return verifyOneForm(*this, "merge_states_c3", getOperands());
+}
+
+SmallVector<TiedExtents> MergeStatesOp::getTiedExtents() {
+  return {leadingExtents(getOperands())};
 }

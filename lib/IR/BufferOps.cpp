@@ -183,6 +183,21 @@ kvcache::reifyFromDestinations(Operation *op, OpBuilder &builder,
   return success();
 }
 
+TiedExtents kvcache::leadingExtents(ValueRange values) {
+  TiedExtents extents;
+  for (Value value : values)
+    extents.push_back({value});
+  return extents;
+}
+
+TiedExtents kvcache::leadingExtents(TypedValue<BatchType> batch,
+                                    ValueRange values) {
+  TiedExtents extents = leadingExtents(values);
+  if (batch.getType().hasPositions())
+    extents.insert(extents.begin(), {batch, 0, BatchMember::Positions});
+  return extents;
+}
+
 FailureOr<CacheType> kvcache::verifyCache(Operation *op, StringRef label,
                                           Type type,
                                           std::optional<ArrayAttr> axes) {

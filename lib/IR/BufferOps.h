@@ -66,6 +66,12 @@ mlir::LogicalResult
 reifyFromDestinations(mlir::Operation *op, mlir::OpBuilder &builder,
                       mlir::ReifiedRankedShapedTypeDims &shapes);
 
+/// The extents of the first dimensions of values.
+TiedExtents leadingExtents(mlir::ValueRange values);
+/// The same, and the number of query rows where a batch has one.
+TiedExtents leadingExtents(mlir::TypedValue<BatchType> batch,
+                           mlir::ValueRange values);
+
 /// The cache type of an operand that may be a tensor, or an error with a label.
 mlir::FailureOr<CacheType> verifyCache(mlir::Operation *op,
                                        llvm::StringRef label, mlir::Type type,

@@ -162,6 +162,14 @@ LogicalResult SlotMappingOp::verify() {
   return verifyMemory(*this, "slot_mapping_c2", getOut(), Contiguity::All);
 }
 
+IndexUses SlotMappingOp::getIndexUses() {
+  return {{BatchUse{getBatch(), {getOut()}}}};
+}
+
+SmallVector<TiedExtents> SlotMappingOp::getTiedExtents() {
+  return {leadingExtents(getBatch(), getOut())};
+}
+
 //===----------------------------------------------------------------------===//
 // MapBlocksOp
 //===----------------------------------------------------------------------===//
@@ -197,6 +205,16 @@ LogicalResult MapBlocksOp::verify() {
   return verifyOneForm(*this, "map_blocks_c4", {getBlocks(), getOut()});
 }
 
+SmallVector<TiedExtents> MapBlocksOp::getTiedExtents() {
+  unsigned last = cast<ShapedType>(getOut().getType()).getRank() - 1;
+  SmallVector<TiedExtents> ties;
+  if (last)
+    ties.push_back(leadingExtents({getBlocks(), getOut()}));
+  ties.push_back({{getOut(), last},
+                  {getBlocks(), last, std::nullopt, int64_t(getRatio())}});
+  return ties;
+}
+
 //===----------------------------------------------------------------------===//
 // BlockSlotsOp
 //===----------------------------------------------------------------------===//
@@ -226,6 +244,10 @@ LogicalResult BlockSlotsOp::verify() {
                           Contiguity::All)))
     return failure();
   return verifyOneForm(*this, "block_slots_c4", {getBlocks(), getOut()});
+}
+
+SmallVector<TiedExtents> BlockSlotsOp::getTiedExtents() {
+  return {{{getOut()}, {getBlocks(), 0, std::nullopt, int64_t(getTokens())}}};
 }
 
 //===----------------------------------------------------------------------===//
@@ -286,4 +308,20 @@ LogicalResult SelectRowsOp::verify() {
     return failure();
   llvm::append_range(buffers, lists);
   return verifyOneForm(*this, "select_rows_c5", buffers);
+}
+
+IndexUses SelectRowsOp::getIndexUses() {
+  SelectionUse selection{getIndices(), getValid(), getBatch(), getRows(),
+                         getRowOuts()};
+  selection.selected.push_back(getPositionsOut());
+  return {{BatchUse{getBatch(), getRows()}}, {}, selection};
+}
+
+SmallVector<TiedExtents> SelectRowsOp::getTiedExtents() {
+  SmallVector<Value> selected(getRowOuts());
+  selected.append({getIndices(), getPositionsOut()});
+  return {leadingExtents(getBatch(), getRows()),
+          leadingExtents(selected),
+          {{getStartsOut()},
+           {getBatch(), 0, BatchMember::Lengths, /*times=*/1, /*plus=*/1}}};
 }

@@ -184,6 +184,123 @@ LogicalResult GatherOp::verify() {
 }
 
 //===----------------------------------------------------------------------===//
+// What operations on rows touch
+//===----------------------------------------------------------------------===//
+
+static CacheUse useOf(OpOperand &cache, CacheType type,
+                      std::optional<ArrayAttr> axes, Moved moved,
+                      NamedBy namedBy, bool isWritten) {
+  CacheUse use{&cache, type, axes.value_or(ArrayAttr()), moved, namedBy};
+  use.isRead = !isWritten;
+  use.isWritten = isWritten;
+  return use;
+}
+
+template <typename Op>
+static CacheUse useOfRows(Op op, NamedBy namedBy, bool isWritten) {
+  CacheUse use = useOf(op.getCacheMutable(), op.getCacheType(), op.getAxes(),
+                       Moved::Row, namedBy, isWritten);
+  use.mayStream = isWritten;
+  use.unit = "token";
+  return use;
+}
+
+/// Slots of rows that are as many as these.
+static IndexUses slotUses(Value slots, ValueRange rows, Value cache) {
+  auto type = cast<SlotsType>(slots.getType());
+  if (type.getPad() == Padding::skip_out_of_range)
+    return {};
+  EntryUse use;
+  use.what = "slot";
+  use.list = slots;
+  use.counted = rows;
+  use.cache = cache;
+  use.perBlock = type.getRowsPerBlock();
+  use.orNegative = type.getPad() == Padding::skip_negative;
+  return {{}, {use}};
+}
+
+SmallVector<CacheUse> IndexCopyOp::getCacheUses() {
+  CacheUse use = useOfRows(*this, NamedBy::Slots, /*isWritten=*/true);
+  use.checked = getSlots().getType().getPad() == Padding::sink
+                    ? "slot in the cache, sink included"
+                    : "slot in the cache";
+  return {use};
+}
+
+IndexUses IndexCopyOp::getIndexUses() {
+  return slotUses(getSlots(), getRows(), getCache());
+}
+
+SmallVector<TiedExtents> IndexCopyOp::getTiedExtents() {
+  TiedExtents rows = leadingExtents(getRows());
+  rows.push_back({getSlots()});
+  return {rows};
+}
+
+bool IndexCopyOp::keepsDestination() { return true; }
+
+void IndexCopyOp::dropAxisNames() { removeAxesAttr(); }
+
+SmallVector<CacheUse> ScatterOp::getCacheUses() {
+  CacheUse use = useOfRows(*this, NamedBy::Lists, /*isWritten=*/true);
+  use.checked = "block and offset in the cache";
+  return {use};
+}
+
+/// A row is padding if either number is negative, whatever the other one is.
+IndexUses ScatterOp::getIndexUses() {
+  if (getPad() == Padding::skip_out_of_range)
+    return {};
+  bool skips = getPad() == Padding::skip_negative;
+  EntryUse blocks, offsets;
+  blocks.what = "block";
+  blocks.list = getBlocks();
+  blocks.cache = getCache();
+  blocks.unless = skips ? getOffsets() : Value();
+  offsets.what = "offset";
+  offsets.list = getOffsets();
+  offsets.perBlock = getCacheType().getLayout().extent(AxisKind::Token);
+  offsets.unless = skips ? getBlocks() : Value();
+  for (EntryUse *use : {&blocks, &offsets}) {
+    use->counted = getRows();
+    use->orNegative = skips;
+  }
+  return {{}, {blocks, offsets}};
+}
+
+SmallVector<TiedExtents> ScatterOp::getTiedExtents() {
+  TiedExtents rows = leadingExtents(getRows());
+  rows.append({{getBlocks()}, {getOffsets()}});
+  return {rows};
+}
+
+bool ScatterOp::keepsDestination() { return true; }
+
+void ScatterOp::dropAxisNames() { removeAxesAttr(); }
+
+SmallVector<CacheUse> GatherOp::getCacheUses() {
+  CacheUse use = useOfRows(*this, NamedBy::Slots, /*isWritten=*/false);
+  use.checked = "slot in the cache";
+  return {use};
+}
+
+IndexUses GatherOp::getIndexUses() {
+  return slotUses(getSlots(), getOuts(), getCache());
+}
+
+SmallVector<TiedExtents> GatherOp::getTiedExtents() {
+  TiedExtents rows = leadingExtents(getOuts());
+  rows.push_back({getSlots()});
+  return {rows};
+}
+
+/// Rows of padding stay what they are.
+bool GatherOp::keepsDestination() { return !getZero(); }
+
+void GatherOp::dropAxisNames() { removeAxesAttr(); }
+
+//===----------------------------------------------------------------------===//
 // RelayoutOp
 //===----------------------------------------------------------------------===//
 
@@ -230,6 +347,27 @@ LogicalResult RelayoutOp::verify() {
   return verifyMayWrite(*this, "relayout_c2", *dest);
 }
 
+SmallVector<CacheUse> RelayoutOp::getCacheUses() {
+  CacheUse source = useOf(getSourceMutable(), getSourceType(), getSourceAxes(),
+                          Moved::Block, NamedBy::Nothing, /*isWritten=*/false);
+  CacheUse dest = useOf(getDestMutable(), getDestType(), getDestAxes(),
+                        Moved::Block, NamedBy::Nothing, /*isWritten=*/true);
+  source.unit = dest.unit = "block";
+  dest.mayStream = true;
+  return {source, dest};
+}
+
+/// Where one has fewer blocks, the blocks that both have are copied.
+SmallVector<TiedExtents> RelayoutOp::getTiedExtents() { return {}; }
+
+/// Blocks that the source does not have.
+bool RelayoutOp::keepsDestination() { return true; }
+
+void RelayoutOp::dropAxisNames() {
+  removeSourceAxesAttr();
+  removeDestAxesAttr();
+}
+
 //===----------------------------------------------------------------------===//
 // CopyBlocksOp
 //===----------------------------------------------------------------------===//
@@ -250,6 +388,24 @@ static LogicalResult verifyPairs(Operation *op, StringRef shapeLabel,
   return verifyMemory(op, memoryLabel, pairs, Contiguity::All);
 }
 
+/// The first column is of a source, the second one of a destination.
+static IndexUses pairUses(StringRef what, Value pairs,
+                          ArrayRef<std::pair<Value, int64_t>> columns) {
+  IndexUses uses;
+  for (auto [column, pool] : llvm::enumerate(columns)) {
+    EntryUse use;
+    use.what = what;
+    use.list = pairs;
+    use.column = column;
+    use.counted = {pairs};
+    use.cache = pool.first;
+    use.perBlock = pool.second;
+    use.orNegative = true;
+    uses.entries.push_back(use);
+  }
+  return uses;
+}
+
 LogicalResult CopyBlocksOp::verify() {
   if (failed(verifyPairs(*this, "copy_blocks_c1", "copy_blocks_c3", getPairs(),
                          {2})))
@@ -263,6 +419,21 @@ void CopyBlocksOp::getEffects(
   addBufferEffects(*this, 0, 1, effects);
   effects.emplace_back(MemoryEffects::Read::get(), &getCacheMutable());
 }
+
+SmallVector<CacheUse> CopyBlocksOp::getCacheUses() {
+  CacheUse use = useOf(getCacheMutable(), getCache().getType(), std::nullopt,
+                       Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+  use.isRead = true;
+  use.unit = "pair";
+  use.checked = "blocks in the cache";
+  return {use};
+}
+
+IndexUses CopyBlocksOp::getIndexUses() {
+  return pairUses("block", getPairs(), {{getCache(), 1}, {getCache(), 1}});
+}
+
+SmallVector<TiedExtents> CopyBlocksOp::getTiedExtents() { return {}; }
 
 //===----------------------------------------------------------------------===//
 // TransferOp
@@ -295,3 +466,26 @@ void TransferOp::getEffects(
         &effects) {
   addBufferEffects(*this, 1, 1, effects);
 }
+
+SmallVector<CacheUse> TransferOp::getCacheUses() {
+  CacheUse source =
+      useOf(getSourceMutable(), getSource().getType(), std::nullopt,
+            Moved::Block, NamedBy::Lists, /*isWritten=*/false);
+  CacheUse dest = useOf(getDestMutable(), getDest().getType(), std::nullopt,
+                        Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+  source.unit = dest.unit = "block";
+  source.checked = dest.checked = "chunks in the cache";
+  return {source, dest};
+}
+
+IndexUses TransferOp::getIndexUses() {
+  auto tokens = [](TypedValue<CacheType> cache) {
+    return cache.getType().getLayout().extent(AxisKind::Token);
+  };
+  int64_t from = tokens(getSource()), to = tokens(getDest());
+  int64_t chunk = std::min(from, to);
+  return pairUses("chunk", getPairs(),
+                  {{getSource(), from / chunk}, {getDest(), to / chunk}});
+}
+
+SmallVector<TiedExtents> TransferOp::getTiedExtents() { return {}; }

@@ -83,7 +83,36 @@ Speculation::Speculatability LayerOp::getSpeculatability() {
                           : Speculation::NotSpeculatable;
 }
 
+/// The part where the cache is known to have a type.
+static CacheType partOrNull(FailureOr<CacheType> part) {
+  return succeeded(part) ? *part : CacheType();
+}
+
+CacheType LayerOp::getPartOf(CacheType known) {
+  std::string why;
+  return partOrNull(sliceType(known, AxisKind::Layer, std::nullopt, why));
+}
+
+KeptExtent LayerOp::getKept(AxisKind kind) {
+  bool mayFail = kind == AxisKind::Block && !isKnownInRange();
+  return mayFail ? KeptExtent::AllOrFails : KeptExtent::All;
+}
+
+CacheType LayerOp::getCheckedType() { return getResult().getType(); }
+
+SmallVector<std::string> LayerOp::getCallChecks() {
+  if (isKnownInRange())
+    return {};
+  return {"layer in the cache"};
+}
+
 Value SideOp::getViewSource() { return getCache(); }
+
+CacheType SideOp::getPartOf(CacheType known) {
+  std::string why;
+  return partOrNull(
+      sliceType(known, AxisKind::Side, static_cast<int64_t>(getSide()), why));
+}
 
 LogicalResult SideOp::inferReturnTypes(MLIRContext *,
                                        std::optional<Location> loc,
@@ -136,7 +165,34 @@ Speculation::Speculatability SubpoolOp::getSpeculatability() {
   return Speculation::NotSpeculatable;
 }
 
+CacheType SubpoolOp::getPartOf(CacheType known) {
+  std::string why;
+  return partOrNull(
+      narrowType(known, AxisKind::Block, std::nullopt, kRunTime, why));
+}
+
+KeptExtent SubpoolOp::getKept(AxisKind kind) {
+  return kind == AxisKind::Block ? KeptExtent::Some : KeptExtent::All;
+}
+
+CacheType SubpoolOp::getCheckedType() { return getResult().getType(); }
+
+SmallVector<std::string> SubpoolOp::getCallChecks() {
+  return {"blocks in the cache"};
+}
+
 Value HeadsOp::getViewSource() { return getCache(); }
+
+CacheType HeadsOp::getPartOf(CacheType known) {
+  std::string why;
+  return partOrNull(narrowType(known, AxisKind::Head,
+                               static_cast<int64_t>(getFirst()),
+                               static_cast<int64_t>(getCount()), why));
+}
+
+KeptExtent HeadsOp::getKept(AxisKind kind) {
+  return kind == AxisKind::Head ? KeptExtent::Some : KeptExtent::All;
+}
 
 LogicalResult HeadsOp::inferReturnTypes(MLIRContext *,
                                         std::optional<Location> loc,

@@ -199,6 +199,32 @@ OpFoldResult ViewOp::fold(FoldAdaptor) {
   return {};
 }
 
+CacheType ViewOp::getCheckedType() { return getResult().getType(); }
+
+/// By the entry function or the view itself.
+SmallVector<std::string> ViewOp::getCallChecks() {
+  const Layout &layout = getCheckedType().getLayout();
+  SmallVector<std::string> checks = {"base aligned to " +
+                                     std::to_string(layout.align())};
+  if (isByteView())
+    checks.push_back("inside of the bytes");
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    const LayoutDim &dim = layout.dim(i);
+    std::string axis = dim.axis.str();
+    if (dim.extent == 1)
+      continue;
+    if (dim.stride.kind == StrideFact::Kind::RunTime && dim.stride.value > 1)
+      checks.push_back("stride of " + axis + " a multiple of " +
+                       std::to_string(dim.stride.value));
+    else if (dim.stride.kind == StrideFact::Kind::Constant)
+      checks.push_back("stride of " + axis + " is " +
+                       std::to_string(dim.stride.value));
+    else if (dim.stride.kind == StrideFact::Kind::Compact && !isByteView())
+      checks.push_back("stride of " + axis + " compact");
+  }
+  return checks;
+}
+
 //===----------------------------------------------------------------------===//
 // StorageOp
 //===----------------------------------------------------------------------===//
@@ -349,6 +375,20 @@ OpFoldResult CastOp::fold(FoldAdaptor) {
   return {};
 }
 
+CacheType CastOp::getPartOf(CacheType known) {
+  CacheType declared = getResult().getType();
+  std::optional<Layout> both = meet(declared.getLayout(), known.getLayout());
+  return both ? CacheType::get(getContext(), *both, declared.getElementType(),
+                               declared.getSpace(), declared.getAccess())
+              : declared;
+}
+
+CacheType HasFactsOp::getCheckedType() { return cast<CacheType>(getFacts()); }
+
+SmallVector<std::string> HasFactsOp::getCallChecks() {
+  return {"all facts of this type"};
+}
+
 LogicalResult HasFactsOp::verify() {
   auto facts = dyn_cast<CacheType>(getFacts());
   if (!facts)
@@ -388,19 +428,12 @@ LogicalResult DimOp::verify() {
 }
 
 /// The cache whose axis has the same extent, further up; null if there is none.
+/// A layer whose index is checked at run time may lose its blocks.
 static Value sameExtentSource(Value cache, Axis axis) {
-  Operation *def = cache.getDefiningOp();
-  // A layer whose index is checked at run time may lose its blocks.
-  auto layer = dyn_cast_or_null<LayerOp>(def);
-  bool mayLoseBlocks = layer && !layer.isKnownInRange();
-  bool isNarrowed =
-      (axis.kind == AxisKind::Block &&
-       (mayLoseBlocks || isa_and_present<SubpoolOp>(def))) ||
-      (axis.kind == AxisKind::Head && isa_and_present<HeadsOp>(def));
-  if (!isNarrowed &&
-      isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def))
-    return def->getOperand(0);
-  return {};
+  auto part = cache.getDefiningOp<CachePartOpInterface>();
+  return part && part.getKept(axis.kind) == KeptExtent::All
+             ? part->getOperand(0)
+             : Value();
 }
 
 OpFoldResult DimOp::fold(FoldAdaptor) {
@@ -428,10 +461,8 @@ OpFoldResult StrideOp::fold(FoldAdaptor) {
     return IntegerAttr::get(IndexType::get(getContext()), *stride);
   // Slices keep strides.
   Value source = furthestSource(getCache(), [](Value cache) {
-    Operation *def = cache.getDefiningOp();
-    bool isSlice =
-        isa_and_present<CastOp, LayerOp, SideOp, SubpoolOp, HeadsOp>(def);
-    return isSlice ? def->getOperand(0) : Value();
+    auto part = cache.getDefiningOp<CachePartOpInterface>();
+    return part ? part->getOperand(0) : Value();
   });
   if (source == getCache())
     return {};

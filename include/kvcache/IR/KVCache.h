@@ -7,11 +7,10 @@
 #ifndef KVCACHE_IR_KVCACHE_H
 #define KVCACHE_IR_KVCACHE_H
 
-#include "kvcache/Layout/Layout.h"
+#include "kvcache/IR/CacheAccess.h"
+#include "kvcache/IR/KVCacheTypes.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
-#include "mlir/IR/BuiltinTypes.h"
-#include "mlir/IR/Dialect.h"
 #include "mlir/IR/OpDefinition.h"
 #include "mlir/IR/OpImplementation.h"
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
@@ -20,8 +19,6 @@
 #include "mlir/Interfaces/ViewLikeInterface.h"
 
 namespace kvcache {
-/// For the storage of types that hold a layout.
-llvm::hash_code hash_value(const Layout &layout);
 
 /// The bytes of the largest cache of f32.
 inline constexpr int64_t kMaxElements = Layout::kMaxSpan * 4;
@@ -39,16 +36,8 @@ struct BoundedExtents : mlir::OpTrait::TraitBase<ConcreteType, BoundedExtents> {
     return verifyExtents(op);
   }
 };
+
 } // namespace kvcache
-
-#include "kvcache/IR/KVCacheDialect.h.inc"
-#include "kvcache/IR/KVCacheEnums.h.inc"
-
-#define GET_ATTRDEF_CLASSES
-#include "kvcache/IR/KVCacheAttrs.h.inc"
-
-#define GET_TYPEDEF_CLASSES
-#include "kvcache/IR/KVCacheTypes.h.inc"
 
 #define GET_OP_CLASSES
 #include "kvcache/IR/KVCacheOps.h.inc"

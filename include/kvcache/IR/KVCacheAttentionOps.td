@@ -6,7 +6,8 @@
 include "kvcache/IR/KVCacheTypes.td"
 
 def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
-    AttrSizedOperandSegments]> {
+    "getCacheUses", "getIndexUses", "dropAxisNames"], [
+    AttrSizedOperandSegments, KVCache_HasRowsApart]> {
   let summary = "attention of query rows to the tokens in a paged cache";
   let description = [{
     For each row `t` of a request `r` of the batch, at position `p`, and each
@@ -104,7 +105,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
   }];
 }
 
-def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs"> {
+def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs", [], [
+    KVCache_HasRowsApart]> {
   let summary = "put together two attentions over parts of the keys";
   let description = [{
     Given the results of attention over two disjoint sets of keys, gives that

@@ -7,6 +7,8 @@
 #ifndef KVCACHE_IR_BASE_TD
 #define KVCACHE_IR_BASE_TD
 
+include "kvcache/IR/KVCacheInterfaces.td"
+
 include "mlir/IR/OpBase.td"
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
@@ -80,9 +82,7 @@ def KVCache_Dialect : Dialect {
   }];
 }
 
-def KVCache_BoundedExtents : NativeOpTrait<"BoundedExtents"> {
-  let cppNamespace = "::kvcache";
-}
+def KVCache_BoundedExtents : KVCache_Trait<"BoundedExtents">;
 
 /// Every operation of the dialect. Mnemonics are verbs or the noun of what is
 /// made; operands that are written come after `into`, index values after `at`.
@@ -90,12 +90,20 @@ class KVCache_Op<string mnemonic, list<Trait> traits = []>
     : Op<KVCache_Dialect, mnemonic,
          !listconcat([KVCache_BoundedExtents], traits)>;
 
+/// An operation says which numbers it takes, and which caches it touches, where
+/// it does.
+class KVCache_Accesses<list<string> says = []>
+    : DeclareOpInterfaceMethods<KVCache_CacheAccessOpInterface, says>;
+
 /// An operation in destination style: what it writes is its operand `dest`,
 /// after `into`. A buffer is a tensor or a memref, all of one operation the
 /// same. Each destination that is a tensor has a result of its type, which is
-/// not written out.
-class KVCache_IntoOp<string mnemonic, string dest, list<Trait> traits = []>
+/// not written out. `says` are the methods of CacheAccessOpInterface that it has
+/// beside its ties.
+class KVCache_IntoOp<string mnemonic, string dest, list<string> says = [],
+                     list<Trait> traits = []>
     : KVCache_Op<mnemonic, !listconcat([
+          KVCache_Accesses<says>,
           DestinationStyleOpInterface,
           InferTypeOpAdaptor,
           DeclareOpInterfaceMethods<ReifyRankedShapedTypeOpInterface,

@@ -20,7 +20,7 @@ include "kvcache/IR/KVCacheTypes.td"
 /// the process asks for it. With `early`, no operation of the program writes to
 /// the lists, so a kernel may read them while the operations before it run.
 class KVCache_CheckOp<string mnemonic, list<Trait> traits = []>
-    : KVCache_Op<mnemonic, traits> {
+    : KVCache_Op<mnemonic, !listconcat([KVCache_OnlyReports], traits)> {
   let results = (outs I1:$passes);
   let hasVerifier = 1;
 }

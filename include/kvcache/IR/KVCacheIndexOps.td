@@ -14,7 +14,8 @@ include "kvcache/IR/KVCacheTypes.td"
 // Index values of buffers
 //===----------------------------------------------------------------------===//
 
-def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [Pure]> {
+def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [
+    Pure, KVCache_MakesIndexValue]> {
   let summary = "use a list of numbers as slots";
   let description = [{
     Gives the slots that a 1-D tensor or memref of integers names. The entries
@@ -43,7 +44,8 @@ def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [Pure]> {
   let hasVerifier = 1;
 }
 
-def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [Pure]> {
+def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [
+    Pure, KVCache_MakesIndexValue]> {
   let summary = "use a matrix of numbers as a block table";
   let description = [{
     Gives the block table whose entries a 2-D tensor or memref of integers has.
@@ -73,7 +75,7 @@ def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [Pure]> {
 }
 
 def KVCache_MakeBatchOp : KVCache_Op<"make_batch", [
-    Pure, InferTypeOpAdaptor]> {
+    Pure, InferTypeOpAdaptor, KVCache_MakesIndexValue]> {
   let summary = "a ragged batch of its query starts, lengths and blocks";
   let description = [{
     Gives the batch that has these members; the type of the result follows from
@@ -108,7 +110,8 @@ def KVCache_MakeBatchOp : KVCache_Op<"make_batch", [
   let hasVerifier = 1;
 }
 
-def KVCache_WithRowsOp : KVCache_Op<"with_rows", [Pure, InferTypeOpAdaptor]> {
+def KVCache_WithRowsOp : KVCache_Op<"with_rows", [
+    Pure, InferTypeOpAdaptor, KVCache_MakesIndexValue]> {
   let summary = "the same requests with other query rows";
   let description = [{
     The batch that has the lengths and the blocks of `batch`, and other query
@@ -146,7 +149,8 @@ def KVCache_WithRowsOp : KVCache_Op<"with_rows", [Pure, InferTypeOpAdaptor]> {
 // What computes indices
 //===----------------------------------------------------------------------===//
 
-def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out"> {
+def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out", [
+    "getIndexUses"]> {
   let summary = "the slots of the query rows of a batch";
   let description = [{
     Writes the slot of each query row, N being the block size of the batch:
@@ -257,7 +261,7 @@ def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
 }
 
 def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
-    AttrSizedOperandSegments]> {
+    "getIndexUses"], [AttrSizedOperandSegments]> {
   let summary = "some query rows of a batch, with their positions";
   let description = [{
     Gathers rows of activations, and what `with_rows` needs to make a batch of

@@ -16,8 +16,9 @@
 include "kvcache/IR/KVCacheTypes.td"
 
 /// An operation with one cache that may be a tensor.
-class KVCache_CacheIntoOp<string mnemonic, string dest, list<Trait> traits = []>
-    : KVCache_IntoOp<mnemonic, dest, traits> {
+class KVCache_CacheIntoOp<string mnemonic, string dest>
+    : KVCache_IntoOp<mnemonic, dest, [
+          "getCacheUses", "getIndexUses", "keepsDestination", "dropAxisNames"]> {
   let extraClassDeclaration = intoDeclaration # [{
     /// The type of the cache, also where the cache is a tensor.
     ::kvcache::CacheType getCacheType();
@@ -194,7 +195,8 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
 // Blocks
 //===----------------------------------------------------------------------===//
 
-def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest"> {
+def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
+    "getCacheUses", "keepsDestination", "dropAxisNames"]> {
   let summary = "copy a cache to one with another layout";
   let description = [{
     Copies every element to the place of the same indices, converted to the
@@ -237,6 +239,7 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest"> {
 }
 
 def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
+    KVCache_Accesses<["getCacheUses", "getIndexUses"]>,
     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "copy blocks to other blocks of the same cache";
   let description = [{
@@ -273,6 +276,7 @@ def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
 }
 
 def KVCache_TransferOp : KVCache_Op<"transfer", [
+    KVCache_Accesses<["getCacheUses", "getIndexUses"]>,
     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "move chunks of tokens from one pool to another";
   let description = [{

@@ -22,7 +22,8 @@ include "mlir/Interfaces/ViewLikeInterface.td"
 // with its check.
 
 def KVCache_ViewOp : KVCache_Op<"view", [
-    NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
+    NoMemoryEffect, DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>,
+    DeclareOpInterfaceMethods<ConditionallySpeculatable>,
     AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
   let summary = "see a buffer as a cache";
@@ -132,7 +133,9 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
 def KVCache_LayerOp : KVCache_Op<"layer", [
     NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
     InferTypeOpAdaptor,
-    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>,
+    DeclareOpInterfaceMethods<KVCache_CachePartOpInterface, ["getKept"]>,
+    DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
   let summary = "one layer of a cache of several";
   let description = [{
     The elements of one layer. The strides of the other axes stay what they are
@@ -166,7 +169,8 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
 
 def KVCache_SideOp : KVCache_Op<"side", [
     Pure, InferTypeOpAdaptor,
-    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>,
+    DeclareOpInterfaceMethods<KVCache_CachePartOpInterface>]> {
   let summary = "the keys or the values of a cache";
   let description = [{
     The elements of one side, as a cache without a side axis. The strides of the
@@ -190,7 +194,9 @@ def KVCache_SideOp : KVCache_Op<"side", [
 def KVCache_SubpoolOp : KVCache_Op<"subpool", [
     NoMemoryEffect, DeclareOpInterfaceMethods<ConditionallySpeculatable>,
     InferTypeOpAdaptor,
-    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>,
+    DeclareOpInterfaceMethods<KVCache_CachePartOpInterface, ["getKept"]>,
+    DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
   let summary = "some consecutive blocks of a cache";
   let description = [{
     The blocks `first` to `first + count - 1`, which are then numbered from 0.
@@ -212,7 +218,8 @@ def KVCache_SubpoolOp : KVCache_Op<"subpool", [
 
 def KVCache_HeadsOp : KVCache_Op<"heads", [
     Pure, InferTypeOpAdaptor,
-    DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+    DeclareOpInterfaceMethods<ViewLikeOpInterface>,
+    DeclareOpInterfaceMethods<KVCache_CachePartOpInterface, ["getKept"]>]> {
   let summary = "some consecutive heads of a cache";
   let description = [{
     The heads `first` to `first + count - 1`, as one rank of a model that is
@@ -313,7 +320,8 @@ def KVCache_FlattenOp : KVCache_Op<"flatten", [
 //===----------------------------------------------------------------------===//
 
 def KVCache_CastOp : KVCache_Op<"cast", [
-    Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+    Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>,
+    DeclareOpInterfaceMethods<KVCache_CachePartOpInterface>]> {
   let summary = "the same cache under a type that says more, or less";
   let description = [{
     Changes what is known of a cache: extents, strides, alignment. What the type
@@ -342,7 +350,8 @@ def KVCache_CastOp : KVCache_Op<"cast", [
   let hasFolder = 1;
 }
 
-def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure]> {
+def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure,
+    DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
   let summary = "whether a cache is what a type says";
   let description = [{
     True if the extents, strides and base address of the cache fulfil all that
@@ -362,7 +371,7 @@ def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure]> {
   let hasFolder = 1;
 }
 
-def KVCache_TraceOp : KVCache_Op<"trace"> {
+def KVCache_TraceOp : KVCache_Op<"trace", [KVCache_OnlyReports]> {
   let summary = "say which way a call went";
   let description = [{
     Prints the text, with the name of the function that was called, where the
