@@ -20,7 +20,6 @@
 #include "mlir/IR/Dialect.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/SmallPtrSet.h"
-#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::bufferization;
@@ -86,20 +85,6 @@ Value packed(RewriterBase &rewriter, Location loc, Value buffer,
   return copy;
 }
 
-/// Whether an operand that is read is a pool, which may have any strides that a
-/// cache can have.
-bool isPool(OpOperand &operand) {
-  return llvm::TypeSwitch<Operation *, bool>(operand.getOwner())
-      .Case([&](GatherOp o) { return &operand == &o.getCacheMutable(); })
-      .Case([&](RelayoutOp o) { return &operand == &o.getSourceMutable(); })
-      .Case([&](AttentionOp o) {
-        return llvm::any_of(o.getCachesMutable(), [&](OpOperand &cache) {
-          return &operand == &cache;
-        });
-      })
-      .Default(false);
-}
-
 /// The same for all tensors that are read: lists are of integers, rows are not.
 void packSources(Operation *op, RewriterBase &rewriter,
                  MutableArrayRef<Value> operands) {
@@ -110,7 +95,8 @@ void packSources(Operation *op, RewriterBase &rewriter,
       continue;
     Value &buffer = operands[operand.getOperandNumber()];
     bool isList = tensor.getRank() == 1 || tensor.getElementType().isInteger();
-    if (!isPool(operand))
+    // A pool may have any strides that a cache can have.
+    if (!cacheUseOf(operand))
       buffer = packed(rewriter, op->getLoc(), buffer,
                       isList ? Packing::Whole : Packing::Inner);
   }
@@ -196,10 +182,10 @@ struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
       return failure();
     // Lists are read entry by entry without a stride; the rows of a table may
     // be apart.
+    bool isTable = isa<BlockTableType>(op->getResult(0).getType());
     for (Value &operand : *operands)
-      operand =
-          packed(rewriter, op->getLoc(), operand,
-                 isa<MakeBlockTableOp>(op) ? Packing::Inner : Packing::Whole);
+      operand = packed(rewriter, op->getLoc(), operand,
+                       isTable ? Packing::Inner : Packing::Whole);
     Operation *made =
         mlir::clone(rewriter, op, op->getResultTypes(), *operands);
     rewriter.replaceOp(op, made->getResults());
@@ -288,43 +274,16 @@ FailureOr<Value> viewOf(RewriterBase &rewriter, Operation *op, Value buffer,
 /// of the dimensions belong to these now.
 LogicalResult viewPools(Operation *op, RewriterBase &rewriter,
                         MutableArrayRef<Value> operands) {
-  bool ok = true;
-  auto view = [&](OpOperand &operand, CacheType type, ArrayAttr axes) {
-    Value &value = operands[operand.getOperandNumber()];
-    FailureOr<Value> cache = viewOf(rewriter, op, value, type, axes);
-    ok &= succeeded(cache);
-    value = cache.value_or(value);
-  };
-  llvm::TypeSwitch<Operation *>(op)
-      .Case<IndexCopyOp, ScatterOp, GatherOp>([&](auto o) {
-        view(o.getCacheMutable(), o.getCacheType(), o.getAxesAttr());
-      })
-      .Case([&](RelayoutOp o) {
-        view(o.getSourceMutable(), o.getSourceType(), o.getSourceAxesAttr());
-        view(o.getDestMutable(), o.getDestType(), o.getDestAxesAttr());
-      })
-      .Case([&](AttentionOp o) {
-        for (auto [i, cache] : llvm::enumerate(o.getCachesMutable())) {
-          bool isTensor = isa<TensorType>(cache.get().getType());
-          if (isTensor)
-            view(cache, o.getCacheType(i),
-                 cast<ArrayAttr>(o.getCacheAxes()[i]));
-        }
-      });
-  return success(ok);
-}
-
-void dropNames(Operation *op) {
-  llvm::TypeSwitch<Operation *>(op)
-      .Case<IndexCopyOp, ScatterOp, GatherOp>(
-          [](auto o) { o.removeAxesAttr(); })
-      .Case([](RelayoutOp o) {
-        o.removeSourceAxesAttr();
-        o.removeDestAxesAttr();
-      })
-      .Case([](AttentionOp o) {
-        o.setCacheAxesAttr(ArrayAttr::get(o.getContext(), {}));
-      });
+  for (const CacheUse &use : cast<CacheAccessOpInterface>(op).getCacheUses()) {
+    if (!isa<TensorType>(use.operand->get().getType()))
+      continue;
+    Value &value = operands[use.operand->getOperandNumber()];
+    FailureOr<Value> cache = viewOf(rewriter, op, value, use.type, use.axes);
+    if (failed(cache))
+      return failure();
+    value = *cache;
+  }
+  return success();
 }
 
 /// Operations in destination style.
@@ -334,11 +293,9 @@ struct IntoModel : DstBufferizableOpInterfaceExternalModel<IntoModel<Op>, Op> {
                               const AnalysisState &) const {
     bool isDestination =
         cast<DestinationStyleOpInterface>(op).isDpsInit(&operand);
-    // What is not written stays: slots that no row goes to, rows of padding.
-    auto gather = dyn_cast<GatherOp>(op);
-    bool keeps = isa<IndexCopyOp, ScatterOp, RelayoutOp>(op) ||
-                 (gather && !gather.getZero());
-    return !isDestination || keeps;
+    // What is not written stays, such as slots that no row goes to.
+    return !isDestination ||
+           cast<CacheAccessOpInterface>(op).keepsDestination();
   }
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options,
@@ -355,15 +312,27 @@ struct IntoModel : DstBufferizableOpInterfaceExternalModel<IntoModel<Op>, Op> {
     packSources(op, rewriter, *operands);
     if (failed(viewPools(op, rewriter, *operands)))
       return failure();
-    dropNames(mlir::clone(rewriter, op, TypeRange(), *operands));
+    Operation *onBuffers = mlir::clone(rewriter, op, TypeRange(), *operands);
+    cast<CacheAccessOpInterface>(onBuffers).dropAxisNames();
     replaceOpWithBufferizedValues(rewriter, op, results);
     return success();
   }
 };
 
-template <template <typename> class Model, typename... Ops>
-void attach(MLIRContext *context) {
-  (Ops::template attachInterface<Model<Ops>>(*context), ...);
+/// Each operation has the model of what it is: something in destination style,
+/// something that makes index values, or something that writes caches which are
+/// always references. Others take no tensors.
+template <typename Op> void attachModel(MLIRContext *context) {
+  if constexpr (Op::template hasTrait<DestinationStyleOpInterface::Trait>())
+    Op::template attachInterface<IntoModel<Op>>(*context);
+  else if constexpr (Op::template hasTrait<MakesIndexValue>())
+    Op::template attachInterface<MakeModel<Op>>(*context);
+  else if constexpr (Op::template hasTrait<CacheAccessOpInterface::Trait>())
+    Op::template attachInterface<ReadModel<Op>>(*context);
+}
+
+template <typename... Ops> void attachModels(MLIRContext *context) {
+  (attachModel<Ops>(context), ...);
 }
 
 } // namespace
@@ -371,12 +340,10 @@ void attach(MLIRContext *context) {
 void kvcache::registerBufferizableOpInterfaceExternalModels(
     DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, KVCacheDialect *) {
-    attach<MakeModel, MakeSlotsOp, MakeBlockTableOp, MakeBatchOp, WithRowsOp>(
-        context);
-    attach<ReadModel, CopyBlocksOp, TransferOp>(context);
-    attach<IntoModel, AttentionOp, BlockSlotsOp, GatherOp, IndexCopyOp,
-           MapBlocksOp, MergeStatesOp, RelayoutOp, ScatterOp, SelectRowsOp,
-           SlotMappingOp>(context);
+    attachModels<
+#define GET_OP_LIST
+#include "kvcache/IR/KVCacheOps.cpp.inc"
+        >(context);
     // The rewrites create these; shapes of results are asked of the tensors.
     context->loadDialect<BufferizationDialect, memref::MemRefDialect,
                          tensor::TensorDialect>();

@@ -108,9 +108,17 @@ static Value copiedFrom(Operation *op) {
     return copy.getInputs().front();
   if (auto transpose = dyn_cast<linalg::TransposeOp>(op))
     return transpose.getInput();
-  if (auto relayout = dyn_cast<RelayoutOp>(op))
-    return relayout.getSource();
-  return {};
+  return copiedCache(op);
+}
+
+/// Whether an operation writes a cache: all of it, or the parts that it names.
+static bool writesCache(Operation *op, bool inParts) {
+  auto access = dyn_cast<CacheAccessOpInterface>(op);
+  return access &&
+         llvm::any_of(access.getCacheUses(), [&](const CacheUse &use) {
+           return use.isWritten &&
+                  (!inParts || use.namedBy != NamedBy::Nothing);
+         });
 }
 
 /// Whether an operation may run after another one.
@@ -192,8 +200,8 @@ private:
   /// An update of a pool gives the next pool. If nobody takes it, nothing was
   /// updated.
   static LogicalResult checkResultIsUsed(Operation *op) {
-    if (!isa<IndexCopyOp, ScatterOp, RelayoutOp>(op) || !op->getNumResults() ||
-        !op->use_empty())
+    if (!op->getNumResults() || !op->use_empty() ||
+        !writesCache(op, /*inParts=*/false))
       return success();
     auto into = cast<DestinationStyleOpInterface>(op);
     Operation *copy = nullptr;
@@ -249,7 +257,7 @@ private:
   //===------------------------------------------------------------------===//
 
   LogicalResult checkWriteIsRead(Operation *op) {
-    if (!isa<IndexCopyOp, ScatterOp, CopyBlocksOp, TransferOp>(op))
+    if (!writesCache(op, /*inParts=*/true))
       return success();
     SmallVector<MemoryEffects::EffectInstance> effects;
     cast<MemoryEffectOpInterface>(op).getEffects(effects);

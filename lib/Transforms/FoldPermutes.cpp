@@ -252,22 +252,34 @@ private:
     std::string other;
   };
 
+  /// A part whose type follows from that of what it is a part of.
+  static bool isSlice(Operation *op) {
+    return isa<CachePartOpInterface>(op) && isa<InferTypeOpInterface>(op);
+  }
+
+  static bool onlyReads(Operation *op, Value cache) {
+    auto access = dyn_cast<CacheAccessOpInterface>(op);
+    if (!access)
+      return false;
+    SmallVector<CacheUse> uses = access.getCacheUses();
+    llvm::erase_if(
+        uses, [&](const CacheUse &use) { return use.operand->get() != cache; });
+    return !uses.empty() && llvm::none_of(uses, [](const CacheUse &use) {
+      return use.isWritten;
+    });
+  }
+
   static void collectUses(Value cache, Operation *except, Uses &uses) {
     for (OpOperand &use : cache.getUses()) {
       Operation *user = use.getOwner();
       if (user == except)
         continue;
-      if (isa<LayerOp, SideOp, HeadsOp, SubpoolOp>(user)) {
+      if (isSlice(user)) {
         uses.slices.push_back(user);
         collectUses(user->getResult(0), except, uses);
         continue;
       }
-      bool isReader = isa<kvcache::DimOp, GatherOp, AttentionOp>(user);
-      if (auto relayout = dyn_cast<RelayoutOp>(user))
-        isReader = relayout.getSource() == cache && relayout.getDest() != cache;
-      if (auto transfer = dyn_cast<TransferOp>(user))
-        isReader = transfer.getSource() == cache && transfer.getDest() != cache;
-      if (isReader)
+      if (isa<kvcache::DimOp>(user) || onlyReads(user, cache))
         uses.readers.push_back(user);
       else
         uses.other = user->getName().getStringRef().str();
@@ -357,7 +369,7 @@ private:
       auto relayout = dyn_cast<RelayoutOp>(user);
       if (relayout && relayout.getDest() == copy)
         continue;
-      if (!isa<LayerOp, SideOp, HeadsOp, SubpoolOp>(user)) {
+      if (!isSlice(user)) {
         use.set(source);
         continue;
       }

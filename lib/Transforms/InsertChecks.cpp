@@ -10,7 +10,6 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Dominance.h"
-#include "llvm/ADT/TypeSwitch.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_INSERTCHECKS
@@ -40,27 +39,16 @@ static std::string nameOf(Value list) {
 }
 
 /// Of the members of a batch.
-static SmallVector<std::string> memberNames(Value batch) {
-  batch = rootOf(batch);
-  Operation *def = batch.getDefiningOp();
+static SmallVector<std::string> memberNames(TypedValue<BatchType> batch) {
+  BatchLists lists = listsOf(batch);
+  std::string rest = lists.rest ? nameOf(lists.rest) : "";
   SmallVector<std::string> names;
-  if (auto make = dyn_cast_or_null<MakeBatchOp>(def)) {
-    names = {nameOf(make.getStarts()), nameOf(make.getLengths()),
-             nameOf(make.getTable())};
-    if (Value positions = make.getPositions())
-      names.push_back(nameOf(positions));
-    return names;
+  for (auto [i, member] : llvm::enumerate(batch.getType().getMemberNames())) {
+    if (Value list = lists.get(BatchMember(i)))
+      names.push_back(nameOf(list));
+    else
+      names.push_back(rest.empty() ? "" : (rest + "." + member).str());
   }
-  if (auto with = dyn_cast_or_null<WithRowsOp>(def)) {
-    names = memberNames(with.getBatch());
-    names.resize(4);
-    names[0] = nameOf(with.getStarts());
-    names[3] = nameOf(with.getPositions());
-    return names;
-  }
-  std::string name = nameOf(batch);
-  for (StringRef member : cast<BatchType>(batch.getType()).getMemberNames())
-    names.push_back(name.empty() ? "" : (name + "." + member).str());
   return names;
 }
 
@@ -172,25 +160,16 @@ private:
 
   void insertFor(Operation *op) {
     user = op;
-    begin();
-    TypeSwitch<Operation *>(op)
-        .Case([&](IndexCopyOp op) {
-          checkSlots(op.getSlots(), op.getRows(), op.getCache());
-        })
-        .Case([&](GatherOp op) {
-          checkSlots(op.getSlots(), op.getOuts(), op.getCache());
-        })
-        .Case([&](ScatterOp op) { checkScatter(op); })
-        .Case([&](CopyBlocksOp op) {
-          checkPairs(op.getPairs(), "block",
-                     [&](unsigned) { return extent(op.getCache()); });
-        })
-        .Case([&](TransferOp op) { checkTransfer(op); })
-        .Case([&](AttentionOp op) { checkAttention(op); })
-        .Case([&](SlotMappingOp op) {
-          checkBatch(op.getBatch(), rowsOf(op.getOut()));
-        })
-        .Case([&](SelectRowsOp op) { checkSelection(op); });
+    auto access = dyn_cast<CacheAccessOpInterface>(op);
+    if (!access)
+      return;
+    IndexUses uses = access.getIndexUses();
+    for (const BatchUse &use : uses.batches)
+      checkBatch(use);
+    for (const EntryUse &use : uses.entries)
+      checkEntries(use);
+    if (uses.selection)
+      checkSelection(*uses.selection);
   }
 
   /// What is made from here on belongs to one check.
@@ -199,98 +178,47 @@ private:
     before = user->getPrevNode();
   }
 
-  void checkSlots(Value slots, ValueRange rows, Value cache) {
-    auto type = cast<SlotsType>(slots.getType());
-    if (type.getPad() == Padding::skip_out_of_range)
-      return;
-    Value end = builder.createOrFold<arith::MulIOp>(
-        user->getLoc(), extent(cache), constant(type.getRowsPerBlock()));
-    checkEntries("slot", slots, rowsOf(rows), end,
-                 type.getPad() == Padding::skip_negative);
-  }
-
-  /// A row is padding if either number is negative, whatever the other one is.
-  void checkScatter(ScatterOp op) {
-    if (op.getPad() == Padding::skip_out_of_range)
-      return;
-    bool skips = op.getPad() == Padding::skip_negative;
-    int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
-    checkEntries("block", op.getBlocks(), rowsOf(op.getRows()),
-                 extent(op.getCache()), skips, std::nullopt,
-                 skips ? op.getOffsets() : Value());
+  void checkBatch(const BatchUse &use) {
     begin();
-    checkEntries("offset", op.getOffsets(), rowsOf(op.getRows()),
-                 constant(tokens), skips, std::nullopt,
-                 skips ? op.getBlocks() : Value());
-  }
-
-  void checkTransfer(TransferOp op) {
-    auto tokens = [](Value cache) {
-      return cast<CacheType>(cache.getType())
-          .getLayout()
-          .extent(AxisKind::Token);
-    };
-    int64_t chunk = std::min(tokens(op.getSource()), tokens(op.getDest()));
-    auto chunks = [&](Value cache) {
-      return builder.createOrFold<arith::MulIOp>(
-          op.getLoc(), extent(cache), constant(tokens(cache) / chunk));
-    };
-    checkPairs(op.getPairs(), "chunk", [&](unsigned side) {
-      return chunks(side ? op.getDest() : op.getSource());
-    });
-  }
-
-  void checkPairs(Value pairs, StringRef what,
-                  llvm::function_ref<Value(unsigned)> end) {
-    for (unsigned side : {0u, 1u}) {
-      begin();
-      checkEntries(what, pairs, rowsOf(pairs), end(side), /*orNegative=*/true,
-                   side);
-    }
-  }
-
-  void checkAttention(AttentionOp op) {
     Value blocks;
-    for (Value cache : op.getCaches()) {
+    for (Value cache : use.caches) {
       Value more = extent(cache);
-      blocks =
-          blocks && !isSame(blocks, more)
-              ? builder.createOrFold<arith::MinSIOp>(op.getLoc(), blocks, more)
-              : more;
+      blocks = blocks && !isSame(blocks, more)
+                   ? builder.createOrFold<arith::MinSIOp>(user->getLoc(),
+                                                          blocks, more)
+                   : more;
     }
-    checkBatch(op.getBatch(), rowsOf({op.getQuery(), op.getOut()}), blocks,
-               op.getCausal(), op.getWindowAttr());
-  }
-
-  void checkSelection(SelectRowsOp op) {
-    SmallVector<Value> from(op.getRows()), to(op.getRowOuts());
-    to.push_back(op.getPositionsOut());
-    checkBatch(op.getBatch(), rowsOf(from));
-    begin();
-    Value count = rowsOf(to);
-    place(CheckSelectionOp::create(
-        builder, op.getLoc(), op.getIndices(), op.getValid(), count,
-        op.getBatch(), rowsOf(from), onRequest, /*early=*/false, userName(),
-        builder.getStringAttr(nameOf(op.getIndices()))));
-  }
-
-  void checkBatch(Value batch, Value rows, Value blocks = {},
-                  bool causal = false, IntegerAttr window = {}) {
-    SmallVector<std::string> names = memberNames(batch);
+    SmallVector<std::string> names = memberNames(use.batch);
     SmallVector<StringRef> texts(names.begin(), names.end());
-    place(CheckBatchOp::create(builder, user->getLoc(), batch, rows, blocks,
-                               causal, window, onRequest, /*early=*/false,
+    place(CheckBatchOp::create(builder, user->getLoc(), use.batch,
+                               rowsOf(use.rows), blocks, use.isCausal,
+                               use.window, onRequest, /*early=*/false,
                                userName(), builder.getStrArrayAttr(texts)));
   }
 
-  void checkEntries(StringRef what, Value list, Value count, Value end,
-                    bool orNegative, std::optional<int64_t> column = {},
-                    Value other = {}) {
-    IntegerAttr number = column ? builder.getI64IntegerAttr(*column) : nullptr;
+  void checkEntries(const EntryUse &use) {
+    begin();
+    Value end;
+    if (!use.cache)
+      end = constant(use.perBlock);
+    else if (end = extent(use.cache); use.perBlock != 1)
+      end = builder.createOrFold<arith::MulIOp>(user->getLoc(), end,
+                                                constant(use.perBlock));
+    IntegerAttr column =
+        use.column ? builder.getI64IntegerAttr(*use.column) : nullptr;
     place(CheckEntriesOp::create(
-        builder, user->getLoc(), builder.getStringAttr(what), list, count, end,
-        other, number, orNegative, onRequest, /*early=*/false, userName(),
-        builder.getStringAttr(nameOf(list))));
+        builder, user->getLoc(), builder.getStringAttr(use.what), use.list,
+        rowsOf(use.counted), end, use.unless, column, use.orNegative, onRequest,
+        /*early=*/false, userName(), builder.getStringAttr(nameOf(use.list))));
+  }
+
+  void checkSelection(const SelectionUse &use) {
+    begin();
+    Value count = rowsOf(use.selected);
+    place(CheckSelectionOp::create(
+        builder, user->getLoc(), use.indices, use.valid, count, use.batch,
+        rowsOf(use.rows), onRequest, /*early=*/false, userName(),
+        builder.getStringAttr(nameOf(use.indices))));
   }
 
   StringAttr userName() {
@@ -302,10 +230,10 @@ private:
   /// The number of blocks. A layer that is chosen in the call has them all, or
   /// the call has failed already.
   Value extent(Value cache) {
-    while (Operation *def = cache.getDefiningOp()) {
-      if (!isa<CastOp, LayerOp, SideOp, HeadsOp>(def))
+    while (auto part = cache.getDefiningOp<CachePartOpInterface>()) {
+      if (part.getKept(AxisKind::Block) == KeptExtent::Some)
         break;
-      cache = def->getOperand(0);
+      cache = part->getOperand(0);
     }
     return builder.createOrFold<kvcache::DimOp>(user->getLoc(),
                                                 builder.getIndexType(), cache,

@@ -14,7 +14,6 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
@@ -107,40 +106,6 @@ int64_t blockBytes(CacheType type) {
   return bytes;
 }
 
-std::string slotsCheck(SlotsType slots) {
-  switch (slots.getPad()) {
-  case Padding::none:
-  case Padding::skip_negative:
-  case Padding::skip_out_of_range:
-    return "slot in the cache";
-  case Padding::sink:
-    return "slot in the cache, sink included";
-  }
-  return "";
-}
-
-/// What the entry function or the view itself checks in each call.
-void addViewChecks(ViewOp view, Line &line) {
-  const Layout &layout = view.getResult().getType().getLayout();
-  line.checks.push_back("base aligned to " + std::to_string(layout.align()));
-  if (view.isByteView())
-    line.checks.push_back("inside of the bytes");
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    const LayoutDim &dim = layout.dim(i);
-    std::string axis = dim.axis.str();
-    if (dim.extent == 1)
-      continue;
-    if (dim.stride.kind == StrideFact::Kind::RunTime && dim.stride.value > 1)
-      line.checks.push_back("stride of " + axis + " a multiple of " +
-                            std::to_string(dim.stride.value));
-    else if (dim.stride.kind == StrideFact::Kind::Constant)
-      line.checks.push_back("stride of " + axis + " is " +
-                            std::to_string(dim.stride.value));
-    else if (dim.stride.kind == StrideFact::Kind::Compact && !view.isByteView())
-      line.checks.push_back("stride of " + axis + " compact");
-  }
-}
-
 struct LayoutReport : kvcache::impl::LayoutReportBase<LayoutReport> {
   using LayoutReportBase::LayoutReportBase;
 
@@ -180,79 +145,21 @@ private:
   }
 
   static void describe(Operation *op, SmallVectorImpl<Line> &lines) {
-    auto add = [&](CacheType type, Moved moved) -> Line & {
-      return lines.emplace_back(begin(op, type, moved));
-    };
-    llvm::TypeSwitch<Operation *>(op)
-        .Case([&](ViewOp view) {
-          addViewChecks(view, add(view.getResult().getType(), Moved::Block));
-        })
-        .Case([&](LayerOp layer) {
-          Line &line = add(layer.getResult().getType(), Moved::Block);
-          if (!layer.isKnownInRange())
-            line.checks.push_back("layer in the cache");
-        })
-        .Case([&](SubpoolOp subpool) {
-          add(subpool.getResult().getType(), Moved::Block)
-              .checks.push_back("blocks in the cache");
-        })
-        .Case([&](HasFactsOp facts) {
-          add(cast<CacheType>(facts.getFacts()), Moved::Block)
-              .checks.push_back("all facts of this type");
-        })
-        .Case([&](IndexCopyOp copy) {
-          CacheType type = copy.getCacheType();
-          Line &line = add(type, Moved::Row);
-          line.bytes = {rowBytes(type), "token"};
-          line.checks.push_back(slotsCheck(copy.getSlots().getType()));
-        })
-        .Case([&](ScatterOp scatter) {
-          Line &line = add(scatter.getCacheType(), Moved::Row);
-          line.bytes = {rowBytes(scatter.getCacheType()), "token"};
-          line.checks.push_back("block and offset in the cache");
-        })
-        .Case([&](GatherOp gather) {
-          Line &line = add(gather.getCacheType(), Moved::Row);
-          line.bytes = {rowBytes(gather.getCacheType()), "token"};
-          line.checks.push_back("slot in the cache");
-        })
-        .Case([&](CopyBlocksOp copy) {
-          CacheType type = copy.getCache().getType();
-          Line &line = add(type, Moved::Block);
-          line.bytes = {blockBytes(type), "pair"};
-          line.checks.push_back("blocks in the cache");
-        })
-        .Case([&](RelayoutOp relayout) {
-          for (CacheType type :
-               {relayout.getSourceType(), relayout.getDestType()})
-            add(type, Moved::Block).bytes = {blockBytes(type), "block"};
-        })
-        .Case([&](TransferOp transfer) {
-          for (Value pool : {transfer.getSource(), transfer.getDest()}) {
-            auto type = cast<CacheType>(pool.getType());
-            Line &line = add(type, Moved::Block);
-            line.bytes = {blockBytes(type), "block"};
-            line.checks.push_back("chunks in the cache");
-          }
-        })
-        .Case([&](AttentionOp attention) {
-          auto query = cast<ShapedType>(attention.getQuery().getType());
-          int64_t heads = query.getDimSize(1);
-          bool isOfSelectedRows =
-              attention.getBatch().getDefiningOp<WithRowsOp>() != nullptr;
-          for (unsigned i = 0; i < attention.getCaches().size(); ++i) {
-            CacheType type = attention.getCacheType(i);
-            Line &line = add(type, Moved::Channels);
-            line.bytes = {rowBytes(type), "key"};
-            // A product of queries and keys, or of weights and values, is a
-            // multiplication and an addition per channel.
-            line.flops = {2 * heads * type.getNumSides() *
-                              type.getLayout().extent(AxisKind::Channel),
-                          isOfSelectedRows ? "selected row and key"
-                                           : "row and key"};
-            line.checks.push_back("block of the table in the cache");
-          }
-        });
+    if (auto check = dyn_cast<ViewCheckOpInterface>(op))
+      lines.emplace_back(begin(op, check.getCheckedType(), Moved::Block))
+          .checks = check.getCallChecks();
+    auto access = dyn_cast<CacheAccessOpInterface>(op);
+    if (!access)
+      return;
+    for (const CacheUse &use : access.getCacheUses()) {
+      Line &line = lines.emplace_back(begin(op, use.type, use.moved));
+      int64_t bytes =
+          use.moved == Moved::Block ? blockBytes(use.type) : rowBytes(use.type);
+      line.bytes = {bytes, use.unit};
+      line.flops = {use.flops, use.flopsUnit};
+      if (!use.checked.empty())
+        line.checks.push_back(use.checked.str());
+    }
   }
 
   static std::string amountStr(const Amount &amount) {

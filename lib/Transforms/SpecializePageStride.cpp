@@ -46,13 +46,12 @@ struct SpecializePageStride
   void runOnOperation() override {
     if (failed(checkOptions()))
       return signalPassFailure();
-    SmallVector<Operation *> ops;
-    getOperation().walk([&](Operation *op) {
-      if (isa<IndexCopyOp, ScatterOp, GatherOp, AttentionOp, CopyBlocksOp,
-              RelayoutOp, TransferOp>(op))
+    SmallVector<CacheAccessOpInterface> ops;
+    getOperation().walk([&](CacheAccessOpInterface op) {
+      if (!op.getCacheUses().empty())
         ops.push_back(op);
     });
-    for (Operation *op : ops)
+    for (CacheAccessOpInterface op : ops)
       specialize(op);
   }
 
@@ -78,45 +77,31 @@ private:
     return success();
   }
 
-  static SmallVector<unsigned> cacheOperands(Operation *op) {
-    SmallVector<unsigned> numbers;
-    for (OpOperand &operand : op->getOpOperands())
-      if (isa<CacheType>(operand.get().getType()))
-        numbers.push_back(operand.getOperandNumber());
-    return numbers;
-  }
-
-  static Moved movedBy(Operation *op) {
-    if (isa<AttentionOp>(op))
-      return Moved::Channels;
-    return isa<CopyBlocksOp, RelayoutOp, TransferOp>(op) ? Moved::Block
-                                                         : Moved::Row;
-  }
-
-  /// Whether the code for a CPU has streaming stores to this cache where it
-  /// may.
-  static bool isStreamed(Operation *op, unsigned operand) {
-    if (auto relayout = dyn_cast<RelayoutOp>(op))
-      return operand == relayout.getDestMutable().getOperandNumber();
-    return isa<IndexCopyOp, ScatterOp>(op);
+  /// The caches that are references.
+  static SmallVector<CacheUse> referencesOf(CacheAccessOpInterface op) {
+    SmallVector<CacheUse> uses = op.getCacheUses();
+    llvm::erase_if(uses, [](const CacheUse &use) {
+      return !isa<CacheType>(use.operand->get().getType());
+    });
+    return uses;
   }
 
   /// What the code of this operation depends on, for the target. On a CPU,
   /// streaming stores alone need alignment. How the numbers of a block table
   /// become addresses is a small part of attention, and of what moves whole
   /// blocks.
-  LayoutAccess codeOf(Operation *op, unsigned operand, CacheType type) const {
+  LayoutAccess codeOf(const CacheUse &use, CacheType type) const {
     const Layout &layout = type.getLayout();
-    LayoutAccess access = accessOf(layout, movedBy(op), type.getElementBytes());
+    LayoutAccess access = accessOf(layout, use.moved, type.getElementBytes());
     access.runTimeFactors = 0;
     if (target == "cpu")
       access.accessBytes =
-          isStreamed(op, operand) &&
+          use.mayStream &&
                   canStream(layout, access.runElements, type.getElementBytes())
               ? kStreamedBytes
               : 0;
-    if (!isa<IndexCopyOp, GatherOp>(op) ||
-        (target == "cpu" && isa<GatherOp>(op) && isLongRow(type)))
+    if (use.namedBy != NamedBy::Slots ||
+        (target == "cpu" && use.isRead && isLongRow(type)))
       access.isFlat = false;
     return access;
   }
@@ -159,12 +144,12 @@ private:
 
   /// The types under a fact, or nothing where it adds nothing.
   std::optional<Variant> makeVariant(
-      Operation *op, ArrayRef<unsigned> caches, StringRef name,
+      ArrayRef<CacheUse> caches, StringRef name,
       llvm::function_ref<std::optional<Layout>(const Layout &)> assume) const {
     Variant variant{name.str(), {}};
     bool adds = false;
-    for (unsigned number : caches) {
-      auto type = cast<CacheType>(op->getOperand(number).getType());
+    for (const CacheUse &use : caches) {
+      CacheType type = use.type;
       Layout layout = type.getLayout();
       if (std::optional<Layout> more = assume(layout))
         layout = *more;
@@ -186,13 +171,13 @@ private:
   }
 
   /// From what assumes most to what assumes least.
-  SmallVector<Variant> candidates(Operation *op, ArrayRef<unsigned> caches) {
+  SmallVector<Variant> candidates(ArrayRef<CacheUse> caches) {
     SmallVector<Variant> found;
     auto add =
         [&](const std::string &name,
             llvm::function_ref<std::optional<Layout>(const Layout &)> assume) {
           if (std::optional<Variant> variant =
-                  makeVariant(op, caches, name, assume))
+                  makeVariant(caches, name, assume))
             found.push_back(std::move(*variant));
         };
     for (int64_t stride : blockStrides)
@@ -206,25 +191,24 @@ private:
     return found;
   }
 
-  bool sameCode(Operation *op, ArrayRef<unsigned> caches, ArrayRef<CacheType> a,
+  bool sameCode(ArrayRef<CacheUse> caches, ArrayRef<CacheType> a,
                 ArrayRef<CacheType> b) const {
-    for (auto [number, x, y] : llvm::zip(caches, a, b))
-      if (!(codeOf(op, number, x) == codeOf(op, number, y)))
+    for (auto [use, x, y] : llvm::zip(caches, a, b))
+      if (!(codeOf(use, x) == codeOf(use, y)))
         return false;
     return true;
   }
 
-  void specialize(Operation *op) {
-    SmallVector<unsigned> caches = cacheOperands(op);
+  void specialize(CacheAccessOpInterface op) {
+    SmallVector<CacheUse> caches = referencesOf(op);
     if (caches.empty() || op->getNumResults())
       return remarkDeclined(op, kName, "a tensor; run after bufferization");
     if (isGuarded(op))
       return remarkDeclined(op, kName, "facts are tested already");
     Variant generic{"any strides", {}};
-    for (unsigned number : caches)
-      generic.types.push_back(
-          cast<CacheType>(op->getOperand(number).getType()));
-    SmallVector<Variant> all = candidates(op, caches);
+    for (const CacheUse &use : caches)
+      generic.types.push_back(use.type);
+    SmallVector<Variant> all = candidates(caches);
     if (all.empty())
       return;
 
@@ -234,7 +218,7 @@ private:
     std::string dropped;
     for (Variant &variant : llvm::reverse(all)) {
       bool isAsked = StringRef(variant.name).starts_with("the stride of B");
-      if (!isAsked && sameCode(op, caches, variant.types, kept.back().types))
+      if (!isAsked && sameCode(caches, variant.types, kept.back().types))
         dropped = variant.name;
       else
         kept.push_back(std::move(variant));
@@ -262,14 +246,14 @@ private:
     return text + ": " + variant.str();
   }
 
-  void emit(Operation *op, ArrayRef<unsigned> caches,
+  void emit(Operation *op, ArrayRef<CacheUse> caches,
             ArrayRef<Variant> variants) {
     OpBuilder builder(op);
     Location loc = op->getLoc();
     for (const Variant &variant : variants.drop_back()) {
       Value holds;
-      for (auto [number, type] : llvm::zip(caches, variant.types)) {
-        Value cache = op->getOperand(number);
+      for (auto [use, type] : llvm::zip(caches, variant.types)) {
+        Value cache = use.operand->get();
         if (cache.getType() == type)
           continue;
         Value one = HasFactsOp::create(builder, loc, builder.getI1Type(), cache,
@@ -282,10 +266,11 @@ private:
       if (trace)
         TraceOp::create(then, loc, traceText(op, variant.name));
       Operation *special = op->clone();
-      for (auto [number, type] : llvm::zip(caches, variant.types)) {
-        Value cache = op->getOperand(number);
+      for (auto [use, type] : llvm::zip(caches, variant.types)) {
+        Value cache = use.operand->get();
         if (cache.getType() != type)
-          special->setOperand(number, CastOp::create(then, loc, type, cache));
+          special->setOperand(use.operand->getOperandNumber(),
+                              CastOp::create(then, loc, type, cache));
       }
       then.insert(special);
       builder = branch.getElseBodyBuilder();

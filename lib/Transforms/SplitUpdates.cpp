@@ -139,8 +139,8 @@ private:
       return;
     }
     bool isView = isa<tensor::ExtractSliceOp, tensor::ExpandShapeOp,
-                      tensor::CollapseShapeOp, MakeSlotsOp, MakeBlockTableOp,
-                      MakeBatchOp, WithRowsOp>(user);
+                      tensor::CollapseShapeOp>(user) ||
+                  user->hasTrait<MakesIndexValue>();
     if (!isView) {
       lose(chain);
       return;
