@@ -21,62 +21,47 @@ using namespace kvcache;
 
 namespace {
 
-/// The axes of an operation whose results and some of whose operands all have
-/// rows as their first dimension.
-FailureOr<RowAxes> leadingAxes(Operation *op, int64_t axis, std::string &why,
-                               ArrayRef<MutableOperandRange> operands) {
-  if (axis != 0) {
-    why = "has its rows in the first dimension only";
-    return failure();
-  }
-  RowAxes axes{{}, SmallVector<int64_t>(op->getNumResults(), 0)};
-  for (const MutableOperandRange &range : operands)
-    for (OpOperand &operand : MutableOperandRange(range))
-      axes.uses.push_back({&operand, 0});
-  return axes;
-}
-
-/// What a batch is made from; null if it is an argument.
-MakeBatchOp originOf(Value batch) {
-  Value origin = furthestSource(batch, [](Value value) -> Value {
-    auto other = value.getDefiningOp<WithRowsOp>();
-    return other ? other.getBatch() : Value();
-  });
-  return origin.getDefiningOp<MakeBatchOp>();
-}
-
-struct AttentionRows
-    : RowDemandOpInterface::ExternalModel<AttentionRows, AttentionOp> {
+/// Operations whose rows are made apart from each other, all in their first
+/// dimension.
+template <typename Op>
+struct RowsApart : RowDemandOpInterface::ExternalModel<RowsApart<Op>, Op> {
   FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
                                 std::string &why) const {
-    auto attention = cast<AttentionOp>(op);
-    BatchType batch = attention.getBatch().getType();
-    if (batch.getNumRequests() == kRunTime && !originOf(attention.getBatch())) {
-      why = "has a batch of which it is not known how many requests it has";
+    for (Value operand : op->getOperands())
+      if (auto batch = dyn_cast<TypedValue<BatchType>>(operand))
+        if (batch.getType().getNumRequests() == kRunTime &&
+            listsOf(batch).rest) {
+          why = "has a batch of which it is not known how many requests it has";
+          return failure();
+        }
+    if (axis != 0) {
+      why = "has its rows in the first dimension only";
       return failure();
     }
-    return leadingAxes(op, axis, why,
-                       {MutableOperandRange(attention.getQueryMutable()),
-                        attention.getOutsMutable()});
+    RowAxes axes{{}, SmallVector<int64_t>(op->getNumResults(), 0)};
+    TiedExtents rows = cast<CacheAccessOpInterface>(op).getTiedExtents()[0];
+    for (OpOperand &operand : op->getOpOperands())
+      if (llvm::any_of(rows,
+                       [&](const OperandExtent &extent) {
+                         return !extent.member && extent.value == operand.get();
+                       }) &&
+          !cacheUseOf(operand))
+        axes.uses.push_back({&operand, 0});
+    return axes;
   }
+
   SmallVector<Value> createForRows(Operation *op, OpBuilder &builder,
                                    const RowAxes &axes,
                                    RowSelection &selection) const {
-    Value batch =
-        selection.getDescription(builder, cast<AttentionOp>(op).getBatch());
+    SmallVector<std::pair<unsigned, Value>> batches;
+    for (OpOperand &operand : op->getOpOperands())
+      if (isa<BatchType>(operand.get().getType()))
+        batches.push_back({operand.getOperandNumber(),
+                           selection.getDescription(builder, operand.get())});
     SmallVector<Value> results = cloneForRows(builder, op, axes, selection);
-    auto copy = cast<AttentionOp>(results.front().getDefiningOp());
-    copy.getBatchMutable().assign(batch);
+    for (auto [number, batch] : batches)
+      results.front().getDefiningOp()->setOperand(number, batch);
     return results;
-  }
-};
-
-struct MergeStatesRows
-    : RowDemandOpInterface::ExternalModel<MergeStatesRows, MergeStatesOp> {
-  FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
-                                std::string &why) const {
-    return leadingAxes(op, axis, why,
-                       {MutableOperandRange(op, 0, op->getNumOperands())});
   }
 };
 
@@ -152,12 +137,23 @@ private:
   }
 };
 
+template <typename... Ops> void attachRowsApart(MLIRContext *context) {
+  auto attach = [&](auto op) {
+    using Op = typename decltype(op)::type;
+    if constexpr (Op::template hasTrait<HasRowsApart>())
+      Op::template attachInterface<RowsApart<Op>>(*context);
+  };
+  (attach(llvm::type_identity<Ops>()), ...);
+}
+
 } // namespace
 
 void kvcache::registerKVCacheRowModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, KVCacheDialect *) {
-    AttentionOp::attachInterface<AttentionRows>(*context);
-    MergeStatesOp::attachInterface<MergeStatesRows>(*context);
+    attachRowsApart<
+#define GET_OP_LIST
+#include "kvcache/IR/KVCacheOps.cpp.inc"
+        >(context);
     SelectRowsOp::attachInterface<SelectRowsRows>(*context);
   });
 }

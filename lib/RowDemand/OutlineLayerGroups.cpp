@@ -66,7 +66,7 @@ private:
 /// its own.
 static bool isCheap(Operation *op) {
   return op->hasTrait<OpTrait::ConstantLike>() ||
-         isa<MakeBatchOp, MakeBlockTableOp, MakeSlotsOp, WithRowsOp>(op) ||
+         op->hasTrait<MakesIndexValue>() ||
          (isa<ViewLikeOpInterface>(op) &&
           isa<CacheType>(op->getResult(0).getType()) && isMemoryEffectFree(op));
 }

@@ -124,8 +124,10 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
       return false;
     }
   for (Operation *op : plan.operations)
-    if (auto attention = dyn_cast<AttentionOp>(op))
-      if (Operation *writer = findWriterFrom(point, op, attention.getBatch())) {
+    for (Value operand : op->getOperands())
+      if (Operation *writer = isa<BatchType>(operand.getType())
+                                  ? findWriterFrom(point, op, operand)
+                                  : nullptr) {
         os << "needs positions of the batch of '" << op->getName()
            << "' before '" << writer->getName() << "', which may change them";
         return false;

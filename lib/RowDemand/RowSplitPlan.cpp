@@ -39,7 +39,7 @@ static bool isOfOtherDialect(Operation *op) {
 bool kvcache::isCompute(Operation *op) {
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     return structured.getNumReductionLoops() > 0;
-  return isa<AttentionOp>(op) || isOfOtherDialect(op);
+  return hasFlops(op) || isOfOtherDialect(op);
 }
 
 SplitPlan::SplitPlan(FunctionOpInterface function,
@@ -107,10 +107,11 @@ SplitPlan::SplitPlan(FunctionOpInterface function,
     if (axes) {
       for (auto [use, axis] : axes->uses)
         need(use->get(), axis);
-      if (auto attention = dyn_cast<AttentionOp>(op)) {
-        batches.insert(attention.getBatch());
-        ++attentions;
-      }
+      for (Value operand : op->getOperands())
+        if (isa<BatchType>(operand.getType())) {
+          batches.insert(operand);
+          ++attentions;
+        }
       if (auto structured = dyn_cast<linalg::LinalgOp>(op))
         flops = llvm::SaturatingAdd(flops, flopsOfRow(structured, *axes));
       computes += isCompute(op);

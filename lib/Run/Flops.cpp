@@ -319,25 +319,24 @@ static std::string reasonFor(Operation *op, StringRef why) {
 FlopCount::FlopCount(func::FuncOp function,
                      const FunctionSignature &signature) {
   Origins origins(function, signature);
-  auto countAttention = [&](AttentionOp op, uint64_t times) {
-    BatchOrigin batch = origins.batch(op.getBatch());
-    auto type = cast<BatchType>(op.getBatch().getType());
-    auto query = cast<ShapedType>(op.getQuery().getType());
-    auto out = cast<ShapedType>(op.getOut().getType());
-    std::optional<Extent> rows = origins.extent(op.getQuery(), 0);
+  auto countKeys = [&](CacheAccessOpInterface op, uint64_t times) {
+    BatchUse use = op.getIndexUses().batches.front();
+    BatchOrigin batch = origins.batch(use.batch);
+    BatchType type = use.batch.getType();
+    std::optional<Extent> rows = origins.extent(use.rows.front(), 0);
     if (!rows || !batch.isKnown(type.hasPositions())) {
       reasons.push_back(reasonFor(
           op, "its batch, or the number of its rows, is no argument"));
       return;
     }
     std::optional<int64_t> window;
-    if (op.getWindow())
-      window = *op.getWindow();
-    SeenKeys seen{batch, *rows, type.getTokens(), op.getCausal(), window};
-    uint64_t each = llvm::SaturatingMultiply(
-        uint64_t(2 * query.getDimSize(1) *
-                 (query.getDimSize(2) + out.getDimSize(2))),
-        times);
+    if (use.window)
+      window = use.window.getInt();
+    SeenKeys seen{batch, *rows, type.getTokens(), use.isCausal, window};
+    uint64_t each = 0;
+    for (const CacheUse &cache : op.getCacheUses())
+      each = llvm::SaturatingAdd(
+          each, llvm::SaturatingMultiply(uint64_t(cache.flops), times));
     terms.push_back([seen, each](const Arguments &arguments) {
       return llvm::SaturatingMultiply(seen.in(arguments), each);
     });
@@ -365,21 +364,20 @@ FlopCount::FlopCount(func::FuncOp function,
     });
   };
   function.walk([&](Operation *op) {
-    auto attention = dyn_cast<AttentionOp>(op);
     auto product = dyn_cast<linalg::LinalgOp>(op);
     bool isContraction = product && linalg::isaContractionOpInterface(product);
     if (isa<func::CallOp>(op))
       reasons.push_back(reasonFor(op, "calls are not looked into"));
-    if (!attention && !isContraction)
+    if (!hasFlops(op) && !isContraction)
       return;
     std::optional<uint64_t> times = origins.executions(op);
     if (!times)
       reasons.push_back(
           reasonFor(op, "it is in a branch, or in a loop of unknown length"));
-    else if (attention)
-      countAttention(attention, *times);
-    else
+    else if (isContraction)
       countContraction(product, *times);
+    else
+      countKeys(cast<CacheAccessOpInterface>(op), *times);
   });
 }
 

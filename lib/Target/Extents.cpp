@@ -172,21 +172,16 @@ extentOfArgument(Value value, unsigned member, unsigned dim) {
 }
 
 std::optional<ArgumentExtent>
-kvcache::extentOfMember(Value batch, unsigned member, unsigned dim) {
-  enum { Starts, Lengths, Table, Positions };
-  if (auto make = batch.getDefiningOp<MakeBatchOp>())
-    return extentOf(make->getOperand(member), dim);
-  if (auto with = batch.getDefiningOp<WithRowsOp>()) {
-    if (member == Starts)
-      return extentOf(with.getStarts(), dim);
-    if (member == Positions)
-      return extentOf(with.getPositions(), dim);
-    return extentOfMember(with.getBatch(), member, dim);
-  }
-  auto type = cast<BatchType>(batch.getType()).getMemRefTypes()[member];
+kvcache::extentOfMember(TypedValue<BatchType> batch, BatchMember member,
+                        unsigned dim) {
+  BatchLists lists = listsOf(batch);
+  if (Value list = lists.get(member))
+    return extentOf(list, dim);
+  auto number = static_cast<unsigned>(member);
+  MemRefType type = lists.rest.getType().getMemRefTypes()[number];
   if (!type.isDynamicDim(dim))
     return constantExtent(type.getDimSize(dim));
-  return extentOfArgument(batch, member, dim);
+  return extentOfArgument(lists.rest, number, dim);
 }
 
 /// The memref that an index value is lowered to; null of other values.
@@ -200,7 +195,8 @@ static MemRefType memrefTypeOf(Type type) {
 
 std::optional<ArgumentExtent> kvcache::extentOf(Value value, unsigned dim) {
   Operation *def = value.getDefiningOp();
-  if (isa_and_nonnull<MakeSlotsOp, MakeBlockTableOp>(def))
+  if (def && def->hasTrait<MakesIndexValue>() &&
+      !isa<BatchType>(value.getType()))
     return extentOf(def->getOperand(0), dim);
   // What a type says after a cast is no more than a promise, so the source is
   // asked first.

@@ -7,7 +7,7 @@
 #ifndef KVCACHE_LIB_TARGET_EXTENTS_H
 #define KVCACHE_LIB_TARGET_EXTENTS_H
 
-#include "mlir/IR/Value.h"
+#include "kvcache/IR/CacheAccess.h"
 
 #include <optional>
 
@@ -27,8 +27,8 @@ struct ArgumentExtent {
 std::optional<ArgumentExtent> extentOf(mlir::Value memref, unsigned dim);
 
 /// The same of a member of a batch.
-std::optional<ArgumentExtent> extentOfMember(mlir::Value batch, unsigned member,
-                                             unsigned dim);
+std::optional<ArgumentExtent> extentOfMember(mlir::TypedValue<BatchType> batch,
+                                             BatchMember member, unsigned dim);
 
 std::optional<ArgumentExtent> timesConstant(ArgumentExtent extent,
                                             int64_t factor);

@@ -421,9 +421,9 @@ private:
       Operation *def = view.getDefiningOp();
       if (auto viewLike = dyn_cast_or_null<ViewLikeOpInterface>(def))
         return viewLike.getViewSource();
-      return isa_and_present<MakeSlotsOp, MakeBlockTableOp>(def)
-                 ? def->getOperand(0)
-                 : Value();
+      bool isList = def && def->hasTrait<MakesIndexValue>() &&
+                    !isa<BatchType>(view.getType());
+      return isList ? def->getOperand(0) : Value();
     });
     auto argument = dyn_cast<BlockArgument>(origin);
     if (!argument || argument.getOwner() != &function.getBody().front() ||

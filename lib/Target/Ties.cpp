@@ -15,9 +15,6 @@ using namespace kvcache;
 
 namespace {
 
-/// Members of a batch, as its type numbers them.
-enum Member : unsigned { Starts, Lengths, Table, Positions };
-
 class Ties {
 public:
   explicit Ties(EquateExtents equate) : equate(equate) {}
@@ -39,50 +36,27 @@ public:
     }
   }
 
-  static void addLeading(SmallVectorImpl<Known> &list, ValueRange values) {
-    for (Value value : values)
-      list.push_back(extentOf(value, 0));
-  }
-
   /// Members of a batch of R requests.
-  void members(Value batch) {
-    Known requests = extentOfMember(batch, Lengths, 0);
-    same({requests, extentOfMember(batch, Table, 0)});
+  void members(TypedValue<BatchType> batch) {
+    Known requests = extentOfMember(batch, BatchMember::Lengths, 0);
+    same({requests, extentOfMember(batch, BatchMember::Table, 0)});
     if (requests)
-      same({extentOfMember(batch, Starts, 0), plusConstant(*requests, 1)});
+      same({extentOfMember(batch, BatchMember::Starts, 0),
+            plusConstant(*requests, 1)});
   }
 
-  /// A batch may say of each query row where it is.
-  static Known rowsOf(TypedValue<BatchType> batch) {
-    return batch.getType().hasPositions() ? extentOfMember(batch, Positions, 0)
-                                          : Known();
-  }
-
-  void rows(ValueRange values, Known more = Known()) {
-    SmallVector<Known> list = {more};
-    addLeading(list, values);
-    same(list);
-  }
-
-  void times(Value value, unsigned dim, Value of, int64_t factor) {
-    if (Known extent = extentOf(of, dim))
-      same({extentOf(value, dim), timesConstant(*extent, factor)});
-  }
-
-  void selection(SelectRowsOp op) {
-    rows(op.getRows(), rowsOf(op.getBatch()));
-    SmallVector<Value> selected(op.getRowOuts());
-    selected.append({op.getIndices(), op.getPositionsOut()});
-    rows(selected);
-    if (Known requests = extentOfMember(op.getBatch(), Lengths, 0))
-      same({extentOf(op.getStartsOut(), 0), plusConstant(*requests, 1)});
-  }
-
-  void mapping(MapBlocksOp op) {
-    unsigned rank = cast<MemRefType>(op.getOut().getType()).getRank();
-    if (rank == 2)
-      rows({op.getBlocks(), op.getOut()});
-    times(op.getOut(), rank - 1, op.getBlocks(), op.getRatio());
+  /// An extent as an operation says it.
+  static Known known(const OperandExtent &operand) {
+    Known extent =
+        operand.member
+            ? extentOfMember(cast<TypedValue<BatchType>>(operand.value),
+                             *operand.member, operand.dim)
+            : extentOf(operand.value, operand.dim);
+    if (extent && operand.times != 1)
+      extent = timesConstant(*extent, operand.times);
+    if (extent && operand.plus)
+      extent = plusConstant(*extent, operand.plus);
+    return extent;
   }
 
   /// What a cast says of a dynamic extent is relied on behind it.
@@ -137,8 +111,8 @@ static bool isReached(Operation *op) {
   return function && function.getBody().hasOneBlock();
 }
 
-void kvcache::tieMembers(Value batch, EquateExtents equate) {
-  if (isa<BatchType>(batch.getType()))
+void kvcache::tieMembers(Value value, EquateExtents equate) {
+  if (auto batch = dyn_cast<TypedValue<BatchType>>(value))
     Ties(equate).members(batch);
 }
 
@@ -146,36 +120,9 @@ void kvcache::tieExtents(Operation *op, EquateExtents equate) {
   Ties ties(equate);
   for (Value result : op->getResults())
     tieMembers(result, equate);
-  llvm::TypeSwitch<Operation *>(op)
-      .Case([&](IndexCopyOp o) {
-        SmallVector<Value> rows(o.getRows());
-        rows.push_back(o.getSlots());
-        ties.rows(rows);
-      })
-      .Case([&](ScatterOp o) {
-        SmallVector<Value> rows(o.getRows());
-        rows.append({o.getBlocks(), o.getOffsets()});
-        ties.rows(rows);
-      })
-      .Case([&](GatherOp o) {
-        SmallVector<Value> rows(o.getOuts());
-        rows.push_back(o.getSlots());
-        ties.rows(rows);
-      })
-      .Case([&](AttentionOp o) {
-        SmallVector<Value> rows(o.getOuts());
-        rows.push_back(o.getQuery());
-        ties.rows(rows, Ties::rowsOf(o.getBatch()));
-      })
-      .Case([&](SlotMappingOp o) {
-        ties.rows(o.getOut(), Ties::rowsOf(o.getBatch()));
-      })
-      .Case([&](MergeStatesOp o) { ties.rows(o.getOperands()); })
-      .Case([&](SelectRowsOp o) { ties.selection(o); })
-      .Case([&](MapBlocksOp o) { ties.mapping(o); })
-      .Case([&](BlockSlotsOp o) {
-        ties.times(o.getOut(), 0, o.getBlocks(), o.getTokens());
-      });
+  if (auto access = dyn_cast<CacheAccessOpInterface>(op))
+    for (const TiedExtents &tied : access.getTiedExtents())
+      ties.same(llvm::map_to_vector(tied, Ties::known));
   if (auto cast = dyn_cast<memref::CastOp>(op))
     if (isa<func::FuncOp>(cast->getParentOp()))
       ties.promise(cast);

@@ -135,7 +135,19 @@ private:
       uses[firstOf[argument.getArgNumber()]].role = role;
   }
 
+  /// Lists of blocks and of pairs. Slots and rows of a scatter are good or not
+  /// as their padding says, and that is not said here where all is skipped.
+  void collectEntries(CacheAccessOpInterface op) {
+    for (const EntryUse &use : op.getIndexUses().entries)
+      if (use.column)
+        mark(use.list, Role::Pairs);
+      else if (use.what == "block")
+        mark(use.list, Role::Blocks);
+  }
+
   void collect(Operation *op) {
+    if (auto access = dyn_cast<CacheAccessOpInterface>(op))
+      collectEntries(access);
     llvm::TypeSwitch<Operation *>(op)
         .Case([&](MakeSlotsOp o) {
           mark(o.getSource(), Role::Slots, o.getType().getRowsPerBlock());
@@ -152,8 +164,6 @@ private:
           if (o.getPositions())
             mark(o.getPositions(), Role::Positions);
         })
-        .Case<CopyBlocksOp, TransferOp>(
-            [&](auto o) { mark(o.getPairs(), Role::Pairs); })
         .Case([&](BlockSlotsOp o) { collectWholeBlocks(o); })
         .Case([&](MapBlocksOp o) { mark(o.getBlocks(), Role::Blocks); })
         .Case([&](SelectRowsOp o) { mark(o.getIndices(), Role::SampledRows); })
