@@ -299,12 +299,11 @@ private:
         !alloc.getType().isDynamicDim(dim))
       return false;
     Value size = alloc.getDynamicSizes()[0];
-    // Slices but those of blocks keep the number of blocks.
     auto further = [](Value value) {
       return furthestSource(value, [](Value slice) -> Value {
-        Operation *def = slice.getDefiningOp();
-        return isa_and_present<CastOp, SideOp, HeadsOp>(def)
-                   ? def->getOperand(0)
+        auto part = slice.getDefiningOp<CachePartOpInterface>();
+        return part && part.getKept(AxisKind::Block) == KeptExtent::All
+                   ? part->getOperand(0)
                    : Value();
       });
     };

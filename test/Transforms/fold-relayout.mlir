@@ -29,6 +29,55 @@ func.func @only_read(%pool: !nhd, %slots: !slots, %k: !rows {kvcache.noalias}, %
 
 // -----
 
+// A layer that is there has as many blocks as all of them.
+
+!pool = !kvcache.cache<4L x ?B x 16N x 8H x 128D x bf16>
+!layer = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @layer(
+// CHECK-NOT: kvcache.relayout
+// CHECK: %[[LAYER:.*]] = kvcache.layer %arg0
+// CHECK: kvcache.gather %[[LAYER]] at %arg1 into %arg2
+// REMARK: remark: [Passed] fold-permutes | Category:kvcache | Remark="the copy is only read, and readers take the source"
+func.func @layer(%pool: !pool, %slots: !slots, %k: !rows {kvcache.noalias}) {
+  %c2 = arith.constant 2 : index
+  %n = kvcache.dim %pool[B] : !pool
+  %layer = kvcache.layer %pool[%c2] : !pool
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %layer into %copy : !layer into !hnd
+  kvcache.gather %copy at %slots into %k : !hnd at !slots into !rows
+  return
+}
+
+// -----
+
+// A layer that is chosen in the call has none if it is not there.
+
+!pool = !kvcache.cache<4L x ?B x 16N x 8H x 128D x bf16>
+!layer = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+
+// CHECK-LABEL: func.func @no_layer_that_may_not_be_there(
+// CHECK: kvcache.relayout
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="the copy may have another number of blocks"
+func.func @no_layer_that_may_not_be_there(%pool: !pool, %i: index, %slots: !slots, %k: !rows {kvcache.noalias}) {
+  %n = kvcache.dim %pool[B] : !pool
+  %layer = kvcache.layer %pool[%i] : !pool
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %layer into %copy : !layer into !hnd
+  kvcache.gather %copy at %slots into %k : !hnd at !slots into !rows
+  return
+}
+
+// -----
+
 !nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [B, S, N, H, D]>
 !hnd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [B, S, H, N, D]>
 !rows = memref<?x8x128xbf16>
