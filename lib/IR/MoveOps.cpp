@@ -436,6 +436,44 @@ IndexUses CopyBlocksOp::getIndexUses() {
 SmallVector<TiedExtents> CopyBlocksOp::getTiedExtents() { return {}; }
 
 //===----------------------------------------------------------------------===//
+// ClearBlocksOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult ClearBlocksOp::verify() {
+  if (failed(verifyIndices(*this, "clear_blocks_c1", "blocks are",
+                           getBlocks().getType(), 1)) ||
+      failed(verifyMayWrite(*this, "clear_blocks_c2", getCache().getType())))
+    return failure();
+  return verifyMemory(*this, "clear_blocks_c3", getBlocks(), Contiguity::All);
+}
+
+void ClearBlocksOp::getEffects(
+    SmallVectorImpl<SideEffects::EffectInstance<MemoryEffects::Effect>>
+        &effects) {
+  addBufferEffects(*this, 0, 1, effects);
+}
+
+SmallVector<CacheUse> ClearBlocksOp::getCacheUses() {
+  CacheUse use = useOf(getCacheMutable(), getCache().getType(), std::nullopt,
+                       Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+  use.unit = "block";
+  use.checked = "blocks in the cache";
+  return {use};
+}
+
+IndexUses ClearBlocksOp::getIndexUses() {
+  EntryUse use;
+  use.what = "block";
+  use.list = getBlocks();
+  use.counted = {getBlocks()};
+  use.cache = getCache();
+  use.orNegative = true;
+  return {{}, {use}};
+}
+
+SmallVector<TiedExtents> ClearBlocksOp::getTiedExtents() { return {}; }
+
+//===----------------------------------------------------------------------===//
 // TransferOp
 //===----------------------------------------------------------------------===//
 

@@ -165,6 +165,51 @@ func.func @pairs_in_space(%c: !k, %p: memref<?x2xi64, 1>) {
 // -----
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
+func.func @blocks_in_a_matrix(%c: !k, %l: memref<?x2xi64>) {
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c1: blocks are expected to be 1-D, of i32 or i64, got 'memref<?x2xi64>'}}
+  kvcache.clear_blocks %c at %l : !k at memref<?x2xi64>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<?B x 16N x 64D x f32>
+func.func @blocks_of_short_numbers(%c: !k, %l: tensor<?xi16>) {
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c1: blocks are expected to be 1-D, of i32 or i64, got 'tensor<?xi16>'}}
+  kvcache.clear_blocks %c at %l : !k at tensor<?xi16>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<?B x 16N x 64D x f32, access = read>
+func.func @clear_blocks_of_a_reader(%c: !k, %l: memref<?xi64>) {
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c2: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  kvcache.clear_blocks %c at %l : !k at memref<?xi64>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<?B x 16N x 64D x f32>
+func.func @blocks_apart(%c: !k, %l: memref<?xi64, strided<[2]>>) {
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c3: a contiguous memref is expected, got 'memref<?xi64, strided<[2]>>'}}
+  kvcache.clear_blocks %c at %l : !k at memref<?xi64, strided<[2]>>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<?B x 16N x 64D x f32>
+func.func @blocks_in_space(%c: !k, %l: memref<?xi64, 1>) {
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c3: a memref in the default memory space is expected, got 'memref<?xi64, 1>'}}
+  kvcache.clear_blocks %c at %l : !k at memref<?xi64, 1>
+  return
+}
+
+// -----
+
+!k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @transfer_to_other_axes(%a: !k, %b: !kvcache.cache<?B x 16N x 1H x 64D x f32>, %p: memref<?x4xi64>) {
   // expected-error@+1 {{'kvcache.transfer' op transfer_c1: the same axes are expected, got H in one of '!kvcache.cache<?B x 16N x 64D x f32>' and '!kvcache.cache<?B x 16N x 1H x 64D x f32>' only}}
   kvcache.transfer %a to %b at %p : !k to !kvcache.cache<?B x 16N x 1H x 64D x f32> at memref<?x4xi64>

@@ -106,6 +106,16 @@ func.func @copy_blocks(%cache: !cross, %m: memref<?x2xi64>, %t: tensor<4x2xi32>)
   return
 }
 
+// CHECK-LABEL: func.func @clear_blocks(
+// CHECK-SAME: %[[C:[^ ]*]]: ![[T_CROSS]], %[[M:[^ ]*]]: memref<?xi64>, %[[T:[^ ]*]]: tensor<4xi32>)
+func.func @clear_blocks(%cache: !cross, %m: memref<?xi64>, %t: tensor<4xi32>) {
+  // CHECK: kvcache.clear_blocks %[[C]] at %[[M]] : ![[T_CROSS]] at memref<?xi64>{{$}}
+  kvcache.clear_blocks %cache at %m : !cross at memref<?xi64>
+  // CHECK: kvcache.clear_blocks %[[C]] at %[[T]] {tag} : ![[T_CROSS]] at tensor<4xi32>{{$}}
+  kvcache.clear_blocks %cache at %t {tag} : !cross at tensor<4xi32>
+  return
+}
+
 // CHECK-LABEL: func.func @transfer(
 // CHECK-SAME: %[[A:[^ ]*]]: ![[T_READ]], %[[B:[^ ]*]]: ![[T_COARSE]], %[[M:[^ ]*]]: memref<?x4xi64>, %[[T:[^ ]*]]: tensor<?x2xi32>)
 func.func @transfer(%from: !read, %to: !coarse, %m: memref<?x4xi64>, %t: tensor<?x2xi32>) {

@@ -434,6 +434,12 @@ def _copy_blocks(run, op, values, env):
     return []
 
 
+@handles("kvcache.clear_blocks")
+def _clear_blocks(run, op, values, env):
+    ref_moves.clear_blocks(*values)
+    return []
+
+
 @handles("kvcache.transfer")
 def _transfer(run, op, values, env):
     source, dest, pairs = values

@@ -213,6 +213,10 @@ func.func @bytes(%m: memref<?xi8>, %o: index, %n: index, %p: memref<?x2xi64>) {
   kvcache.copy_blocks %c at %p : !v at memref<?x2xi64>
   return
 }
+func.func @clear(%c: !v, %l: memref<?xi32>) {
+  kvcache.clear_blocks %c at %l : !v at memref<?xi32>
+  return
+}
 """
 
 
@@ -226,6 +230,10 @@ def moves():
     run.call("move", [argument_cache(a, kinds[0]), argument_cache(b, kinds[1]),
                       pairs])
     expect(b.ravel(), [7, 8, 0, 4, 0, 0])
+    kind = run.functions["clear"].argument_types[0]
+    c = np.arange(1, 13, dtype=np.float32).reshape(3, 4, 1)
+    run.call("clear", [argument_cache(c, kind), np.array([2, -1, 3, 0, 2])])
+    expect(c.ravel(), [0, 0, 0, 0, 5, 6, 7, 8, 0, 0, 0, 0])
     raw = np.arange(12, dtype=np.float32).view(np.int8)
     pairs = np.array([[1, 0]])
     run.call("bytes", [raw, 16, 2, pairs])

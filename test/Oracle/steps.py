@@ -217,6 +217,25 @@ class Steps(Lists, Pools, Builder):
         self.say(f"kvcache.copy_blocks {cache.ssa} at {pairs} : {cache.text} at "
                  f"memref<?x2x{width}>")
 
+    def clear_blocks(self):
+        pool = self.some_pool(lambda p: p.writable)
+        if not pool:
+            return
+        cache = self.varied(pool)
+        width = self.width()
+        count = self.extent("P", lambda r, d: r.randint(0, 4))
+
+        def values(r, d, entries):
+            blocks = d.get(cache.blocks, 2)
+            return [hostile(r, BITS[width],
+                            lambda: r.randrange(max(1, blocks)),
+                            [0, blocks], 0.12) for _ in range(d[count])]
+
+        blocks = self.argument("blocks", f"memref<?x{width}>", Spec(
+            "list", width, (count,), values=values, memory=self.memory()))
+        self.say(f"kvcache.clear_blocks {cache.ssa} at {blocks} : {cache.text} "
+                 f"at memref<?x{width}>")
+
     def _pairs(self, width, count, columns, rooms, chunk=1):
         def values(r, d, entries):
             room = [max(1, n) for n in rooms(r, d)]
@@ -619,12 +638,13 @@ def random_program(rng, name, gpu=False):
     if rng.random() < 0.15:
         b.pools.append(b.cast(pool))
     steps = [(4, b.index_copy), (3, b.scatter), (3, b.gather),
-             (3, b.read_a_copy), (2, b.copy_blocks), (3, b.transfer),
+             (3, b.read_a_copy), (2, b.copy_blocks), (1, b.clear_blocks),
+             (3, b.transfer),
              (2, b.storage), (1.2, b.attention), (3, b.join), (1.5, b.facts),
              (2, b.layers)]
     if gpu:
         steps = [(4, b.index_copy), (3, b.gather), (3, b.transfer),
-                 (2, b.attention), (1, b.facts)]
+                 (1, b.clear_blocks), (2, b.attention), (1, b.facts)]
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
         pick(rng, *steps)()
     return Program(name, b.text(), b.arguments, b.results, b.dims, b.tags)

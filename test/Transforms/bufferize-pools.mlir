@@ -137,6 +137,22 @@ func.func @no_copy_of_pairs(%a: !k, %b: !k, %pairs: tensor<?x2xi64>, %i: index, 
   return %u : tensor<?x2xi64>
 }
 
+// A column of a matrix is packed first; the list may be written afterwards.
+
+// CHECK-LABEL: func.func @copy_of_a_column(
+// CHECK: %[[LIST:.*]] = memref.alloc
+// CHECK: memref.copy %{{.*}}, %[[LIST]]
+// CHECK-NEXT: kvcache.clear_blocks %{{.*}} at %[[LIST]] : {{.*}} at memref<?xi64>
+// CHECK-NEXT: memref.store
+func.func @copy_of_a_column(%a: !k, %pairs: tensor<?x2xi64>, %i: index, %x: i64) -> tensor<?x2xi64> {
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %pairs, %c0 : tensor<?x2xi64>
+  %blocks = tensor.extract_slice %pairs[0, 1] [%n, 1] [1, 1] : tensor<?x2xi64> to tensor<?xi64>
+  kvcache.clear_blocks %a at %blocks : !k at tensor<?xi64>
+  %u = tensor.insert %x into %pairs[%i, %i] : tensor<?x2xi64>
+  return %u : tensor<?x2xi64>
+}
+
 // K and V in one tensor, as engines have them: a slice is updated where it is,
 // with the strides of the whole tensor, on any axis, one side after the other.
 

@@ -73,6 +73,7 @@ func.func @unused_tensors_are_dropped(%cache: !kv, %pool: tensor<?x16x64xf32>, %
 // CHECK-NEXT: kvcache.scatter
 // CHECK-NEXT: kvcache.relayout
 // CHECK-NEXT: kvcache.copy_blocks
+// CHECK-NEXT: kvcache.clear_blocks
 // CHECK-NEXT: kvcache.transfer
 // CHECK-NEXT: kvcache.gather
 // CHECK-NEXT: kvcache.slot_mapping
@@ -85,6 +86,7 @@ func.func @no_write_is_dropped(%a: !k, %b: !k, %rows: tensor<?x64xf32>, %slots: 
   kvcache.scatter %rows into %a at %list, %list pad = none : tensor<?x64xf32> into !k at tensor<?xi64>, tensor<?xi64>
   kvcache.relayout %a into %b : !k into !k
   kvcache.copy_blocks %a at %pairs : !k at tensor<?x2xi64>
+  kvcache.clear_blocks %a at %list : !k at tensor<?xi64>
   kvcache.transfer %a to %b at %pairs : !k to !k at tensor<?x2xi64>
   kvcache.gather %a at %slots into %out : !k at !slots into memref<?x64xf32>
   kvcache.slot_mapping %batch into %numbers : !batch into memref<?xi64>

@@ -82,6 +82,16 @@ func.func @pairs(%a: !kv, %b: !kvcache.cache<2S x ?B x 8N x 8H x 64D x f32>, %pa
   return
 }
 
+// CHECK-LABEL: func.func @blocks(
+// CHECK-SAME: %[[CACHE:[^:]*]]: {{.*}}, %[[BLOCKS:[^:]*]]: memref<?xi32>
+// CHECK-DAG: %[[COUNT:.*]] = memref.dim %[[BLOCKS]]
+// CHECK-DAG: %[[END:.*]] = kvcache.dim %[[CACHE]][B]
+// CHECK: check_entries "block" in %[[BLOCKS]] first %[[COUNT]] below %[[END]] or_negative {{.*}}by "clear_blocks" of "arg1"
+func.func @blocks(%cache: !kv, %blocks: memref<?xi32>) {
+  kvcache.clear_blocks %cache at %blocks : !kv at memref<?xi32>
+  return
+}
+
 // Members of a batch that is an argument, and lists that are ones themselves.
 
 // CHECK-LABEL: func.func @members(

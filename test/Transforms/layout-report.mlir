@@ -34,3 +34,11 @@ func.func @cross_layer(%bytes: memref<?xi8>, %n: index, %i: index, %k: !rows, %v
   kvcache.attention %q over %layer in %batch into %out causal : !heads over !one in !batch into !heads
   return
 }
+
+// CHECK:      @blocks
+// CHECK-NEXT: line
+// CHECK-NEXT: {{.*}}clear_blocks  paired_nhd  B=1048576  128D  1 x 65536  16  1 x 65536  65536 per block  blocks in the cache
+func.func @blocks(%pool: !one, %blocks: memref<?xi64>) {
+  kvcache.clear_blocks %pool at %blocks : !one at memref<?xi64>
+  return
+}

@@ -208,6 +208,10 @@ def program(rng):
         extra["pairs"] = "pairs"
         say(f"kvcache.copy_blocks {cache} at %pairs : {kind} at memref<?x2xi64>")
 
+    def clear_blocks():
+        extra["blocks"] = "blocks"
+        say(f"kvcache.clear_blocks {cache} at %blocks : {kind} at memref<?xi64>")
+
     def read_a_copy():
         """Gather from a copy in another order: the copy may fold."""
         n = len(body)
@@ -247,7 +251,7 @@ def program(rng):
             f"{rng.choice(['causal', 'causal window 5', ''])} : {query} over "
             f"{kind} in {batch} into {query}")
 
-    steps = [scatter, index_copy, gather, copy_blocks, read_a_copy]
+    steps = [scatter, index_copy, gather, copy_blocks, clear_blocks, read_a_copy]
     for _ in range(rng.randint(1, 3)):
         rng.choice(steps)()
     if rng.random() < 0.3:

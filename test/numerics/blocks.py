@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""relayout, copy_blocks and transfer over random layouts, bit for bit.
+"""relayout, copy_blocks, clear_blocks and transfer over random layouts, bit for
+bit.
 
-Each function is called for several pools and lists of pairs.
+Each function is called for several pools and lists.
 """
 
 import cases
@@ -139,6 +140,27 @@ class CopyBlocks:
                 lambda what: case.check(whole, what))
 
 
+class ClearBlocks(CopyBlocks):
+    """Of the same pools; blocks may be named twice, or not be there."""
+
+    def run(self, rng, name, round):
+        if round:
+            self.case = cases.resized(rng, self.case, int(rng.integers(0, 9)))
+        plain(rng, self.case)
+        blocks = self.case.view.extent("B")
+        count = int(rng.choice([0, 1, 5]))
+        numbers = rng.integers(-1, blocks + 1, count)
+        wrong = rng.random(count) < 0.15
+        numbers[wrong] = rng.choice(cases.leading_out(self.index, blocks),
+                                    wrong.sum())
+        numbers = cases.integers(numbers, self.index)
+        whole, expected = self.case.expected()
+        reference.clear_blocks(expected, numbers.array)
+        case = self.case
+        return (ops.clear_blocks(name, case, numbers),
+                lambda what: case.check(whole, what))
+
+
 class Transfer:
     def __init__(self, rng):
         axes, type_ = random_axes(rng), str(rng.choice(list(STORAGE)))
@@ -191,8 +213,8 @@ def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(34)
     runs, functions = [], []
-    for number in range(75):
-        family = [Relayout, CopyBlocks, Transfer][number % 3](rng)
+    for number in range(100):
+        family = [Relayout, CopyBlocks, Transfer, ClearBlocks][number % 4](rng)
         for round in range(ROUNDS):
             program, check = family.run(rng, f"f{number}", round)
             if round == 0:

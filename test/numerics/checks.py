@@ -82,6 +82,10 @@ func.func @copy(%cache: !kv, %pairs: memref<?x2xi64>) {{
   kvcache.copy_blocks %cache at %pairs : !kv at memref<?x2xi64>
   return
 }}
+func.func @clear(%cache: !kv, %blocks: memref<?xi32>) {{
+  kvcache.clear_blocks %cache at %blocks : !kv at memref<?xi32>
+  return
+}}
 func.func @move(%from: !kv, %to: !small, %pairs: memref<?x4xi32>) {{
   kvcache.transfer %from to %to at %pairs : !kv to !small at memref<?x4xi32>
   return
@@ -277,6 +281,24 @@ def make_copy(rng, kvtest, name):
     return call, [lambda: spoil(0), lambda: spoil(1)]
 
 
+def make_clear(rng, kvtest, name):
+    count = int(rng.integers(1, 5))
+    blocks = rng.integers(0, BLOCKS, count)
+    blocks[rng.random(count) < 0.2] = -int(rng.choice([1, FAR]))
+    call = Call(rng, kvtest)
+    call.pool(written=True)
+    call.list("blocks", blocks, "i32")
+
+    def spoil():
+        at = int(rng.integers(count))
+        value = above(rng, BLOCKS)
+        put(call, "blocks", at, value)
+        return "clear_blocks: argument 'blocks': " + entry(
+            "a block", BLOCKS - 1, True, at, value)
+
+    return call, [spoil]
+
+
 class Batch:
     """Random and allowed; tables have garbage where no row looks."""
 
@@ -462,6 +484,7 @@ MAKERS = {name: maker for maker, names in [
                    "gather"]),
     (make_scatter, ["scatter", "scatter_none", "scatter_any"]),
     (make_copy, ["copy", "move"]),
+    (make_clear, ["clear"]),
     (make_attend, ["attend", "attend_causal", "attend_window", "positions",
                    "positions_causal", "positions_window", "positions_wide"]),
     (make_map, ["map"]), (make_select, ["select"]), (make_chain, ["chain"]),

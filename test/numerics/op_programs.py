@@ -162,6 +162,14 @@ def copy_blocks(name, cache, pairs):
     return p
 
 
+def clear_blocks(name, cache, blocks):
+    p = Program(name)
+    value, cache_type = p.cache("cache", cache)
+    at, at_type = p.buffer("blocks", blocks)
+    p.op(f"kvcache.clear_blocks {value} at {at} : {cache_type} at {at_type}")
+    return p
+
+
 def transfer(name, source, dest, pairs, zero=False):
     p = Program(name)
     a, a_type = p.cache("source", source)

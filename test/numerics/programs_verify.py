@@ -58,6 +58,7 @@ def one_of_each(rng, case):
     yield ops.gather("", case, slots, rows, pad="sink(?)")
     yield ops.copy_blocks("", case, cases.random_pairs(
         rng, 3, view.extent("B"), view.extent("B"), index))
+    yield ops.clear_blocks("", case, numbers)
     yield ops.relayout("", case, case)
     yield ops.transfer("", case, case, pairs, zero=True)
 

@@ -89,6 +89,12 @@ def copy_blocks(cache, pairs):
                 cache.array[cache._index(B=source)].copy())
 
 
+def clear_blocks(cache, blocks):
+    for block in np.asarray(blocks).tolist():
+        if 0 <= block < cache.extent("B"):
+            cache.array[cache._index(B=block)] = 0
+
+
 def transfer(source, dest, pairs, zero=False):
     """pairs: [P, 2] of chunks, or [P, 4] with the first token and a count."""
     assert source.letters == dest.letters

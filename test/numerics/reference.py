@@ -6,7 +6,8 @@ are stored, bf16 as uint16; what computes takes and gives numbers in float64.
 
   ref_elements   element types: decode, encode, convert
   ref_cache      Cache, named orders, views
-  ref_moves      index_copy, scatter, gather, relayout, copy_blocks, transfer
+  ref_moves      index_copy, scatter, gather, relayout, copy_blocks,
+                 clear_blocks, transfer
   ref_batch      Batch, with_rows, slot_mapping, map_blocks, block_slots,
                  select_rows
   ref_attention  attention, merge_states, and tolerances for their results
@@ -23,4 +24,5 @@ from ref_elements import (  # noqa: F401
     STORAGE, bits, convert, decode, encode, half_ulp, round_to, same_elements,
     smallest_normal, type_of)
 from ref_moves import (  # noqa: F401
-    allowed, copy_blocks, gather, index_copy, relayout, scatter, transfer)
+    allowed, clear_blocks, copy_blocks, gather, index_copy, relayout, scatter,
+    transfer)

@@ -303,6 +303,11 @@ def test_blocks():
     for now, then in enumerate([0, 0, 0, 3, 4]):
         assert np.array_equal(after[now], before[then])
 
+    ref.clear_blocks(cache, [3, -1, 5, 0, 3, 2**40])
+    cleared = np.moveaxis(cache.get(), b, 0)
+    for now, is_kept in enumerate([0, 1, 1, 0, 1]):
+        assert np.array_equal(cleared[now], after[now] * is_kept)
+
     # A pool of blocks of 8 and one of 2: chunks of 2 tokens.
     wide = cases.random_cache(rng, blocks=2, tokens=8).cache
     fine = cases.random_cache(rng, blocks=9, tokens=2).cache

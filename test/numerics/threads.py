@@ -85,6 +85,13 @@ def blocks(rng):
         yield (ops.copy_blocks(f"copy_{order}", case, pairs),
                lambda case=case, after=after: case.check(after),
                [case.cache.storage])
+    cleared = new_cache(rng, "paired_hnd")
+    # Twice each: one thread clears a block, wherever the list names it.
+    list_ = cases.integers(np.repeat(rng.integers(-1, BLOCKS, 100), 2))
+    zeros, expected = cleared.expected()
+    reference.clear_blocks(expected, list_.array)
+    yield (ops.clear_blocks("clear", cleared, list_),
+           lambda: cleared.check(zeros), [cleared.cache.storage])
     one, other = new_cache(rng, "nhd"), new_cache(rng, "hnd")
     pairs = cases.random_pairs(rng, 90, BLOCKS, BLOCKS, tokens=TOKENS)
     moved, expected = other.expected()

@@ -10,7 +10,8 @@ from kvtest import ENTRY, OK
 
 # Their kernels are those of other tests, or cannot be run here.
 machine.skipped = ("attention", "index_copy", "scatter", "gather",
-                   "copy_blocks", "transfer", "slot_mapping", "select_rows")
+                   "copy_blocks", "clear_blocks", "transfer", "slot_mapping",
+                   "select_rows")
 
 
 def by_check(library, name, args):

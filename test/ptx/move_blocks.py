@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""relayout, copy_blocks and transfer for a GPU, over the cases of the CPU."""
+"""relayout, copy_blocks, clear_blocks and transfer for a GPU, over the cases of
+the CPU."""
 
 import blocks
 import machine

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Operations that move the elements of caches: rows in and out, blocks from
-// here to there. Nothing else in the dialect moves data.
+// here to there, and zeros into blocks. Nothing else in the dialect moves data.
 //
 // Where the cache is a tensor, the operation gives the updated tensor. Its
 // dimensions are the axes of the cache, which are named in brackets, and its
@@ -271,6 +271,44 @@ def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
   let arguments = (ins KVCache_AnyCache:$cache, KVCache_Buffer:$pairs);
   let assemblyFormat = [{
     $cache `at` $pairs attr-dict `:` type($cache) `at` type($pairs)
+  }];
+  let hasVerifier = 1;
+}
+
+def KVCache_ClearBlocksOp : KVCache_Op<"clear_blocks", [
+    KVCache_Accesses<["getCacheUses", "getIndexUses"]>,
+    DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+  let summary = "set blocks of a cache to zero";
+  let description = [{
+    For each entry of a list, sets all layers and sides of a block to zero:
+
+    ```
+    for k in 0 .. K-1:
+      if 0 <= blocks[k] < B:
+        cache[B = blocks[k]] = 0
+    ```
+
+    Other entries are skipped: negative ones are padding, those past the last
+    block an error of the caller. A block may be named more than once.
+
+    Engines clear the null block, which a table names where a sequence has no
+    other, and blocks of state before they go to the next sequence. Memory
+    between the elements of a block, where strides leave gaps, stays as it is.
+
+    Constraints:
+      * `clear_blocks_c1` blocks are 1-D, of i32 or i64
+      * `clear_blocks_c2` the cache may be written
+      * `clear_blocks_c3` a memref is contiguous and in the default memory space
+
+    Example:
+
+    ```mlir
+    kvcache.clear_blocks %cache at %blocks : !kv at memref<?xi64>
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$cache, KVCache_Buffer:$blocks);
+  let assemblyFormat = [{
+    $cache `at` $blocks attr-dict `:` type($cache) `at` type($blocks)
   }];
   let hasVerifier = 1;
 }

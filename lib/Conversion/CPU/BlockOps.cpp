@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // relayout, copy_blocks and transfer: elements of one cache to the places of
-// the same indices in another one.
+// the same indices in another one. clear_blocks: zeros to those of one.
 //
 // Both are seen as one nest of loops, whose dimensions have a step on each
 // side. Dimensions are as in the memory of the destination, so that writes are
@@ -290,6 +290,42 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
   }
 };
 
+struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ClearBlocksOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    Value list = adaptor.getBlocks();
+    if (!isa<MemRefType>(list.getType()))
+      return rewriter.notifyMatchFailure(op, "the blocks are still a tensor");
+    CodeBuilder emit(rewriter, op.getLoc());
+    CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
+                     adaptor.getCache());
+    Nest nest(emit, cache, cache, kInBlock);
+    Place start = startOf(emit, cache);
+    Value blocks = cache.extent(AxisKind::Block);
+    Value count = emit.dim(list, 0);
+    // Each thread reads the whole list and clears the blocks whose numbers are
+    // its own: then a block that is named twice is not written by two threads,
+    // and the list is little beside what it names.
+    Value bytes = emit.mulSat(nest.bytes(emit, cache.type), count);
+    Value tasks = emitTaskCount(emit, bytes, count);
+    emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+      e.forLoop(count, [&](CodeBuilder &e, Value k) {
+        Value block = e.loadIndex(list, {k});
+        Value isOwn = e.eq(e.remui(block, tasks), task);
+        Value live = e.andi(e.ult(block, blocks), isOwn);
+        e.ifThen(live, [&](CodeBuilder &e) {
+          Value at = e.muli(block, cache.stride(AxisKind::Block));
+          nest.clear(e, start.plus(e, at));
+        });
+      });
+    });
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
 struct TransferOpLowering : OpConversionPattern<TransferOp> {
   using OpConversionPattern::OpConversionPattern;
 
@@ -425,6 +461,6 @@ private:
 
 void kvcache::populateBlockOpsToLoops(TypeConverter &converter,
                                       RewritePatternSet &patterns) {
-  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering, TransferOpLowering>(
-      converter, patterns.getContext());
+  patterns.add<ClearBlocksOpLowering, CopyBlocksOpLowering, RelayoutOpLowering,
+               TransferOpLowering>(converter, patterns.getContext());
 }

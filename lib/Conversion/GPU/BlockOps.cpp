@@ -2,6 +2,7 @@
 //
 // relayout, copy_blocks and transfer: whole blocks, or chunks of tokens, go to
 // the places of the same indices in the same or in another pool, in one launch.
+// clear_blocks is the same with zeros instead of elements that are read.
 //
 // Kernels/MovePlan.h says how the elements of a block are spread over accesses;
 // here it is decided which blocks there are.
@@ -32,6 +33,14 @@ MoveEnd endOf(CacheType type) {
   return {&type.getLayout(), type.getElementBytes()};
 }
 
+/// Nothing is read, so no tile makes reads wider.
+MovePlan planOfZeros(CacheType type) {
+  MovePlan plan(endOf(type), endOf(type),
+                type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
+  plan.tile.reset();
+  return plan;
+}
+
 /// A move under construction: the host side, and the kernel once `begin` was
 /// called.
 class Move {
@@ -47,15 +56,24 @@ public:
         operands(builder, emit.getLoc()), fromSide(sideOf(from)),
         toSide(sideOf(to)) {}
 
+  /// Of zeros to one cache.
+  Move(OpBuilder &builder, Operation *op, CacheType type, Value memref)
+      : emit{builder, op->getLoc()}, op(op),
+        from(builder, emit.getLoc(), type, memref), to(from),
+        plan(planOfZeros(type)), overLink(false),
+        shape(plan, type.getElementBytes(), overLink),
+        operands(builder, emit.getLoc()), fromSide(sideOf(to)),
+        toSide(fromSide) {}
+
   /// Parameters are complete: starts the kernel, which gets the number of an
   /// item (i64) and says what it is.
-  void build(StringRef name, Value count, bool zero,
+  void build(StringRef name, Value count, Cleared cleared,
              llvm::function_ref<MoveItem(KernelBuilder &, Value)> itemOf) {
     Value work = emit.muli(count, shape.parts);
     unsigned workParameter = overLink ? operands.addIndex(work) : 0;
     KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), name,
                     operands.types(), shape.threads);
-    MoveEmitter mover(k, plan, shape, fromSide, toSide, zero);
+    MoveEmitter mover(k, plan, shape, fromSide, toSide, cleared);
     Value layer = plan.layersAtRunTime ? k.blockZ() : Value();
     if (!overLink) {
       Value block = k.blockX();
@@ -161,7 +179,7 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
               /*ranged=*/false);
     Value blocks = move.emit.minsi(move.from.extent(AxisKind::Block),
                                    move.to.extent(AxisKind::Block));
-    move.build("relayout", blocks, /*zero=*/false,
+    move.build("relayout", blocks, Cleared::None,
                [&](KernelBuilder &k, Value block) {
                  MoveItem item;
                  item.from = k.muli(block, move.blockStride(k, true));
@@ -201,7 +219,7 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
     PairList pairs(move.operands, adaptor.getPairs());
     unsigned blocks = move.operands.addIndex(move.from.extent(AxisKind::Block));
     move.build("copy_blocks", move.emit.dim(adaptor.getPairs(), 0),
-               /*zero=*/false, [&](KernelBuilder &k, Value pair) {
+               Cleared::None, [&](KernelBuilder &k, Value pair) {
                  Value from = pairs.load(k, pair, 0);
                  Value to = pairs.load(k, pair, 1);
                  Value end = k.parameter(blocks);
@@ -212,6 +230,37 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
                  return item;
                });
     move.remark("copy-blocks");
+    rewriter.eraseOp(op);
+    return success();
+  }
+};
+
+/// A block that is named twice is cleared by two blocks of threads, perhaps at
+/// once. They store the same zeros to the same places in accesses of one width,
+/// and nobody reads them before the kernel has ended, so either may be the
+/// last.
+struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
+  using OpConversionPattern::OpConversionPattern;
+  LogicalResult
+  matchAndRewrite(ClearBlocksOp op, OpAdaptor adaptor,
+                  ConversionPatternRewriter &rewriter) const override {
+    auto listType = dyn_cast<MemRefType>(adaptor.getBlocks().getType());
+    if (!listType)
+      return rewriter.notifyMatchFailure(op, "the blocks are still a tensor");
+    Move move(rewriter, op, op.getCache().getType(), adaptor.getCache());
+    unsigned list = move.operands.addBuffer(adaptor.getBlocks());
+    unsigned blocks = move.operands.addIndex(move.to.extent(AxisKind::Block));
+    move.build("clear_blocks", move.emit.dim(adaptor.getBlocks(), 0),
+               Cleared::All, [&](KernelBuilder &k, Value entry) {
+                 Value block = k.loadEntry(k.parameter(list), entry,
+                                           listType.getElementType());
+                 MoveItem item;
+                 item.live = k.ult(block, k.parameter(blocks));
+                 item.to = k.muli(block, move.blockStride(k, false));
+                 item.from = item.to;
+                 return item;
+               });
+    move.remark("clear-blocks");
     rewriter.eraseOp(op);
     return success();
   }
@@ -310,8 +359,8 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
     };
     unsigned fromCount = chunks(move.from, fromTokens);
     unsigned toCount = chunks(move.to, toTokens);
-    bool zero = op.getZero() && ranged;
-    move.build("transfer", move.emit.dim(adaptor.getPairs(), 0), zero,
+    auto cleared = op.getZero() && ranged ? Cleared::Rest : Cleared::None;
+    move.build("transfer", move.emit.dim(adaptor.getPairs(), 0), cleared,
                [&](KernelBuilder &k, Value pair) {
                  MoveItem item;
                  Value from = pairs.load(k, pair, 0);
@@ -376,6 +425,7 @@ void kvcache::populateBlockOpsToGPU(TypeConverter &converter,
                                     RewritePatternSet &patterns,
                                     int64_t copyEngineBytes) {
   MLIRContext *context = patterns.getContext();
-  patterns.add<CopyBlocksOpLowering, RelayoutOpLowering>(converter, context);
+  patterns.add<ClearBlocksOpLowering, CopyBlocksOpLowering, RelayoutOpLowering>(
+      converter, context);
   patterns.add<TransferOpLowering>(converter, context, copyEngineBytes);
 }

@@ -156,12 +156,16 @@ void MoveEmitter::emitDirect(const MoveItem &item, Value part) {
     Access access;
     int64_t width = plan.lanes * from.elementBytes();
     Value loads = k.andiIfAny(isThere, moves);
-    access.value = moves ? k.loadIf(loads, address(true), width)
-                         : k.load(address(true), width);
-    access.value =
-        k.convert(access.value, plan.lanes, from.elementType, to.elementType);
+    if (cleared == Cleared::All) {
+      access.value = k.zero(width);
+    } else {
+      access.value = moves ? k.loadIf(loads, address(true), width)
+                           : k.load(address(true), width);
+      access.value =
+          k.convert(access.value, plan.lanes, from.elementType, to.elementType);
+    }
     access.to = address(false);
-    access.writes = zero ? isThere : loads;
+    access.writes = cleared == Cleared::None ? loads : isThere;
     accesses.push_back(access);
   }
   int64_t width = plan.lanes * to.elementBytes();
@@ -266,7 +270,7 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
           k.convert(piece, tile.granule, from.elementType, to.elementType));
     }
     Value value = k.join(pieces, tile.granule * to.elementBytes());
-    Value writes = zero ? Value() : inRange(item, indices);
+    Value writes = cleared == Cleared::None ? inRange(item, indices) : Value();
     writes = k.andiIfAny(writes, isThere);
     Value target = address(false, indices, inRun);
     if (writes)

@@ -40,12 +40,15 @@ struct MoveShape {
   int64_t parts;     ///< blocks of threads for an item
 };
 
+/// What is set to zero: nothing, tokens of an item that do not move, or all of
+/// it, and then nothing moves.
+enum class Cleared : uint8_t { None, Rest, All };
+
 class MoveEmitter {
 public:
-  /// With `zero`, tokens that do not move are cleared.
   MoveEmitter(KernelBuilder &k, const MovePlan &plan, const MoveShape &shape,
-              MoveSide from, MoveSide to, bool zero)
-      : k(k), plan(plan), shape(shape), from(from), to(to), zero(zero) {}
+              MoveSide from, MoveSide to, Cleared cleared)
+      : k(k), plan(plan), shape(shape), from(from), to(to), cleared(cleared) {}
 
   /// Part number `part` (i32) of an item; of layer `layer` (i32) where layers
   /// are known at run time only.
@@ -64,7 +67,7 @@ private:
   const MovePlan &plan;
   const MoveShape &shape;
   MoveSide from, to;
-  bool zero;
+  Cleared cleared;
   Value tileMemory;
 };
 

@@ -92,6 +92,33 @@ func.func @runs_of_blocks(%a: !nhd, %p: memref<?x2xi64>) {
   return
 }
 
+// Zeros go out in the same runs. Each thread reads all of the list and clears
+// the blocks that are its own.
+
+// CHECK-LABEL: func.func @cleared_blocks(
+// CHECK-SAME: %[[POOL:[^:]*]]: {{.*}}, %[[LIST:[^:]*]]: memref<?xi32>
+// CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
+// CHECK-DAG: %[[BLOCK:.*]] = arith.constant 16384 : index
+// CHECK-DAG: %[[ZERO:.*]] = arith.constant dense<0.000000e+00> : vector<32xbf16>
+// CHECK: scf.parallel (%[[TASK:.*]]) =
+// CHECK: scf.for %[[K:.*]] = %{{.*}} to %[[COUNT:.*]] step
+// CHECK: %[[ENTRY:.*]] = memref.load %[[LIST]][%[[K]]]
+// CHECK: %[[NUMBER:.*]] = arith.index_cast %[[ENTRY]] : i32 to index
+// CHECK: %[[REST:.*]] = arith.remui %[[NUMBER]], %[[TASKS:.*]] : index
+// CHECK: %[[OWN:.*]] = arith.cmpi eq, %[[REST]], %[[TASK]]
+// CHECK: %[[THERE:.*]] = arith.cmpi ult, %[[NUMBER]],
+// CHECK: %[[LIVE:.*]] = arith.andi %[[THERE]], %[[OWN]]
+// CHECK: scf.if %[[LIVE]]
+// CHECK: scf.for %{{.*}} = %{{.*}} to %[[BLOCK]] step %[[C32]]
+// CHECK-NOT: vector.load
+// CHECK: vector.store %[[ZERO]], {{.*}}, vector<32xbf16>
+// CHECK-NOT: vector.store
+// CHECK: return
+func.func @cleared_blocks(%a: !nhd, %l: memref<?xi32>) {
+  kvcache.clear_blocks %a at %l : !nhd at memref<?xi32>
+  return
+}
+
 // Chunks that are whole blocks are runs too; threads share the pairs.
 
 !fine = !kvcache.cache<2S x ?B x 4N x 8H x 128D x bf16>

@@ -139,6 +139,28 @@ func.func @copy_blocks(%kv: !kv, %pairs: memref<?x2xi64>) {
 
 // -----
 
+// To clear a block nothing of it is read. A negative number of 32 bits is
+// extended before it is compared, so that it is no block.
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, order = [B, S, N, H, D]>
+
+// CHECK-LABEL: func.func @clear_blocks(
+// CHECK: llvm.func @clear_blocks(
+// CHECK: %[[ENTRY:.*]] = llvm.load %{{.*}} : !llvm.ptr<1> -> i32
+// CHECK: %[[BLOCK:.*]] = arith.extsi %[[ENTRY]] : i32 to i64
+// CHECK: %[[LIVE:.*]] = arith.cmpi ult, %[[BLOCK]], %{{.*}} : i64
+// CHECK: scf.if %[[LIVE]] {
+// CHECK-NOT: llvm.load
+// CHECK-COUNT-2: llvm.store %{{.*}} {alignment = 16 : i64}
+// CHECK-NOT: llvm.load
+// CHECK: llvm.return
+func.func @clear_blocks(%kv: !kv, %blocks: memref<?xi32>) {
+  kvcache.clear_blocks %kv at %blocks : !kv at memref<?xi32>
+  return
+}
+
+// -----
+
 // With a range of tokens, each access knows its token; what is out of range is
 // not read, and is zero where that is asked for.
 

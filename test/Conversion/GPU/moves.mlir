@@ -9,12 +9,12 @@
 // RUN: kv-compile %s --target=sm_100a --max-variants=1 --emit=ptx -o %t.100.ptx
 // RUN: FileCheck %s --input-file=%t.80.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
 // RUN: FileCheck %s --input-file=%t.90.ptx --check-prefix=PTX --implicit-check-not=div.u --implicit-check-not=div.s --implicit-check-not=rem. --implicit-check-not=.local --implicit-check-not=call
-// PTX-COUNT-12: .entry
+// PTX-COUNT-13: .entry
 
 // RUN: %if ptxas %{ ptxas -v -arch=sm_80 %t.80.ptx -o %t.cubin 2>&1 | FileCheck %s %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.90.ptx -o %t.cubin 2>&1 | FileCheck %s %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_100a %t.100.ptx -o %t.cubin 2>&1 | FileCheck %s %}
-// CHECK-COUNT-12: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads[[:space:]].*Used ([1-9]|[1-5][0-9]|6[0-4]) registers}}
+// CHECK-COUNT-13: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads[[:space:]].*Used ([1-9]|[1-5][0-9]|6[0-4]) registers}}
 // CHECK-NOT: stack frame
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
@@ -34,11 +34,12 @@ func.func @rows(%nhd: !nhd, %hnd: !hnd, %key: !rows, %value: !rows, %slots: !slo
   return
 }
 
-func.func @blocks(%nhd: !nhd, %hnd: !hnd, %hdn: !hdn, %odd: !odd, %odd2: !odd2, %host: !host, %pairs: memref<?x2xi64>, %parts: memref<?x4xi64>) {
+func.func @blocks(%nhd: !nhd, %hnd: !hnd, %hdn: !hdn, %odd: !odd, %odd2: !odd2, %host: !host, %pairs: memref<?x2xi64>, %parts: memref<?x4xi64>, %list: memref<?xi64>) {
   kvcache.relayout %nhd into %hnd : !nhd into !hnd
   kvcache.relayout %nhd into %hdn : !nhd into !hdn
   kvcache.relayout %odd into %odd2 : !odd into !odd2
   kvcache.copy_blocks %hnd at %pairs : !hnd at memref<?x2xi64>
+  kvcache.clear_blocks %hnd at %list : !hnd at memref<?xi64>
   kvcache.transfer %hnd to %host at %parts zero : !hnd to !host at memref<?x4xi64>
   return
 }

@@ -48,6 +48,8 @@ func.func @blocks(%flat: !flat, %hnd: !hnd, %hdn: !hdn, %host: !host, %rows: mem
   kvcache.relayout %flat into %hdn : !flat into !hdn
   // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] copy-blocks | Category:kvcache | Remark="items of 32768 bytes in runs of 32768, accesses of 16 bytes"
   kvcache.copy_blocks %hdn at %pairs : !hdn at memref<?x2xi64>
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] clear-blocks | Category:kvcache | Remark="items of 32768 bytes in runs of 32768, accesses of 16 bytes"
+  kvcache.clear_blocks %hdn at %n : !hdn at memref<?xi64>
   // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] transfer | Category:kvcache | Remark="items of 32768 bytes in runs of 32768, accesses of 16 bytes, over the link on 16 blocks of threads"
   kvcache.transfer %flat to %host at %pairs : !flat to !host at memref<?x2xi64>
   return

@@ -62,6 +62,11 @@ func.func @copy_blocks(%pool: !heads, %pairs: memref<?x2xi64>) {
   return
 }
 
+func.func @clear_blocks(%pool: !heads, %blocks: memref<?xi32>) {
+  kvcache.clear_blocks %pool at %blocks : !heads at memref<?xi32>
+  return
+}
+
 func.func @transfer(%from: !pool, %to: !pool, %pairs: memref<?x2xi32>) {
   kvcache.transfer %from to %to at %pairs zero
     : !pool to !pool at memref<?x2xi32>
