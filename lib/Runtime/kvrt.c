@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception */
 
 #include "kvrt.h"
-#include "kvrt_checked.h"
+#include "kvrt_arithmetic.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -101,7 +101,7 @@ void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
 
-/* Checks of entries (kvrt_checks.h). Whether the process asks for them; whether
+/* Checks of entries (kvrt_entries.h). Whether the process asks for them; whether
  * the call has had no error so far; what was found at the place of a list, with
  * the address of the text that says which list of which operation it is. */
 int64_t kvrt_checks_wanted(void);

@@ -5,7 +5,7 @@
 
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "kvrt.h"
-#include "kvrt_checked.h"
+#include "kvrt_arithmetic.h"
 
 #include <dlfcn.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 
 #include "../Common/Checks.h"
 
-#include "../../Runtime/kvrt_checks.h"
+#include "../../Runtime/kvrt_entries.h"
 #include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 

@@ -5,7 +5,7 @@
  */
 
 #include "kvrt.h"
-#include "kvrt_checked.h"
+#include "kvrt_arithmetic.h"
 
 #include <stdio.h>
 #include <string.h>

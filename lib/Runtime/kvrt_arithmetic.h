@@ -5,8 +5,8 @@
  * for a size.
  */
 
-#ifndef KVRT_CHECKED_H
-#define KVRT_CHECKED_H
+#ifndef KVRT_ARITHMETIC_H
+#define KVRT_ARITHMETIC_H
 
 #include <stdint.h>
 
@@ -44,4 +44,4 @@ static inline int64_t kvrt_round_up_or_most(int64_t number, int64_t unit) {
   return more;
 }
 
-#endif /* KVRT_CHECKED_H */
+#endif /* KVRT_ARITHMETIC_H */

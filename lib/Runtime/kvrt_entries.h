@@ -4,8 +4,8 @@
  * calls of it and kernels (lib/Conversion). docs/abi.md says what it is for.
  */
 
-#ifndef KVRT_CHECKS_H
-#define KVRT_CHECKS_H
+#ifndef KVRT_ENTRIES_H
+#define KVRT_ENTRIES_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -57,4 +57,4 @@ KVRT_STATIC_ASSERT(offsetof(kvrt_check_record, state) == 0 &&
                        offsetof(kvrt_check_record, request) == 16,
                    "words have the places that kernels write to");
 
-#endif /* KVRT_CHECKS_H */
+#endif /* KVRT_ENTRIES_H */
