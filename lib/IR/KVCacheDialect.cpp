@@ -6,6 +6,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "mlir/Transforms/InliningUtils.h"
 #include "llvm/ADT/StringExtras.h"
@@ -122,6 +123,23 @@ LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
       op->getName().getStringRef() == "scf.if" &&
       isa<UnitAttr>(attr.getValue()))
     return success();
+  if (attr.getName() == kTargetAttr) {
+    if (isa<ModuleOp>(op) && isa<TargetAttr>(attr.getValue()))
+      return success();
+    return op->emitError() << "'" << kTargetAttr
+                           << "' is expected to be a target, on a module, got "
+                           << attr.getValue() << " on '" << op->getName()
+                           << "'";
+  }
+  if (attr.getName() == kLaunchModeAttr) {
+    if (op->getName().getStringRef() == "gpu.launch_func" &&
+        isa<LaunchModeAttr>(attr.getValue()))
+      return success();
+    return op->emitError() << "'" << kLaunchModeAttr
+                           << "' is expected to be a mode, on a launch, got "
+                           << attr.getValue() << " on '" << op->getName()
+                           << "'";
+  }
   if (attr.getName() != kParallelBodyAttr)
     return op->emitError() << "attribute '" << attr.getName().strref()
                            << "' is not known for an operation";

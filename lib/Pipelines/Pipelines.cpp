@@ -135,8 +135,7 @@ static void addHostLowering(OpPassManager &pm,
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   addChecks(pm, options.checks, "cpu");
   ConvertKVCacheToLoopsOptions loops;
-  loops.vectorBits = options.vectorBits;
-  loops.bf16Dots = options.bf16Dots;
+  loops.chip = options.chip;
   pm.addPass(createConvertKVCacheToLoops(loops));
   // The workspace has one buffer for all iterations of a loop over layers: its
   // size is moved in front of the loop, then the buffer.
@@ -171,13 +170,7 @@ void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   LLVM::DIScopeForLLVMFuncOpPassOptions lines;
   lines.emissionKind = LLVM::DIEmissionKind::DebugDirectivesOnly;
   pm.addPass(LLVM::createDIScopeForLLVMFuncOpPass(lines));
-  GpuNVVMAttachTargetOptions target;
-  target.chip = options.chip;
-  // The version of PTX that has all instructions of the architecture.
-  target.features =
-      StringRef(options.chip).starts_with("sm_8") ? "+ptx83" : "+ptx86";
-  target.optLevel = 3;
-  pm.addPass(createGpuNVVMAttachTarget(target));
+  pm.addPass(createAttachNVVMTarget());
   std::string image = options.image;
   if (image == "auto")
     image = llvm::sys::findProgramByName("ptxas") ? "cubin" : "ptx";

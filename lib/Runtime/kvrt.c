@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Frames live on the stack; kv-compile refuses functions with more. */
-enum { MAX_FRAME_WORDS = 2048, WORKSPACE_ALIGN = 256 };
-
 static _Thread_local char message[KVRT_MESSAGE_BYTES];
 static _Thread_local kvrt_context context;
 
@@ -50,76 +47,6 @@ void kvrt_end_loop(const kvrt_loop *loop) {
     message[0] = 0; /* the host's threads may have run another call meanwhile */
 }
 
-/* ---- CPU ----------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-static void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4]) {
-  __asm__ volatile("cpuid"
-                   : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
-                   : "a"(leaf), "c"(sub));
-}
-
-static int has(uint32_t word, uint32_t mask) { return (word & mask) == mask; }
-
-/* The x86-64 microarchitecture level of this machine. */
-static int32_t find_cpu_level(void) {
-  uint32_t r[4];
-  cpuid(0, 0, r);
-  uint32_t leaves = r[0];
-  cpuid(1, 0, r);
-  uint32_t c = r[2];
-  /* SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT */
-  if (!has(c, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23))
-    return 1;
-  uint32_t extended[4];
-  cpuid(0x80000000u, 0, extended);
-  int lzcnt = 0;
-  if (extended[0] >= 0x80000001u) {
-    cpuid(0x80000001u, 0, extended);
-    lzcnt = has(extended[2], 1u << 5);
-  }
-  /* LZCNT, FMA, MOVBE, OSXSAVE, AVX, F16C */
-  if (!lzcnt || leaves < 7 ||
-      !has(c, 1u << 12 | 1u << 22 | 1u << 27 | 1u << 28 | 1u << 29))
-    return 2;
-  uint32_t low, high;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  cpuid(7, 0, r);
-  uint32_t b = r[1];
-  /* AVX2, BMI1, BMI2, and the operating system saves the registers */
-  if (!has(low, 6) || !has(b, 1u << 3 | 1u << 5 | 1u << 8))
-    return 2;
-  /* AVX512 F, DQ, CD, BW, VL */
-  if (!has(low, 0xe6) ||
-      !has(b, 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31))
-    return 3;
-  /* AVX512_BF16: what level 5 adds here. */
-  if (r[0] < 1)
-    return 4;
-  cpuid(7, 1, r);
-  return has(r[0], 1u << 5) ? 5 : 4;
-}
-#else
-static int32_t find_cpu_level(void) { return 5; }
-#endif
-
-static int32_t check_cpu(int32_t needed) {
-  static atomic_int known;
-  int level = atomic_load_explicit(&known, memory_order_relaxed);
-  if (!level) {
-    level = find_cpu_level();
-    atomic_store_explicit(&known, level, memory_order_relaxed);
-  }
-  if (level >= needed)
-    return KV_OK;
-  if (needed == 5)
-    return kvrt_fail(KV_ERROR_CPU, "compiled for x86-64-v4 with AVX512_BF16, "
-                                   "which this machine does not have");
-  return kvrt_fail(KV_ERROR_CPU,
-                   "compiled for x86-64-v%d, this machine has x86-64-v%d",
-                   needed, level > 4 ? 4 : level);
-}
-
 void kvrt_begin(const kvrt_function *function) {
   context = (kvrt_context){.function = function, .device_id = -1};
   message[0] = 0;
@@ -141,10 +68,10 @@ static int64_t workspace_of(const kvrt_function *function,
 }
 
 int64_t kvrt_workspace_size(const kvrt_function *function, void *const *args) {
-  int64_t frame[MAX_FRAME_WORDS];
+  int64_t frame[KVRT_MAX_FRAME_WORDS];
   int32_t device_id;
   kvrt_begin(function);
-  if (check_cpu(function->cpu_level) ||
+  if (kvrt_x86_check(function->cpu_level) ||
       kvrt_prepare(function, args, frame, &device_id))
     return -1;
   return workspace_of(function, frame);
@@ -164,9 +91,9 @@ static int32_t run(const kvrt_function *function, const int64_t *frame) {
 
 int32_t kvrt_call(const kvrt_function *function, void *const *args,
                   void *workspace, int64_t workspace_bytes, void *stream) {
-  int64_t frame[MAX_FRAME_WORDS];
+  int64_t frame[KVRT_MAX_FRAME_WORDS];
   kvrt_begin(function);
-  if (check_cpu(function->cpu_level) ||
+  if (kvrt_x86_check(function->cpu_level) ||
       kvrt_prepare(function, args, frame, &context.device_id))
     return context.status;
   int64_t needed = workspace_of(function, frame);
@@ -177,11 +104,11 @@ int32_t kvrt_call(const kvrt_function *function, void *const *args,
                      "expected a workspace of at least %lld bytes, got %lld",
                      (long long)needed,
                      (long long)(workspace ? workspace_bytes : 0));
-  if (needed > 0 && (uintptr_t)workspace % WORKSPACE_ALIGN)
+  if (needed > 0 && (uintptr_t)workspace % KVRT_WORKSPACE_ALIGN)
     return kvrt_fail(KV_ERROR_ALIGNMENT,
                      "expected a workspace whose address is a multiple of %d "
                      "bytes, got %p",
-                     WORKSPACE_ALIGN, workspace);
+                     KVRT_WORKSPACE_ALIGN, workspace);
   context.workspace = workspace;
   context.workspace_bytes = workspace ? workspace_bytes : 0;
   context.workspace_used = function->state_bytes;
@@ -196,9 +123,9 @@ void *_mlir_memref_to_llvm_alloc(uint64_t bytes) {
   /* The bound covers every buffer. If it ever does not, the call ends here: the
    * code that asked would write to whatever it is given. */
   if (bytes > INT64_MAX ||
-      !kvrt_add((int64_t)bytes, WORKSPACE_ALIGN - 1, &rounded) ||
-      !kvrt_add(context.workspace_used, rounded & -(int64_t)WORKSPACE_ALIGN,
-                &used) ||
+      !kvrt_add((int64_t)bytes, KVRT_WORKSPACE_ALIGN - 1, &rounded) ||
+      !kvrt_add(context.workspace_used,
+                rounded & -(int64_t)KVRT_WORKSPACE_ALIGN, &used) ||
       used > context.workspace_bytes)
     __builtin_trap();
   char *result = context.workspace + context.workspace_used;
@@ -235,11 +162,13 @@ void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks) {
             (long long)blocks, (long long)count, (long long)first);
 }
 
-void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most) {
+void kvrt_report_room(int64_t text, int64_t columns, int64_t tokens,
+                      int64_t most) {
   kvrt_fail(KV_ERROR_BOUNDS,
-            "attention on a GPU: expected a block table with room for at most "
-            "%lld tokens of a request, got %lld blocks of %lld",
-            (long long)most, (long long)columns, (long long)tokens);
+            "%s: expected a block table with room for at most %lld tokens of a "
+            "request, got %lld blocks of %lld",
+            (const char *)(uintptr_t)text, (long long)most, (long long)columns,
+            (long long)tokens);
 }
 
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,

@@ -1,75 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
  * The run time that is linked into every artefact: no LLVM, no global
- * constructor, hidden symbols. Compiled programs hold the records declared
- * here as data (lib/Target/EntryPoints.cpp and
- * lib/Conversion/GPU/LaunchToRuntime.cpp write them), so a change of a
- * struct is a change there.
+ * constructor, hidden symbols. Compiled programs call it, and hold the records
+ * of kvrt_records.h as data.
  */
 
 #ifndef KVRT_H
 #define KVRT_H
 
 #include "kvcache/Runtime/kv_abi.h"
+#include "kvrt_records.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* ---- What an entry function checks ------------------------------------- */
-
-enum { KVRT_ANY = -1 };
-
-/* All that is said of a stride holds: it is at least what `next` spans
- * (extent * stride), and that number if it is compact. */
-typedef struct {
-  int64_t extent;   /* or KVRT_ANY */
-  int64_t constant; /* the stride, or KVRT_ANY */
-  int64_t multiple; /* the stride is a multiple of this, 1 or more */
-  int32_t compact;
-  int32_t next;   /* the next faster dimension, -1 if there is none */
-  int32_t symbol; /* dimensions with one symbol are equal; -1: none */
-  int32_t unused;
-} kvrt_dim;
-
-/* The extent of one symbol is times * that of another + plus. */
-typedef struct {
-  int64_t times; /* at most 2^20, so that no extent makes it overflow */
-  int64_t plus;  /* between -2^40 and 2^40 */
-  int32_t symbol;
-  int32_t of;
-} kvrt_rule;
-
-enum { KVRT_TENSOR = 0, KVRT_INT = 1, KVRT_FLOAT = 2 };
-
-typedef struct {
-  const char *name;
-  const kvrt_dim *dims;
-  int32_t kind;
-  int32_t rank;
-  int32_t dtype_code;
-  int32_t dtype_bits;
-  int32_t device; /* kDLCPU or kDLCUDA; a kDLCPU tensor may be kDLCUDAHost */
-  int32_t align;
-} kvrt_arg;
-
-typedef struct {
-  const char *name;
-  const kvrt_arg *args;
-  /* Calls the compiled function with the words of the frame: per tensor a
-   * memref descriptor (allocated, aligned, offset, extents, strides), per
-   * scalar one word. */
-  void (*run)(const int64_t *frame);
-  /* Bytes of workspace for these arguments, an upper bound. */
-  int64_t (*workspace)(const int64_t *frame);
-  int32_t num_args;
-  int32_t frame_words;
-  int32_t cpu_level; /* x86-64 level the host code needs, 5: 4 and BF16 */
-  int32_t num_symbols;
-  const kvrt_rule *rules;
-  int64_t num_rules;
-  /* Bytes at the start of the workspace that hold no buffer of the call. */
-  int64_t state_bytes;
-} kvrt_function;
+/* ---- Called by entry functions ------------------------------------------ */
 
 /* args[i] points to a DLTensor, an int64_t or a double. */
 int32_t kvrt_call(const kvrt_function *function, void *const *args,
@@ -97,13 +42,15 @@ void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
                       int64_t bytes);
 void kvrt_report_layer(int64_t index, int64_t layers);
 void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
-void kvrt_report_room(int64_t columns, int64_t tokens, int64_t most);
+void kvrt_report_room(int64_t text, int64_t columns, int64_t tokens,
+                      int64_t most);
 void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
                            int64_t rows);
 
-/* Checks of entries (kvrt_entries.h). Whether the process asks for them; whether
- * the call has had no error so far; what was found at the place of a list, with
- * the address of the text that says which list of which operation it is. */
+/* Checks of entries (kvrt_records.h). Whether the process asks for them;
+ * whether the call has had no error so far; what was found at the place of a
+ * list, with the address of the text that says which list of which operation it
+ * is. */
 int64_t kvrt_checks_wanted(void);
 int64_t kvrt_check_passed(void);
 void kvrt_report_entry(int64_t text, int64_t kind, int64_t request,
@@ -127,33 +74,18 @@ void kvrt_parallel_for(int64_t count,
                        void (*body)(void *argument, int64_t index),
                        void *argument);
 
-typedef struct {
-  const void *bytes;
-  _Atomic(void *) library; /* CUlibrary */
-} kvrt_image;
-
-typedef struct {
-  kvrt_image *image;
-  const char *name;
-  _Atomic(void *) handle;    /* CUkernel */
-  _Atomic(uint64_t) devices; /* a bit for each where it may take its memory */
-} kvrt_kernel;
-
+/* `mode` is KVRT_LAUNCH_IN_ORDER or another one of kvrt_records.h. */
 void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
-                 int32_t block_z, int32_t shared_bytes, int32_t together,
+                 int32_t block_z, int32_t shared_bytes, int32_t mode,
                  void **parameters);
-/* How many blocks of threads of a large kernel run at the same time; less than
- * `least` is an error. */
-int64_t kvrt_multiprocessors(int64_t least);
-/* A tensor map (128 bytes) of 16-bit elements: five dimensions, the first one
- * contiguous, with the distances of the others in bytes, and boxes of the first
- * dimension and some of the second. */
-void kvrt_tensor_map(void *map, int64_t address, int64_t channels,
-                     int64_t tokens, int64_t parts, int64_t heads,
-                     int64_t blocks, int64_t token_stride, int64_t part_stride,
-                     int64_t head_stride, int64_t block_stride,
-                     int64_t box_tokens);
+/* How many multiprocessors the device has; fewer than `least` is an error,
+ * which says what needs them by a text at an address. */
+int64_t kvrt_multiprocessors(int64_t least, int64_t text);
+/* A tensor map (KVRT_MAP_BYTES) of what begins at an address. An error says
+ * what it is of, by a text. */
+void kvrt_tensor_map(void *map, int64_t address, const kvrt_map_shape *shape,
+                     int64_t text);
 
 /* Blocks of one pool to another by the copy engine: the run, loops over runs
  * (slowest first), what numbers of chunks mean on both sides, and the pairs.
@@ -206,6 +138,9 @@ void kvrt_end_loop(const kvrt_loop *loop);
 /* Keeps the first message of a call. */
 int32_t kvrt_fail(int32_t code, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Whether the machine has an x86-64 level: the cpu_level of a function. */
+int32_t kvrt_x86_check(int32_t needed);
 
 /* Checks the arguments and lays out the frame; the device is that of the
  * tensors on a GPU, -1 if there is none. */

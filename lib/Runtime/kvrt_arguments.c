@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_SYMBOLS = 256 };
 /* Of extents and strides. */
 static const int64_t MOST = (int64_t)1 << 40;
 
@@ -392,7 +391,7 @@ static int64_t *put_tensor(int64_t *word, const kvrt_arg *arg,
 /* Checks the arguments and lays out the frame. */
 int32_t kvrt_prepare(const kvrt_function *function, void *const *args,
                      int64_t *frame, int32_t *device_id) {
-  symbol symbols[MAX_SYMBOLS];
+  symbol symbols[KVRT_MAX_SYMBOLS];
   for (int32_t s = 0; s < function->num_symbols; ++s)
     symbols[s].name = NULL;
   *device_id = -1;

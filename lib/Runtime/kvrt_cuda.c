@@ -112,9 +112,8 @@ enum {
   MAX_SHARED_BYTES = 8,
   MULTIPROCESSORS = 16
 };
-/* How kernels are launched, and the attribute for those that may begin while
- * the one before them ends. */
-enum { ALL_TOGETHER = 1, WAITS_ITSELF = 2, BEGINS_EARLY = 6 };
+/* The attribute of a launch that may begin while the kernel before it ends. */
+enum { BEGINS_EARLY = 6 };
 static _Atomic(void *) primary_contexts[KVRT_MAX_DEVICES];
 
 static int32_t check(cu_result result, const char *what, const char *object) {
@@ -260,7 +259,7 @@ static int32_t allow_shared(kvrt_kernel *kernel, void *handle,
 
 void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
                  int64_t grid_z, int32_t block_x, int32_t block_y,
-                 int32_t block_z, int32_t shared_bytes, int32_t how,
+                 int32_t block_z, int32_t shared_bytes, int32_t mode,
                  void **parameters) {
   kvrt_context *context = kvrt_current();
   if (context->status)
@@ -299,7 +298,7 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
    * they wait for is over when they are. */
   int32_t follows = context->ends_with_kernel;
   context->ends_with_kernel = 1;
-  if (how == WAITS_ITSELF && follows && driver.cuLaunchKernelEx) {
+  if (mode == KVRT_LAUNCH_OVERLAPPING && follows && driver.cuLaunchKernelEx) {
     cu_launch_attribute attribute = {.id = BEGINS_EARLY, .value.number = 1};
     cu_launch launch = {(unsigned)grid_x,
                         (unsigned)grid_y,
@@ -315,7 +314,7 @@ void kvrt_launch(kvrt_kernel *kernel, int64_t grid_x, int64_t grid_y,
           "launching kernel", kernel->name);
     return;
   }
-  if (how == ALL_TOGETHER) {
+  if (mode == KVRT_LAUNCH_COOPERATIVE) {
     if (!driver.cuLaunchCooperativeKernel) {
       kvrt_fail(KV_ERROR_CUDA,
                 "kernel '%s': the CUDA driver has no "
@@ -415,7 +414,7 @@ int32_t kvrt_cuda_synchronize(int32_t device_id, void *stream) {
   return kvrt_current()->status;
 }
 
-int64_t kvrt_multiprocessors(int64_t least) {
+int64_t kvrt_multiprocessors(int64_t least, int64_t text) {
   kvrt_context *context = kvrt_current();
   static _Atomic(int32_t) known[KVRT_MAX_DEVICES];
   if (context->status || context->device_id < 0)
@@ -435,18 +434,15 @@ int64_t kvrt_multiprocessors(int64_t least) {
                           memory_order_relaxed);
   }
   if (count < least)
-    kvrt_fail(KV_ERROR_DEVICE,
-              "attention with %lld heads of the cache: expected a device with "
-              "as many multiprocessors, got %d",
-              (long long)least, count);
+    kvrt_fail(
+        KV_ERROR_DEVICE,
+        "%s: expected a device with at least %lld multiprocessors, got %d",
+        (const char *)(uintptr_t)text, (long long)least, count);
   return count < least ? least : count;
 }
 
-void kvrt_tensor_map(void *map, int64_t address, int64_t channels,
-                     int64_t tokens, int64_t parts, int64_t heads,
-                     int64_t blocks, int64_t token_stride, int64_t part_stride,
-                     int64_t head_stride, int64_t block_stride,
-                     int64_t box_tokens) {
+void kvrt_tensor_map(void *map, int64_t address, const kvrt_map_shape *shape,
+                     int64_t text) {
   kvrt_context *context = kvrt_current();
   if (context->status || context->device_id < 0)
     return;
@@ -454,19 +450,21 @@ void kvrt_tensor_map(void *map, int64_t address, int64_t channels,
     kvrt_fail(KV_ERROR_CUDA, "the CUDA driver has no cuTensorMapEncodeTiled");
     return;
   }
-  enum { FLOAT16 = 6, RANK = 5 }; /* bits are copied, whatever the type */
-  uint64_t extents[RANK] = {(uint64_t)channels, (uint64_t)tokens,
-                            (uint64_t)parts, (uint64_t)heads,
-                            (uint64_t)(blocks > 0 ? blocks : 1)};
-  uint64_t strides[RANK - 1] = {(uint64_t)token_stride, (uint64_t)part_stride,
-                                (uint64_t)head_stride, (uint64_t)block_stride};
-  uint32_t box[RANK] = {(uint32_t)channels, (uint32_t)box_tokens,
-                        (uint32_t)parts, 1, 1};
-  uint32_t steps[RANK] = {1, 1, 1, 1, 1};
+  uint64_t extents[KVRT_MAP_MAX_RANK], strides[KVRT_MAP_MAX_RANK];
+  uint32_t box[KVRT_MAP_MAX_RANK], steps[KVRT_MAP_MAX_RANK];
+  for (int64_t i = 0; i < shape->rank; ++i) {
+    extents[i] = (uint64_t)(shape->extents[i] > 0 ? shape->extents[i] : 1);
+    strides[i] = (uint64_t)shape->strides[i];
+    box[i] = (uint32_t)shape->box[i];
+    steps[i] = 1;
+  }
   /* 0: none, 1 to 3: of 32, 64 and 128 bytes */
-  int32_t swizzle = channels == 64 ? 3 : channels == 32 ? 2 : channels == 16;
-  check(driver.cuTensorMapEncodeTiled(map, FLOAT16, RANK, (void *)address,
-                                      extents, strides, box, steps, 0, swizzle,
-                                      0, 0),
-        "tensor map of a cache", NULL);
+  int32_t swizzle = shape->swizzle == 128  ? 3
+                    : shape->swizzle == 64 ? 2
+                                           : shape->swizzle == 32;
+  /* The driver takes the strides from the second dimension on. */
+  check(driver.cuTensorMapEncodeTiled(
+            map, (int32_t)shape->type, (uint32_t)shape->rank, (void *)address,
+            extents, strides + 1, box, steps, 0, swizzle, 0, 0),
+        (const char *)(uintptr_t)text, NULL);
 }

@@ -4,7 +4,6 @@
  * memory of the host, which is looked at in the next call.
  */
 
-#include "kvrt_entries.h"
 #include "kvrt.h"
 
 #include <pthread.h>

@@ -188,15 +188,15 @@ static void *ffi_stream(const DLTensor *on_device) {
 
 int32_t kvrt_call_tvm_ffi(const kvrt_function *function, const void *values,
                           int32_t num_values, void *result) {
-  enum { MAX_ARGS = 128 };
   const ffi_any *any = values;
-  void *args[MAX_ARGS];
-  int64_t scalars[MAX_ARGS];
+  void *args[KVRT_MAX_ARGUMENTS];
+  int64_t scalars[KVRT_MAX_ARGUMENTS];
   int32_t count = function->num_args;
   kvrt_begin(function);
   if (result)
     memset(result, 0, sizeof(ffi_any)); /* none */
-  if (count > MAX_ARGS || (num_values != count && num_values != count + 1)) {
+  if (count > KVRT_MAX_ARGUMENTS ||
+      (num_values != count && num_values != count + 1)) {
     kvrt_fail(KV_ERROR_ARGUMENTS,
               "expected %d arguments, and a workspace tensor after them where "
               "one is needed, got %d",

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The records that are written here are kvrt_dim, kvrt_rule, kvrt_arg and
-// kvrt_function of lib/Runtime/kvrt.h.
+// The records that are written here are those of lib/Runtime/kvrt_records.h. A
+// record is filled in by the names of its fields; their sequence and their
+// types are made of the lists that its struct is made of.
 //
 //===----------------------------------------------------------------------===//
 
@@ -9,7 +10,7 @@
 
 #include "kvcache/Runtime/kv_abi.h"
 #include "kvcache/Transforms/Passes.h"
-#include "kvrt.h"
+#include "kvrt_records.h"
 
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/Module.h"
@@ -21,19 +22,37 @@ namespace {
 
 constexpr StringLiteral kProgramPrefix = "program.";
 
+/// A field of a record as it is filled in: numbers, and constants for pointers.
+template <typename Field>
+using Written = std::conditional_t<std::is_pointer_v<Field>, Constant *, Field>;
+
+#define WRITTEN_FIELD(type, name) Written<type> name = {};
+struct WrittenDim {
+  KVRT_DIM_FIELDS(WRITTEN_FIELD)
+};
+struct WrittenRule {
+  KVRT_RULE_FIELDS(WRITTEN_FIELD)
+};
+struct WrittenArg {
+  KVRT_ARG_FIELDS(WRITTEN_FIELD)
+};
+struct WrittenFunction {
+  KVRT_FUNCTION_FIELDS(WRITTEN_FIELD)
+};
+#undef WRITTEN_FIELD
+
 class EntryWriter {
 public:
   explicit EntryWriter(Module &module)
       : module(module), context(module.getContext()), builder(context),
         pointer(PointerType::get(context, 0)), i32(Type::getInt32Ty(context)),
         i64(Type::getInt64Ty(context)) {
-    dimType = StructType::get(context, {i64, i64, i64, i32, i32, i32, i32});
-    argType = StructType::get(context,
-                              {pointer, pointer, i32, i32, i32, i32, i32, i32});
-    ruleType = StructType::get(context, {i64, i64, i32, i32});
-    functionType =
-        StructType::get(context, {pointer, pointer, pointer, pointer, i32, i32,
-                                  i32, i32, pointer, i64, i64});
+#define TYPE_OF(type, name) typeOf<type>(),
+    dimType = StructType::get(context, {KVRT_DIM_FIELDS(TYPE_OF)});
+    ruleType = StructType::get(context, {KVRT_RULE_FIELDS(TYPE_OF)});
+    argType = StructType::get(context, {KVRT_ARG_FIELDS(TYPE_OF)});
+    functionType = StructType::get(context, {KVRT_FUNCTION_FIELDS(TYPE_OF)});
+#undef TYPE_OF
   }
 
   /// Nothing of the program is seen from outside, or taken for something else:
@@ -93,8 +112,36 @@ private:
     global->setUnnamedAddr(GlobalValue::UnnamedAddr::Global);
     return global;
   }
-  Constant *int32(int64_t value) { return ConstantInt::getSigned(i32, value); }
-  Constant *int64(int64_t value) { return ConstantInt::getSigned(i64, value); }
+  template <typename Field> Type *typeOf() {
+    if (std::is_pointer_v<Field>)
+      return pointer;
+    return IntegerType::get(context, 8 * sizeof(Field));
+  }
+  Constant *field(Constant *value) { return value; }
+  Constant *field(int32_t value) { return ConstantInt::getSigned(i32, value); }
+  Constant *field(int64_t value) { return ConstantInt::getSigned(i64, value); }
+
+#define CONSTANT_OF(type, name) field(record.name),
+  Constant *write(const WrittenDim &record) {
+    return ConstantStruct::get(dimType, {KVRT_DIM_FIELDS(CONSTANT_OF)});
+  }
+  Constant *write(const WrittenRule &record) {
+    return ConstantStruct::get(ruleType, {KVRT_RULE_FIELDS(CONSTANT_OF)});
+  }
+  Constant *write(const WrittenArg &record) {
+    return ConstantStruct::get(argType, {KVRT_ARG_FIELDS(CONSTANT_OF)});
+  }
+  Constant *write(const WrittenFunction &record) {
+    return ConstantStruct::get(functionType,
+                               {KVRT_FUNCTION_FIELDS(CONSTANT_OF)});
+  }
+#undef CONSTANT_OF
+
+  /// An array of records.
+  Constant *list(StructType *type, ArrayRef<Constant *> records) {
+    return constant(
+        ConstantArray::get(ArrayType::get(type, records.size()), records));
+  }
 
   Function *beginFunction(const Twine &name, FunctionType *type) {
     auto *function =
@@ -109,50 +156,63 @@ private:
     return elementType.starts_with("f") ? kDLFloat : kDLInt;
   }
 
-  Constant *writeArgument(const ArgumentSignature &arg) {
+  Constant *writeArgument(const ArgumentSignature &signature) {
     SmallVector<Constant *> dims;
-    for (const DimRule &rule : arg.dims)
-      dims.push_back(ConstantStruct::get(
-          dimType, {int64(rule.extent), int64(rule.constant),
-                    int64(rule.multiple), int32(rule.compact), int32(rule.next),
-                    int32(rule.symbol), int32(0)}));
-    Constant *list = constant(
-        ConstantArray::get(ArrayType::get(dimType, dims.size()), dims));
-    int32_t kind = arg.kind == ArgumentSignature::Kind::Tensor ? KVRT_TENSOR
-                   : arg.kind == ArgumentSignature::Kind::Int  ? KVRT_INT
-                                                               : KVRT_FLOAT;
-    int32_t device =
-        arg.device == ArgumentSignature::Device::Cpu ? kDLCPU : kDLCUDA;
-    return ConstantStruct::get(
-        argType, {string(arg.name), list, int32(kind), int32(arg.dims.size()),
-                  int32(dtypeCode(arg.elementType)), int32(arg.elementBits),
-                  int32(device), int32(arg.align)});
+    for (const DimRule &rule : signature.dims) {
+      WrittenDim dim;
+      dim.extent = rule.extent;
+      dim.constant = rule.constant;
+      dim.multiple = rule.multiple;
+      dim.compact = rule.compact;
+      dim.next = rule.next;
+      dim.symbol = rule.symbol;
+      dims.push_back(write(dim));
+    }
+    WrittenArg arg;
+    arg.dims = list(dimType, dims);
+    arg.name = string(signature.name);
+    using Kind = ArgumentSignature::Kind;
+    arg.kind = signature.kind == Kind::Tensor ? KVRT_TENSOR
+               : signature.kind == Kind::Int  ? KVRT_INT
+                                              : KVRT_FLOAT;
+    arg.rank = signature.dims.size();
+    arg.dtype_code = dtypeCode(signature.elementType);
+    arg.dtype_bits = signature.elementBits;
+    arg.device =
+        signature.device == ArgumentSignature::Device::Cpu ? kDLCPU : kDLCUDA;
+    arg.align = signature.align;
+    return write(arg);
   }
 
   Constant *writeRecord(const FunctionSignature &signature,
                         const LibraryInfo &library) {
-    int64_t stateBytes = library.target == "cpu" ? 0 : KV_WORKSPACE_STATE_BYTES;
+    WrittenFunction function;
     SmallVector<Constant *> args;
-    unsigned words = 0;
     for (const ArgumentSignature &arg : signature.arguments) {
       args.push_back(writeArgument(arg));
-      words += arg.frameWords();
+      function.frame_words += arg.frameWords();
     }
-    Constant *list = constant(
-        ConstantArray::get(ArrayType::get(argType, args.size()), args));
+    function.args = list(argType, args);
     SmallVector<Constant *> rules;
-    for (const SymbolRule &rule : signature.rules)
-      rules.push_back(
-          ConstantStruct::get(ruleType, {int64(rule.times), int64(rule.plus),
-                                         int32(rule.symbol), int32(rule.of)}));
-    Constant *ruleList = constant(
-        ConstantArray::get(ArrayType::get(ruleType, rules.size()), rules));
-    return constant(ConstantStruct::get(
-        functionType, {string(signature.name), list, addThunk(signature.name),
-                       addThunk(signature.name + kWorkspaceSizeSuffix.str()),
-                       int32(args.size()), int32(words),
-                       int32(library.cpuLevel), int32(signature.numSymbols),
-                       ruleList, int64(rules.size()), int64(stateBytes)}));
+    for (const SymbolRule &from : signature.rules) {
+      WrittenRule rule;
+      rule.times = from.times;
+      rule.plus = from.plus;
+      rule.symbol = from.symbol;
+      rule.of = from.of;
+      rules.push_back(write(rule));
+    }
+    function.rules = list(ruleType, rules);
+    function.name = string(signature.name);
+    function.run = addThunk(signature.name);
+    function.workspace = addThunk(signature.name + kWorkspaceSizeSuffix.str());
+    function.num_args = args.size();
+    function.cpu_level = library.cpuLevel;
+    function.num_symbols = signature.numSymbols;
+    function.num_rules = rules.size();
+    function.state_bytes =
+        library.target == "cpu" ? 0 : KV_WORKSPACE_STATE_BYTES;
+    return constant(write(function));
   }
 
   /// A function that takes a frame and passes its words on.
@@ -204,7 +264,8 @@ private:
   /// the addresses of scalars.
   Value *packArguments(Function *function, const FunctionSignature &signature) {
     Value *array = builder.CreateAlloca(
-        pointer, int64(std::max<size_t>(1, signature.arguments.size())));
+        pointer,
+        builder.getInt64(std::max<size_t>(1, signature.arguments.size())));
     for (auto [i, arg] : enumerate(signature.arguments)) {
       Value *value = function->getArg(i);
       if (arg.kind != ArgumentSignature::Kind::Tensor) {

@@ -10,6 +10,7 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
 #include "kvcache/Layout/Transfers.h"
+#include "kvrt_records.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -26,12 +27,6 @@ using namespace mlir;
 using namespace kvcache;
 
 namespace {
-
-/// Limits of the run time (lib/Runtime/kvrt.c).
-constexpr unsigned kMaxArguments = 128;
-constexpr unsigned kMaxFrameWords = 2048;
-constexpr unsigned kMaxSymbols = 256;
-constexpr int64_t kWorkspaceAlign = 256;
 
 using Dim = std::pair<unsigned, unsigned>; ///< argument, dimension
 
@@ -357,7 +352,7 @@ private:
     Value source = reshapedFrom(view.getSource());
     auto alloc = source.getDefiningOp<memref::AllocOp>();
     if (alloc && alloc.getType().getLayout().isIdentity() && isPacked &&
-        layout.align() <= kWorkspaceAlign)
+        layout.align() <= KVRT_WORKSPACE_ALIGN)
       return success();
     if (source != view.getSource() && isPacked) {
       auto reshaped = dyn_cast<BlockArgument>(source);
@@ -511,12 +506,12 @@ private:
                              << what << ", got " << got;
       return success(got <= most);
     };
-    if (failed(
-            within("arguments", signature.arguments.size(), kMaxArguments)) ||
+    if (failed(within("arguments", signature.arguments.size(),
+                      KVRT_MAX_ARGUMENTS)) ||
         failed(within("extents and strides of arguments", words,
-                      kMaxFrameWords)) ||
+                      KVRT_MAX_FRAME_WORDS)) ||
         failed(within("different extents that others depend on",
-                      signature.numSymbols, kMaxSymbols)))
+                      signature.numSymbols, KVRT_MAX_SYMBOLS)))
       return failure();
     return signature;
   }

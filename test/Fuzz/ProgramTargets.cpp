@@ -68,7 +68,7 @@ constexpr StringRef kPasses[] = {
     "kvcache-optimize{target=cpu}",
     "kvcache-optimize{target=gpu compute-slots=true}",
     "kvcache-optimize{target=cpu standalone=true},kvcache-to-cpu",
-    "kvcache-bufferize,kvcache-to-cpu{vector-bits=512 bf16-dots=true}",
+    "kvcache-bufferize,kvcache-to-cpu{chip=x86-64-v4-bf16}",
     "kvcache-bufferize,kvcache-to-kernels",
     "canonicalize,cse",
     "kvcache-keep-arguments",
@@ -77,6 +77,7 @@ constexpr StringRef kPasses[] = {
     "kvcache-insert-checks{target=cpu}",
     "kvcache-insert-checks{target=gpu on-request=true}",
     "func.func(kvcache-hoist-buffers)",
+    "kvcache-attach-nvvm-target",
 };
 
 class Programs {

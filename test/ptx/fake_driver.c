@@ -108,6 +108,49 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
     return error;
   return extra ? 1 : launch(k->code, k->name, dims, parameters);
 }
+static int multiprocessors = 132, cooperative;
+void fake_set_multiprocessors(int count) { multiprocessors = count; }
+int fake_cooperative_launches(void) { return cooperative; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+  *value = multiprocessors;
+  return attribute == 16 && device == 0 ? 0 : 1;
+}
+int cuKernelSetAttribute(int attribute, int value, void *k, int device) {
+  return attribute == 8 && value > 0 && k && device == 0 ? 0 : 1;
+}
+int cuLaunchCooperativeKernel(void *function, unsigned grid_x, unsigned grid_y,
+                              unsigned grid_z, unsigned block_x,
+                              unsigned block_y, unsigned block_z,
+                              unsigned shared, void *stream,
+                              void **parameters) {
+  ++cooperative;
+  return cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y,
+                        block_z, shared, stream, parameters, NULL);
+}
+
+typedef void map_function(int type, unsigned rank, uint64_t address,
+                          const uint64_t *extents, const uint64_t *strides,
+                          const uint32_t *box, int swizzle);
+static map_function *encode;
+void fake_set_map_function(map_function *function) { encode = function; }
+int cuTensorMapEncodeTiled(void *map, int type, unsigned rank, uint64_t address,
+                           const uint64_t *extents, const uint64_t *strides,
+                           const uint32_t *box, const uint32_t *steps,
+                           int interleave, int swizzle, int promotion,
+                           int fill) {
+  int error = fails("cuTensorMapEncodeTiled");
+  if (error)
+    return error;
+  for (unsigned i = 0; i < rank; ++i)
+    if (steps[i] != 1)
+      return 1;
+  if ((uintptr_t)map % 64 || interleave || promotion || fill)
+    return 1;
+  memset(map, 0, 128);
+  if (encode)
+    encode(type, rank, address, extents, strides, box, swizzle);
+  return 0;
+}
 
 int cuMemcpyAsync(uint64_t to, uint64_t from, size_t bytes, void *stream) {
   (void)stream;

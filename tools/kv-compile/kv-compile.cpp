@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "kvcache/IR/KVCache.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Target/Compile.h"
 #include "kvcache/Target/Output.h"
@@ -166,10 +167,9 @@ int main(int argc, char **argv) {
   cl::ParseCommandLineOptions(
       argc, argv, "Compiles programs on paged KV caches to libraries\n");
 
-  if (target != "cpu" && target != "sm_80" && target != "sm_90a" &&
-      target != "sm_100a")
-    return fail("unknown target '" + target +
-                "'; expected cpu, sm_80, sm_90a or sm_100a");
+  if (target != "cpu" && !TargetAttr::isKnown(Isa::nvvm, target))
+    return fail("unknown target '" + target + "'; expected " +
+                TargetAttr::known(Isa::nvvm, "cpu"));
   if (image != "auto" && image != "ptx" && image != "cubin")
     return fail("unknown image '" + image + "'; expected auto, ptx or cubin");
   if (checks != "none" && checks != "on-request" && checks != "full")

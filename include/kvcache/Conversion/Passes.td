@@ -9,7 +9,7 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
   let summary = "Lower kvcache operations to loops over vectors, for a CPU";
   let description = [{
     Contract in: kvcache operations whose operands are memrefs (bufferized).
-    Contract out: no kvcache operation and no kvcache type is left; caches are
+    Contract out: no kvcache operation, type or target is left; caches are
     strided memrefs, rows are copied in vectors along the longest run that the
     layout and the rows share.
 
@@ -25,13 +25,12 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
     64 elements in vectors.
   }];
   let options = [
-    Option<"vectorBits", "vector-bits", "int64_t", /*default=*/"256",
-           "Width of the vector registers of the target: 256 or 512">,
-    Option<"bf16Dots", "bf16-dots", "bool", /*default=*/"false",
-           "The target multiplies pairs of bf16 (AVX512_BF16)">];
+    Option<"chip", "chip", "std::string", /*default=*/"",
+           "The row of the table of chips, if the module has no target "
+           "(default: generic)">];
   let dependentDialects = [
-    "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
-    "mlir::LLVM::LLVMDialect",
+    "kvcache::KVCacheDialect", "mlir::arith::ArithDialect",
+    "mlir::func::FuncDialect", "mlir::LLVM::LLVMDialect",
     "mlir::math::MathDialect", "mlir::memref::MemRefDialect",
     "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
 }
@@ -45,7 +44,8 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
     that a program brings along; each operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
     in the host function. The operation's facts decide the kernel: the width of
     accesses, the addressing, which strides are constants, and whether elements
-    go through shared memory.
+    go through shared memory. The target that they are built for is left on the
+    module, as `kvcache.target`.
 
     `attention` keeps state between launches at the start of the workspace, which
     is zero before its first use.
@@ -59,15 +59,29 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
            "A transfer between host and device whose list of pairs is in host "
            "memory uses the copy engine if its runs have at least so many "
            "bytes, and a kernel otherwise">,
-    Option<"chip", "chip", "std::string", /*default=*/"\"sm_90a\"",
-           "The architecture that attention is built for: its copies, its "
-           "barriers, its shared memory">];
+    Option<"chip", "chip", "std::string", /*default=*/"",
+           "The row of the table of chips, if the module has no target "
+           "(default: sm_90a)">];
   let dependentDialects = [
-    "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
+    "kvcache::KVCacheDialect", "mlir::arith::ArithDialect",
+    "mlir::func::FuncDialect",
     "mlir::gpu::GPUDialect", "mlir::LLVM::LLVMDialect",
     "mlir::math::MathDialect", "mlir::memref::MemRefDialect",
     "mlir::NVVM::NVVMDialect", "mlir::scf::SCFDialect",
     "mlir::vector::VectorDialect"];
+}
+
+def AttachNVVMTarget : Pass<"kvcache-attach-nvvm-target", "mlir::ModuleOp"> {
+  let summary = "Say on kernels what they are compiled for";
+  let description = [{
+    Contract in: a module with a `kvcache.target` whose instructions are `nvvm`.
+    Contract out: each `gpu.module` has the `#nvvm.target` of that chip, with its
+    version of PTX; the module has no `kvcache.target`.
+
+    As `nvvm-attach-target`, for facts that are those of the table of chips.
+  }];
+  let dependentDialects = ["kvcache::KVCacheDialect",
+                           "mlir::NVVM::NVVMDialect"];
 }
 
 def ConvertLaunchToRuntime

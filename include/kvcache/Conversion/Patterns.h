@@ -8,7 +8,7 @@
 #ifndef KVCACHE_CONVERSION_PATTERNS_H
 #define KVCACHE_CONVERSION_PATTERNS_H
 
-#include <cstdint>
+#include "kvcache/IR/KVCache.h"
 
 namespace mlir {
 class ConversionTarget;
@@ -24,13 +24,13 @@ void populateKVCacheTypeConversions(mlir::TypeConverter &converter);
 
 /// Everything of the dialect as loops and vectors, also the boundaries of
 /// functions and of scf regions. The converter has the conversions above.
+/// Without a target vectors are those of any CPU.
 /// `kvcache.*` attributes of arguments mean nothing afterwards and are the
 /// caller's to remove.
 void populateKVCacheToLoopsPatterns(mlir::TypeConverter &converter,
                                     mlir::RewritePatternSet &patterns,
                                     mlir::ConversionTarget &target,
-                                    int64_t vectorBits = 256,
-                                    bool bf16Dots = false);
+                                    TargetAttr cpu = TargetAttr());
 
 } // namespace kvcache
 

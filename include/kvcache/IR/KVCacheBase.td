@@ -79,6 +79,11 @@ def KVCache_Dialect : Dialect {
     /// Attribute (unit) of an `scf.if` that was put around an operation: it runs
     /// if what it takes passed its checks.
     static constexpr ::llvm::StringLiteral kCheckedAttr = "kvcache.checked";
+    /// Attribute of a module: the `#kvcache.target` its code is made for.
+    static constexpr ::llvm::StringLiteral kTargetAttr = "kvcache.target";
+    /// Attribute of a `gpu.launch_func`: a `#kvcache.launch_mode`.
+    static constexpr ::llvm::StringLiteral kLaunchModeAttr =
+        "kvcache.launch_mode";
   }];
 }
 

@@ -7,6 +7,7 @@
 #ifndef KVCACHE_IR_OPS_TD
 #define KVCACHE_IR_OPS_TD
 
+include "kvcache/IR/KVCacheTargets.td"
 include "kvcache/IR/KVCacheViewOps.td"
 include "kvcache/IR/KVCacheIndexOps.td"
 include "kvcache/IR/KVCacheMoveOps.td"

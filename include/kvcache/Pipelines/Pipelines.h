@@ -73,14 +73,12 @@ inline constexpr llvm::StringLiteral kChecksHelp =
 struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
   Option<std::string> checks{*this, "checks", llvm::cl::desc(kChecksHelp),
                              llvm::cl::init("none")};
-  Option<int64_t> vectorBits{
-      *this, "vector-bits",
-      llvm::cl::desc("Width of the vector registers of the target: 256 or 512"),
-      llvm::cl::init(256)};
-  Option<bool> bf16Dots{
-      *this, "bf16-dots",
-      llvm::cl::desc("The target multiplies pairs of bf16 (AVX512_BF16)"),
-      llvm::cl::init(false)};
+  Option<std::string> chip{
+      *this, "chip",
+      llvm::cl::desc("What the code is compiled for: generic, x86-64-v4 or "
+                     "x86-64-v4-bf16 (default: the target of the module, or "
+                     "generic)"),
+      llvm::cl::init("")};
 };
 
 struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
@@ -88,8 +86,9 @@ struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
                              llvm::cl::init("none")};
   Option<std::string> chip{
       *this, "chip",
-      llvm::cl::desc("What the kernels are compiled for: sm_80, sm_90a, ..."),
-      llvm::cl::init("sm_90a")};
+      llvm::cl::desc("What the kernels are compiled for: sm_80, sm_90a or "
+                     "sm_100a (default: the target of the module, or sm_90a)"),
+      llvm::cl::init("")};
   Option<std::string> image{
       *this, "image",
       llvm::cl::desc("What is embedded: ptx, cubin (needs ptxas), or auto, "

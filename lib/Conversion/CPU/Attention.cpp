@@ -39,8 +39,8 @@ using namespace kvcache;
 // What a tile is made of
 //===----------------------------------------------------------------------===//
 
-AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
-    : lanes(cpu.lanes), causal(op.getCausal()), scale(op.getScaleValue()) {
+AttentionFacts::AttentionFacts(AttentionOp op, TargetAttr cpu)
+    : lanes(cpu.getLanes()), causal(op.getCausal()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   const Layout &values = op.getValueType().getLayout();
   auto query = cast<ShapedType>(op.getQuery().getType());
@@ -48,7 +48,7 @@ AttentionFacts::AttentionFacts(AttentionOp op, const CpuFeatures &cpu)
   keyChannels = keys.extent(AxisKind::Channel);
   valueChannels = values.extent(AxisKind::Channel);
   tokens = keys.extent(AxisKind::Token);
-  bool hasPairs = cpu.hasBF16Dots && lanes == 16;
+  bool hasPairs = cpu.getMatrix() == MatrixOps::avx512_bf16;
   keyPairs = hasPairs && op.getKeyType().getElementType().isBF16() &&
              query.getElementType().isBF16();
   valuePairs = hasPairs && op.getValueType().getElementType().isBF16() &&
@@ -443,7 +443,7 @@ positionRange(CodeBuilder &emit, const Requests &requests, const Tile &tile) {
 
 struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
-                      const CpuFeatures &cpu)
+                      TargetAttr cpu)
       : OpConversionPattern(converter, context), cpu(cpu) {}
 
   LogicalResult
@@ -599,13 +599,13 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   }
 
 private:
-  CpuFeatures cpu;
+  TargetAttr cpu;
 };
 
 } // namespace
 
 void kvcache::populateAttentionToLoops(TypeConverter &converter,
                                        RewritePatternSet &patterns,
-                                       const CpuFeatures &cpu) {
+                                       TargetAttr cpu) {
   patterns.add<AttentionOpLowering>(converter, patterns.getContext(), cpu);
 }

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "AttentionTile.h"
+#include "X86Pairs.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -266,19 +267,21 @@ private:
             Values rows, next;
             for (int64_t m = 0; m < setRows; ++m) {
               Value at = e.addi(e.addi(query, m * paddedChannels), channel);
-              rows.push_back(facts.keyPairs
-                                 ? loadHalves(e, {queries, at}, channelsAtOnce)
-                                 : loadLanes(e, {queries, at}, lanes));
+              rows.push_back(
+                  facts.keyPairs
+                      ? x86::loadHalves(e, {queries, at}, channelsAtOnce)
+                      : loadLanes(e, {queries, at}, lanes));
             }
             for (int64_t k = 0; k < keysAtOnce; ++k) {
               Place at = {keys.pool, e.addi(places[k], channel)};
               Value x = facts.keyPairs
-                            ? loadHalves(e, at, n)
+                            ? x86::loadHalves(e, at, n)
                             : widenLanes(e, loadLanes(e, at, n), lanes);
               for (int64_t m = 0; m < setRows; ++m) {
                 Value sum = acc[k * setRows + m];
-                next.push_back(facts.keyPairs ? dotPairs(e, sum, x, rows[m])
-                                              : fma(e, x, rows[m], sum));
+                next.push_back(facts.keyPairs
+                                   ? x86::dotPairs(e, sum, x, rows[m])
+                                   : fma(e, x, rows[m], sum));
               }
             }
             return next;
@@ -443,10 +446,12 @@ private:
             }
             Values columnsOf, sums;
             for (int64_t v = 0; v < blocks; ++v) {
-              auto [low, high] = interleaveHalves(
+              auto [low, high] = x86::interleaveHalves(
                   e,
-                  loadHalves(e, {values.pool, e.addi(a, v * halves)}, halves),
-                  loadHalves(e, {values.pool, e.addi(b, v * halves)}, halves));
+                  x86::loadHalves(e, {values.pool, e.addi(a, v * halves)},
+                                  halves),
+                  x86::loadHalves(e, {values.pool, e.addi(b, v * halves)},
+                                  halves));
               columnsOf.append({low, high});
             }
             Value weightAt = e.addMul(firstPair, pair, setRows);
@@ -457,7 +462,8 @@ private:
                 Value x = columnsOf[v];
                 if (guarded)
                   x = keepWeighted(e, x, word);
-                sums.push_back(dotPairs(e, acc[m * columns + v], x, weight));
+                sums.push_back(
+                    x86::dotPairs(e, acc[m * columns + v], x, weight));
               }
             }
             return sums;
@@ -505,7 +511,7 @@ private:
                  [&](CodeBuilder &e, Value channel) {
                    Place low = sumsOf(e, row).plus(e, channel);
                    Place high = low.plus(e, e.index(lanes));
-                   auto [first, second] = orderHalves(
+                   auto [first, second] = x86::orderHalves(
                        e, loadLanes(e, low, lanes), loadLanes(e, high, lanes));
                    storeLanes(e, first, low);
                    storeLanes(e, second, high);

@@ -24,7 +24,7 @@ constexpr float kNoMaximum = -1e30f;
 
 /// What is known before there are any numbers.
 struct AttentionFacts {
-  AttentionFacts(AttentionOp op, const CpuFeatures &cpu);
+  AttentionFacts(AttentionOp op, TargetAttr cpu);
 
   int64_t lanes; ///< of a vector register, in f32
   /// The products with keys and with values are made of pairs of bf16.

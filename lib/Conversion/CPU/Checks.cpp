@@ -7,7 +7,7 @@
 
 #include "../Common/Checks.h"
 
-#include "../../Runtime/kvrt_entries.h"
+#include "../../Runtime/kvrt_records.h"
 #include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 

@@ -23,14 +23,17 @@ namespace kvcache {
 using namespace mlir;
 using namespace kvcache;
 
+/// Vectors of any CPU.
+static constexpr llvm::StringLiteral kStandardChip = "generic";
+
 void kvcache::populateKVCacheToLoopsPatterns(TypeConverter &converter,
                                              RewritePatternSet &patterns,
                                              ConversionTarget &target,
-                                             int64_t vectorBits,
-                                             bool bf16Dots) {
+                                             TargetAttr cpu) {
+  if (!cpu)
+    cpu = TargetAttr::lookup(patterns.getContext(), kStandardChip);
   populateCommonPatterns(converter, patterns, target);
-  populateAttentionToLoops(converter, patterns,
-                           CpuFeatures{vectorBits / 32, bf16Dots});
+  populateAttentionToLoops(converter, patterns, cpu);
   populateBlockOpsToLoops(converter, patterns);
   populateChecksToLoops(converter, patterns);
   populateIndexOpsToLoops(converter, patterns);
@@ -43,20 +46,16 @@ struct ConvertKVCacheToLoops
     : kvcache::impl::ConvertKVCacheToLoopsBase<ConvertKVCacheToLoops> {
   using ConvertKVCacheToLoopsBase::ConvertKVCacheToLoopsBase;
   void runOnOperation() override {
-    if (vectorBits != 256 && vectorBits != 512) {
-      mlir::emitError(getOperation().getLoc())
-          << "'vector-bits' is expected to be 256 or 512, got " << vectorBits;
-      return signalPassFailure();
-    }
-    if (failed(dropUnreachable(getOperation())))
+    FailureOr<TargetAttr> cpu =
+        TargetAttr::resolve(getOperation(), Isa::cpu, chip, kStandardChip);
+    if (failed(cpu) || failed(dropUnreachable(getOperation())))
       return signalPassFailure();
     lowerTraces(getOperation());
     TypeConverter converter;
     populateKVCacheTypeConversions(converter);
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
-    populateKVCacheToLoopsPatterns(converter, patterns, target, vectorBits,
-                                   bf16Dots);
+    populateKVCacheToLoopsPatterns(converter, patterns, target, *cpu);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();
@@ -64,6 +63,7 @@ struct ConvertKVCacheToLoops
       return signalPassFailure();
     hoistFromCheckedBranches(getOperation());
     dropArgumentAttributes(getOperation());
+    getOperation()->removeAttr(KVCacheDialect::kTargetAttr);
   }
 };
 } // namespace

@@ -38,21 +38,6 @@ mlir::Value emitTanh(CodeBuilder &emit, mlir::Value x);
 /// the sum over vector i.
 mlir::Value emitLaneSums(CodeBuilder &emit, Values vectors);
 
-/// Pairs of bf16: acc[i] + a[2i] * b[2i] + a[2i+1] * b[2i+1], in one
-/// instruction of 512 bits.
-mlir::Value dotPairs(CodeBuilder &emit, mlir::Value acc, mlir::Value a,
-                     mlir::Value b);
-/// 32 bf16 at a place, of which the first `n` are read and the others are 0.
-mlir::Value loadHalves(CodeBuilder &emit, const Place &place, int64_t n);
-/// The elements of two vectors of 32 bf16 in turn, in two vectors. Within each
-/// group of eight elements the first half goes to the first vector, as that
-/// takes one cheap instruction; `orderHalves` undoes it for two vectors of
-/// sums.
-std::pair<mlir::Value, mlir::Value>
-interleaveHalves(CodeBuilder &emit, mlir::Value a, mlir::Value b);
-std::pair<mlir::Value, mlir::Value>
-orderHalves(CodeBuilder &emit, mlir::Value first, mlir::Value second);
-
 /// The vector with more lanes, which are 0.
 mlir::Value widenLanes(CodeBuilder &emit, mlir::Value vector, int64_t lanes);
 

@@ -7,7 +7,7 @@
 #ifndef KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H
 #define KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H
 
-#include <cstdint>
+#include "kvcache/IR/KVCache.h"
 
 namespace mlir {
 class ModuleOp;
@@ -16,15 +16,9 @@ class TypeConverter;
 } // namespace mlir
 
 namespace kvcache {
-/// What code for attention is chosen by.
-struct CpuFeatures {
-  int64_t lanes;    ///< of a vector register, in f32
-  bool hasBF16Dots; ///< products of pairs of bf16, added up in f32
-};
-
 void populateAttentionToLoops(mlir::TypeConverter &converter,
                               mlir::RewritePatternSet &patterns,
-                              const CpuFeatures &cpu);
+                              TargetAttr cpu);
 void populateBlockOpsToLoops(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 void populateChecksToLoops(mlir::TypeConverter &converter,

@@ -2,7 +2,7 @@
 
 #include "Checks.h"
 
-#include "../../Runtime/kvrt_entries.h"
+#include "../../Runtime/kvrt_records.h"
 
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/StringSwitch.h"

@@ -13,10 +13,11 @@
 
 #include "../Common/Checks.h"
 
-#include "../../Runtime/kvrt_entries.h"
+#include "../../Runtime/kvrt_records.h"
 #include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "Requests.h"
+#include "Target/TargetOps.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -93,23 +94,12 @@ public:
   std::optional<KernelBuilder> kernel;
 
 private:
-  Value assembly(StringRef text, StringRef constraints, TypeRange results,
-                 ValueRange values) {
-    auto line = LLVM::InlineAsmOp::create(
-        *kernel, results, values, text, constraints,
-        /*has_side_effects=*/true, /*is_align_stack=*/false,
-        LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
-    return results.empty() ? Value() : line.getRes();
-  }
-
   void report(const Entry &entry) {
     KernelBuilder &k = *kernel;
     auto global = LLVM::LLVMPointerType::get(k.getContext(), 1);
     Value place = LLVM::IntToPtrOp::create(k, global, k.parameter(record));
-    Value before = assembly("atom.relaxed.sys.global.cas.b32 $0, [$1], " +
-                                std::to_string(KVRT_RECORD_FREE) + ", " +
-                                std::to_string(KVRT_RECORD_TAKEN) + ";",
-                            "=r,l,~{memory}", k.getI32Type(), place);
+    Value before =
+        k.target().atomCasSystem(place, KVRT_RECORD_FREE, KVRT_RECORD_TAKEN);
     k.ifThen(k.eq(before, k.i32(KVRT_RECORD_FREE)), [&] {
       auto store = [&](size_t offset, Value value) {
         k.storeScalar(value, k.byteOffset(place, k.i64(offset)));
@@ -123,7 +113,7 @@ private:
       store(offsetof(kvrt_check_record, low), entry.low);
       store(offsetof(kvrt_check_record, high), entry.high);
       store(offsetof(kvrt_check_record, tokens), k.i64(entry.tokens));
-      assembly("fence.acq_rel.sys;", "~{memory}", {}, {});
+      k.target().fenceSystem();
       store(offsetof(kvrt_check_record, state), k.i32(KVRT_RECORD_WHOLE));
     });
   }

@@ -6,6 +6,7 @@
 #include "../Common/RuntimeCalls.h"
 #include "Patterns.h"
 #include "Target/KernelBuilder.h"
+#include "Target/Overlap.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -25,6 +26,8 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+
+static constexpr StringLiteral kStandardChip = "sm_90a";
 
 /// Kernels are built in a module that has nothing else in it.
 static LogicalResult checkKernelModules(ModuleOp module) {
@@ -48,42 +51,6 @@ static LogicalResult checkKernelModules(ModuleOp module) {
   return failure(walk.wasInterrupted());
 }
 
-/// Kernels may begin while the one before them ends: they wait for it
-/// themselves, before they touch memory. Needs sm_90.
-static void overlapKernels(ModuleOp module) {
-  WalkResult hasEarly = module.walk([](gpu::LaunchFuncOp launch) {
-    return launch->hasAttr(kEarlyName) ? WalkResult::interrupt()
-                                       : WalkResult::advance();
-  });
-  module.walk([&](gpu::LaunchFuncOp launch) {
-    using Action = NVVM::GridDepActionKind;
-    auto kernel = SymbolTable::lookupNearestSymbolFrom<LLVM::LLVMFuncOp>(
-        launch, launch.getKernel());
-    if (!kernel || kernel.isExternal())
-      return; // not one of ours
-    Block &body = kernel.getBody().front();
-    OpBuilder builder = OpBuilder::atBlockBegin(&body);
-    auto control = [&](Action action) {
-      NVVM::GriddepcontrolOp::create(builder, kernel.getLoc(), action);
-    };
-    // The driver does not launch these so. It may launch a check behind them.
-    if (launch->hasAttr(kTogetherName)) {
-      if (hasEarly.wasInterrupted())
-        control(Action::launch_dependents);
-      return;
-    }
-    bool isEarly = launch->hasAttr(kEarlyName);
-    if (!isEarly)
-      control(Action::wait);
-    control(Action::launch_dependents);
-    if (isEarly) {
-      builder.setInsertionPoint(body.getTerminator());
-      control(Action::wait);
-    }
-    launch->setAttr(kWaitsName, builder.getUnitAttr());
-  });
-}
-
 /// Debug information is made of kernels alone, and expects of an operation that
 /// was inlined to be in one.
 static void dropCallSites(ModuleOp module) {
@@ -102,17 +69,19 @@ struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
   using ConvertKVCacheToGPUBase::ConvertKVCacheToGPUBase;
   void runOnOperation() override {
-    if (failed(dropUnreachable(getOperation())))
+    FailureOr<TargetAttr> gpu =
+        TargetAttr::resolve(getOperation(), Isa::nvvm, chip, kStandardChip);
+    if (failed(gpu) || failed(dropUnreachable(getOperation())))
       return signalPassFailure();
     if (failed(checkKernelModules(getOperation())))
       return signalPassFailure();
-    allocateAttentionParts(getOperation(), chip);
+    allocateAttentionParts(getOperation(), *gpu);
     lowerTraces(getOperation());
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateCommonPatterns(converter, patterns, target);
-    populateAttentionToGPU(converter, patterns, chip);
+    populateAttentionToGPU(converter, patterns, *gpu);
     populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
     populateChecksToGPU(converter, patterns);
     populateIndexOpsToGPU(converter, patterns);
@@ -130,7 +99,7 @@ struct ConvertKVCacheToGPU
       return signalPassFailure();
     dropArgumentAttributes(getOperation());
     dropCallSites(getOperation());
-    if (!StringRef(chip).starts_with("sm_8"))
+    if (gpu->getOverlap())
       overlapKernels(getOperation());
   }
 };

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // The records that are written here are kvrt_image and kvrt_kernel of
-// lib/Runtime/kvrt.h.
+// lib/Runtime/kvrt_records.h, of the lists of fields that it has.
 //
 //===----------------------------------------------------------------------===//
 
 #include "kvcache/Conversion/Passes.h"
 
+#include "../../Runtime/kvrt_records.h"
 #include "../Common/RuntimeCalls.h"
 #include "Target/KernelBuilder.h"
 
@@ -27,15 +28,32 @@ using namespace kvcache;
 
 namespace {
 
+static_assert(int(LaunchMode::in_order) == KVRT_LAUNCH_IN_ORDER &&
+              int(LaunchMode::cooperative) == KVRT_LAUNCH_COOPERATIVE &&
+              int(LaunchMode::overlapping) == KVRT_LAUNCH_OVERLAPPING);
+
+/// The records, with what their pointers are set to; all else is zero.
+#define FIELD_OF(type, name) LLVM::GlobalOp name;
+struct ImageFields {
+  KVRT_IMAGE_FIELDS(FIELD_OF)
+};
+struct KernelFields {
+  KVRT_KERNEL_FIELDS(FIELD_OF)
+};
+#undef FIELD_OF
+#define VALUE_OF(type, name) fields.name,
+
 class LaunchRewriter {
 public:
   explicit LaunchRewriter(ModuleOp module)
       : module(module), symbols(module), builder(module.getContext()),
         pointer(LLVM::LLVMPointerType::get(module.getContext())) {
-    recordType = LLVM::LLVMStructType::getLiteral(
-        module.getContext(), {pointer, pointer, pointer, builder.getI64Type()});
+#define TYPE_OF(type, name) typeOf<type>(),
+    kernelType = LLVM::LLVMStructType::getLiteral(
+        module.getContext(), {KVRT_KERNEL_FIELDS(TYPE_OF)});
     imageType = LLVM::LLVMStructType::getLiteral(module.getContext(),
-                                                 {pointer, pointer});
+                                                 {KVRT_IMAGE_FIELDS(TYPE_OF)});
+#undef TYPE_OF
   }
 
   LogicalResult embed(gpu::BinaryOp binary) {
@@ -56,8 +74,10 @@ public:
         /*isConstant=*/true, LLVM::Linkage::Internal, name + "_code",
         builder.getStringAttr(bytes), /*alignment=*/64);
     symbols.insert(data);
-    images[binary.getNameAttr()] =
-        createRecord(loc, name + "_image", imageType, {data, nullptr});
+    ImageFields fields;
+    fields.bytes = data;
+    images[binary.getNameAttr()] = createRecord(loc, name + "_image", imageType,
+                                                {KVRT_IMAGE_FIELDS(VALUE_OF)});
     symbols.erase(binary);
     return success();
   }
@@ -98,13 +118,9 @@ public:
       operands.push_back(toInteger(loc, size, 64));
     for (Value size : {block.x, block.y, block.z})
       operands.push_back(toInteger(loc, size, 32));
-    // As in lib/Runtime/kvrt_cuda.c.
-    int32_t mode = launch->hasAttr(kTogetherName) ? 1
-                   : launch->hasAttr(kWaitsName)  ? 2
-                                                  : 0;
-    Value how =
-        LLVM::ConstantOp::create(builder, loc, builder.getI32Type(), mode);
-    operands.append({shared, how, parameters});
+    Value mode = LLVM::ConstantOp::create(builder, loc, builder.getI32Type(),
+                                          int32_t(getLaunchMode(launch)));
+    operands.append({shared, mode, parameters});
     LLVM::LLVMFuncOp function = getLaunchFunction(launch, operands);
     if (!function)
       return failure();
@@ -137,6 +153,11 @@ private:
         return launch.emitOpError()
                << "operands are expected to be of LLVM types, got " << type;
     return success();
+  }
+  template <typename Field> Type typeOf() {
+    if (std::is_pointer_v<Field>)
+      return pointer;
+    return builder.getIntegerType(8 * sizeof(Field));
   }
   static bool isByValue(gpu::LaunchFuncOp launch, int32_t parameter) {
     auto numbers = launch->getAttrOfType<DenseI32ArrayAttr>(kByValueName);
@@ -201,8 +222,11 @@ private:
         image.getSymName().str() + "_" + name.str() + "_name",
         builder.getStringAttr(text), /*alignment=*/1);
     symbols.insert(string);
+    KernelFields fields;
+    fields.image = image;
+    fields.name = string;
     kernel = createRecord(loc, image.getSymName() + "_" + name.strref(),
-                          recordType, {image, string, nullptr});
+                          kernelType, {KVRT_KERNEL_FIELDS(VALUE_OF)});
     return kernel;
   }
 
@@ -219,7 +243,7 @@ private:
   SymbolTable symbols;
   OpBuilder builder;
   LLVM::LLVMPointerType pointer;
-  LLVM::LLVMStructType recordType, imageType;
+  LLVM::LLVMStructType kernelType, imageType;
   llvm::DenseMap<StringAttr, LLVM::GlobalOp> images;
   llvm::DenseMap<std::pair<StringAttr, StringAttr>, LLVM::GlobalOp> kernels;
 };

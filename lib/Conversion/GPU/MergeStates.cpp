@@ -9,6 +9,7 @@
 #include "../Common/CodeBuilder.h"
 #include "Patterns.h"
 #include "RowShape.h"
+#include "Target/TargetOps.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -99,7 +100,7 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
 private:
   /// The shares of two parts of a head, as on a CPU.
   struct Merge {
-    Merge(CodeBuilder &e, Value left, Value right) : e(e) {
+    Merge(KernelBuilder &e, Value left, Value right) : e(e) {
       none = e.f32(-INFINITY);
       Value most = e.fold<arith::MaxNumFOp>(left, right);
       isEmpty = isNone(most);
@@ -116,8 +117,8 @@ private:
     /// A part without keys is not looked at.
     Value weightOf(Value x) const {
       Value distance = e.fold<arith::SubFOp>(x, base);
-      Value weight = unary("ex2.approx.f32",
-                           e.fold<arith::MulFOp>(distance, e.f32(M_LOG2E)));
+      Value scaled = e.fold<arith::MulFOp>(distance, e.f32(M_LOG2E));
+      Value weight = e.target().ex2Subnormal(e.val(scaled));
       return e.select(isNone(x), e.f32(0), weight);
     }
     Value weighted(Value x, Value share) const {
@@ -131,19 +132,11 @@ private:
       return arith::SelectOp::create(e, isUsed, product, zero);
     }
     Value lse() const {
-      Value log =
-          e.fold<arith::MulFOp>(unary("lg2.approx.f32", safe), e.f32(M_LN2));
+      Value log = e.fold<arith::MulFOp>(e.target().lg2Subnormal(e.val(safe)),
+                                        e.f32(M_LN2));
       return e.select(isEmpty, none, e.fold<arith::AddFOp>(base, log));
     }
-    Value unary(StringRef instruction, Value x) const {
-      std::string text = (instruction + " $0, $1;").str();
-      return LLVM::InlineAsmOp::create(
-                 e, TypeRange(x.getType()), ValueRange(x), text, "=f,f",
-                 /*has_side_effects=*/false, /*is_align_stack=*/false,
-                 LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr())
-          .getRes();
-    }
-    CodeBuilder &e;
+    KernelBuilder &e;
     Value none, isEmpty, base, safe, leftShare, rightShare;
   };
 };

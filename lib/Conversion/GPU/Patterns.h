@@ -7,9 +7,7 @@
 #ifndef KVCACHE_LIB_CONVERSION_GPU_PATTERNS_H
 #define KVCACHE_LIB_CONVERSION_GPU_PATTERNS_H
 
-#include "llvm/ADT/StringRef.h"
-
-#include <cstdint>
+#include "kvcache/IR/KVCache.h"
 
 namespace mlir {
 class ModuleOp;
@@ -24,10 +22,9 @@ void populateBlockOpsToGPU(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns,
                            int64_t copyEngineBytes);
 void populateAttentionToGPU(mlir::TypeConverter &converter,
-                            mlir::RewritePatternSet &patterns,
-                            llvm::StringRef chip);
+                            mlir::RewritePatternSet &patterns, TargetAttr gpu);
 /// One buffer for the parts of results of all attentions of a function.
-void allocateAttentionParts(mlir::ModuleOp module, llvm::StringRef chip);
+void allocateAttentionParts(mlir::ModuleOp module, TargetAttr gpu);
 void populateChecksToGPU(mlir::TypeConverter &converter,
                          mlir::RewritePatternSet &patterns);
 void populateIndexOpsToGPU(mlir::TypeConverter &converter,

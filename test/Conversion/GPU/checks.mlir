@@ -18,7 +18,7 @@
 // CHECK: arith.cmpi ne, %[[RECORD]], %c0
 // CHECK: scf.if
 // CHECK: gpu.launch_func @kv_kernels::@check_entries
-// CHECK-SAME: waits
+// CHECK-SAME: #kvcache.launch_mode<overlapping>
 // CHECK-NOT: early
 // CHECK: return
 func.func @entries(%s: !slots, %n: index, %end: index) {

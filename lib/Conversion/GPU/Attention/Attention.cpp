@@ -7,6 +7,8 @@
 
 #include "Attention.h"
 
+#include "../../../Runtime/kvrt_records.h"
+#include "../../Common/Checks.h"
 #include "../../Common/CodeBuilder.h"
 #include "../../Common/RuntimeCalls.h"
 #include "../Patterns.h"
@@ -99,14 +101,8 @@ AttentionOperands::AttentionOperands(OpBuilder &builder, Location loc,
 // Which kernel
 //===----------------------------------------------------------------------===//
 
-/// What a chip has for one block of threads.
-static int64_t sharedLimit(StringRef chip) {
-  if (chip == "sm_80" || chip == "sm_87")
-    return 163 << 10;
-  return chip.starts_with("sm_8") ? 99 << 10 : 227 << 10;
-}
-
-static bool takesProducts(const AttentionTraits &traits) {
+/// Whether the types are those of matrix products.
+static bool hasProducts(const AttentionTraits &traits) {
   auto fits = [](int64_t channels) {
     return channels % 8 == 0 && channels <= 256;
   };
@@ -144,32 +140,46 @@ static int64_t boxInner(CacheType type, bool hasSide) {
   return innerChannels(channels);
 }
 
-static AttentionShape shapeOf(AttentionOp op, const AttentionTraits &traits,
-                              StringRef chip) {
-  bool isNew = !chip.starts_with("sm_8");
+/// How a map permutes the chunks of a token in shared memory, which is how
+/// copies of rows do it: within so many bytes, 0 for one chunk.
+static int64_t swizzleBytes(int64_t inner) { return inner > 8 ? 2 * inner : 0; }
+
+/// The kernel of matrix products; none where the types or the target have no
+/// use for it.
+static std::optional<AttentionShape>
+shapeOf(AttentionOp op, const AttentionTraits &traits, TargetAttr gpu) {
+  if (gpu.getMatrix() != MatrixOps::mma_sync || !hasProducts(traits))
+    return std::nullopt;
   bool hasSides = op.getCaches().size() == 1;
   int64_t key = boxInner(op.getKeyType(), hasSides);
   int64_t value = boxInner(op.getValueType(), hasSides);
-  bool boxes = isNew && key && value;
-  return AttentionShape(traits, boxes, isNew, sharedLimit(chip),
-                        boxes ? key : 0, boxes ? value : 0);
+  bool boxes = gpu.getTensorMaps() && key && value;
+  AttentionShape shape(traits, boxes, gpu.getSharedBytes(), boxes ? key : 0,
+                       boxes ? value : 0);
+  // One slot is filled while another one is read.
+  if (shape.slots < 2)
+    return std::nullopt;
+  return shape;
 }
 
 static int64_t bytesOfParts(const AttentionShape &shape) {
   return 2 * shape.phases * AttentionState::kMaxBlocks * shape.partBytes();
 }
 
-void kvcache::allocateAttentionParts(ModuleOp module, StringRef chip) {
+void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
   // Also in modules inside of this one, which are converted with it.
   llvm::MapVector<FunctionOpInterface, int64_t> bytesOf;
   module.walk<WalkOrder::PreOrder>([&](Operation *op) {
     if (isa<gpu::GPUModuleOp>(op))
       return WalkResult::skip();
-    if (auto attention = dyn_cast<AttentionOp>(op))
-      if (AttentionTraits traits(attention); takesProducts(traits)) {
-        int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
-        bytes = std::max(bytes, bytesOfParts(shapeOf(attention, traits, chip)));
-      }
+    auto attention = dyn_cast<AttentionOp>(op);
+    if (!attention)
+      return WalkResult::advance();
+    AttentionTraits traits(attention);
+    if (std::optional<AttentionShape> shape = shapeOf(attention, traits, gpu)) {
+      int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
+      bytes = std::max(bytes, bytesOfParts(*shape));
+    }
     return WalkResult::advance();
   });
   for (auto [function, bytes] : bytesOf) {
@@ -240,19 +250,29 @@ static Value copyWidth(CodeBuilder &emit, const AttentionCache &cache) {
                      emit.select(divides(4), emit.index(4), emit.index(2)));
 }
 
+/// Memory of the host function, for `bytes` at most.
+static Value allocaInEntry(CodeBuilder &emit, Operation *op, int64_t bytes,
+                           int64_t align) {
+  OpBuilder::InsertionGuard guard(emit);
+  auto function = op->getParentOfType<FunctionOpInterface>();
+  emit.setInsertionPointToStart(&function.getFunctionBody().front());
+  auto pointer = LLVM::LLVMPointerType::get(emit.getContext());
+  auto type = LLVM::LLVMArrayType::get(emit.getI8Type(), bytes);
+  Value one = LLVM::ConstantOp::create(emit, emit.getI64Type(), int64_t(1));
+  return LLVM::AllocaOp::create(emit, pointer, type, one, align);
+}
+
+/// A text of a message, for the run time.
+static Value messageText(CodeBuilder &emit, Operation *op, const Twine &text) {
+  return emitText(emit, emit.getLoc(), op, text.str());
+}
+
 /// A tensor map of one side: (channel, token, part of the channels, head,
 /// block), boxes of a unit.
 static Value emitMap(CodeBuilder &emit, Operation *op,
                      const AttentionCache &cache, int64_t inner) {
-  Value map = [&] {
-    OpBuilder::InsertionGuard guard(emit);
-    auto function = op->getParentOfType<FunctionOpInterface>();
-    emit.setInsertionPointToStart(&function.getFunctionBody().front());
-    auto pointer = LLVM::LLVMPointerType::get(emit.getContext());
-    auto type = LLVM::LLVMArrayType::get(emit.getI8Type(), 128);
-    Value one = LLVM::ConstantOp::create(emit, emit.getI64Type(), int64_t(1));
-    return LLVM::AllocaOp::create(emit, pointer, type, one, 64).getResult();
-  }();
+  Value map = allocaInEntry(emit, op, KVRT_MAP_BYTES, KVRT_MAP_ALIGN);
+  Value shape = allocaInEntry(emit, op, sizeof(kvrt_map_shape), 8);
   const CacheParts &parts = cache.parts;
   const Layout &layout = parts.type.getLayout();
   Value address =
@@ -261,20 +281,37 @@ static Value emitMap(CodeBuilder &emit, Operation *op,
   int64_t channels = layout.extent(AxisKind::Channel);
   auto outer = layout.find(Axis{AxisKind::Channel, AxisPart::Outer});
   Value part = outer ? parts.strides[*outer] : emit.index(inner);
+  auto set = [&](size_t offset, Value word) {
+    Value place =
+        LLVM::GEPOp::create(emit, shape.getType(), emit.getI8Type(), shape,
+                            ArrayRef<LLVM::GEPArg>{int32_t(offset)});
+    Value integer = arith::IndexCastOp::create(emit, emit.getI64Type(), word);
+    LLVM::StoreOp::create(emit, integer, place);
+  };
+  auto setList = [&](size_t offset, ArrayRef<Value> words) {
+    for (auto [i, word] : llvm::enumerate(words))
+      set(offset + i * sizeof(int64_t), word);
+  };
   auto bytes = [&](Value stride) { return emit.muli(stride, 2); };
-  SmallVector<Value> operands = {map,
-                                 address,
-                                 emit.index(inner),
-                                 emit.index(layout.extent(AxisKind::Token)),
-                                 emit.index(channels / inner),
-                                 emit.index(layout.extent(AxisKind::Head)),
-                                 parts.extent(AxisKind::Block),
-                                 bytes(parts.stride(AxisKind::Token)),
-                                 bytes(part),
-                                 bytes(parts.stride(AxisKind::Head)),
-                                 bytes(parts.stride(AxisKind::Block)),
-                                 emit.index(AttentionShape::kUnit)};
-  emitRuntimeCall(emit, emit.getLoc(), op, "kvrt_tensor_map", operands);
+  Value width = emit.index(inner), count = emit.index(channels / inner);
+  Value one = emit.index(1);
+  Value extents[] = {width, emit.index(layout.extent(AxisKind::Token)), count,
+                     emit.index(layout.extent(AxisKind::Head)),
+                     parts.extent(AxisKind::Block)};
+  Value strides[] = {emit.index(2), bytes(parts.stride(AxisKind::Token)),
+                     bytes(part), bytes(parts.stride(AxisKind::Head)),
+                     bytes(parts.stride(AxisKind::Block))};
+  Value box[] = {width, emit.index(AttentionShape::kUnit), count, one, one};
+  static_assert(std::size(extents) <= KVRT_MAP_MAX_RANK);
+  set(offsetof(kvrt_map_shape, type), emit.index(KVRT_MAP_FLOAT16));
+  set(offsetof(kvrt_map_shape, rank), emit.index(std::size(extents)));
+  set(offsetof(kvrt_map_shape, swizzle), emit.index(swizzleBytes(inner)));
+  setList(offsetof(kvrt_map_shape, extents), extents);
+  setList(offsetof(kvrt_map_shape, strides), strides);
+  setList(offsetof(kvrt_map_shape, box), box);
+  emitRuntimeCall(
+      emit, emit.getLoc(), op, "kvrt_tensor_map",
+      {map, address, shape, messageText(emit, op, "tensor map of a cache")});
   return map;
 }
 
@@ -301,13 +338,16 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
 /// As many blocks of threads for each head as run at the same time.
 static Value gridSize(CodeBuilder &emit, AttentionOp op,
                       const AttentionTraits &traits) {
+  Value user = messageText(emit, op,
+                           "attention with " + Twine(traits.heads) +
+                               " heads of the cache");
   Value count = emitQuery(emit, emit.getLoc(), op, "kvrt_multiprocessors",
-                          {emit.index(traits.heads)});
+                          {emit.index(traits.heads), user});
   count = emit.minsi(count, emit.index(AttentionState::kMaxBlocks));
   return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
 
-static void emitProducts(OpBuilder &builder, AttentionOp op,
+static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
                          const AttentionOperands &given) {
@@ -361,20 +401,21 @@ static void emitProducts(OpBuilder &builder, AttentionOp op,
                   operands.types(), shape.threads());
   for (unsigned map : operands.maps())
     k.markMap(map);
-  AttentionKernel(k, traits, shape, batch, p).build();
+  AttentionKernel(k, gpu, traits, shape, batch, p).build();
   k.finish();
 
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
   Value isTooLong = emit.slt(emit.index(kMaxTokens), room);
   emit.ifThen(isTooLong, [&](CodeBuilder &e) {
     emitReport(e, e.getLoc(), op, "kvrt_report_room",
-               {e.dim(given.batch.table, 1), e.index(traits.tokens),
+               {messageText(e, op, "attention on a GPU"),
+                e.dim(given.batch.table, 1), e.index(traits.tokens),
                 e.index(kMaxTokens)});
   });
   emit.ifThen(emit.slt(emit.index(0), given.rows), [&](CodeBuilder &e) {
     emitLaunch(e, e.getLoc(), k.symbol(), grid, e.index(1), Value(),
                shape.threads(), operands, shape.sharedBytes,
-               /*cooperative=*/true);
+               LaunchMode::cooperative);
   });
 }
 
@@ -382,8 +423,8 @@ namespace {
 
 struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
-                      StringRef chip)
-      : OpConversionPattern(converter, context), chip(chip) {}
+                      TargetAttr gpu)
+      : OpConversionPattern(converter, context), gpu(gpu) {}
 
   LogicalResult
   matchAndRewrite(AttentionOp op, OneToNOpAdaptor adaptor,
@@ -396,13 +437,12 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     AttentionTraits traits(op);
     AttentionOperands operands(rewriter, op.getLoc(), op, lists);
     std::string text = "a row and a query head for each block of threads";
-    if (takesProducts(traits)) {
-      AttentionShape shape = shapeOf(op, traits, chip);
-      emitProducts(rewriter, op, traits, shape, operands);
+    if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu)) {
+      emitProducts(rewriter, op, gpu, traits, *shape, operands);
       text = llvm::formatv("matrix products of {0} columns, {1} warps, {2} "
                            "slots; keys and values come in {3}",
-                           shape.columns(), shape.warps, shape.slots,
-                           shape.boxes ? "boxes of a tensor map" : "rows");
+                           shape->columns(), shape->warps, shape->slots,
+                           shape->boxes ? "boxes of a tensor map" : "rows");
     } else {
       emitAttentionRows(rewriter, op, traits, operands);
     }
@@ -413,13 +453,13 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
   }
 
 private:
-  std::string chip;
+  TargetAttr gpu;
 };
 
 } // namespace
 
 void kvcache::populateAttentionToGPU(TypeConverter &converter,
                                      RewritePatternSet &patterns,
-                                     StringRef chip) {
-  patterns.add<AttentionOpLowering>(converter, patterns.getContext(), chip);
+                                     TargetAttr gpu) {
+  patterns.add<AttentionOpLowering>(converter, patterns.getContext(), gpu);
 }

@@ -106,8 +106,7 @@ void AttentionKernel::publish(const Work &now, Val first, Val count, Val place,
                               Val parity) {
   k.ifThen(warp == shape.warps, [&] {
     const Item &item = now.item;
-    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), parity,
-                   shape.hasTryWait);
+    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), parity);
     fetchQuery(item, place);
     k.ifThen(lane == 0, [&] {
       Value at =
@@ -155,8 +154,7 @@ void AttentionKernel::publishSplit(const Work &now, Val count, Val place) {
 void AttentionKernel::publishEnd(Vals &queue) {
   Val place = queue[0];
   k.ifThen(warp == shape.warps, [&] {
-    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), queue[1],
-                   shape.hasTryWait);
+    w.mbarrierWait(queueBarrier(place, QueueBarrier::Empty), queue[1]);
     k.ifThen(lane == 0, [&] {
       Value at =
           this->at(shared, place * shape.kEntryBytes + shape.queueOffset);
@@ -236,7 +234,7 @@ void AttentionKernel::fetchBoxes(const Work &now, Val first, Val end,
         Val entry = as(blockOf(state[2], lane < count), 32);
         Val token = (unit + lane) % perBlock * shape.kUnit;
         for (unsigned side : {0u, 1u}) {
-          w.mbarrierWait(emptyBarrier(slot), parity, shape.hasTryWait);
+          w.mbarrierWait(emptyBarrier(slot), parity);
           Value full = fullBarrier(slot);
           if (side == 0) {
             Value live =
@@ -290,7 +288,7 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
         Val there = w.voteBallot(isThere);
         for (unsigned side : {0u, 1u}) {
           const AttentionSide &from = parameters.sides[side];
-          w.mbarrierWait(emptyBarrier(slot), parity, shape.hasTryWait);
+          w.mbarrierWait(emptyBarrier(slot), parity);
           Value full = fullBarrier(slot);
           if (side == 0) {
             // Two units of a tile are in 32 tokens.

@@ -31,9 +31,9 @@ int64_t kvcache::innerChannels(int64_t channels) {
 }
 
 AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
-                               bool hasTryWait, int64_t sharedLimit,
-                               int64_t keyInner, int64_t valueInner)
-    : boxes(boxes), hasTryWait(hasTryWait) {
+                               int64_t sharedLimit, int64_t keyInner,
+                               int64_t valueInner)
+    : boxes(boxes) {
   channels[0] = llvm::alignTo(traits.keyChannels, 16);
   channels[1] = llvm::alignTo(traits.valueChannels, 16);
   inner[0] = keyInner ? keyInner : innerChannels(channels[0]);
@@ -47,7 +47,6 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   int64_t fixed = 1024 + kQueue * (kEntryBytes + queryBytes()) +
                   warps * (quads() * 16 + columns() * 8);
   slots = std::min<int64_t>(4, (sharedLimit - fixed) / slotBytes());
-  assert(slots >= 2 && "two slots fit with 256 channels");
   phases = traits.heads % 4 == 0 ? 4 : traits.heads % 2 == 0 ? 2 : 1;
   barrierOffset = slots * slotBytes();
   assert(8 * (2 * slots + 3 * kQueue) <= 192 && "what is left is behind them");
@@ -63,12 +62,12 @@ int64_t AttentionShape::slotBytes() const {
   return warps * std::max(unitBytes(0), unitBytes(1));
 }
 
-AttentionKernel::AttentionKernel(KernelBuilder &k,
+AttentionKernel::AttentionKernel(KernelBuilder &k, TargetAttr gpu,
                                  const AttentionTraits &traits,
                                  const AttentionShape &shape,
                                  const BatchParameters &batch,
                                  const AttentionParameters &parameters)
-    : k(k), w(k), traits(traits), shape(shape), batch(batch),
+    : k(k), w(k, gpu), traits(traits), shape(shape), batch(batch),
       parameters(parameters) {}
 
 void AttentionKernel::build() {
@@ -91,13 +90,13 @@ void AttentionKernel::prepareBarriers() {
     int64_t arrivals = shape.boxes ? 1 : 33 * shape.producers;
     w.mbarrierInit(fullBarrier(thread), arrivals);
     w.mbarrierInit(emptyBarrier(thread), shape.warps);
-    w.fenceMbarrierInit(shape.hasTryWait);
+    w.fenceMbarrierInit();
   });
   k.ifThen(thread < shape.kQueue, [&] {
     w.mbarrierInit(queueBarrier(thread, QueueBarrier::Full), 33);
     w.mbarrierInit(queueBarrier(thread, QueueBarrier::Empty), shape.warps);
     w.mbarrierInit(queueBarrier(thread, QueueBarrier::Split), 1);
-    w.fenceMbarrierInit(shape.hasTryWait);
+    w.fenceMbarrierInit();
   });
 }
 

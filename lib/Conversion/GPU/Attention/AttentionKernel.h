@@ -85,14 +85,14 @@ int64_t innerChannels(int64_t channels);
 
 /// How a kernel does it.
 struct AttentionShape {
-  AttentionShape(const AttentionTraits &traits, bool boxes, bool hasTryWait,
-                 int64_t sharedLimit, int64_t keyInner, int64_t valueInner);
+  AttentionShape(const AttentionTraits &traits, bool boxes, int64_t sharedLimit,
+                 int64_t keyInner, int64_t valueInner);
 
-  bool boxes, hasTryWait;
+  bool boxes;
   int64_t columnTiles; ///< of 8 columns
   int64_t warps;       ///< consumers, units of a tile
   int64_t producers;   ///< warps
-  int64_t slots;
+  int64_t slots;       ///< fewer than two: the chip has no room for it
   /// Channels that lie side by side in a slot.
   int64_t inner[2];
   int64_t channels[2]; ///< rounded up to whole fragments
@@ -144,8 +144,9 @@ struct AttentionState {
 
 class AttentionKernel {
 public:
-  AttentionKernel(KernelBuilder &k, const AttentionTraits &traits,
-                  const AttentionShape &shape, const BatchParameters &batch,
+  AttentionKernel(KernelBuilder &k, TargetAttr gpu,
+                  const AttentionTraits &traits, const AttentionShape &shape,
+                  const BatchParameters &batch,
                   const AttentionParameters &parameters);
   void build();
 

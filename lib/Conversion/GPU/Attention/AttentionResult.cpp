@@ -71,7 +71,7 @@ static Value vectorOf(KernelBuilder &k, ArrayRef<Val> elements) {
 }
 
 /// The logarithm of a sum, and how much its part weighs.
-static Val weightOf(NvvmOps &w, Val logarithm, Val maximum) {
+static Val weightOf(const NvvmOps &w, Val logarithm, Val maximum) {
   KernelBuilder &k = w.k;
   return select(logarithm > kNoMaximum, w.ex2(logarithm - maximum), k.f32(0));
 }

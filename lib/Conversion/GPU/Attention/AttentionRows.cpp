@@ -32,8 +32,8 @@ public:
 
   RowsKernel(KernelBuilder &k, const AttentionTraits &traits,
              const Parameters &parameters, const BatchParameters &batch)
-      : k(k), w(k), traits(traits), parameters(parameters), batch(batch),
-        requests(k, batch, kThreads) {}
+      : k(k), w(k.target()), traits(traits), parameters(parameters),
+        batch(batch), requests(k, batch, kThreads) {}
 
   void build() {
     Type f32 = k.getF32Type();
@@ -249,7 +249,7 @@ private:
   }
 
   KernelBuilder &k;
-  NvvmOps w;
+  const TargetOps &w;
   const AttentionTraits &traits;
   const Parameters &parameters;
   const BatchParameters &batch;

@@ -185,7 +185,7 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
   Vals out(state.begin() + 2 + 2 * count, state.end());
   Val unit = tileUnit + warp, isThere = unit < end;
   Val key = unit * shape.kUnit;
-  w.mbarrierWait(fullBarrier(slot), parity, shape.hasTryWait);
+  w.mbarrierWait(fullBarrier(slot), parity);
   SmallVector<Type> types(2 * count, f32);
   types.push_back(i32);
   Vals products = k.ifThen(
@@ -295,7 +295,7 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
   Vals softmax(result.begin(), result.begin() + 2 * count);
   out.assign(result.begin() + 2 * count, result.end());
 
-  w.mbarrierWait(fullBarrier(slot), parity, shape.hasTryWait);
+  w.mbarrierWait(fullBarrier(slot), parity);
   types.assign(out.size(), f32);
   out = k.ifThen(
       tokens == 0xffff, types,
@@ -340,8 +340,7 @@ void AttentionKernel::consume() {
   Vals end = k.whileLoop(
       join(Vals{k.i32(0), k.i32(0), k.i32(0), k.i32(0)}, none),
       [&](const Vals &state) -> CodeBuilder::Tested {
-        w.mbarrierWait(queueBarrier(state[2], QueueBarrier::Full), state[3],
-                       shape.hasTryWait);
+        w.mbarrierWait(queueBarrier(state[2], QueueBarrier::Full), state[3]);
         Value place =
             at(shared, state[2] * shape.kEntryBytes + shape.queueOffset);
         Vals words = w.ldSharedWords(place, kEntry);
@@ -363,8 +362,7 @@ void AttentionKernel::consume() {
                                     [&](Val unit, const Vals &state) {
                                       return tileStep(seen, unit, end, state);
                                     });
-        w.mbarrierWait(queueBarrier(place, QueueBarrier::Split), parity,
-                       shape.hasTryWait);
+        w.mbarrierWait(queueBarrier(place, QueueBarrier::Split), parity);
         Vals split =
             w.ldSharedWords(at(shared, place * shape.kEntryBytes +
                                            (shape.queueOffset + 4 * kEntry)),

@@ -2,9 +2,10 @@
 
 #include "KernelBuilder.h"
 
+#include "TargetOps.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 
@@ -79,7 +80,7 @@ Operation *kvcache::emitLaunch(OpBuilder &builder, Location loc,
                                SymbolRefAttr kernel, Value gridX, Value gridY,
                                Value gridZ, int64_t threads,
                                const KernelOperands &operands,
-                               int64_t sharedBytes, bool together) {
+                               int64_t sharedBytes, LaunchMode mode) {
   Value one = arith::ConstantIndexOp::create(builder, loc, 1);
   Value block = arith::ConstantIndexOp::create(builder, loc, threads);
   Value shared;
@@ -91,9 +92,20 @@ Operation *kvcache::emitLaunch(OpBuilder &builder, Location loc,
   if (!operands.maps().empty())
     launch->setAttr(kByValueName,
                     builder.getDenseI32ArrayAttr(operands.maps()));
-  if (together)
-    launch->setAttr(kTogetherName, builder.getUnitAttr());
+  if (mode != LaunchMode::in_order)
+    setLaunchMode(launch, mode);
   return launch;
+}
+
+LaunchMode kvcache::getLaunchMode(Operation *launch) {
+  auto mode =
+      launch->getAttrOfType<LaunchModeAttr>(KVCacheDialect::kLaunchModeAttr);
+  return mode ? mode.getValue() : LaunchMode::in_order;
+}
+
+void kvcache::setLaunchMode(Operation *launch, LaunchMode mode) {
+  launch->setAttr(KVCacheDialect::kLaunchModeAttr,
+                  LaunchModeAttr::get(launch->getContext(), mode));
 }
 
 //===----------------------------------------------------------------------===//
@@ -111,7 +123,8 @@ static gpu::GPUModuleOp getKernelModule(ModuleOp module) {
 
 KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
                              ArrayRef<Type> parameters, int64_t threads)
-    : CodeBuilder(loc, module.getContext()) {
+    : CodeBuilder(loc, module.getContext()),
+      ops(TargetOps::create(*this, TargetAttr::of(module))) {
   gpu::GPUModuleOp kernels = getKernelModule(module);
   std::string unique = name.str();
   for (unsigned n = 1; kernels.lookupSymbol(unique); ++n)
@@ -121,11 +134,11 @@ KernelBuilder::KernelBuilder(ModuleOp module, Location loc, StringRef name,
   function = LLVM::LLVMFuncOp::create(
       *this, unique, LLVM::LLVMFunctionType::get(voidType, parameters));
   function->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), getUnitAttr());
-  function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), getUnitAttr());
-  function->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
-                    getDenseI32ArrayAttr({int32_t(threads)}));
+  ops->markKernel(function, threads);
   setInsertionPointToStart(function.addEntryBlock(*this));
 }
+
+KernelBuilder::~KernelBuilder() = default;
 
 SymbolRefAttr KernelBuilder::symbol() {
   auto inner = FlatSymbolRefAttr::get(function.getNameAttr());
@@ -133,40 +146,17 @@ SymbolRefAttr KernelBuilder::symbol() {
       StringAttr::get(function.getContext(), kKernelModule), inner);
 }
 
-void KernelBuilder::markMap(unsigned i) {
-  MLIRContext *context = getContext();
-  auto type = LLVM::LLVMArrayType::get(getI8Type(), 128);
-  function.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
-                      TypeAttr::get(type));
-  function.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
-                      getI64IntegerAttr(64));
-  function.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(),
-                      UnitAttr::get(context));
-}
+void KernelBuilder::markMap(unsigned i) { ops->markMap(function, i); }
 
 void KernelBuilder::finish() { LLVM::ReturnOp::create(*this, ValueRange()); }
 
-Val KernelBuilder::threadX() {
-  return val(NVVM::ThreadIdXOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::blockSize() {
-  return val(NVVM::BlockDimXOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::blockX() {
-  return val(NVVM::BlockIdXOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::blockY() {
-  return val(NVVM::BlockIdYOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::blockZ() {
-  return val(NVVM::BlockIdZOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::gridX() {
-  return val(NVVM::GridDimXOp::create(*this, getI32Type()));
-}
-Val KernelBuilder::gridY() {
-  return val(NVVM::GridDimYOp::create(*this, getI32Type()));
-}
+Val KernelBuilder::threadX() { return ops->threadX(); }
+Val KernelBuilder::blockSize() { return ops->blockSize(); }
+Val KernelBuilder::blockX() { return ops->blockX(); }
+Val KernelBuilder::blockY() { return ops->blockY(); }
+Val KernelBuilder::blockZ() { return ops->blockZ(); }
+Val KernelBuilder::gridX() { return ops->gridX(); }
+Val KernelBuilder::gridY() { return ops->gridY(); }
 
 Val KernelBuilder::stride(const StrideSource &source, int64_t elementBytes) {
   if (source.constant)
@@ -242,99 +232,20 @@ Value KernelBuilder::zero(int64_t bytes) {
                                    getZeroAttr(accessType(*this, bytes)));
 }
 
-/// The words of an access as scalars, which is what PTX text takes.
-static SmallVector<Value> wordsOf(CodeBuilder &b, Value access) {
-  auto vector = dyn_cast<VectorType>(access.getType());
-  if (!vector) {
-    Type i16 = b.getI16Type();
-    if (access.getType().isInteger(8)) // PTX has no 8-bit registers
-      access = arith::ExtUIOp::create(b, i16, access);
-    return {access};
-  }
-  SmallVector<Value> words;
-  for (int64_t i = 0; i < vector.getNumElements(); ++i) {
-    Value index = LLVM::ConstantOp::create(b, b.getI32Type(), i);
-    words.push_back(LLVM::ExtractElementOp::create(b, access, index));
-  }
-  return words;
+Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
+  if (!streaming || bytes < 16)
+    return LLVM::LoadOp::create(*this, accessType(*this, bytes), pointer,
+                                /*alignment=*/bytes);
+  return ops->loadStreaming(pointer);
 }
 
-Value KernelBuilder::load(Value pointer, int64_t bytes, bool streaming) {
-  Type type = accessType(*this, bytes);
-  if (!streaming || bytes < 16)
-    return LLVM::LoadOp::create(*this, type, pointer,
-                                /*alignment=*/bytes);
-  SmallVector<Type> results(4, getI32Type());
-  auto load = NVVM::InlinePtxOp::create(
-      *this, results, /*readOnlyArgs=*/ValueRange{pointer},
-      /*readWriteArgs=*/ValueRange(),
-      "ld.global.cs.v4.b32 {$0, $1, $2, $3}, [$4];", /*predicate=*/Value());
-  Value access = LLVM::PoisonOp::create(*this, type);
-  for (auto [i, word] : llvm::enumerate(load.getResults())) {
-    Value index = LLVM::ConstantOp::create(*this, getI32Type(), int64_t(i));
-    access = LLVM::InsertElementOp::create(*this, access, word, index);
-  }
-  return access;
+Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
+  return ops->loadIf(condition, pointer, bytes);
 }
 
 void KernelBuilder::storeIf(Value condition, Value value, Value pointer,
                             int64_t bytes, bool streaming) {
-  SmallVector<Value> operands = {pointer};
-  llvm::append_range(operands, wordsOf(*this, value));
-  std::string ptx = "st.global";
-  if (streaming)
-    ptx += ".cs";
-  if (bytes == 16)
-    ptx += ".v4.b32 [$0], {$1, $2, $3, $4};";
-  else if (bytes == 8)
-    ptx += ".v2.b32 [$0], {$1, $2};";
-  else
-    ptx += ".b" + std::to_string(8 * bytes) + " [$0], $1;";
-  NVVM::InlinePtxOp::create(*this, TypeRange(), operands, ValueRange(), ptx,
-                            condition);
-}
-
-Value KernelBuilder::loadIf(Value condition, Value pointer, int64_t bytes) {
-  // Results are set first, so that none of them may share a register with an
-  // operand.
-  int64_t words = std::max<int64_t>(1, bytes / 4);
-  bool isWide = bytes >= 4;
-  Type word = isWide ? getI32Type() : getI16Type();
-  std::string type = ".b" + std::to_string(isWide ? 32 : 8 * bytes);
-  std::string text, list, constraints;
-  for (int64_t i = 0; i < words; ++i) {
-    std::string result = "$" + std::to_string(i);
-    text +=
-        "mov.b" + std::to_string(isWide ? 32 : 16) + " " + result + ", 0;\n\t";
-    list += (i ? ", " : "") + result;
-    constraints += isWide ? "=&r," : "=&h,";
-  }
-  std::string pointerName = "$" + std::to_string(words);
-  text += "@$" + std::to_string(words + 1) + " ld.global";
-  if (words > 1)
-    text += ".v" + std::to_string(words) + type + " {" + list + "}";
-  else
-    text += type + " " + list;
-  text += ", [" + pointerName + "];";
-  constraints += "l,b";
-  Type result = word;
-  if (words > 1)
-    result = LLVM::LLVMStructType::getLiteral(getContext(),
-                                              SmallVector<Type>(words, word));
-  auto load = LLVM::InlineAsmOp::create(
-      *this, TypeRange(result), ValueRange{pointer, condition}, text,
-      constraints, /*has_side_effects=*/false, /*is_align_stack=*/false,
-      LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
-  Value value = load.getRes();
-  if (words == 1)
-    return bytes == 1 ? Value(sextOrTrunc(value, getI8Type())) : value;
-  Value access = LLVM::PoisonOp::create(*this, accessType(*this, bytes));
-  for (int64_t i = 0; i < words; ++i) {
-    Value part = LLVM::ExtractValueOp::create(*this, value, i);
-    Value index = LLVM::ConstantOp::create(*this, getI32Type(), i);
-    access = LLVM::InsertElementOp::create(*this, access, part, index);
-  }
-  return access;
+  ops->storeIf(condition, value, pointer, bytes, streaming);
 }
 
 void KernelBuilder::store(Value value, Value pointer, int64_t bytes) {
@@ -437,17 +348,10 @@ Value KernelBuilder::shared(int64_t bytes) {
   return LLVM::AddressOfOp::create(*this, buffer);
 }
 
-void KernelBuilder::barrier() { NVVM::Barrier0Op::create(*this); }
+void KernelBuilder::barrier() { ops->barrier(); }
 
 Val KernelBuilder::barrierAll(Value condition) {
-  Type type = getI32Type();
-  Value number = arith::ExtUIOp::create(*this, type, condition);
-  auto reduction = NVVM::BarrierReductionAttr::get(getContext(),
-                                                   NVVM::BarrierReduction::AND);
-  Value all = NVVM::BarrierOp::create(*this, TypeRange(type), Value(), Value(),
-                                      reduction, number)
-                  .getResult(0);
-  return noti(eq(all, i32(0)));
+  return ops->barrierAll(condition);
 }
 
 Value KernelBuilder::dynamicShared() {

@@ -13,17 +13,21 @@
 #define KVCACHE_LIB_CONVERSION_GPU_TARGET_KERNELBUILDER_H
 
 #include "../../Common/CodeBuilder.h"
+#include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/BuiltinOps.h"
 
+#include <memory>
 #include <optional>
 
 namespace kvcache {
 
 /// The module of kernels. No function of a program has this name.
 inline constexpr llvm::StringLiteral kKernelModule = "kv_kernels";
+
+class TargetOps;
 
 /// A stride in elements: a constant, or a parameter.
 struct StrideSource {
@@ -72,8 +76,12 @@ class KernelBuilder : public CodeBuilder {
 public:
   /// Creates an empty kernel whose name begins with `name`, and stands at the
   /// start of its body. `threads` is the only block size it is launched with.
+  /// The instructions are those of the target that the module has.
   KernelBuilder(mlir::ModuleOp module, mlir::Location loc, llvm::StringRef name,
                 llvm::ArrayRef<mlir::Type> parameters, int64_t threads);
+  ~KernelBuilder();
+
+  const TargetOps &target() const { return *ops; }
 
   Val parameter(unsigned i) { return val(function.getArgument(i)); }
   mlir::SymbolRefAttr symbol();
@@ -161,18 +169,16 @@ public:
   Val barrierAll(mlir::Value condition);
 
 private:
+  std::unique_ptr<TargetOps> ops;
   mlir::LLVM::LLVMFuncOp function;
   unsigned sharedBuffers = 0;
 };
 
 /// On a launch: the numbers of parameters that are passed by value from where a
-/// pointer is; whether all blocks have to run at the same time.
+/// pointer is.
 inline constexpr llvm::StringLiteral kByValueName = "by_value";
-inline constexpr llvm::StringLiteral kTogetherName = "together";
-/// The kernel waits itself for the one before it in the stream.
-inline constexpr llvm::StringLiteral kWaitsName = "waits";
-/// It reads nothing that kernels before it write, and need not wait for them
-/// before it ends.
+/// On a launch: its kernel reads nothing that kernels before it write, and need
+/// not wait for them before it ends.
 inline constexpr llvm::StringLiteral kEarlyName = "early";
 
 /// Launches a kernel on a grid (index values) with its only block size.
@@ -181,7 +187,10 @@ mlir::Operation *emitLaunch(mlir::OpBuilder &builder, mlir::Location loc,
                             mlir::SymbolRefAttr kernel, mlir::Value gridX,
                             mlir::Value gridY, mlir::Value gridZ,
                             int64_t threads, const KernelOperands &operands,
-                            int64_t sharedBytes = 0, bool together = false);
+                            int64_t sharedBytes = 0,
+                            LaunchMode mode = LaunchMode::in_order);
+LaunchMode getLaunchMode(mlir::Operation *launch);
+void setLaunchMode(mlir::Operation *launch, LaunchMode mode);
 
 /// The integers that one access of a width moves.
 mlir::Type accessType(mlir::OpBuilder &builder, int64_t bytes);

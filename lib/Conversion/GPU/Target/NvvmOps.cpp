@@ -9,8 +9,61 @@
 using namespace mlir;
 using namespace kvcache;
 
-Val NvvmOps::unlikely(Val condition) const {
-  return k.val(LLVM::ExpectOp::create(k, condition, k.i1(false)));
+//===----------------------------------------------------------------------===//
+// The kernel
+//===----------------------------------------------------------------------===//
+
+void NvvmOps::markKernel(LLVM::LLVMFuncOp function, int64_t threads) const {
+  function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(),
+                    k.getUnitAttr());
+  function->setAttr(NVVM::NVVMDialect::getMaxntidAttrName(),
+                    k.getDenseI32ArrayAttr({int32_t(threads)}));
+}
+
+void NvvmOps::markMap(LLVM::LLVMFuncOp function, unsigned i) const {
+  MLIRContext *context = k.getContext();
+  auto type = LLVM::LLVMArrayType::get(k.getI8Type(), 128);
+  function.setArgAttr(i, LLVM::LLVMDialect::getByValAttrName(),
+                      TypeAttr::get(type));
+  function.setArgAttr(i, LLVM::LLVMDialect::getAlignAttrName(),
+                      k.getI64IntegerAttr(64));
+  function.setArgAttr(i, NVVM::NVVMDialect::getGridConstantAttrName(),
+                      UnitAttr::get(context));
+}
+
+Val NvvmOps::threadX() const {
+  return k.val(NVVM::ThreadIdXOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::blockSize() const {
+  return k.val(NVVM::BlockDimXOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::blockX() const {
+  return k.val(NVVM::BlockIdXOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::blockY() const {
+  return k.val(NVVM::BlockIdYOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::blockZ() const {
+  return k.val(NVVM::BlockIdZOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::gridX() const {
+  return k.val(NVVM::GridDimXOp::create(k, k.getI32Type()));
+}
+Val NvvmOps::gridY() const {
+  return k.val(NVVM::GridDimYOp::create(k, k.getI32Type()));
+}
+
+void NvvmOps::barrier() const { NVVM::Barrier0Op::create(k); }
+
+Val NvvmOps::barrierAll(Value condition) const {
+  Type type = k.getI32Type();
+  Value number = arith::ExtUIOp::create(k, type, condition);
+  auto reduction = NVVM::BarrierReductionAttr::get(k.getContext(),
+                                                   NVVM::BarrierReduction::AND);
+  Value all = NVVM::BarrierOp::create(k, TypeRange(type), Value(), Value(),
+                                      reduction, number)
+                  .getResult(0);
+  return k.noti(k.eq(all, k.i32(0)));
 }
 
 //===----------------------------------------------------------------------===//
@@ -58,9 +111,6 @@ Val NvvmOps::voteBallot(Val condition) const {
   return k.val(NVVM::VoteSyncOp::create(k, k.getI32Type(), k.i32(kAllLanes),
                                         condition, NVVM::VoteSyncKind::ballot));
 }
-Val NvvmOps::popc(Val bits) const {
-  return k.val(LLVM::CtPopOp::create(k, bits.getType(), bits));
-}
 Val NvvmOps::voteAny(Val condition) const {
   return k.val(NVVM::VoteSyncOp::create(k, k.getI1Type(), k.i32(kAllLanes),
                                         condition, NVVM::VoteSyncKind::any));
@@ -81,16 +131,119 @@ Val NvvmOps::unary(StringRef intrinsic, Val x) const {
 Val NvvmOps::ex2(Val x) const { return unary("llvm.nvvm.ex2.approx.ftz.f", x); }
 Val NvvmOps::lg2(Val x) const { return unary("llvm.nvvm.lg2.approx.ftz.f", x); }
 Val NvvmOps::rcp(Val x) const { return unary("llvm.nvvm.rcp.approx.ftz.f", x); }
-Val NvvmOps::tanh(Val x) const {
-  // 1 - 2 / (exp(2 x) + 1): the instruction of that name has 11 bits.
-  Val e = ex2(x * (2 * 1.4426950408889634));
-  return k.f32(1) - rcp(e + 1) * 2;
+Val NvvmOps::ex2Subnormal(Val x) const {
+  return k.val(assembly("ex2.approx.f32 $0, $1;", "=f,f", x.getType(),
+                        ValueRange{x}, false));
 }
-Val NvvmOps::bitcastToInt(Val x) const {
-  return k.val(arith::BitcastOp::create(k, k.getI32Type(), x));
+Val NvvmOps::lg2Subnormal(Val x) const {
+  return k.val(assembly("lg2.approx.f32 $0, $1;", "=f,f", x.getType(),
+                        ValueRange{x}, false));
 }
-Val NvvmOps::bitcastToFloat(Val x) const {
-  return k.val(arith::BitcastOp::create(k, k.getF32Type(), x));
+
+//===----------------------------------------------------------------------===//
+// Memory of the device
+//===----------------------------------------------------------------------===//
+
+/// The words of an access as scalars, which is what PTX text takes.
+static SmallVector<Value> wordsOf(CodeBuilder &b, Value access) {
+  auto vector = dyn_cast<VectorType>(access.getType());
+  if (!vector) {
+    Type i16 = b.getI16Type();
+    if (access.getType().isInteger(8)) // PTX has no 8-bit registers
+      access = arith::ExtUIOp::create(b, i16, access);
+    return {access};
+  }
+  SmallVector<Value> words;
+  for (int64_t i = 0; i < vector.getNumElements(); ++i) {
+    Value index = LLVM::ConstantOp::create(b, b.getI32Type(), i);
+    words.push_back(LLVM::ExtractElementOp::create(b, access, index));
+  }
+  return words;
+}
+
+Value NvvmOps::loadStreaming(Value pointer) const {
+  SmallVector<Type> results(4, k.getI32Type());
+  auto load = NVVM::InlinePtxOp::create(
+      k, results, /*readOnlyArgs=*/ValueRange{pointer},
+      /*readWriteArgs=*/ValueRange(),
+      "ld.global.cs.v4.b32 {$0, $1, $2, $3}, [$4];", /*predicate=*/Value());
+  Value access = LLVM::PoisonOp::create(k, accessType(k, 16));
+  for (auto [i, word] : llvm::enumerate(load.getResults())) {
+    Value index = LLVM::ConstantOp::create(k, k.getI32Type(), int64_t(i));
+    access = LLVM::InsertElementOp::create(k, access, word, index);
+  }
+  return access;
+}
+
+void NvvmOps::storeIf(Value condition, Value value, Value pointer,
+                      int64_t bytes, bool streaming) const {
+  SmallVector<Value> operands = {pointer};
+  llvm::append_range(operands, wordsOf(k, value));
+  std::string ptx = "st.global";
+  if (streaming)
+    ptx += ".cs";
+  if (bytes == 16)
+    ptx += ".v4.b32 [$0], {$1, $2, $3, $4};";
+  else if (bytes == 8)
+    ptx += ".v2.b32 [$0], {$1, $2};";
+  else
+    ptx += ".b" + std::to_string(8 * bytes) + " [$0], $1;";
+  NVVM::InlinePtxOp::create(k, TypeRange(), operands, ValueRange(), ptx,
+                            condition);
+}
+
+Value NvvmOps::loadIf(Value condition, Value pointer, int64_t bytes) const {
+  // Results are set first, so that none of them may share a register with an
+  // operand.
+  int64_t words = std::max<int64_t>(1, bytes / 4);
+  bool isWide = bytes >= 4;
+  Type word = isWide ? k.getI32Type() : k.getI16Type();
+  std::string type = ".b" + std::to_string(isWide ? 32 : 8 * bytes);
+  std::string text, list, constraints;
+  for (int64_t i = 0; i < words; ++i) {
+    std::string result = "$" + std::to_string(i);
+    text +=
+        "mov.b" + std::to_string(isWide ? 32 : 16) + " " + result + ", 0;\n\t";
+    list += (i ? ", " : "") + result;
+    constraints += isWide ? "=&r," : "=&h,";
+  }
+  std::string pointerName = "$" + std::to_string(words);
+  text += "@$" + std::to_string(words + 1) + " ld.global";
+  if (words > 1)
+    text += ".v" + std::to_string(words) + type + " {" + list + "}";
+  else
+    text += type + " " + list;
+  text += ", [" + pointerName + "];";
+  constraints += "l,b";
+  Type result = word;
+  if (words > 1)
+    result = LLVM::LLVMStructType::getLiteral(k.getContext(),
+                                              SmallVector<Type>(words, word));
+  auto load = LLVM::InlineAsmOp::create(
+      k, TypeRange(result), ValueRange{pointer, condition}, text, constraints,
+      /*has_side_effects=*/false, /*is_align_stack=*/false,
+      LLVM::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  Value value = load.getRes();
+  if (words == 1)
+    return bytes == 1 ? Value(k.sextOrTrunc(value, k.getI8Type())) : value;
+  Value access = LLVM::PoisonOp::create(k, accessType(k, bytes));
+  for (int64_t i = 0; i < words; ++i) {
+    Value part = LLVM::ExtractValueOp::create(k, value, i);
+    Value index = LLVM::ConstantOp::create(k, k.getI32Type(), i);
+    access = LLVM::InsertElementOp::create(k, access, part, index);
+  }
+  return access;
+}
+
+Val NvvmOps::atomCasSystem(Value pointer, int32_t expected,
+                           int32_t next) const {
+  return k.val(assembly("atom.relaxed.sys.global.cas.b32 $0, [$1], " +
+                            std::to_string(expected) + ", " +
+                            std::to_string(next) + ";",
+                        "=r,l,~{memory}", k.getI32Type(), pointer, true));
+}
+void NvvmOps::fenceSystem() const {
+  assembly("fence.acq_rel.sys;", "~{memory}", {}, {}, true);
 }
 
 //===----------------------------------------------------------------------===//
@@ -173,8 +326,8 @@ Val NvvmOps::movmatrix(Val matrix) const {
 void NvvmOps::mbarrierInit(Value barrier, int64_t count) const {
   NVVM::MBarrierInitOp::create(k, barrier, k.i32(count), Value());
 }
-void NvvmOps::fenceMbarrierInit(bool hasClusters) const {
-  if (hasClusters)
+void NvvmOps::fenceMbarrierInit() const {
+  if (target.getTensorMaps())
     NVVM::FenceMbarrierInitOp::create(k);
 }
 void NvvmOps::mbarrierArrive(Value barrier) const {
@@ -189,8 +342,8 @@ void NvvmOps::cpAsyncMbarrierArrive(Value barrier) const {
   NVVM::CpAsyncMBarrierArriveOp::create(k, barrier,
                                         /*noinc=*/true);
 }
-void NvvmOps::mbarrierWait(Value barrier, Val parity, bool hasTryWait) const {
-  if (hasTryWait) {
+void NvvmOps::mbarrierWait(Value barrier, Val parity) const {
+  if (target.getTryWait()) {
     NVVM::MBarrierTryWaitParityOp::create(k, barrier, parity,
                                           k.i32(10'000'000));
     return;

@@ -1,55 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the threads of a warp do together, and the instructions that kernels of
-// matrix products are made of: fragments, barriers in shared memory, copies
-// that run beside the code.
+// The instructions of NVIDIA GPUs. Beyond what every kernel needs there are
+// those that kernels of matrix products are made of: fragments, barriers in
+// shared memory, copies that run beside the code.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef KVCACHE_LIB_CONVERSION_GPU_TARGET_NVVMOPS_H
 #define KVCACHE_LIB_CONVERSION_GPU_TARGET_NVVMOPS_H
 
-#include "KernelBuilder.h"
+#include "TargetOps.h"
 
 namespace kvcache {
 
-class NvvmOps {
+class NvvmOps final : public TargetOps {
 public:
-  explicit NvvmOps(KernelBuilder &k) : k(k) {}
+  NvvmOps(KernelBuilder &k, TargetAttr target) : TargetOps(k), target(target) {}
 
-  /// For the condition of a branch that is seldom taken. LLVM puts its code
-  /// after the rest; ptxas may put it back.
-  Val unlikely(Val condition) const;
-
-  // All threads of a warp.
-  Val shflIdx(Val value, Val lane) const;
-  Val shflIdx(Val value, int64_t lane) const {
-    return shflIdx(value, k.i32(lane));
-  }
-  /// Of the lane with another number: less `distance`, or with bits flipped.
-  Val shflUp(Val value, Val distance) const;
-  Val shflUp(Val value, int64_t distance) const {
-    return shflUp(value, k.i32(distance));
-  }
-  Val shflXor(Val value, Val bits) const;
-  Val shflXor(Val value, int64_t bits) const {
-    return shflXor(value, k.i32(bits));
-  }
-  /// Of all lanes; numbers without a sign.
-  Val reduxAdd(Val value) const;
-  Val reduxMax(Val x) const; ///< of f32
-  Val voteBallot(Val condition) const;
-  Val voteAny(Val condition) const;
-  Val popc(Val bits) const; ///< of a lane
-  void syncWarp() const;
-
-  // Floats.
-  Val ex2(Val x) const;
-  Val lg2(Val x) const;
-  Val rcp(Val x) const;
-  Val tanh(Val x) const;
-  Val bitcastToInt(Val x) const;   ///< of an f32
-  Val bitcastToFloat(Val x) const; ///< an f32
+  void markKernel(mlir::LLVM::LLVMFuncOp function,
+                  int64_t threads) const override;
+  void markMap(mlir::LLVM::LLVMFuncOp function, unsigned i) const override;
+  Val threadX() const override;
+  Val blockSize() const override;
+  Val blockX() const override;
+  Val blockY() const override;
+  Val blockZ() const override;
+  Val gridX() const override;
+  Val gridY() const override;
+  void barrier() const override;
+  Val barrierAll(mlir::Value condition) const override;
+  using TargetOps::shflIdx;
+  using TargetOps::shflUp;
+  using TargetOps::shflXor;
+  Val shflIdx(Val value, Val lane) const override;
+  Val shflUp(Val value, Val distance) const override;
+  Val shflXor(Val value, Val bits) const override;
+  Val reduxAdd(Val value) const override;
+  Val reduxMax(Val x) const override;
+  Val voteBallot(Val condition) const override;
+  Val voteAny(Val condition) const override;
+  void syncWarp() const override;
+  Val ex2(Val x) const override;
+  Val lg2(Val x) const override;
+  Val rcp(Val x) const override;
+  Val ex2Subnormal(Val x) const override;
+  Val lg2Subnormal(Val x) const override;
+  mlir::Value loadStreaming(mlir::Value pointer) const override;
+  mlir::Value loadIf(mlir::Value condition, mlir::Value pointer,
+                     int64_t bytes) const override;
+  void storeIf(mlir::Value condition, mlir::Value value, mlir::Value pointer,
+               int64_t bytes, bool streaming) const override;
+  Val atomCasSystem(mlir::Value pointer, int32_t expected,
+                    int32_t next) const override;
+  void fenceSystem() const override;
 
   // Fragments, as b32 registers. `type` is f16 or bf16.
   /// Four 8x8 matrices of 16-bit elements.
@@ -63,12 +66,13 @@ public:
 
   // Barriers in shared memory.
   void mbarrierInit(mlir::Value barrier, int64_t count) const;
-  void fenceMbarrierInit(bool hasClusters) const;
+  /// Where other blocks of threads could see a barrier.
+  void fenceMbarrierInit() const;
   void mbarrierArrive(mlir::Value barrier) const;
   void mbarrierArriveExpectTx(mlir::Value barrier, Val bytes) const;
   /// Arrives when all copies of this thread so far have ended.
   void cpAsyncMbarrierArrive(mlir::Value barrier) const;
-  void mbarrierWait(mlir::Value barrier, Val parity, bool hasTryWait) const;
+  void mbarrierWait(mlir::Value barrier, Val parity) const;
   /// The first `threads` threads, under a number of their own.
   void barSync(int64_t name, int64_t threads) const;
 
@@ -98,9 +102,8 @@ public:
   /// Ends the program of the device with a message, which is kept as `symbol`.
   void assertFail(llvm::StringRef symbol, llvm::StringRef message) const;
 
-  KernelBuilder &k;
-
 private:
+  TargetAttr target;
   mlir::Value assembly(llvm::StringRef text, llvm::StringRef constraints,
                        mlir::TypeRange results, mlir::ValueRange operands,
                        bool hasSideEffects) const;

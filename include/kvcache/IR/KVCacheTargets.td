@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What code is made for, and how its kernels are launched.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_IR_TARGETS_TD
+#define KVCACHE_IR_TARGETS_TD
+
+include "kvcache/IR/KVCacheBase.td"
+
+def KVCache_Isa : I32Enum<"Isa", "the instructions that code is made of", [
+    I32EnumCase<"cpu", 0>,
+    I32EnumCase<"nvvm", 1>]> {
+  let cppNamespace = "::kvcache";
+}
+
+def KVCache_MatrixOps
+    : I32Enum<"MatrixOps", "instructions for products of matrices", [
+    I32EnumCase<"none", 0>,
+    I32EnumCase<"mma_sync", 1>,
+    I32EnumCase<"avx512_bf16", 2>]> {
+  let cppNamespace = "::kvcache";
+}
+
+def KVCache_MatrixOpsParameter : EnumParameter<KVCache_MatrixOps> {
+  let defaultValue = "::kvcache::MatrixOps::none";
+}
+
+def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
+  let mnemonic = "target";
+  let summary = "what the code of a module is made for";
+  let description = [{
+    Lowerings choose by these facts, and by nothing else of a chip:
+
+      * `chip`: the name, as `kv-opt` and the code generator of LLVM know it
+      * `isa`: `cpu`, or `nvvm` for kernels of an NVIDIA GPU
+      * `lanes`: threads of a warp; on a CPU the f32 of a vector register
+      * `matrix`: `mma_sync` (16x8x16, f16 and bf16), `avx512_bf16` (pairs of
+        bf16), or `none`
+      * `shared_bytes`: shared memory that one block of threads may have
+      * `tensor_maps`: boxes of a tensor are copied by one instruction
+      * `try_wait`: a wait for a barrier may suspend the thread
+      * `overlap`: a kernel may begin while the one before it ends
+      * `ptx`: the version of PTX that has all instructions of the chip, 83 for
+        8.3
+
+    Passes look for it as `kvcache.target` of the module. Where there is none, the
+    option `chip` of the pass names a row of the table of known chips
+    (`lib/IR/Targets.cpp`). A chip that the table lacks can be written out:
+
+    ```mlir
+    module attributes {kvcache.target = #kvcache.target<chip = "sm_89",
+        isa = nvvm, lanes = 32, matrix = mma_sync, shared_bytes = 101376,
+        ptx = 83>} {}
+    ```
+
+    Constraints:
+      * `target_c1` `lanes` is 8 or 16 on a CPU, and 32 with `nvvm`
+      * `target_c2` `mma_sync`, `shared_bytes`, `tensor_maps`, `try_wait`,
+        `overlap` and `ptx` are of `nvvm`, which has `ptx`; `avx512_bf16` is of a
+        CPU with 16 lanes
+  }];
+  let parameters = (ins
+      StringRefParameter<>:$chip,
+      EnumParameter<KVCache_Isa>:$isa,
+      "int64_t":$lanes,
+      KVCache_MatrixOpsParameter:$matrix,
+      DefaultValuedParameter<"int64_t", "0">:$shared_bytes,
+      DefaultValuedParameter<"bool", "false">:$tensor_maps,
+      DefaultValuedParameter<"bool", "false">:$try_wait,
+      DefaultValuedParameter<"bool", "false">:$overlap,
+      DefaultValuedParameter<"int64_t", "0">:$ptx);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// The row of a chip; null if the table has none.
+    static TargetAttr lookup(::mlir::MLIRContext *context,
+                             ::llvm::StringRef chip);
+    /// The names of rows, as a message lists them: `sm_80, sm_90a or sm_100a`.
+    static ::std::string known(Isa isa, ::llvm::StringRef before = "");
+    /// Whether there is a row of that name.
+    static bool isKnown(Isa isa, ::llvm::StringRef chip);
+    /// The target of the module that holds an operation, which a pass has set.
+    static TargetAttr of(::mlir::Operation *op);
+    /// The target of a module for a pass that makes code of `isa`. If the module
+    /// has none, it gets the row of `chip`, or if that is empty, of `standard`.
+    /// Fails with a diagnostic if there is no such row, or if the module is for
+    /// something else.
+    static ::mlir::FailureOr<TargetAttr> resolve(::mlir::Operation *module,
+                                                 Isa isa,
+                                                 ::llvm::StringRef chip,
+                                                 ::llvm::StringRef standard);
+  }];
+}
+
+def KVCache_LaunchMode : I32Enum<"LaunchMode", "how a kernel is launched", [
+    I32EnumCase<"in_order", 0>,
+    I32EnumCase<"cooperative", 1>,
+    I32EnumCase<"overlapping", 2>]> {
+  let cppNamespace = "::kvcache";
+}
+
+def KVCache_LaunchModeAttr
+    : EnumAttr<KVCache_Dialect, KVCache_LaunchMode, "launch_mode"> {
+  let summary = "how a kernel goes with the one before it in the stream";
+  let description = [{
+    On a `gpu.launch_func`, as `kvcache.launch_mode`; without it a launch is in
+    order. The run time has the same modes (`lib/Runtime/kvrt_records.h`).
+
+      * `in_order`: it begins when the kernel before it has ended
+      * `cooperative`: the same, and all blocks of threads run at one time
+      * `overlapping`: it may begin while the kernel before it ends, and waits
+        for it itself
+  }];
+  let assemblyFormat = "`<` $value `>`";
+}
+
+#endif // KVCACHE_IR_TARGETS_TD

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+ *
+ * What compiled programs and the run time have to agree on: limits, how kernels
+ * are launched, and the records that programs hold as data. Both sides include
+ * this file, and nothing of it is written down a second time: the compiler
+ * makes its types of the lists of fields that the structs are made of
+ * (lib/Target/EntryPoints.cpp, lib/Conversion/GPU/LaunchToRuntime.cpp), and
+ * numbers in code it emits are the constants here.
+ */
+
+#ifndef KVRT_RECORDS_H
+#define KVRT_RECORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define KVRT_STATIC_ASSERT static_assert
+#define KVRT_ATOMIC(type) type
+#else
+#include <stdatomic.h>
+#define KVRT_STATIC_ASSERT _Static_assert
+#define KVRT_ATOMIC(type) _Atomic(type)
+#endif
+
+/* A struct of the fields that a list has. */
+#define KVRT_FIELD(type, name) type name;
+#define KVRT_RECORD(fields)                                                    \
+  struct {                                                                     \
+    fields(KVRT_FIELD)                                                         \
+  }
+
+/* ---- Limits -------------------------------------------------------------- */
+
+/* What the run time has room for on the stack of a call; the compiler refuses
+ * functions with more. */
+enum {
+  KVRT_MAX_ARGUMENTS = 128,
+  KVRT_MAX_FRAME_WORDS = 2048,
+  KVRT_MAX_SYMBOLS = 256
+};
+/* Of the workspace and of each buffer in it, in bytes. */
+enum { KVRT_WORKSPACE_ALIGN = 256 };
+
+/* ---- What an entry function checks --------------------------------------- */
+
+enum { KVRT_ANY = -1 };
+
+/* All that is said of a stride holds: it is at least what `next` spans
+ * (extent * stride), and that number if it is compact.
+ *
+ *   extent    or KVRT_ANY
+ *   constant  the stride, or KVRT_ANY
+ *   multiple  the stride is a multiple of this, 1 or more
+ *   compact   or 0
+ *   next      the next faster dimension, -1 if there is none
+ *   symbol    dimensions with one symbol are equal; -1: none
+ */
+#define KVRT_DIM_FIELDS(FIELD)                                                 \
+  FIELD(int64_t, extent)                                                       \
+  FIELD(int64_t, constant)                                                     \
+  FIELD(int64_t, multiple)                                                     \
+  FIELD(int32_t, compact)                                                      \
+  FIELD(int32_t, next)                                                         \
+  FIELD(int32_t, symbol)                                                       \
+  FIELD(int32_t, unused)
+typedef KVRT_RECORD(KVRT_DIM_FIELDS) kvrt_dim;
+
+/* The extent of one symbol is times * that of another + plus.
+ *
+ *   times  at most 2^20, so that no extent makes it overflow
+ *   plus   between -2^40 and 2^40
+ */
+#define KVRT_RULE_FIELDS(FIELD)                                                \
+  FIELD(int64_t, times)                                                        \
+  FIELD(int64_t, plus)                                                         \
+  FIELD(int32_t, symbol)                                                       \
+  FIELD(int32_t, of)
+typedef KVRT_RECORD(KVRT_RULE_FIELDS) kvrt_rule;
+
+enum { KVRT_TENSOR = 0, KVRT_INT = 1, KVRT_FLOAT = 2 };
+
+/* One argument.
+ *
+ *   kind    KVRT_TENSOR and so on
+ *   device  kDLCPU or kDLCUDA; a kDLCPU tensor may be kDLCUDAHost
+ *   align   bytes
+ */
+#define KVRT_ARG_FIELDS(FIELD)                                                 \
+  FIELD(const char *, name)                                                    \
+  FIELD(const kvrt_dim *, dims)                                                \
+  FIELD(int32_t, kind)                                                         \
+  FIELD(int32_t, rank)                                                         \
+  FIELD(int32_t, dtype_code)                                                   \
+  FIELD(int32_t, dtype_bits)                                                   \
+  FIELD(int32_t, device)                                                       \
+  FIELD(int32_t, align)
+typedef KVRT_RECORD(KVRT_ARG_FIELDS) kvrt_arg;
+
+/* Calls the compiled function with the words of the frame: per tensor a memref
+ * descriptor (allocated, aligned, offset, extents, strides), per scalar one
+ * word. */
+typedef void (*kvrt_run)(const int64_t *frame);
+/* Bytes of workspace for these arguments, an upper bound. */
+typedef int64_t (*kvrt_workspace)(const int64_t *frame);
+
+/* One function that can be called.
+ *
+ *   cpu_level    x86-64 level the host code needs, 5: 4 and BF16
+ *   state_bytes  at the start of the workspace, which hold no buffer of the
+ *                call
+ */
+#define KVRT_FUNCTION_FIELDS(FIELD)                                            \
+  FIELD(const char *, name)                                                    \
+  FIELD(const kvrt_arg *, args)                                                \
+  FIELD(kvrt_run, run)                                                         \
+  FIELD(kvrt_workspace, workspace)                                             \
+  FIELD(int32_t, num_args)                                                     \
+  FIELD(int32_t, frame_words)                                                  \
+  FIELD(int32_t, cpu_level)                                                    \
+  FIELD(int32_t, num_symbols)                                                  \
+  FIELD(const kvrt_rule *, rules)                                              \
+  FIELD(int64_t, num_rules)                                                    \
+  FIELD(int64_t, state_bytes)
+typedef KVRT_RECORD(KVRT_FUNCTION_FIELDS) kvrt_function;
+
+/* ---- Kernels ------------------------------------------------------------- */
+
+/* What a device loads: PTX text or machine code.
+ *
+ *   library  CUlibrary, null until it is loaded
+ */
+#define KVRT_IMAGE_FIELDS(FIELD)                                               \
+  FIELD(const void *, bytes)                                                   \
+  FIELD(KVRT_ATOMIC(void *), library)
+typedef KVRT_RECORD(KVRT_IMAGE_FIELDS) kvrt_image;
+
+/* One kernel of an image.
+ *
+ *   handle   CUkernel, null until it is found
+ *   devices  a bit for each where it may take its memory
+ */
+#define KVRT_KERNEL_FIELDS(FIELD)                                              \
+  FIELD(kvrt_image *, image)                                                   \
+  FIELD(const char *, name)                                                    \
+  FIELD(KVRT_ATOMIC(void *), handle)                                           \
+  FIELD(KVRT_ATOMIC(uint64_t), devices)
+typedef KVRT_RECORD(KVRT_KERNEL_FIELDS) kvrt_kernel;
+
+/* The mode of a launch: how its kernel goes with the one before it in the
+ * stream, and its blocks of threads with each other. */
+enum {
+  KVRT_LAUNCH_IN_ORDER = 0,    /* begins when the one before it has ended */
+  KVRT_LAUNCH_COOPERATIVE = 1, /* the same, and all blocks run at one time */
+  KVRT_LAUNCH_OVERLAPPING = 2  /* may begin earlier, and waits itself */
+};
+
+/* What a tensor map is made of. It has `rank` dimensions, of which the first is
+ * contiguous: nobody looks at its stride. An extent of 0 counts as 1, as no map
+ * has one. */
+enum { KVRT_MAP_MAX_RANK = 5, KVRT_MAP_BYTES = 128, KVRT_MAP_ALIGN = 64 };
+enum { KVRT_MAP_FLOAT16 = 6 }; /* as the driver numbers types of elements */
+typedef struct {
+  int64_t type; /* KVRT_MAP_FLOAT16 for any 16 bits: they are copied only */
+  int64_t rank;
+  int64_t swizzle; /* of shared memory, 32, 64 or 128 bytes, or 0 */
+  int64_t extents[KVRT_MAP_MAX_RANK];
+  int64_t strides[KVRT_MAP_MAX_RANK]; /* bytes */
+  int64_t box[KVRT_MAP_MAX_RANK];     /* extents of what one copy moves */
+} kvrt_map_shape;
+
+/* ---- Checks of entries --------------------------------------------------- */
+
+/* What an entry is. docs/abi.md says what checks are for. */
+enum {
+  KVRT_CHECK_SLOT,
+  KVRT_CHECK_BLOCK,
+  KVRT_CHECK_OFFSET,
+  KVRT_CHECK_CHUNK,
+  KVRT_CHECK_START,
+  KVRT_CHECK_LENGTH,
+  KVRT_CHECK_POSITION,
+  KVRT_CHECK_TABLE,
+  KVRT_CHECK_INDEX
+};
+
+/* Of a record: the device takes it from free to taken and to whole, the host
+ * from whole to being read and to free. */
+enum {
+  KVRT_RECORD_FREE,
+  KVRT_RECORD_TAKEN,
+  KVRT_RECORD_WHOLE,
+  KVRT_RECORD_READ
+};
+
+/* In pinned memory of the host, one for each device; kernels write it, at the
+ * offsets of these fields. */
+typedef struct {
+  int32_t state;
+  int32_t kind;
+  uint64_t text;    /* address of the text of the check, in the host */
+  int64_t request;  /* or the place in the first of two dimensions, or -1 */
+  int64_t position; /* of the entry */
+  int64_t value;
+  int64_t low, high; /* what is allowed, both included; low < 0: or padding */
+  int64_t tokens;    /* of a block, for an entry of a table */
+} kvrt_check_record;
+
+/* ---- Layout -------------------------------------------------------------- */
+
+/* Structs without holes: a field follows the one before it at once, which is
+ * how the compiler lays out the same types. */
+#define KVRT_SIZE_OF(type, name) +sizeof(type)
+#define KVRT_IS_DENSE(record, fields)                                          \
+  KVRT_STATIC_ASSERT(sizeof(record) == 0 fields(KVRT_SIZE_OF),                 \
+                     "a record has no holes")
+KVRT_IS_DENSE(kvrt_dim, KVRT_DIM_FIELDS);
+KVRT_IS_DENSE(kvrt_rule, KVRT_RULE_FIELDS);
+KVRT_IS_DENSE(kvrt_arg, KVRT_ARG_FIELDS);
+KVRT_IS_DENSE(kvrt_function, KVRT_FUNCTION_FIELDS);
+KVRT_IS_DENSE(kvrt_image, KVRT_IMAGE_FIELDS);
+KVRT_IS_DENSE(kvrt_kernel, KVRT_KERNEL_FIELDS);
+KVRT_STATIC_ASSERT(sizeof(KVRT_ATOMIC(void *)) == sizeof(void *) &&
+                       sizeof(KVRT_ATOMIC(uint64_t)) == sizeof(uint64_t),
+                   "what is atomic has the size of what is not");
+KVRT_STATIC_ASSERT(sizeof(kvrt_map_shape) ==
+                       (3 + 3 * KVRT_MAP_MAX_RANK) * sizeof(int64_t),
+                   "a shape is words of 64 bits");
+KVRT_STATIC_ASSERT(sizeof(kvrt_check_record) == 64,
+                   "a record is one line of memory");
+KVRT_STATIC_ASSERT(offsetof(kvrt_check_record, state) == 0 &&
+                       offsetof(kvrt_check_record, kind) == 4 &&
+                       offsetof(kvrt_check_record, text) == 8 &&
+                       offsetof(kvrt_check_record, request) == 16,
+                   "words have the places that kernels write to");
+
+#endif /* KVRT_RECORDS_H */
