@@ -60,6 +60,7 @@ private:
   LogicalResult findRows();
   Value copyScalar(Value value, IRMapping &mapping, OpBuilder &scalars);
   LogicalResult checkMemory();
+  LogicalResult checkCounts();
   LogicalResult covers(unsigned loop, Value memref, unsigned dim);
   Value firstOf(Value memref, bool isGuarded);
 
@@ -159,6 +160,18 @@ LogicalResult StoreLoop::enter(Block &body) {
                     inner.getName().getStringRef());
     }
   }
+  return success();
+}
+
+/// Constants that no extent can be. A loop to one below 0 does not run, and the
+/// lowest of them means an extent that is not known.
+LogicalResult StoreLoop::checkCounts() {
+  for (const Loop &loop : loops)
+    if (std::optional<int64_t> count = getConstantIntValue(loop.count);
+        count && (*count < 0 || *count > kMaxExtent))
+      return refuse("between 0 and 2^40 iterations of a loop are expected, got "
+                    "one to " +
+                    Twine(*count));
   return success();
 }
 
@@ -377,7 +390,7 @@ Value StoreLoop::firstOf(Value memref, bool isGuarded) {
 //===----------------------------------------------------------------------===//
 
 Raised StoreLoop::raise(const RaiseFacts &facts) {
-  if (failed(enterLoop(op)) || failed(findRows()))
+  if (failed(enterLoop(op)) || failed(checkCounts()) || failed(findRows()))
     return raised;
   if (loops[rowLoop].isOrdered && !facts.lastRowWins) {
     (void)refuse("rows of one slot are written in sequence, and it is not said "
