@@ -49,6 +49,31 @@ Value emitCacheMemRef(OpBuilder &builder, Location loc, CacheType type,
                                            extents, strides);
 }
 
+/// The memref as one of a type that says something else of its extents and
+/// strides. Of an axis of extent 1 the strides may differ, as they are never
+/// used, which a cast does not allow.
+Value castCache(OpBuilder &builder, Location loc, CacheType from, CacheType to,
+                Value memref) {
+  MemRefType type = to.getMemRefType();
+  if (memref.getType() == type)
+    return memref;
+  if (memref::CastOp::areCastCompatible(memref.getType(), type))
+    return memref::CastOp::create(builder, loc, type, memref);
+  CacheParts parts(builder, loc, from, memref);
+  const Layout &layout = to.getLayout();
+  SmallVector<OpFoldResult> extents, strides;
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    int64_t extent = layout.dim(i).extent;
+    extents.push_back(extent == kRunTime ? OpFoldResult(parts.extents[i])
+                                         : builder.getIndexAttr(extent));
+    std::optional<int64_t> stride = layout.stride(i);
+    strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
+                             : OpFoldResult(parts.strides[i]));
+  }
+  return emitCacheMemRef(builder, loc, to, parts.buffer, parts.offset, extents,
+                         strides);
+}
+
 struct ViewOpLowering : OpConversionPattern<ViewOp> {
   using OpConversionPattern::OpConversionPattern;
 
@@ -180,23 +205,33 @@ struct StorageOpLowering : OpConversionPattern<StorageOp> {
     CacheType type = op.getCache().getType();
     const Layout &layout = type.getLayout();
     CacheParts parts(rewriter, loc, type, adaptor.getCache());
-    SmallVector<int64_t> shape(layout.rank()), knownStrides(layout.rank());
+    auto result = cast<MemRefType>(op.getResult().getType());
+    SmallVector<int64_t> shape(layout.rank()), knownStrides(layout.rank()),
+        wanted;
+    int64_t offset;
+    LogicalResult hasStrides = result.getStridesAndOffset(wanted, offset);
+    assert(succeeded(hasStrides) && "checked by the verifier");
+    (void)hasStrides;
     SmallVector<OpFoldResult> extents(layout.rank()), strides(layout.rank());
     for (unsigned i = 0; i < layout.rank(); ++i) {
       unsigned d = op.resultDim(i);
       int64_t extent = layout.dim(i).extent;
       std::optional<int64_t> stride = layout.stride(i);
+      // The stride of an axis of extent 1 is never used, so both may differ.
+      bool isOther = extent == 1 && ShapedType::isStatic(wanted[d]);
+      if (isOther)
+        stride = wanted[d];
       shape[d] = extent == kRunTime ? ShapedType::kDynamic : extent;
       knownStrides[d] = stride.value_or(ShapedType::kDynamic);
       extents[d] = getAsOpFoldResult(parts.extents[i]);
-      strides[d] = getAsOpFoldResult(parts.strides[i]);
+      strides[d] = isOther ? OpFoldResult(rewriter.getIndexAttr(*stride))
+                           : getAsOpFoldResult(parts.strides[i]);
     }
     auto strided = StridedLayoutAttr::get(getContext(), ShapedType::kDynamic,
                                           knownStrides);
     auto known = MemRefType::get(shape, type.getElementType(), strided);
     Value memref = memref::ReinterpretCastOp::create(
         rewriter, loc, known, parts.buffer, parts.offset, extents, strides);
-    Type result = op.getResult().getType();
     if (memref.getType() != result)
       memref = memref::CastOp::create(rewriter, loc, result, memref);
     rewriter.replaceOp(op, memref);
@@ -283,12 +318,9 @@ struct CastOpLowering : OpConversionPattern<CastOp> {
   LogicalResult
   matchAndRewrite(CastOp op, OpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    Type result = op.getResult().getType().getMemRefType();
-    if (adaptor.getCache().getType() == result)
-      rewriter.replaceOp(op, adaptor.getCache());
-    else
-      rewriter.replaceOpWithNewOp<memref::CastOp>(op, result,
-                                                  adaptor.getCache());
+    rewriter.replaceOp(op,
+                       castCache(rewriter, op.getLoc(), op.getCache().getType(),
+                                 op.getResult().getType(), adaptor.getCache()));
     return success();
   }
 };

@@ -124,3 +124,33 @@ func.func @one_head(%pool: !heads_first) -> !halves {
   %0 = kvcache.reshape %pool : !heads_first to !halves
   return %0 : !halves
 }
+
+// The stride of an axis of extent 1 is never used, so types may differ in it.
+
+!gaps = !kvcache.cache<?B x 16N x 64D x f32, strides = [B = 2048]>
+!one = !kvcache.cache<1B x 16N x 64D x f32>
+
+// CHECK-LABEL: func.func @one_of_many(
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x16x64xf32, strided<[2048, 64, 1], offset: ?>>)
+// CHECK: memref.reinterpret_cast %[[POOL]] to offset: [%{{.*}}], sizes: [1, 16, 64], strides: [1024, 64, 1]
+// CHECK-SAME: to memref<1x16x64xf32, strided<[1024, 64, 1], offset: ?>>
+func.func @one_of_many(%c: !gaps) -> !one {
+  %0 = kvcache.cast %c : !gaps to !one
+  return %0 : !one
+}
+
+// CHECK-LABEL: func.func @one_as_many(
+// CHECK: memref.reinterpret_cast {{.*}}strides: [2048, 64, 1]
+// CHECK: return %{{.*}} : memref<?x16x64xf32, strided<[2048, 64, 1], offset: ?>>
+func.func @one_as_many(%c: !one) -> !gaps {
+  %0 = kvcache.cast %c : !one to !gaps
+  return %0 : !gaps
+}
+
+// CHECK-LABEL: func.func @storage_of_one(
+// CHECK: memref.reinterpret_cast {{.*}}sizes: [1, 16, 64], strides: [2048, 64, 1]
+// CHECK: return %{{.*}} : memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>>
+func.func @storage_of_one(%c: !one) -> memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>> {
+  %0 = kvcache.storage %c : !one to memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>>
+  return %0 : memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>>
+}
