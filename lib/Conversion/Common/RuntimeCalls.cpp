@@ -11,6 +11,10 @@ Operation *kvcache::symbolScope(Operation *op) {
   return nearest ? nearest : op->getParentOfType<ModuleOp>();
 }
 
+Block::iterator kvcache::endOfModule(Block &body) {
+  return body.mightHaveTerminator() ? Block::iterator(body.back()) : body.end();
+}
+
 func::CallOp kvcache::emitRuntimeCall(OpBuilder &builder, Location loc,
                                       Operation *op, StringRef name,
                                       ValueRange operands, TypeRange results) {

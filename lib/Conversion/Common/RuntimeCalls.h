@@ -20,6 +20,10 @@ namespace kvcache {
 /// The operation whose symbols this one may name.
 mlir::Operation *symbolScope(mlir::Operation *op);
 
+/// Where more is put at the end of a module. The last operation may be one that
+/// has to stay the last one: a module takes what ends the blocks of others.
+mlir::Block::iterator endOfModule(mlir::Block &body);
+
 /// Calls a function of the run time in the place of an operation.
 mlir::func::CallOp emitRuntimeCall(mlir::OpBuilder &builder, mlir::Location loc,
                                    mlir::Operation *op, llvm::StringRef name,

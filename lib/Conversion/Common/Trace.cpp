@@ -53,7 +53,7 @@ public:
     while (taken.contains(name));
     OpBuilder::InsertionGuard guard(builder);
     // At the end: what looks for a function by its name meets it first.
-    builder.setInsertionPointToEnd(body);
+    builder.setInsertionPoint(body, endOfModule(*body));
     return global = memref::GlobalOp::create(
                builder, loc, name, builder.getStringAttr("private"), type,
                value, /*constant=*/true, IntegerAttr());

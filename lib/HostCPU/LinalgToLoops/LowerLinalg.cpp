@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
 #include "../../Conversion/Common/FunctionSet.h"
+#include "../../Conversion/Common/RuntimeCalls.h"
 #include "Loops.h"
 
 #include "kvcache/HostCPU/Passes.h"
@@ -112,7 +113,8 @@ public:
 
     func::FuncOp known = functions.getOrInsert(function);
     if (known == function) {
-      symbols.insert(function);
+      symbols.insert(function,
+                     endOfModule(symbols.getOp()->getRegion(0).front()));
       made.push_back(function);
     } else {
       function.erase();

@@ -85,4 +85,17 @@ gpu.module @kernels {
   }
 }
 
+// What ends the functions of another dialect may be the last in a module, and
+// has to stay that.
+// CHECK-LABEL: module @ends {
+// CHECK: memref.global "private" constant @kv_trace_0 : memref<5xi8>
+// CHECK-NEXT: llvm.return
+module @ends {
+  func.func @f() {
+    kvcache.trace "ends"
+    return
+  }
+  llvm.return
+}
+
 // CHECK: memref.global "private" constant @kv_trace_0 : memref<6xi8>

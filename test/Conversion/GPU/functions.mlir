@@ -48,3 +48,18 @@ llvm.func @checks_of_another_dialect(%given: !llvm.ptr) {
   %0 = kvcache.check_entries "slot" in %list first %n below %n by "gather" of "l" : memref<?xi32>
   llvm.return
 }
+
+// What ends the functions of another dialect may be the last in a module, and
+// has to stay that.
+// CHECK-LABEL: module @ends
+//       CHECK: gpu.module @kv_kernels
+//       CHECK: llvm.return
+//  CHECK-NEXT: }
+module @ends {
+  func.func @checks(%list: memref<?xi32>) {
+    %n = arith.constant 4 : index
+    %0 = kvcache.check_entries "slot" in %list first %n below %n by "gather" of "l" : memref<?xi32>
+    return
+  }
+  llvm.return
+}

@@ -41,6 +41,21 @@ module @inner {
   }
 }
 
+// What ends the functions of another dialect may be the last in a module, and
+// has to stay that.
+
+// CHECK-LABEL: module @ends {
+// CHECK: func.func private @kvcache.linalg(
+// CHECK: llvm.return
+// CHECK-NEXT: }
+module @ends {
+  func.func @f(%x: memref<?xf32>, %v: f32) {
+    linalg.fill ins(%v : f32) outs(%x : memref<?xf32>)
+    return
+  }
+  llvm.return
+}
+
 // A kernel is not code for a CPU.
 
 // CHECK-LABEL: gpu.module @kernels {

@@ -2,6 +2,7 @@
 
 #include "KernelBuilder.h"
 
+#include "../../Common/RuntimeCalls.h"
 #include "TargetOps.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -117,7 +118,7 @@ static gpu::GPUModuleOp getKernelModule(ModuleOp module) {
     return found;
   module->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
                   UnitAttr::get(module.getContext()));
-  OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
+  OpBuilder builder(module.getBody(), endOfModule(*module.getBody()));
   return gpu::GPUModuleOp::create(builder, module.getLoc(), kKernelModule);
 }
 
