@@ -77,6 +77,13 @@ static std::pair<Value, int64_t> before(OpResult result, int64_t dim) {
       .Default([](Operation *) { return Place(); });
 }
 
+std::optional<int64_t> kvcache::dimOf(tensor::DimOp op) {
+  auto type = dyn_cast<RankedTensorType>(op.getSource().getType());
+  std::optional<int64_t> dim = op.getConstantIndex();
+  bool isThere = type && dim && *dim >= 0 && *dim < type.getRank();
+  return isThere ? dim : std::nullopt;
+}
+
 static Extent follow(OpFoldResult size, unsigned &steps);
 
 static Extent follow(Value tensor, int64_t dim, unsigned &steps) {
@@ -111,11 +118,8 @@ static Extent follow(OpFoldResult size, unsigned &steps) {
     return {Value(), *constant};
   Value value = cast<Value>(size);
   auto of = value.getDefiningOp<tensor::DimOp>();
-  std::optional<int64_t> dim;
-  if (of && isa<RankedTensorType>(of.getSource().getType()))
-    dim = getConstantIntValue(of.getDimension());
-  if (!dim || *dim < 0 ||
-      *dim >= cast<RankedTensorType>(of.getSource().getType()).getRank())
+  std::optional<int64_t> dim = of ? dimOf(of) : std::nullopt;
+  if (!dim)
     return {value, -1};
   return follow(of.getSource(), *dim, steps);
 }

@@ -4,6 +4,7 @@
 
 #include "LinalgRows.h"
 #include "Models.h"
+#include "kvcache/Analysis/Extents.h"
 
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
@@ -278,7 +279,7 @@ bool RowDemandAnalysis::visit(Operation *op) {
     return visitLoop(op);
   // An extent is known without an element.
   if (auto dim = dyn_cast<tensor::DimOp>(op))
-    return !dim.getConstantIndex() &&
+    return !dimOf(dim) &&
            join(dim.getSource(), all(op, "asks for an extent by number"), op);
   if (isa<scf::YieldOp>(op) && isa<scf::IfOp, scf::ForOp>(op->getParentOp()))
     return false;

@@ -178,7 +178,7 @@ void RowSplitter::rewriteYield(Operation *op) {
 /// extent that is to be asked of the new value.
 bool RowSplitter::rewriteExtent(Operation *op) {
   auto dim = cast<tensor::DimOp>(op);
-  int64_t number = *dim.getConstantIndex();
+  int64_t number = *dimOf(dim);
   Extent extent = extentOf(dim.getSource(), number);
   rewriter.setInsertionPoint(op);
   if (extent.origin && plan.restricted.contains(extent.origin)) {

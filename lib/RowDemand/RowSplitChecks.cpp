@@ -144,9 +144,9 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   }
   for (Operation *op : plan.extents) {
     auto dim = cast<tensor::DimOp>(op);
-    Extent extent = extentOf(dim.getSource(), *dim.getConstantIndex());
-    bool isRow =
-        *dim.getConstantIndex() == plan.restricted.lookup(dim.getSource());
+    int64_t number = *dimOf(dim);
+    Extent extent = extentOf(dim.getSource(), number);
+    bool isRow = number == plan.restricted.lookup(dim.getSource());
     if (extent.origin && plan.restricted.contains(extent.origin) && isRow &&
         !isFrontierKnown(op)) {
       os << "reads rows of which the number is not known at '" << op->getName()

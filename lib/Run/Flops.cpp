@@ -64,6 +64,9 @@ public:
 
   std::optional<Extent> extent(Value value, int64_t dim) const {
     auto type = cast<ShapedType>(value.getType());
+    // No verifier says that a dimension that is asked for is there.
+    if (!type.hasRank() || dim < 0 || dim >= type.getRank())
+      return std::nullopt;
     if (!type.isDynamicDim(dim))
       return Extent{type.getDimSize(dim)};
     if (std::optional<int> argument = this->argument(value))

@@ -219,3 +219,16 @@ func.func @no_extents_that_do_not_fit(%x: tensor<32x?xf32>, %w: tensor<16x32xf32
   } -> tensor<64x3xf32>
   return %rows : tensor<64x3xf32>
 }
+
+// A dimension that the tensor does not have. The call fails at it, or asks for
+// anything.
+func.func @no_dimension_that_is_not_there(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> (tensor<?x8xf32>, index) {
+  %far = arith.constant 8 : index
+  %y = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x8xf32>) outs(%x : tensor<?x8xf32>) -> tensor<?x8xf32>
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'tensor.dim' asks for an extent by number"
+  %d = tensor.dim %y, %far : tensor<?x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0, %d : tensor<?x8xf32>, index
+}

@@ -7,8 +7,11 @@
 #ifndef KVCACHE_ANALYSIS_EXTENTS_H
 #define KVCACHE_ANALYSIS_EXTENTS_H
 
+#include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/OpDefinition.h"
+
+#include <optional>
 
 namespace kvcache {
 
@@ -22,6 +25,10 @@ struct Extent {
     return origin == other.origin && number == other.number;
   }
 };
+
+/// The dimension that is asked for, if it is a constant and the tensor is known
+/// to have it: no verifier says so.
+std::optional<int64_t> dimOf(mlir::tensor::DimOp op);
 
 /// Follows a tensor to what its extent is made from: two extents with the same
 /// origin are equal.
