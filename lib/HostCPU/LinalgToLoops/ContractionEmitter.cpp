@@ -282,9 +282,10 @@ void ContractionEmitter::packRows(int64_t rows, bool clamp, Value m0,
 /// Panels of a B that lies with n innermost, or any other way.
 void ContractionEmitter::packAcross(Value n0, Value nEnd, Value k0,
                                     Value kEnd) {
-  Value middle = n0;
-  if (match.contiguousDim(B) == match.n)
-    middle = b.addi(n0, b.floorTo(b.subi(nEnd, n0), kLanes));
+  // A loop of vectors must not be there either where there are none.
+  bool contiguous = match.contiguousDim(B) == match.n;
+  Value middle =
+      contiguous ? b.addi(n0, b.floorTo(b.subi(nEnd, n0), kLanes)) : n0;
   Value last = b.subi(nEnd, b.index(1));
   Value padded = b.addi(
       n0, b.muli(b.ceildivui(b.subi(nEnd, n0), b.index(kLanes)), kLanes));
@@ -292,11 +293,13 @@ void ContractionEmitter::packAcross(Value n0, Value nEnd, Value k0,
     auto panelOf = [&](Value n) {
       return b.divui(b.subi(n, n0), b.index(kLanes));
     };
-    b.forLoop(n0, middle, kLanes, [&](Value n) {
+    auto packPanel = [&](Value n) {
       SmallVector<Value> where = {panelOf(n), b.subi(k, k0), b.index(0)};
       vector::StoreOp::create(b, load(B, kLanes, Value(), n, k), packedB,
                               where);
-    });
+    };
+    if (contiguous)
+      b.forLoop(n0, middle, kLanes, packPanel);
     // Lanes past the end get the last column again; they are never stored.
     b.forLoop(middle, padded, 1, [&](Value n) {
       SmallVector<Value> where = {panelOf(n), b.subi(k, k0),

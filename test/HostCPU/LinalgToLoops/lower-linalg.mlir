@@ -124,6 +124,28 @@ func.func @no_other_strides(%x: memref<1x48xf32>, %w: memref<48x32xf32>,
   return
 }
 
+// Weights of which no stride is known are packed one by one, and so are rows.
+
+// CHECK: func.func @strides_of_the_run_time(
+// CHECK: call @[[ANY:[a-z_.0-9]*]](%arg0, %arg1, %arg2)
+// CHECK: func.func private @[[ANY]].block(
+// CHECK-SAME: %[[X:[^ ]*]]: memref<?x8xf32, strided<[?, ?], offset: ?>>, %[[W:[^ ]*]]: memref<8x16xf32, strided<[?, ?], offset: ?>>
+// CHECK-NOT: vector.load %[[X]]
+// CHECK-NOT: vector.load %[[W]]
+// CHECK: memref.load %[[W]]
+// CHECK-NOT: vector.load %[[X]]
+// CHECK-NOT: vector.load %[[W]]
+// CHECK: return
+func.func @strides_of_the_run_time(
+    %x: memref<?x8xf32, strided<[?, ?], offset: ?>>,
+    %w: memref<8x16xf32, strided<[?, ?], offset: ?>>, %y: memref<?x16xf32>) {
+  linalg.matmul
+      ins(%x, %w : memref<?x8xf32, strided<[?, ?], offset: ?>>,
+                   memref<8x16xf32, strided<[?, ?], offset: ?>>)
+      outs(%y : memref<?x16xf32>)
+  return
+}
+
 //--- generic.mlir
 
 // Vectors along the dimension in which all are contiguous; what is the same for
