@@ -134,6 +134,8 @@ static int64_t alignmentOf(Value base, MemRefType type) {
   int64_t row = type.getRank() ? type.getDimSize(type.getRank() - 1) : 1;
   if (ShapedType::isDynamic(row))
     return element;
+  // The bytes of a row need not fit into 64 bits.
+  row = powerOfTwoDivisor(row, CacheType::kDefaultAlign);
   return std::max(element,
                   powerOfTwoDivisor(row * element, CacheType::kDefaultAlign));
 }

@@ -210,10 +210,13 @@ movedFrom(Operation *op, ArrayRef<Coord> at) {
       if (ShapedType::isDynamic(offset) || ShapedType::isDynamic(stride))
         return std::nullopt;
       Coord coord = dropped.test(dim) ? Coord::at(0) : at[next++];
-      if (!coord.isLoop)
-        coord.value = offset + stride * coord.value;
-      else if (offset != 0 || stride != 1)
+      if (!coord.isLoop) {
+        if (llvm::MulOverflow(coord.value, stride, coord.value) ||
+            llvm::AddOverflow(coord.value, offset, coord.value))
+          return std::nullopt;
+      } else if (offset != 0 || stride != 1) {
         return std::nullopt;
+      }
       moved.push_back(coord);
     }
     return std::pair(source, moved);

@@ -306,9 +306,12 @@ Value RowSplitter::getDescription(OpBuilder &, Value batch) {
     // A length is at most what the table has room for.
     BlockTableType a = ours.getTable().getType(),
                    b = other.getTable().getType();
-    bool sameRoom =
-        a.getMaxBlocks() != kRunTime && b.getMaxBlocks() != kRunTime &&
-        a.getMaxBlocks() * a.getTokens() == b.getMaxBlocks() * b.getTokens();
+    // 2^40 times 2^40 at most.
+    auto room = [](BlockTableType table) {
+      return __int128(table.getMaxBlocks()) * table.getTokens();
+    };
+    bool sameRoom = a.getMaxBlocks() != kRunTime &&
+                    b.getMaxBlocks() != kRunTime && room(a) == room(b);
     if (!ours.getPositions() && !sameRoom)
       continue;
     if (!dominance.properlyDominates(description.rows, point))

@@ -233,3 +233,10 @@ func.func @one_knows(%title: i32 {kvcache.name = "one_knows"}, %pool: !cache, %r
     : !rows into !cache at tensor<?xi64>, tensor<?xi32>
   return
 }
+
+// The bytes of a row are 2^64, and it is aligned as far as any is.
+// M-LABEL: "name": "far_rows"
+// M:       "align": 16
+func.func @far_rows(%far: memref<2x4611686018427387904xf32> {kvcache.name = "far_rows"}) {
+  return
+}

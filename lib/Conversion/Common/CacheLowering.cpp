@@ -164,17 +164,23 @@ RowPlan::RowPlan(CacheType type, ArrayRef<AxisKind> kinds) {
   }
 }
 
+int64_t kvcache::alignmentOf(int64_t elements, int64_t elementBytes,
+                             int64_t limit) {
+  return powerOfTwoDivisor(powerOfTwoDivisor(elements, limit) * elementBytes,
+                           limit);
+}
+
 static int64_t defaultRowAlignment(MemRefType type) {
   int64_t bytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   if (type.getRank() < 2)
     return bytes;
-  int64_t row = bytes;
+  int64_t align = powerOfTwoDivisor(bytes, Layout::kWidestAccess);
   for (int64_t extent : type.getShape().drop_front()) {
-    if (ShapedType::isDynamic(extent))
+    if (ShapedType::isDynamic(extent) || extent == 0)
       return bytes;
-    row *= extent;
+    align = alignmentOf(extent, align, Layout::kWidestAccess);
   }
-  return row ? powerOfTwoDivisor(row, Layout::kWidestAccess) : bytes;
+  return align;
 }
 
 int64_t kvcache::argumentAlignment(FunctionOpInterface function, unsigned index,
@@ -197,8 +203,8 @@ static int64_t sliceRowAlignment(memref::SubViewOp slice, int64_t elementBytes,
     if (constant == 0)
       continue;
     if (ShapedType::isStatic(strides[d]))
-      align = powerOfTwoDivisor(
-          constant.value_or(1) * strides[d] * elementBytes, align);
+      align = alignmentOf(constant.value_or(1),
+                          alignmentOf(strides[d], elementBytes, align), align);
     else if (d > 0)
       return elementBytes;
   }
@@ -207,7 +213,7 @@ static int64_t sliceRowAlignment(memref::SubViewOp slice, int64_t elementBytes,
   if (failed(slice.getType().getStridesAndOffset(result, offset)))
     return elementBytes;
   if (ShapedType::isStatic(result[0]))
-    return powerOfTwoDivisor(result[0] * elementBytes, align);
+    return alignmentOf(result[0], elementBytes, align);
   return slice.getDroppedDims().test(0) ? elementBytes : align;
 }
 

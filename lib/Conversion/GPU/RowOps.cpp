@@ -77,7 +77,7 @@ struct RowFacts {
       bool constant = ShapedType::isStatic(strides[0]);
       rowStrides.push_back(constant ? std::optional(strides[0]) : std::nullopt);
       if (constant)
-        width = powerOfTwoDivisor(strides[0] * elementBytes, width);
+        width = alignmentOf(strides[0], elementBytes, width);
     }
     accesses = plan.rowElements * elementBytes / width;
   }

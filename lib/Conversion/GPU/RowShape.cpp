@@ -56,7 +56,7 @@ RowBuffer::RowBuffer(KernelOperands &operands, Value memref) {
   std::optional<int64_t> known;
   if (ShapedType::isStatic(strides[0])) {
     known = strides[0];
-    align = powerOfTwoDivisor(strides[0] * elementBytes, align);
+    align = alignmentOf(strides[0], elementBytes, align);
   }
   pointer = operands.addBuffer(memref);
   stride = operands.addRowStride(known, memref);

@@ -200,7 +200,7 @@ static bool isLibraryExtremum(Operation *op) {
     return false;
   return getElementTypeOrSelf(type).isF16() ||
          (vector &&
-          vector.getNumElements() * vector.getElementTypeBitWidth() > 256);
+          vector.getNumElements() > 256 / vector.getElementTypeBitWidth());
 }
 
 /// Gives the number where one of two is none.

@@ -60,3 +60,13 @@ func.func @sums(%a: vector<4xbf16>) -> (bf16, vector<4xbf16>) {
   %1 = vector.fma %a, %a, %a : vector<4xbf16>
   return %0, %1 : bf16, vector<4xbf16>
 }
+
+// Wider than any register; the number of its bits is 2^63.
+
+// CHECK-LABEL: func.func @far_too_wide(
+// CHECK-NOT: arith.maxnumf
+// CHECK: arith.select
+func.func @far_too_wide(%x: vector<288230376151711744xf32>) -> vector<288230376151711744xf32> {
+  %0 = arith.maxnumf %x, %x : vector<288230376151711744xf32>
+  return %0 : vector<288230376151711744xf32>
+}
