@@ -2,6 +2,7 @@
 
 #include "kvcache/Run/Flops.h"
 
+#include "kvcache/Analysis/OwnBody.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
 
@@ -366,13 +367,13 @@ FlopCount::FlopCount(func::FuncOp function,
       return flops;
     });
   };
-  function.walk([&](Operation *op) {
+  walkOwnBody(function, [&](Operation *op) {
     auto product = dyn_cast<linalg::LinalgOp>(op);
     bool isContraction = product && linalg::isaContractionOpInterface(product);
     if (isa<func::CallOp>(op))
       reasons.push_back(reasonFor(op, "calls are not looked into"));
     if (!hasFlops(op) && !isContraction)
-      return;
+      return WalkResult::advance();
     std::optional<uint64_t> times = origins.executions(op);
     if (!times)
       reasons.push_back(
@@ -381,6 +382,7 @@ FlopCount::FlopCount(func::FuncOp function,
       countContraction(product, *times);
     else
       countKeys(cast<CacheAccessOpInterface>(op), *times);
+    return WalkResult::advance();
   });
 }
 

@@ -7,6 +7,7 @@
 #include "Ties.h"
 
 #include "../Conversion/Common/CacheLowering.h"
+#include "kvcache/Analysis/OwnBody.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
 #include "kvcache/Layout/Transfers.h"
@@ -288,7 +289,7 @@ private:
     };
     for (Value argument : function.getArguments())
       tieMembers(argument, equate);
-    WalkResult walk = function.walk([&](Operation *op) {
+    WalkResult walk = walkOwnBody(function, [&](Operation *op) {
       if (auto view = dyn_cast<ViewOp>(op))
         if (failed(requireView(view)))
           return WalkResult::interrupt();

@@ -3,6 +3,7 @@
 #include "kvcache/Transforms/Passes.h"
 
 #include "kvcache/Analysis/Memory.h"
+#include "kvcache/Analysis/OwnBody.h"
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -123,10 +124,11 @@ public:
   LogicalResult insert() {
     SmallVector<Operation *> users;
     // What nothing reaches does not run, and views may form a ring there.
-    function.walk([&](Operation *op) {
+    walkOwnBody(function, [&](Operation *op) {
       if (isa_and_present<KVCacheDialect>(op->getDialect()) && writes(op) &&
           isReachable(op))
         users.push_back(op);
+      return WalkResult::advance();
     });
     for (Operation *op : users) {
       for (Type type : op->getOperandTypes())

@@ -2,6 +2,8 @@
 
 #include "kvcache/Transforms/Passes.h"
 
+#include "kvcache/Analysis/OwnBody.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -206,7 +208,10 @@ int64_t knownBytes(MemRefType type, int64_t element) {
 /// A call that inlining left, such as one of a recursive function, may allocate
 /// any number of times.
 LogicalResult checkCalls(func::FuncOp function) {
-  WalkResult walk = function.walk([&](func::CallOp call) {
+  WalkResult walk = walkOwnBody(function, [&](Operation *op) {
+    auto call = dyn_cast<func::CallOp>(op);
+    if (!call)
+      return WalkResult::advance();
     auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
         call, call.getCalleeAttr());
     if (!callee || callee.isExternal())
@@ -284,8 +289,10 @@ LogicalResult outline(func::FuncOp function) {
   builder.setInsertionPointToStart(size.addEntryBlock());
   SizeSlice slice(builder, function, size);
   SizeSum sum(builder, loc);
-  WalkResult walk = function.walk([&](memref::AllocOp alloc) {
-    return WalkResult(addBuffer(alloc, slice, sum));
+  WalkResult walk = walkOwnBody(function, [&](Operation *op) {
+    auto alloc = dyn_cast<memref::AllocOp>(op);
+    return alloc ? WalkResult(addBuffer(alloc, slice, sum))
+                 : WalkResult::advance();
   });
   if (walk.wasInterrupted())
     return failure();

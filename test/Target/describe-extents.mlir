@@ -234,6 +234,21 @@ func.func @one_knows(%title: i32 {kvcache.name = "one_knows"}, %pool: !cache, %r
   return
 }
 
+// A function in a module in this one has arguments of its own.
+// H-LABEL: module_inside: i32
+// H-NEXT: x: f32 [?], read
+func.func @module_inside(%title: i32 {kvcache.name = "module_inside"},
+                         %x: memref<?xf32>) {
+  builtin.module {
+    func.func @inner(%n: index, %a: memref<?xf32>, %b: memref<?xf32>,
+                     %c: memref<?xf32>) {
+      linalg.copy ins(%b : memref<?xf32>) outs(%c : memref<?xf32>)
+      return
+    }
+  }
+  return
+}
+
 // The bytes of a row are 2^64, and it is aligned as far as any is.
 // M-LABEL: "name": "far_rows"
 // M:       "align": 16

@@ -284,3 +284,20 @@ func.func @no_way_out_of_a_branch(%cache: !kv, %q: !query, %b: !batch, %out: !qu
   }
   return
 }
+
+// What is in a function in a module in another one is checked once.
+
+// CHECK-LABEL: func.func @module_in_a_function(
+// CHECK: func.func @inner(
+// CHECK: check_entries
+// CHECK-NOT: check_entries
+// CHECK: return
+func.func @module_in_a_function() {
+  builtin.module {
+    func.func @inner(%cache: !kv, %slots: !slots, %rows: !rows) {
+      kvcache.index_copy %rows, %rows into %cache at %slots : !rows, !rows into !kv at !slots
+      return
+    }
+  }
+  return
+}

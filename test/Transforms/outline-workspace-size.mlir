@@ -208,3 +208,22 @@ func.func @computed_from_an_extent(%n: index, %x: memref<?xf32>, %some: i1) {
   memref.copy %b, %x : memref<?xf32> to memref<?xf32>
   return
 }
+
+// -----
+
+// Nobody here calls what is in a module in the function.
+
+// CHECK-LABEL: func.func private @module_in_a_function.workspace_size(
+// CHECK-NEXT: %[[NONE:.*]] = arith.constant 0 : i64
+// CHECK-NEXT: return %[[NONE]]
+func.func @module_in_a_function() {
+  builtin.module {
+    func.func @inner(%n: index, %x: memref<?xf32>) {
+      %a = memref.alloc(%n) : memref<?xf32>
+      memref.copy %a, %x : memref<?xf32> to memref<?xf32>
+      func.call @inner(%n, %x) : (index, memref<?xf32>) -> ()
+      return
+    }
+  }
+  return
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What belongs to a function. A module may be in a function, and functions with
+// arguments and buffers of their own are in that; nobody outside of it calls
+// them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_ANALYSIS_OWNBODY_H
+#define KVCACHE_ANALYSIS_OWNBODY_H
+
+#include "mlir/IR/OpDefinition.h"
+
+namespace kvcache {
+
+/// Visits all operations in an operation but those that cannot see its values.
+inline mlir::WalkResult
+walkOwnBody(mlir::Operation *parent,
+            llvm::function_ref<mlir::WalkResult(mlir::Operation *)> visit) {
+  return parent->walk<mlir::WalkOrder::PreOrder>([&](mlir::Operation *op) {
+    if (op != parent && op->hasTrait<mlir::OpTrait::IsIsolatedFromAbove>())
+      return mlir::WalkResult::skip();
+    return visit(op);
+  });
+}
+
+} // namespace kvcache
+
+#endif // KVCACHE_ANALYSIS_OWNBODY_H
