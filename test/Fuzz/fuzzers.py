@@ -25,6 +25,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 # For one input, and for the process: half of what a small machine has.
 INPUT_SECONDS = 25
 MEMORY_MB = 2500
+# At one time. What is stopped there says where it is asked for; when all memory
+# is gone, only what has it is known, by the end of a stack.
+ALLOCATION_MB = 1000
 # Restarts cost a second each; a target that cannot go on is said to be so.
 MOST_FINDINGS = 200
 LONGEST = {"text": 16384, "pass": 16384, "manifest": 16384, "bytecode": 16384}
@@ -87,7 +90,7 @@ def make_seeds(tool, folder, only_examples):
 
 # ---- Findings ----------------------------------------------------------------
 
-FRAME = re.compile(r"^\s*#\d+ 0x[0-9a-f]+ in (.*?)(?: \(|$| /)", re.M)
+FRAME = re.compile(r"^\s*#(\d+) 0x[0-9a-f]+ in (.*?)(?: \(|$| /)", re.M)
 # On the way from what failed to the report of it.
 MACHINERY = re.compile(
     r"_{0,2}(sanitizer|asan|ubsan|interceptor|lsan)|fuzzer::|__assert|abort\b|raise"
@@ -96,6 +99,17 @@ MACHINERY = re.compile(
     r"|(\w+ )?llvm::(SmallVector|ArrayRef|MutableArrayRef|StringRef|isa|cast|dyn_cast"
     r"|APInt|sys|DenseMap|report_fatal|llvm_unreachable)|malloc|free|__cxa"
 )
+
+
+def stack_of(log):
+    """The functions of the first stack: of other ones a report says where memory
+    is from."""
+    functions = []
+    for number, function in FRAME.findall(log):
+        if number == "0" and functions:
+            break
+        functions.append(function)
+    return functions
 
 
 def upstream_signatures():
@@ -120,8 +134,7 @@ def signature_of(log):
             # Addresses differ from run to run.
             what = re.sub(r"0x[0-9a-f]{6,}", "0x..", found[1])[:160]
             break
-    frames = FRAME.findall(log)
-    top = next((f for f in frames if not MACHINERY.match(f)), "?")
+    top = next((f for f in stack_of(log) if not MACHINERY.match(f)), "?")
     return what, top
 
 
@@ -132,7 +145,7 @@ def is_upstream(log, signatures):
     what = signature_of(log)[0]
     if any(finding.match(what) for finding in findings):
         return True
-    for frame in FRAME.findall(log):
+    for frame in stack_of(log):
         if "kvcache::" in frame:
             return False
         if any(signature.search(frame) for signature in frames):
@@ -178,12 +191,13 @@ def run_once(command, environment, log_path):
 def with_whole_stack(command, findings, log, environment):
     """Where memory ran out, frames of code without frame pointers are missing."""
     artifact = next(findings.glob("new-*"), None)
-    frames = [f for f in FRAME.findall(log) if not MACHINERY.match(f)]
+    frames = [f for f in stack_of(log) if not MACHINERY.match(f)]
     if not artifact or len(frames) > 2:
         return log
     options = environment["ASAN_OPTIONS"] + ":fast_unwind_on_malloc=0"
     again = subprocess.run(
-        [*command, f"-rss_limit_mb={MEMORY_MB}", artifact], capture_output=True,
+        [*command, f"-rss_limit_mb={MEMORY_MB}",
+         f"-malloc_limit_mb={ALLOCATION_MB}", artifact], capture_output=True,
         env=dict(environment, ASAN_OPTIONS=options))
     return again.stderr.decode(errors="replace") if again.returncode else log
 
@@ -204,6 +218,7 @@ def run_target(name, options, environment, signatures):
             artifact.unlink()
         command = [options.tool, name, f"-artifact_prefix={findings}/new-",
                    f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}",
+                   f"-malloc_limit_mb={ALLOCATION_MB}",
                    "-print_final_stats=1", f"-seed={options.seed + attempt}",
                    f"-max_len={LONGEST.get(name, 2048)}", "-reload=0",
                    "-report_slow_units=1000", "-detect_leaks=0"]
