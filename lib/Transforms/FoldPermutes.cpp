@@ -18,6 +18,7 @@
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/PatternMatch.h"
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "mlir/Transforms/RegionUtils.h"
 
 namespace kvcache {
@@ -67,14 +68,184 @@ static bool agrees(MemRefType source, const Layout &layout,
          !findOtherStride(layout, strides, dimOf);
 }
 
-/// Views stay: they are in the list of what is looked at.
-static void eraseIfUnused(Operation *op) {
-  while (op && !isa<ViewOp>(op) && isOpTriviallyDead(op)) {
+static void eraseIfUnused(RewriterBase &rewriter, Operation *op) {
+  while (op && isOpTriviallyDead(op)) {
     Operation *source =
         op->getNumOperands() ? op->getOperand(0).getDefiningOp() : nullptr;
-    op->erase();
+    rewriter.eraseOp(op);
     op = source;
   }
+}
+
+//===----------------------------------------------------------------------===//
+// What is seen as a cache
+//===----------------------------------------------------------------------===//
+
+/// Whether a view of what was transposed could be one of what it was before.
+static bool folds(ViewOp view, memref::TransposeOp transpose) {
+  return agrees(cast<MemRefType>(transpose.getIn().getType()),
+                view.getResult().getType().getLayout(), [&](unsigned i) {
+                  return transpose.getPermutation().getDimPosition(
+                      view.sourceDim(i));
+                });
+}
+
+namespace {
+
+/// Folds a view of elements with the operation of one kind that it is made of.
+template <typename Source> struct FoldSource : OpRewritePattern<ViewOp> {
+  using OpRewritePattern::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(ViewOp view,
+                                PatternRewriter &rewriter) const final {
+    auto source = view.getSource().template getDefiningOp<Source>();
+    if (!source || view.isByteView())
+      return rewriter.notifyMatchFailure(view, "it is made of something else");
+    if (isRing(view))
+      return rewriter.notifyMatchFailure(view, "it is made of itself");
+    return fold(view, source, rewriter);
+  }
+
+protected:
+  virtual LogicalResult fold(ViewOp view, Source source,
+                             PatternRewriter &rewriter) const = 0;
+
+  /// A view that is left with what the pass is there to fold.
+  static LogicalResult decline(PatternRewriter &rewriter, ViewOp view,
+                               StringRef why) {
+    remarkDeclined(view, kName, why);
+    return rewriter.notifyMatchFailure(view, why);
+  }
+
+  static void replaceSource(PatternRewriter &rewriter, ViewOp view,
+                            Value source, ArrayRef<Attribute> names) {
+    const Layout &layout = view.getResult().getType().getLayout();
+    ArrayAttr empty = rewriter.getArrayAttr({});
+    Operation *before = view.getSource().getDefiningOp();
+    rewriter.replaceOpWithNewOp<ViewOp>(
+        view, view.getResult().getType(), source, /*offset=*/Value(),
+        /*extents=*/ValueRange(), /*strides=*/ValueRange(),
+        namesAttr(rewriter, layout, names), empty, empty);
+    eraseIfUnused(rewriter, before);
+  }
+
+  static void replaceByCache(PatternRewriter &rewriter, ViewOp view,
+                             Value cache) {
+    Operation *before = view.getSource().getDefiningOp();
+    CacheType type = view.getResult().getType();
+    if (cache.getType() != type)
+      cache = CastOp::create(rewriter, view.getLoc(), type, cache);
+    rewriter.replaceOp(view, cache);
+    eraseIfUnused(rewriter, before);
+  }
+
+private:
+  /// In a region that is a graph a view may be what it is made of.
+  static bool isRing(ViewOp view) {
+    Value source = view.getSource();
+    return furthestSource(source, [](Value value) -> Value {
+             Operation *def = value.getDefiningOp();
+             bool isView =
+                 isa_and_present<ViewLikeOpInterface, memref::TransposeOp>(def);
+             return isView ? def->getOperand(0) : Value();
+           }) == source;
+  }
+};
+
+/// A transposed memref has its dimensions in another sequence: so have their
+/// names.
+struct FoldTranspose : FoldSource<memref::TransposeOp> {
+  using FoldSource::FoldSource;
+  LogicalResult fold(ViewOp view, memref::TransposeOp transpose,
+                     PatternRewriter &rewriter) const override {
+    if (!folds(view, transpose))
+      return decline(rewriter, view,
+                     "the strides of the memref are not those of the cache");
+    SmallVector<Attribute> names = namesOf(
+        rewriter, view.getResult().getType().getLayout(), [&](unsigned i) {
+          return transpose.getPermutation().getDimPosition(view.sourceDim(i));
+        });
+    remarkDone(view, kName,
+               "a transposition is the names of dimensions: " +
+                   namesStr(names));
+    replaceSource(rewriter, view, transpose.getIn(), names);
+    return success();
+  }
+};
+
+/// A memref under a type that says less of its strides.
+struct FoldCast : FoldSource<memref::CastOp> {
+  using FoldSource::FoldSource;
+  LogicalResult fold(ViewOp view, memref::CastOp cast,
+                     PatternRewriter &rewriter) const override {
+    auto source = dyn_cast<MemRefType>(cast.getSource().getType());
+    auto type = mlir::cast<MemRefType>(view.getSource().getType());
+    const Layout &layout = view.getResult().getType().getLayout();
+    auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
+    if (!source || source.getShape() != type.getShape() ||
+        !agrees(source, layout, dimOf))
+      return rewriter.notifyMatchFailure(
+          view, "the memref had another shape, or other strides");
+    replaceSource(rewriter, view, cast.getSource(),
+                  namesOf(rewriter, layout, dimOf));
+    return success();
+  }
+};
+
+/// The memref of a cache, seen with the same axes in the same dimensions.
+struct FoldStorage : FoldSource<StorageOp> {
+  using FoldSource::FoldSource;
+  LogicalResult fold(ViewOp view, StorageOp storage,
+                     PatternRewriter &rewriter) const override {
+    CacheType type = storage.getCache().getType();
+    std::string why;
+    bool same = mayBeSame(type, view.getResult().getType(), why);
+    for (unsigned i = 0; same && i < type.getLayout().rank(); ++i)
+      same = storage.resultDim(i) == view.sourceDim(i);
+    if (!same)
+      return decline(rewriter, view,
+                     "the memref of a cache is seen with other axes");
+    replaceByCache(rewriter, view, storage.getCache());
+    return success();
+  }
+};
+
+/// Rows that were flattened and are cut in blocks again.
+struct FoldRows : FoldSource<memref::ExpandShapeOp> {
+  using FoldSource::FoldSource;
+  LogicalResult fold(ViewOp view, memref::ExpandShapeOp expand,
+                     PatternRewriter &rewriter) const override {
+    auto flatten = expand.getSrc().getDefiningOp<FlattenOp>();
+    if (!flatten)
+      return rewriter.notifyMatchFailure(view, "these are rows of no cache");
+    // The same axes, cut as they were: B and N first, the others as listed.
+    CacheType type = flatten.getCache().getType();
+    const Layout &layout = type.getLayout();
+    const Layout &seen = view.getResult().getType().getLayout();
+    std::string why;
+    bool same =
+        layout.rank() >= 3 && mayBeSame(type, view.getResult().getType(), why);
+    for (unsigned i = 0; same && i < layout.rank(); ++i)
+      same =
+          layout.dim(i).extent == seen.dim(i).extent && view.sourceDim(i) == i;
+    SmallVector<ReassociationIndices> groups = expand.getReassociationIndices();
+    same = same && groups.size() + 1 == layout.rank() &&
+           groups.front() == ReassociationIndices{0, 1} &&
+           layout.dim(0).axis.kind == AxisKind::Block &&
+           layout.dim(1).axis.kind == AxisKind::Token;
+    if (!same)
+      return decline(rewriter, view, "flattened rows are seen with other axes");
+    remarkDone(view, kName, "rows are cut in the blocks that they were");
+    replaceByCache(rewriter, view, flatten.getCache());
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateFoldViewPatterns(RewritePatternSet &patterns) {
+  patterns.add<FoldTranspose, FoldCast, FoldStorage, FoldRows>(
+      patterns.getContext());
 }
 
 namespace {
@@ -87,159 +258,42 @@ struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
     // it.
     IRRewriter rewriter(&getContext());
     (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
-    SmallVector<ViewOp> views;
-    getOperation().walk([&](ViewOp view) { views.push_back(view); });
-    for (ViewOp view : views)
-      foldIntoView(view);
+    foldViews();
     SmallVector<RelayoutOp> relayouts;
     getOperation().walk([&](RelayoutOp op) { relayouts.push_back(op); });
     for (RelayoutOp op : relayouts)
       foldRelayout(op);
     applyStrideFacts(getOperation());
-    SmallVector<Operation *> unused;
-    getOperation().walk([&](CastOp cast) {
-      // Casts that say nothing new, now that their operand knows it.
-      if (saysNothing(cast)) {
-        cast.getResult().replaceAllUsesWith(cast.getCache());
-        unused.push_back(cast);
-      }
-    });
-    for (Operation *op : unused)
-      op->erase();
+    foldCasts();
     if (failed(verifyFolded()))
       signalPassFailure();
   }
 
 private:
-  //===------------------------------------------------------------------===//
-  // What is seen as a cache
-  //===------------------------------------------------------------------===//
-
-  void foldIntoView(ViewOp view) {
-    // In a region that is a graph transposes may form a ring.
-    llvm::SmallPtrSet<Value, 8> seen;
-    while (view && !view.isByteView() && seen.insert(view.getSource()).second) {
-      Operation *source = view.getSource().getDefiningOp();
-      ViewOp next;
-      if (auto transpose = dyn_cast_or_null<memref::TransposeOp>(source))
-        next = foldTranspose(view, transpose);
-      else if (auto cast = dyn_cast_or_null<memref::CastOp>(source))
-        next = foldCast(view, cast);
-      else if (auto expand = dyn_cast_or_null<memref::ExpandShapeOp>(source))
-        foldRows(view, expand);
-      else if (auto storage = dyn_cast_or_null<StorageOp>(source))
-        foldStorage(view, storage);
-      view = next;
-    }
+  /// Rewrites what is given and nothing else, in the sequence in which it
+  /// stands.
+  static void rewrite(SmallVector<Operation *> &ops, RewritePatternSet patterns,
+                      bool folds) {
+    std::reverse(ops.begin(), ops.end());
+    GreedyRewriteConfig config;
+    config.setStrictness(GreedyRewriteStrictness::ExistingAndNewOps)
+        .enableFolding(folds);
+    (void)applyOpPatternsGreedily(ops, std::move(patterns), config);
   }
 
-  static ViewOp replaceSource(ViewOp view, Value source,
-                              ArrayRef<Attribute> names) {
-    OpBuilder builder(view);
-    const Layout &layout = view.getResult().getType().getLayout();
-    ArrayAttr empty = builder.getArrayAttr({});
-    auto folded = ViewOp::create(
-        builder, view.getLoc(), view.getResult().getType(), source,
-        /*offset=*/Value(), /*extents=*/ValueRange(), /*strides=*/ValueRange(),
-        namesAttr(builder, layout, names), empty, empty);
-    Operation *before = view.getSource().getDefiningOp();
-    view.getResult().replaceAllUsesWith(folded.getResult());
-    view.erase();
-    eraseIfUnused(before);
-    return folded;
+  void foldViews() {
+    SmallVector<Operation *> views;
+    getOperation().walk([&](ViewOp view) { views.push_back(view); });
+    RewritePatternSet patterns(&getContext());
+    populateFoldViewPatterns(patterns);
+    rewrite(views, std::move(patterns), /*folds=*/false);
   }
 
-  /// A transposed memref has its dimensions in another sequence: so have their
-  /// names.
-  static ViewOp foldTranspose(ViewOp view, memref::TransposeOp transpose) {
-    Builder builder(view.getContext());
-    const Layout &layout = view.getResult().getType().getLayout();
-    auto dimOf = [&](unsigned i) {
-      return transpose.getPermutation().getDimPosition(view.sourceDim(i));
-    };
-    if (!agrees(cast<MemRefType>(transpose.getIn().getType()), layout, dimOf)) {
-      remarkDeclined(view, kName,
-                     "the strides of the memref are not those of the cache");
-      return {};
-    }
-    SmallVector<Attribute> names = namesOf(builder, layout, dimOf);
-    remarkDone(view, kName,
-               "a transposition is the names of dimensions: " +
-                   namesStr(names));
-    return replaceSource(view, transpose.getIn(), names);
-  }
-
-  /// A memref under a type that says less of its strides.
-  static ViewOp foldCast(ViewOp view, memref::CastOp cast) {
-    auto source = dyn_cast<MemRefType>(cast.getSource().getType());
-    auto type = mlir::cast<MemRefType>(view.getSource().getType());
-    const Layout &layout = view.getResult().getType().getLayout();
-    auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
-    if (!source || source.getShape() != type.getShape() ||
-        !agrees(source, layout, dimOf))
-      return {};
-    Builder builder(view.getContext());
-    return replaceSource(view, cast.getSource(),
-                         namesOf(builder, layout, dimOf));
-  }
-
-  /// The memref of a cache, seen with the same axes in the same dimensions.
-  static void foldStorage(ViewOp view, StorageOp storage) {
-    CacheType type = storage.getCache().getType();
-    std::string why;
-    bool same = mayBeSame(type, view.getResult().getType(), why);
-    for (unsigned i = 0; same && i < type.getLayout().rank(); ++i)
-      same = storage.resultDim(i) == view.sourceDim(i);
-    if (!same) {
-      remarkDeclined(view, kName,
-                     "the memref of a cache is seen with other axes");
-      return;
-    }
-    replaceByCache(view, storage.getCache());
-    eraseIfUnused(storage);
-    return;
-  }
-
-  /// Rows that were flattened and are cut in blocks again.
-  static void foldRows(ViewOp view, memref::ExpandShapeOp expand) {
-    auto flatten = expand.getSrc().getDefiningOp<FlattenOp>();
-    if (!flatten)
-      return;
-    CacheType type = flatten.getCache().getType();
-    const Layout &layout = type.getLayout();
-    const Layout &seen = view.getResult().getType().getLayout();
-    // The same axes, cut as they were: B and N first, the others as listed.
-    std::string why;
-    bool same =
-        layout.rank() >= 3 && mayBeSame(type, view.getResult().getType(), why);
-    for (unsigned i = 0; same && i < layout.rank(); ++i)
-      same =
-          layout.dim(i).extent == seen.dim(i).extent && view.sourceDim(i) == i;
-    SmallVector<ReassociationIndices> groups = expand.getReassociationIndices();
-    same = same && groups.size() + 1 == layout.rank() &&
-           groups.front() == ReassociationIndices{0, 1} &&
-           layout.dim(0).axis.kind == AxisKind::Block &&
-           layout.dim(1).axis.kind == AxisKind::Token;
-    if (!same) {
-      remarkDeclined(view, kName, "flattened rows are seen with other axes");
-      return;
-    }
-    remarkDone(view, kName, "rows are cut in the blocks that they were");
-    replaceByCache(view, flatten.getCache());
-    eraseIfUnused(expand);
-  }
-
-  static void replaceByCache(ViewOp view, Value cache) {
-    // In a region that is a graph a view may be what it is made of.
-    if (cache == view.getResult())
-      return;
-    CacheType type = view.getResult().getType();
-    if (cache.getType() != type) {
-      OpBuilder builder(view);
-      cache = CastOp::create(builder, view.getLoc(), type, cache);
-    }
-    view.getResult().replaceAllUsesWith(cache);
-    view.erase();
+  /// Casts that say nothing new, now that their operand knows it.
+  void foldCasts() {
+    SmallVector<Operation *> casts;
+    getOperation().walk([&](CastOp cast) { casts.push_back(cast); });
+    rewrite(casts, RewritePatternSet(&getContext()), /*folds=*/true);
   }
 
   //===------------------------------------------------------------------===//
@@ -393,22 +447,12 @@ private:
   // The postcondition
   //===------------------------------------------------------------------===//
 
-  /// Whether a cast gives what it takes. In a region that is a graph it may be
-  /// its own operand, or be read inside the operation that gives its operand.
-  static bool saysNothing(CastOp cast) {
-    Value cache = cast.getCache();
-    Operation *def = cache.getDefiningOp();
-    return cache.getType() == cast.getResult().getType() &&
-           cache != cast.getResult() &&
-           !(def && llvm::any_of(cast->getUsers(), [&](Operation *user) {
-               return def->isProperAncestor(user);
-             }));
-  }
-
   /// Between a cache and its use, nothing is left that only changes the view.
   LogicalResult verifyFolded() {
     WalkResult walk = getOperation().walk([](CastOp cast) {
-      if (!saysNothing(cast))
+      // In a region that is a graph it may be its own operand.
+      if (cast.getCache().getType() != cast.getResult().getType() ||
+          cast.getCache() == cast.getResult())
         return WalkResult::advance();
       cast.emitOpError() << "is left between a cache and its use by "
                             "kvcache-fold-permutes";
@@ -416,11 +460,7 @@ private:
     });
     getOperation().walk([&](ViewOp view) {
       auto transpose = view.getSource().getDefiningOp<memref::TransposeOp>();
-      auto dimOf = [&](unsigned i) {
-        return transpose.getPermutation().getDimPosition(view.sourceDim(i));
-      };
-      if (!transpose || !agrees(cast<MemRefType>(transpose.getIn().getType()),
-                                view.getResult().getType().getLayout(), dimOf))
+      if (!transpose || !folds(view, transpose))
         return WalkResult::advance();
       transpose.emitOpError() << "is left between a cache and its use by "
                                  "kvcache-fold-permutes";

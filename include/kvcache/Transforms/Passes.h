@@ -10,10 +10,19 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
+namespace mlir {
+class RewritePatternSet;
+} // namespace mlir
+
 namespace kvcache {
 
 /// What is put behind the name of a function to name its workspace function.
 inline constexpr llvm::StringLiteral kWorkspaceSizeSuffix = ".workspace_size";
+
+/// Folds views of memrefs with what the memrefs are made of: transpositions,
+/// casts, memrefs and flattened rows of caches. `kvcache-fold-permutes` begins
+/// with them.
+void populateFoldViewPatterns(mlir::RewritePatternSet &patterns);
 
 #define GEN_PASS_DECL
 #include "kvcache/Transforms/Passes.h.inc"
