@@ -154,3 +154,16 @@ func.func @storage_of_one(%c: !one) -> memref<1x16x64xf32, strided<[2048, 64, 1]
   %0 = kvcache.storage %c : !one to memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>>
   return %0 : memref<1x16x64xf32, strided<[2048, 64, 1], offset: 1>>
 }
+
+// The stride of an axis of one index is the compact one, also where that is
+// known in the call only: nobody looks at the one of the memref.
+
+// CHECK-LABEL: func.func @stride_of_one_index(
+// CHECK: %[[BYTES:.*]], %[[O:.*]], %[[N:.*]]:6, %[[S:.*]]:6 = memref.extract_strided_metadata
+// CHECK-NEXT: %[[STRIDE:.*]] = arith.muli %[[N]]#0, %c2048
+// CHECK-NEXT: return %[[STRIDE]]
+!outer_side = !kvcache.cache<?L x 1S x ?B x 16N x 2H x 64D x f32, order = [B, S, L, N, H, D]>
+func.func @stride_of_one_index(%c: !outer_side) -> index {
+  %s = kvcache.stride %c[S] : !outer_side
+  return %s : index
+}
