@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "Formats.h"
 #include "TypeSyntax.h"
 
 #include "kvcache/IR/KVCache.h"
@@ -315,9 +316,11 @@ void CacheType::print(AsmPrinter &printer) const {
 static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
                                      std::string &why) {
   llvm::raw_string_ostream os(why);
-  if (!elementType.isF16() && !elementType.isBF16() && !elementType.isF32()) {
-    os << "cache_c1: the element type is expected to be f16, bf16 or f32, got '"
-       << elementType << "'";
+  auto format = dyn_cast<FormatTypeInterface>(elementType);
+  if (!format) {
+    os << "cache_c1: the element type is expected to be "
+       << listFormats(elementType.getContext()) << ", got '" << elementType
+       << "'";
     return failure();
   }
   for (unsigned i = 0; i < layout.rank(); ++i) {
@@ -340,7 +343,7 @@ static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
       return failure();
     }
   }
-  int64_t bytes = elementType.getIntOrFloatBitWidth() / 8;
+  int64_t bytes = format.getStoredBits() / 8;
   if (layout.align() < bytes) {
     os << "cache_c3: the alignment is expected to be at least " << bytes
        << ", the size of an element, got " << layout.align();
@@ -359,7 +362,7 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 int64_t CacheType::getElementBytes() const {
-  return getElementType().getIntOrFloatBitWidth() / 8;
+  return cast<FormatTypeInterface>(getElementType()).getStoredBits() / 8;
 }
 
 int64_t CacheType::getNumSides() const {
@@ -384,7 +387,8 @@ MemRefType CacheType::getMemRefType() const {
   }
   auto strided =
       StridedLayoutAttr::get(getContext(), ShapedType::kDynamic, strides);
-  return MemRefType::get(shape, getElementType(), strided);
+  Type stored = cast<FormatTypeInterface>(getElementType()).getStoredType();
+  return MemRefType::get(shape, stored, strided);
 }
 
 CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {

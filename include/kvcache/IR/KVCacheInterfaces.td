@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What operations say of themselves. The types are explained in CacheAccess.h.
+// What operations and formats say of themselves. The types are explained in
+// CacheAccess.h.
 //
 //===----------------------------------------------------------------------===//
 
@@ -85,5 +86,23 @@ class KVCache_Trait<string name> : NativeOpTrait<name> {
 def KVCache_MakesIndexValue : KVCache_Trait<"MakesIndexValue">;
 def KVCache_OnlyReports : KVCache_Trait<"OnlyReports">;
 def KVCache_HasRowsApart : KVCache_Trait<"HasRowsApart">;
+
+//===----------------------------------------------------------------------===//
+// Formats
+//===----------------------------------------------------------------------===//
+
+def KVCache_FormatTypeInterface : TypeInterface<"FormatTypeInterface"> {
+  let cppNamespace = "::kvcache";
+  let description = [{
+    What stands in the element position of a cache type: how its numbers are
+    stored. Types of other dialects have it from `lib/IR/Formats.cpp`.
+  }];
+  let methods = [
+    InterfaceMethod<"The bits of a stored number.",
+      "int64_t", "getStoredBits">,
+    InterfaceMethod<"The element type of a memref of stored numbers.",
+      "::mlir::Type", "getStoredType">
+  ];
+}
 
 #endif // KVCACHE_IR_INTERFACES_TD

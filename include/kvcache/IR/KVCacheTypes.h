@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The dialect, its attributes and its types.
+// The dialect, its attributes and its types, and the formats of contents.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,6 +16,8 @@ namespace kvcache {
 /// For the storage of types that hold a layout.
 llvm::hash_code hash_value(const Layout &layout);
 } // namespace kvcache
+
+#include "kvcache/IR/KVCacheFormats.h.inc"
 
 #include "kvcache/IR/KVCacheDialect.h.inc"
 #include "kvcache/IR/KVCacheEnums.h.inc"

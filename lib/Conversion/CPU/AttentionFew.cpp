@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "AttentionTile.h"
+#include "Codecs.h"
 #include "X86Pairs.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -405,7 +406,7 @@ private:
                      i / 2 % setRows);
     Value ordered =
         vector::ShuffleOp::create(b, emit.getLoc(), weights, weights, mask);
-    Value halves = emitConvert(emit, ordered, b.getBF16Type());
+    Value halves = cpu::emitConvert(emit, ordered, b.getBF16Type());
     Value words = vector::BitCastOp::create(
         b, emit.getLoc(), VectorType::get({lanes / 2}, b.getI32Type()), halves);
     vector::StoreOp::create(b, emit.getLoc(), words, pairs,

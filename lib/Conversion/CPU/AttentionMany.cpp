@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "AttentionTile.h"
+#include "Codecs.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -79,7 +80,7 @@ private:
                        .plus(e, e.muli(headOf(e, real), facts.keyChannels));
       e.forLoop(e.index(facts.keyChannels), [&](CodeBuilder &e, Value d) {
         Value x = e.load(from.memref, e.addi(from.offset, d));
-        x = emitConvert(e, x, e.getF32Type());
+        x = cpu::emitConvert(e, x, e.getF32Type());
         e.store(mulF(e, x, factor), queries, e.addMul(row, d, maxRows));
       });
       emitRunClear(e, {sums, e.muli(row, facts.valueChannels)},

@@ -2,6 +2,7 @@
 
 #include "Lanes.h"
 
+#include "Codecs.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -12,12 +13,12 @@ Value kvcache::loadLanes(CodeBuilder &emit, const Place &place, int64_t lanes) {
   Type element = cast<MemRefType>(place.memref.getType()).getElementType();
   Value loaded = vector::LoadOp::create(emit, VectorType::get({lanes}, element),
                                         place.memref, place.offset);
-  return emitConvert(emit, loaded, emit.getF32Type());
+  return cpu::emitConvert(emit, loaded, emit.getF32Type());
 }
 
 void kvcache::storeLanes(CodeBuilder &emit, Value vector, const Place &place) {
   Type element = cast<MemRefType>(place.memref.getType()).getElementType();
-  vector::StoreOp::create(emit, emitConvert(emit, vector, element),
+  vector::StoreOp::create(emit, cpu::emitConvert(emit, vector, element),
                           place.memref, place.offset);
 }
 

@@ -2,6 +2,7 @@
 
 #include "Runs.h"
 
+#include "Codecs.h"
 #include "kvcache/Layout/Access.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -23,72 +24,6 @@ Rows::Rows(CodeBuilder &emit, Value memref) {
   auto metadata = memref::ExtractStridedMetadataOp::create(emit, memref);
   first = {flatten(emit, metadata.getBaseBuffer()), metadata.getOffset()};
   stride = metadata.getStrides()[0];
-}
-
-/// The type of `type`, scalar or vector, with another element type.
-static Type withElement(Type type, Type element) {
-  if (auto vector = dyn_cast<VectorType>(type))
-    return vector.clone(element);
-  return element;
-}
-
-/// f32 to bf16 in integers.
-static Value truncateToBF16(CodeBuilder &emit, Value value) {
-  OpBuilder &b = emit;
-  Type type = value.getType();
-  Type i32 = withElement(type, b.getI32Type());
-  Type i16 = withElement(type, b.getI16Type());
-  auto constant = [&](int64_t n) -> Value {
-    Attribute attr = b.getI32IntegerAttr(n);
-    if (auto vector = dyn_cast<VectorType>(i32))
-      attr = DenseElementsAttr::get(vector, attr);
-    return arith::ConstantOp::create(b, emit.getLoc(), cast<TypedAttr>(attr));
-  };
-  Value bits = emit.fold<arith::BitcastOp>(i32, value);
-  // Half a unit in the last place, and one less where that is even.
-  Value odd = emit.fold<arith::ShRUIOp>(bits, constant(16));
-  odd = emit.fold<arith::AndIOp>(odd, constant(1));
-  Value rounded = emit.addi(emit.addi(bits, odd), constant(0x7fff));
-  // Rounding could carry a NaN over; it keeps its sign and becomes quiet.
-  Value quiet = emit.fold<arith::OrIOp>(bits, constant(0x400000));
-  Value isNaN =
-      emit.fold<arith::CmpFOp>(arith::CmpFPredicate::UNO, value, value);
-  Value chosen = emit.select(isNaN, quiet, rounded);
-  Value high = emit.fold<arith::ShRUIOp>(chosen, constant(16));
-  Value half = emit.fold<arith::TruncIOp>(i16, high);
-  return emit.fold<arith::BitcastOp>(withElement(type, b.getBF16Type()), half);
-}
-
-static Value extendBF16(CodeBuilder &emit, Value value) {
-  OpBuilder &b = emit;
-  Type type = value.getType();
-  Type i32 = withElement(type, b.getI32Type());
-  Attribute sixteen = b.getI32IntegerAttr(16);
-  if (auto vector = dyn_cast<VectorType>(i32))
-    sixteen = DenseElementsAttr::get(vector, sixteen);
-  Value shift =
-      arith::ConstantOp::create(b, emit.getLoc(), cast<TypedAttr>(sixteen));
-  Value half =
-      emit.fold<arith::BitcastOp>(withElement(type, b.getI16Type()), value);
-  Value wide = emit.fold<arith::ExtUIOp>(i32, half);
-  wide = emit.fold<arith::ShLIOp>(wide, shift);
-  return emit.fold<arith::BitcastOp>(withElement(type, b.getF32Type()), wide);
-}
-
-Value kvcache::emitConvert(CodeBuilder &emit, Value value, Type elementType) {
-  Type from = getElementTypeOrSelf(value.getType());
-  if (from == elementType)
-    return value;
-  Type f32 = withElement(value.getType(), emit.getF32Type());
-  if (from.isBF16())
-    value = extendBF16(emit, value);
-  else if (!from.isF32())
-    value = emit.fold<arith::ExtFOp>(f32, value);
-  if (elementType.isF32())
-    return value;
-  if (elementType.isBF16())
-    return truncateToBF16(emit, value);
-  return emit.fold<arith::TruncFOp>(withElement(f32, elementType), value);
 }
 
 /// Picks lanes of two vectors. Halves go as integers: vectors of bf16 are taken
@@ -139,7 +74,7 @@ void kvcache::emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
         Value loaded =
             vector::LoadOp::create(e, VectorType::get({lanes}, source),
                                    from.memref, e.addi(from.offset, at));
-        loaded = emitConvert(e, loaded, target);
+        loaded = cpu::emitConvert(e, loaded, target);
         if (stores == Stores::Cached) {
           vector::StoreOp::create(e, loaded, to.memref, e.addi(to.offset, at));
           return;
@@ -188,7 +123,7 @@ void kvcache::emitTransposed(CodeBuilder &emit, const Place &from,
     Value at = emit.addMul(from.offset, emit.index(i), fromStride);
     Value column = vector::LoadOp::create(
         b, emit.getLoc(), VectorType::get({lanes}, source), from.memref, at);
-    tile.push_back(emitConvert(emit, column, target));
+    tile.push_back(cpu::emitConvert(emit, column, target));
   }
   // Each round interleaves the vectors of both halves, the low and the high
   // lanes of each two: one instruction on every CPU. The number of a lane and

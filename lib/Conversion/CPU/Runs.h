@@ -56,12 +56,6 @@ void emitTransposed(CodeBuilder &emit, const Place &from,
                     mlir::Value fromStride, const Place &to,
                     mlir::Value toStride, int64_t lanes);
 
-/// A number or a vector of numbers in another floating-point type: to the
-/// nearest, ties to even; NaN stays NaN. bf16 is made of integer operations, as
-/// compilers call a library for it on most targets.
-mlir::Value emitConvert(CodeBuilder &emit, mlir::Value value,
-                        mlir::Type elementType);
-
 /// Calls `write` for the stores that suit work that writes so many bytes to a
 /// layout, in runs of so many elements. Only much data is worth streaming: what
 /// is less will be read again soon, from the caches.

@@ -7,6 +7,7 @@
 
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
+#include "Codecs.h"
 #include "Patterns.h"
 #include "RowShape.h"
 #include "Target/TargetOps.h"
@@ -75,15 +76,15 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
       };
       Value left = k.loadScalar(at(lseA, head, 4), f32);
       Value right = k.loadScalar(at(lseB, head, 4), f32);
+      const gpu::Codec &codec = gpu::codecOf(element);
       auto loadPart = [&](const RowBuffer &list) {
-        return k.toFloats(k.load(at(list, inRow, width), width), lanes,
-                          element);
+        return codec.decode(k, k.load(at(list, inRow, width), width), lanes);
       };
       Value x = loadPart(a), y = loadPart(b);
       Merge merge(k, left, right);
       Value sum = k.fold<arith::AddFOp>(merge.weighted(x, merge.leftShare),
                                         merge.weighted(y, merge.rightShare));
-      k.store(k.fromFloats(sum, lanes, element), at(out, inRow, width), width);
+      k.store(codec.encode(k, sum, lanes), at(out, inRow, width), width);
       if (lseOut)
         k.ifThen(k.eq(part, k.i32(0)),
                  [&] { k.storeScalar(merge.lse(), at(*lseOut, head, 4)); });

@@ -2,6 +2,8 @@
 
 #include "MoveKernel.h"
 
+#include "Codecs.h"
+
 #include "llvm/ADT/STLExtras.h"
 
 using namespace mlir;
@@ -161,8 +163,8 @@ void MoveEmitter::emitDirect(const MoveItem &item, Value part) {
     } else {
       access.value = moves ? k.loadIf(loads, address(true), width)
                            : k.load(address(true), width);
-      access.value =
-          k.convert(access.value, plan.lanes, from.elementType, to.elementType);
+      access.value = gpu::convert(k, access.value, plan.lanes, from.elementType,
+                                  to.elementType);
     }
     access.to = address(false);
     access.writes = cleared == Cleared::None ? loads : isThere;
@@ -266,8 +268,8 @@ void MoveEmitter::emitTiled(const MoveItem &item, Value tileNumber) {
         inRun = at;
       }
       Value piece = k.load(inTileMemory(shared), tile.granule * fromBytes);
-      pieces.push_back(
-          k.convert(piece, tile.granule, from.elementType, to.elementType));
+      pieces.push_back(gpu::convert(k, piece, tile.granule, from.elementType,
+                                    to.elementType));
     }
     Value value = k.join(pieces, tile.granule * to.elementBytes());
     Value writes = cleared == Cleared::None ? inRange(item, indices) : Value();

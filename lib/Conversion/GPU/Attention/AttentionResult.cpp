@@ -12,6 +12,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../Codecs.h"
 #include "AttentionKernel.h"
 
 #include <cmath>
@@ -111,7 +112,7 @@ void AttentionKernel::store(const Entry &item, Val quad, Val columnTile,
       for (int64_t half = 0; half < 2; ++half) {
         Val number = numbers[i + 2 * half] * factor;
         auto put = [&] {
-          Value x = k.fromFloats(number, 1, traits.outType);
+          Value x = gpu::codecOf(traits.outType).encode(k, number, 1);
           k.store(x, at(out, half * 8 * bytes), bytes);
         };
         if (half && traits.valueChannels % 16)

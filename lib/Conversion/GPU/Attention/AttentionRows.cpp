@@ -10,6 +10,7 @@
 #include "Attention.h"
 
 #include "../../Common/CodeBuilder.h"
+#include "../Codecs.h"
 
 #include <cmath>
 
@@ -113,7 +114,7 @@ public:
                       x = select(isEmpty, k.f32(0), x * factor);
                       Val offset =
                           (queryHead * traits.valueChannels + channel) * bytes;
-                      k.store(k.fromFloats(x, 1, traits.outType),
+                      k.store(gpu::codecOf(traits.outType).encode(k, x, 1),
                               k.byteOffset(out, offset), bytes);
                       return {};
                     });
@@ -146,7 +147,8 @@ private:
   }
   Val loadIf(Val condition, Value address, Type type) {
     int64_t bytes = type.getIntOrFloatBitWidth() / 8;
-    return k.val(k.toFloats(k.loadIf(condition, address, bytes), 1, type));
+    Value access = k.loadIf(condition, address, bytes);
+    return k.val(gpu::codecOf(type).decode(k, access, 1));
   }
   Val axis(const AxisStrides &axis, Val index, int64_t bytes) {
     Val outer(k, k.stride(axis.outer, bytes));

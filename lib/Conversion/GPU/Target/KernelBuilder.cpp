@@ -294,33 +294,6 @@ void KernelBuilder::storeEntry(Value value, Value array, Value index,
               entryAddress(*this, array, index, type));
 }
 
-/// A type, or a vector of several.
-static Type several(Type type, int64_t elements) {
-  return elements == 1 ? type : VectorType::get({elements}, type);
-}
-
-Value KernelBuilder::toFloats(Value access, int64_t elements, Type from) {
-  Value value = LLVM::BitcastOp::create(*this, several(from, elements), access);
-  if (from.isF32())
-    return value;
-  Type floats = several(getF32Type(), elements);
-  return arith::ExtFOp::create(*this, floats, value);
-}
-
-Value KernelBuilder::fromFloats(Value floats, int64_t elements, Type to) {
-  if (!to.isF32())
-    floats = arith::TruncFOp::create(*this, several(to, elements), floats);
-  int64_t bytes = elements * to.getIntOrFloatBitWidth() / 8;
-  return LLVM::BitcastOp::create(*this, accessType(*this, bytes), floats);
-}
-
-Value KernelBuilder::convert(Value access, int64_t elements, Type from,
-                             Type to) {
-  if (from == to)
-    return access;
-  return fromFloats(toFloats(access, elements, from), elements, to);
-}
-
 Value KernelBuilder::join(ArrayRef<Value> pieces, int64_t bytes) {
   if (pieces.size() == 1)
     return pieces.front();

@@ -149,13 +149,6 @@ public:
                      mlir::Value index, mlir::Type type);
   void storeEntry(mlir::Value value, mlir::Value array, mlir::Value index,
                   mlir::Type type);
-  /// Elements of an access as f32, a vector if there are several; and back.
-  mlir::Value toFloats(mlir::Value access, int64_t elements, mlir::Type from);
-  mlir::Value fromFloats(mlir::Value floats, int64_t elements, mlir::Type to);
-  /// Elements of an access, converted to another type of floats.
-  mlir::Value convert(mlir::Value access, int64_t elements, mlir::Type from,
-                      mlir::Type to);
-
   /// Accesses of `bytes` each as one access, the first one lowest.
   mlir::Value join(llvm::ArrayRef<mlir::Value> pieces, int64_t bytes);
 

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Numbers of a format as f32, and back: one codec for each format.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_CPU_CODECS_H
+#define KVCACHE_LIB_CONVERSION_CPU_CODECS_H
+
+#include "../Common/CodeBuilder.h"
+
+namespace kvcache::cpu {
+
+/// Of a number or of a vector of numbers.
+class Codec {
+public:
+  virtual ~Codec() = default;
+  /// Stored numbers as f32.
+  virtual mlir::Value decode(CodeBuilder &emit, mlir::Value stored) const = 0;
+  /// The other way, to the nearest, ties to even; NaN stays NaN.
+  virtual mlir::Value encode(CodeBuilder &emit, mlir::Value floats) const = 0;
+};
+
+const Codec &codecOf(mlir::Type format);
+
+/// A number or a vector of numbers in another format.
+mlir::Value emitConvert(CodeBuilder &emit, mlir::Value value, mlir::Type to);
+
+} // namespace kvcache::cpu
+
+#endif // KVCACHE_LIB_CONVERSION_CPU_CODECS_H

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#ifndef KVCACHE_LIB_IR_FORMATS_H
+#define KVCACHE_LIB_IR_FORMATS_H
+
+#include "mlir/IR/MLIRContext.h"
+
+#include <string>
+
+namespace kvcache {
+
+/// Makes formats of the types of other dialects that are some.
+void attachFormats(mlir::MLIRContext &context);
+
+/// The formats as a message lists them: `f16, bf16 or f32`.
+std::string listFormats(mlir::MLIRContext *context);
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_IR_FORMATS_H
