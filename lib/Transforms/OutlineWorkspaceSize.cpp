@@ -96,8 +96,10 @@ private:
       return std::nullopt;
     FailureOr<OpFoldResult> extent = reifyDimOfResult(
         before, view.getOwner(), view.getResultNumber(), *number);
-    return succeeded(extent) ? std::optional<OpFoldResult>(*extent)
-                             : std::nullopt;
+    if (failed(extent))
+      return std::nullopt;
+    OpFoldResult known = *extent;
+    return known;
   }
 
   /// Upstream does not know it of a reshape that joins dimensions.

@@ -300,7 +300,8 @@ void AttentionKernel::combine(const Entry &item, const Split &split) {
 void AttentionKernel::combineQuad(const Entry &item, const Split &split,
                                   Val columnTile, Val quad, Val list, Val lanes,
                                   Val isThere) {
-  Val all = columnTile * (shape.channels[1] / 16 * 32) + quad;
+  int64_t quads = shape.channels[1] / 16 * 32;
+  Val all = columnTile * quads + quad;
   Value parts = at(k.parameter(parameters.parts),
                    partAddress(split.firstBlock, k.i32(0), item.head));
   // From a block to the next one; the first block may have it in another slot.
