@@ -16,6 +16,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 /// The bits of a mantissa: integers up to 2^bits are exact.
 static unsigned exactBits(Type type) {

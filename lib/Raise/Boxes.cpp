@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 // Coefficients beyond this are not followed.
 static constexpr Wide kLargest = Wide(1) << 62;

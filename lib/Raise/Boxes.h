@@ -13,7 +13,7 @@
 
 #include <optional>
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// Wide enough for products of 64-bit numbers.
 using Wide = __int128;
@@ -114,6 +114,6 @@ private:
   std::optional<Cut> cut;
 };
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_BOXES_H

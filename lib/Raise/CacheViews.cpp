@@ -17,6 +17,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 /// Slices keep the other dimensions whole, so that they are views of this
 /// dialect; other ones stay memrefs.
@@ -329,7 +330,7 @@ Value CacheView::build(OpBuilder &builder, Location loc) const {
 }
 
 /// Rewrites a view of a transposed, sliced or collapsed memref.
-Value kvcache::foldIntoView(ViewOp view, std::string &text) {
+Value raise::foldIntoView(ViewOp view, std::string &text) {
   if (view.isByteView() || !view.getSource().getDefiningOp())
     return {};
   CacheType type = view.getResult().getType();

@@ -20,7 +20,7 @@
 
 #include "mlir/IR/Builders.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// How a memref is a cache. Nothing is built until `build`.
 class CacheView {
@@ -63,6 +63,6 @@ private:
 /// layout: `text` then says why, and else what was folded.
 mlir::Value foldIntoView(ViewOp view, std::string &text);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_CACHEVIEWS_H

@@ -19,6 +19,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 // Chains in programs are a few dozen operations long; only a function that
 // calls itself is longer.

@@ -23,7 +23,7 @@
 #include <optional>
 #include <vector>
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// A coordinate of an element: a number, or the position along one of the
 /// dimensions of the list that is made.
@@ -113,6 +113,6 @@ void addSources(mlir::Operation *op,
 /// Erases operations that nothing uses any more, and those that only they used.
 void eraseUnused(llvm::SmallVector<mlir::Operation *> worklist);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_ELEMENTS_H

@@ -7,6 +7,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 static std::string textOf(Attribute attribute) {
   std::string text;
@@ -15,7 +16,7 @@ static std::string textOf(Attribute attribute) {
   return text;
 }
 
-SmallVector<int64_t> kvcache::numbersOf(Attribute attribute, StringRef name) {
+SmallVector<int64_t> raise::numbersOf(Attribute attribute, StringRef name) {
   std::string text = textOf(attribute);
   StringRef rest = text;
   // A whole word: `window_dims` is also the end of `update_window_dims`.
@@ -45,25 +46,25 @@ SmallVector<int64_t> kvcache::numbersOf(Attribute attribute, StringRef name) {
   }
 }
 
-std::string kvcache::lastWordOf(Attribute attribute) {
+std::string raise::lastWordOf(Attribute attribute) {
   std::string text = textOf(attribute);
   StringRef rest = StringRef(text).rtrim(">\" ");
   return rest.substr(rest.find_last_of(" <.") + 1).str();
 }
 
-bool kvcache::isSet(Operation *op, StringRef name) {
+bool raise::isSet(Operation *op, StringRef name) {
   Attribute attribute = op->getAttr(name);
   auto boolean = dyn_cast_or_null<BoolAttr>(attribute);
   return attribute && (!boolean || boolean.getValue());
 }
 
-std::optional<int64_t> kvcache::integerOf(Attribute attribute) {
+std::optional<int64_t> raise::integerOf(Attribute attribute) {
   auto integer = dyn_cast_or_null<IntegerAttr>(attribute);
   return integer ? integer.getValue().trySExtValue() : std::nullopt;
 }
 
-std::optional<SmallVector<int64_t>> kvcache::integersOf(Operation *op,
-                                                        StringRef name) {
+std::optional<SmallVector<int64_t>> raise::integersOf(Operation *op,
+                                                      StringRef name) {
   Attribute attribute = op->getAttr(name);
   if (auto dense = dyn_cast_or_null<DenseI64ArrayAttr>(attribute))
     return llvm::to_vector(dense.asArrayRef());
@@ -89,7 +90,7 @@ std::optional<SmallVector<int64_t>> kvcache::integersOf(Operation *op,
   return result;
 }
 
-bool kvcache::yieldsArgument(Operation *op, unsigned argument) {
+bool raise::yieldsArgument(Operation *op, unsigned argument) {
   if (op->getNumRegions() != 1 || !op->getRegion(0).hasOneBlock())
     return false;
   Block &body = op->getRegion(0).front();

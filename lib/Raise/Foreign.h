@@ -11,7 +11,7 @@
 
 #include "kvcache/Interfaces/Raise.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// The numbers after `name = ` in the text of an attribute such as
 /// `#stablehlo.scatter<update_window_dims = [1, 2], index_vector_dim = 1>`;
@@ -58,6 +58,6 @@ namespace tensorscatter {
 std::optional<RowAccess> describeWrite(mlir::Operation *op, std::string &why);
 } // namespace tensorscatter
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_FOREIGN_H

@@ -17,6 +17,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 std::optional<RowAccess> linalgext::describeWrite(Operation *op,
                                                   std::string &why) {

@@ -11,6 +11,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 /// Nobody has verified an operation that is not registered.
 static std::optional<SmallVector<int64_t>> foreignPermutationOf(Operation *op) {
@@ -26,7 +27,7 @@ static std::optional<SmallVector<int64_t>> foreignPermutationOf(Operation *op) {
   return permutation;
 }
 
-std::optional<SmallVector<int64_t>> kvcache::permutationOf(Operation *op) {
+std::optional<SmallVector<int64_t>> raise::permutationOf(Operation *op) {
   if (auto transpose = dyn_cast<linalg::TransposeOp>(op))
     return llvm::to_vector(transpose.getPermutation());
   if (op->getName().getStringRef() == "stablehlo.transpose")
@@ -190,9 +191,9 @@ struct PoolReplacer {
 };
 } // namespace
 
-uint64_t kvcache::replacePool(OpBuilder &builder, Value old,
-                              const PoolChain &chain, Value updated,
-                              SmallVectorImpl<Operation *> &erased) {
+uint64_t raise::replacePool(OpBuilder &builder, Value old,
+                            const PoolChain &chain, Value updated,
+                            SmallVectorImpl<Operation *> &erased) {
   PoolReplacer replacer{builder, chain, erased,
                         SmallVector<Value>(chain.ops.size() + 1)};
   replacer.made[0] = updated;

@@ -15,7 +15,7 @@
 
 #include "mlir/IR/Builders.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// The name of a dimension that numbers the rows of all blocks; else one is B,
 /// N, H or D.
@@ -46,6 +46,6 @@ uint64_t replacePool(mlir::OpBuilder &builder, mlir::Value old,
                      const PoolChain &chain, mlir::Value updated,
                      llvm::SmallVectorImpl<mlir::Operation *> &erased);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_POOLCHAIN_H

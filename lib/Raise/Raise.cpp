@@ -36,6 +36,7 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 namespace {
 

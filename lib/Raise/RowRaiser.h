@@ -14,7 +14,7 @@
 
 #include "mlir/Dialect/Utils/ReshapeOpsUtils.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// What a pool is, once it is known which dimension is which.
 struct Pool {
@@ -77,6 +77,6 @@ private:
   Raised raised;
 };
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_ROWRAISER_H

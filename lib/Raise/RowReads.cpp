@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 /// A tensor with other extents in the same row-major sequence.
 static Value reshapeTo(OpBuilder &builder, Location loc, Value value,
@@ -169,6 +170,6 @@ Raised RowRaiser::read() {
   return raised;
 }
 
-Raised kvcache::raiseRead(Operation *op, const RowAccess &access) {
+Raised raise::raiseRead(Operation *op, const RowAccess &access) {
   return RowRaiser(op, access).read();
 }

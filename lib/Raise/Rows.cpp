@@ -11,19 +11,20 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 static int64_t toExtent(int64_t extent) {
   return ShapedType::isDynamic(extent) ? kRunTime : extent;
 }
 
-SlotsType kvcache::slotsOf(Type list, int64_t tokens, Padding pad) {
+SlotsType raise::slotsOf(Type list, int64_t tokens, Padding pad) {
   auto type = cast<ShapedType>(list);
   return SlotsType::get(list.getContext(), toExtent(type.getDimSize(0)),
                         cast<IntegerType>(type.getElementType()), tokens, pad,
                         /*sink=*/0);
 }
 
-std::string kvcache::describe(Padding pad) {
+std::string raise::describe(Padding pad) {
   return "pad = " + stringifyPadding(pad).str();
 }
 
@@ -353,7 +354,7 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
   return raised;
 }
 
-Raised kvcache::raiseWrite(Operation *op, const RowAccess &access,
-                           const RaiseFacts &facts) {
+Raised raise::raiseWrite(Operation *op, const RowAccess &access,
+                         const RaiseFacts &facts) {
   return RowRaiser(op, access).write(facts);
 }

@@ -11,7 +11,7 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 struct RaiseFacts {
   /// Rows are written in sequence where the program runs, or no slot is named
@@ -40,6 +40,6 @@ Raised raiseRead(mlir::Operation *op, const RowAccess &access);
 SlotsType slotsOf(mlir::Type list, int64_t tokens, Padding pad);
 std::string describe(Padding pad);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_ROWS_H

@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 namespace {
 
@@ -269,6 +270,6 @@ SlotAnswer Prover::run() {
 
 } // namespace
 
-SlotAnswer kvcache::proveSlots(const SlotQuestion &question) {
+SlotAnswer raise::proveSlots(const SlotQuestion &question) {
   return Prover(question).run();
 }

@@ -26,7 +26,7 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// What a pair of scalars, block and offset, is computed for.
 struct SlotQuestion {
@@ -56,6 +56,6 @@ struct SlotAnswer {
 
 SlotAnswer proveSlots(const SlotQuestion &question);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_SLOTPROOF_H

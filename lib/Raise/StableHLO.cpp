@@ -19,6 +19,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 static std::optional<RowAccess> refuse(std::string &why, const char *text) {
   why = text;

@@ -20,6 +20,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 namespace {
 
@@ -542,13 +543,13 @@ static bool storesAtLoaded(Operation *op) {
   return false;
 }
 
-bool kvcache::isStoreLoop(Operation *op) {
+bool raise::isStoreLoop(Operation *op) {
   return isa<scf::ForOp, scf::ParallelOp, linalg::GenericOp>(op) &&
          !op->getParentOfType<scf::ForOp>() &&
          !op->getParentOfType<scf::ParallelOp>() && storesAtLoaded(op);
 }
 
-Raised kvcache::raiseStoreLoop(Operation *op, const RaiseFacts &facts) {
+Raised raise::raiseStoreLoop(Operation *op, const RaiseFacts &facts) {
   Raised raised = StoreLoop(op).raise(facts);
   if (raised.op)
     return raised;

@@ -15,7 +15,7 @@
 
 #include "Rows.h"
 
-namespace kvcache {
+namespace kvcache::raise {
 
 /// Whether a loop is one that nothing of its kind is around, with one store of
 /// f16, bf16 or f32 in it at a place that is computed from loaded numbers.
@@ -24,6 +24,6 @@ bool isStoreLoop(mlir::Operation *op);
 /// Makes `index_copy` of such a loop.
 Raised raiseStoreLoop(mlir::Operation *op, const RaiseFacts &facts);
 
-} // namespace kvcache
+} // namespace kvcache::raise
 
 #endif // KVCACHE_LIB_RAISE_STORELOOPS_H

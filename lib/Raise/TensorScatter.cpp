@@ -14,6 +14,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 std::optional<RowAccess> tensorscatter::describeWrite(Operation *op,
                                                       std::string &why) {

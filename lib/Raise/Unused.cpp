@@ -14,6 +14,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::raise;
 
 /// Which functions are known to be; those that are looked at are not yet, as
 /// they may call each other.
@@ -44,12 +45,12 @@ static bool isErasable(Operation *op, KnownFunctions &known) {
   return raising && raising->isErasable(op);
 }
 
-bool kvcache::isErasable(Operation *op) {
+bool raise::isErasable(Operation *op) {
   KnownFunctions known;
   return ::isErasable(op, known);
 }
 
-void kvcache::addSources(Operation *op, llvm::SetVector<Operation *> &sources) {
+void raise::addSources(Operation *op, llvm::SetVector<Operation *> &sources) {
   op->walk([&](Operation *inner) {
     for (Value operand : inner->getOperands()) {
       Operation *before = operand.getDefiningOp();
@@ -59,11 +60,11 @@ void kvcache::addSources(Operation *op, llvm::SetVector<Operation *> &sources) {
   });
 }
 
-void kvcache::eraseUnused(SmallVector<Operation *> worklist) {
+void raise::eraseUnused(SmallVector<Operation *> worklist) {
   llvm::SetVector<Operation *> pending(worklist.begin(), worklist.end());
   while (!pending.empty()) {
     Operation *op = pending.pop_back_val();
-    if (!op->use_empty() || !kvcache::isErasable(op))
+    if (!op->use_empty() || !raise::isErasable(op))
       continue;
     addSources(op, pending);
     op->erase();

@@ -54,7 +54,7 @@ void kvcache::registerKVCacheDialect(DialectRegistry &registry) {
   registerBufferizableOpInterfaceExternalModels(registry);
   // Without, kvcache-split-layer-groups takes every operation of kvcache and
   // tensor for one that needs all rows.
-  registerRowDemandModels(registry);
+  rowdemand::registerRowDemandModels(registry);
 }
 
 void kvcache::registerAllDialects(DialectRegistry &registry) {

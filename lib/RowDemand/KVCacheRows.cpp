@@ -18,6 +18,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 namespace {
 
@@ -148,7 +149,7 @@ template <typename... Ops> void attachRowsApart(MLIRContext *context) {
 
 } // namespace
 
-void kvcache::registerKVCacheRowModels(DialectRegistry &registry) {
+void rowdemand::registerKVCacheRowModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, KVCacheDialect *) {
     attachRowsApart<
 #define GET_OP_LIST

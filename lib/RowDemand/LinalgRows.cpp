@@ -10,6 +10,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 /// The tensors that the body reads at indices of its own.
 static void forEachExtract(linalg::LinalgOp op,
@@ -90,9 +91,9 @@ static bool doExtentsFit(linalg::LinalgOp op, unsigned dim) {
   return true;
 }
 
-FailureOr<RowAxes> kvcache::getLinalgRowAxes(linalg::LinalgOp op,
-                                             unsigned result, int64_t axis,
-                                             std::string &why) {
+FailureOr<RowAxes> rowdemand::getLinalgRowAxes(linalg::LinalgOp op,
+                                               unsigned result, int64_t axis,
+                                               std::string &why) {
   llvm::raw_string_ostream os(why);
   if (!op.hasPureTensorSemantics()) {
     os << "is not on tensors only";
@@ -145,10 +146,10 @@ FailureOr<RowAxes> kvcache::getLinalgRowAxes(linalg::LinalgOp op,
   return axes;
 }
 
-SmallVector<Value> kvcache::createLinalgForRows(OpBuilder &builder,
-                                                linalg::LinalgOp op,
-                                                const RowAxes &axes,
-                                                RowSelection &selection) {
+SmallVector<Value> rowdemand::createLinalgForRows(OpBuilder &builder,
+                                                  linalg::LinalgOp op,
+                                                  const RowAxes &axes,
+                                                  RowSelection &selection) {
   SmallVector<Value> results = cloneForRows(builder, op, axes, selection);
   auto copy = cast<linalg::LinalgOp>(results.front().getDefiningOp());
   // A map that has the row loop says which loop it is.
@@ -252,7 +253,7 @@ static std::optional<NamedIndex> namedIndex(linalg::LinalgOp op,
   return found;
 }
 
-SmallVector<RowGather> kvcache::getLinalgRowGathers(linalg::LinalgOp op) {
+SmallVector<RowGather> rowdemand::getLinalgRowGathers(linalg::LinalgOp op) {
   SmallVector<RowGather> gathers;
   if (!op.hasPureTensorSemantics())
     return gathers;
@@ -264,7 +265,7 @@ SmallVector<RowGather> kvcache::getLinalgRowGathers(linalg::LinalgOp op) {
   return gathers;
 }
 
-SmallVector<PartialRead> kvcache::getLinalgPartialReads(linalg::LinalgOp op) {
+SmallVector<PartialRead> rowdemand::getLinalgPartialReads(linalg::LinalgOp op) {
   SmallVector<PartialRead> reads;
   forEachExtract(op, [&](tensor::ExtractOp extract) {
     auto isLoop = [&](Value index) {
@@ -300,9 +301,9 @@ static bool isOnlyGather(linalg::LinalgOp op, tensor::ExtractOp extract,
   return true;
 }
 
-void kvcache::replaceLinalgRowGather(RewriterBase &rewriter,
-                                     linalg::LinalgOp op,
-                                     const RowGather &gather, Value rows) {
+void rowdemand::replaceLinalgRowGather(RewriterBase &rewriter,
+                                       linalg::LinalgOp op,
+                                       const RowGather &gather, Value rows) {
   auto extract = cast<tensor::ExtractOp>(gather.source->getOwner());
   NamedIndex named = *namedIndex(op, extract);
   if (isOnlyGather(op, extract, named) &&

@@ -12,7 +12,7 @@
 
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 llvm::FailureOr<RowAxes> getLinalgRowAxes(mlir::linalg::LinalgOp op,
                                           unsigned result, int64_t axis,
@@ -27,6 +27,6 @@ void replaceLinalgRowGather(mlir::RewriterBase &rewriter,
                             mlir::Value rows);
 llvm::SmallVector<PartialRead> getLinalgPartialReads(mlir::linalg::LinalgOp op);
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_LINALGROWS_H

@@ -9,12 +9,12 @@
 
 #include "kvcache/RowDemand/RowDemand.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 void registerTensorRowModels(mlir::DialectRegistry &registry);
 void registerKVCacheRowModels(mlir::DialectRegistry &registry);
 llvm::SmallVector<PartialRead> getTensorPartialReads(mlir::Operation *op);
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_MODELS_H

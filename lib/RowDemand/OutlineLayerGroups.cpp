@@ -17,6 +17,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 namespace {
 
@@ -487,9 +488,9 @@ void Outliner::outline(const Members &ops, StringRef suffix) {
     op->erase();
 }
 
-bool kvcache::outlineLayerGroups(func::FuncOp function,
-                                 const llvm::SetVector<Operation *> &selections,
-                                 std::string &why) {
+bool rowdemand::outlineLayerGroups(
+    func::FuncOp function, const llvm::SetVector<Operation *> &selections,
+    std::string &why) {
   if (!function.getBody().hasOneBlock()) {
     why = "the function has several blocks";
     return false;

@@ -13,7 +13,7 @@
 
 #include <string>
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 /// Moves what does not depend on the selections to `NAME_group0`, the
 /// selections to `NAME_select`, and what depends on them to `NAME_group1`.
@@ -23,6 +23,6 @@ bool outlineLayerGroups(mlir::func::FuncOp function,
                         const llvm::SetVector<mlir::Operation *> &selections,
                         std::string &why);
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_OUTLINELAYERGROUPS_H

@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 /// Whether the last iteration of a loop could do with fewer rows than those
 /// before it.
@@ -86,9 +87,9 @@ static scf::ForOp peelLast(RewriterBase &rewriter, scf::ForOp loop) {
   return before;
 }
 
-bool kvcache::peelLayers(RewriterBase &rewriter, FunctionOpInterface function,
-                         const RowDemandAnalysis &analysis,
-                         llvm::DenseSet<Operation *> &peeled) {
+bool rowdemand::peelLayers(RewriterBase &rewriter, FunctionOpInterface function,
+                           const RowDemandAnalysis &analysis,
+                           llvm::DenseSet<Operation *> &peeled) {
   SmallVector<scf::ForOp> loops;
   // A loop around another one is looked at first; the inner one may be found in
   // the iteration that is peeled.

@@ -9,7 +9,7 @@
 
 #include "kvcache/RowDemand/RowDemand.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 /// Peels the last iteration of each loop of which some rows of a result are
 /// needed and all rows of what it carries, if the operation that gives the
@@ -20,6 +20,6 @@ bool peelLayers(mlir::RewriterBase &rewriter,
                 const RowDemandAnalysis &analysis,
                 llvm::DenseSet<mlir::Operation *> &peeled);
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_PEELLAYERS_H

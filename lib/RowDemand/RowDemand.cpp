@@ -13,6 +13,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 //===----------------------------------------------------------------------===//
 // Operations
@@ -27,8 +28,8 @@ static bool doesMore(Operation *op) {
          });
 }
 
-FailureOr<RowAxes> kvcache::getRowAxes(Operation *op, unsigned result,
-                                       int64_t axis, std::string &why) {
+FailureOr<RowAxes> rowdemand::getRowAxes(Operation *op, unsigned result,
+                                         int64_t axis, std::string &why) {
   if (auto model = dyn_cast<RowDemandOpInterface>(op))
     return model.getRowAxes(result, axis, why);
   if (doesMore(op)) {
@@ -48,9 +49,9 @@ FailureOr<RowAxes> kvcache::getRowAxes(Operation *op, unsigned result,
   return axes;
 }
 
-SmallVector<Value> kvcache::createForRows(OpBuilder &builder, Operation *op,
-                                          const RowAxes &axes,
-                                          RowSelection &selection) {
+SmallVector<Value> rowdemand::createForRows(OpBuilder &builder, Operation *op,
+                                            const RowAxes &axes,
+                                            RowSelection &selection) {
   if (auto model = dyn_cast<RowDemandOpInterface>(op))
     return model.createForRows(builder, axes, selection);
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
@@ -58,7 +59,7 @@ SmallVector<Value> kvcache::createForRows(OpBuilder &builder, Operation *op,
   return cloneForRows(builder, op, axes, selection);
 }
 
-SmallVector<RowGather> kvcache::getRowGathers(Operation *op) {
+SmallVector<RowGather> rowdemand::getRowGathers(Operation *op) {
   if (auto model = dyn_cast<RowDemandOpInterface>(op))
     return model.getRowGathers();
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
@@ -66,22 +67,22 @@ SmallVector<RowGather> kvcache::getRowGathers(Operation *op) {
   return {};
 }
 
-void kvcache::replaceRowGather(RewriterBase &rewriter, Operation *op,
-                               const RowGather &gather, Value rows,
-                               RowSelection &selection) {
+void rowdemand::replaceRowGather(RewriterBase &rewriter, Operation *op,
+                                 const RowGather &gather, Value rows,
+                                 RowSelection &selection) {
   if (auto model = dyn_cast<RowDemandOpInterface>(op))
     model.replaceRowGather(rewriter, gather, rows, selection);
   else
     replaceLinalgRowGather(rewriter, cast<linalg::LinalgOp>(op), gather, rows);
 }
 
-SmallVector<PartialRead> kvcache::getPartialReads(Operation *op) {
+SmallVector<PartialRead> rowdemand::getPartialReads(Operation *op) {
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     return getLinalgPartialReads(structured);
   return getTensorPartialReads(op);
 }
 
-void kvcache::registerRowDemandModels(DialectRegistry &registry) {
+void rowdemand::registerRowDemandModels(DialectRegistry &registry) {
   registerKVCacheRowModels(registry);
   registerTensorRowModels(registry);
 }

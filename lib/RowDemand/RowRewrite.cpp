@@ -18,6 +18,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 Value RowSplitter::getRows(OpOperand &use, int64_t axis) {
   return rowsOf(use.get(), axis);

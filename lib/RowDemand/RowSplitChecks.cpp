@@ -16,6 +16,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 /// What may change a batch that is made of memrefs from a point on, and before
 /// an operation there or behind it.

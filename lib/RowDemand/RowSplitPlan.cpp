@@ -10,6 +10,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 /// Additions and multiplications of a contraction for one row; 0 if they are
 /// not known.
@@ -36,7 +37,7 @@ static bool isOfOtherDialect(Operation *op) {
               tensor::TensorDialect>(op->getDialect());
 }
 
-bool kvcache::isCompute(Operation *op) {
+bool rowdemand::isCompute(Operation *op) {
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     return structured.getNumReductionLoops() > 0;
   return hasFlops(op) || isOfOtherDialect(op);

@@ -15,6 +15,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 RowSplitter::RowSplitter(RewriterBase &rewriter, FunctionOpInterface function,
                          const RowDemandAnalysis &analysis, unsigned set,

@@ -13,7 +13,7 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 /// What there is to do in a function for the rows that one index value names.
 /// Making a plan changes nothing.
@@ -123,6 +123,6 @@ private:
   llvm::SmallVector<mlir::Operation *> dead;
 };
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_ROWSPLITTER_H

@@ -25,6 +25,7 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 namespace {
 

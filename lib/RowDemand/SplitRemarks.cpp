@@ -9,6 +9,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 static remark::RemarkOpts named(StringRef name) {
   return remark::RemarkOpts::name(name).category("kvcache");

@@ -9,7 +9,7 @@
 
 #include "RowSplitter.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 class SplitRemarks {
 public:
@@ -36,6 +36,6 @@ private:
   llvm::DenseSet<std::pair<mlir::Location, mlir::StringAttr>> said;
 };
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_LIB_ROWDEMAND_SPLITREMARKS_H

@@ -15,6 +15,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::rowdemand;
 
 namespace {
 
@@ -257,7 +258,7 @@ struct SoftmaxRows
 
 } // namespace
 
-SmallVector<PartialRead> kvcache::getTensorPartialReads(Operation *op) {
+SmallVector<PartialRead> rowdemand::getTensorPartialReads(Operation *op) {
   constexpr StringLiteral kPart =
       "reads a part of the rows: expected a gather of rows that a list names";
   SmallVector<PartialRead> reads;
@@ -276,7 +277,7 @@ SmallVector<PartialRead> kvcache::getTensorPartialReads(Operation *op) {
   return reads;
 }
 
-void kvcache::registerTensorRowModels(DialectRegistry &registry) {
+void rowdemand::registerTensorRowModels(DialectRegistry &registry) {
   registry.addExtension(+[](MLIRContext *context, tensor::TensorDialect *) {
     tensor::CastOp::attachInterface<CastRows>(*context);
     tensor::CollapseShapeOp::attachInterface<CollapseRows>(*context);

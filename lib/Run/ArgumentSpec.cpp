@@ -9,13 +9,14 @@
 #include "llvm/ADT/StringSwitch.h"
 
 using namespace kvcache;
+using namespace kvcache::run;
 using namespace llvm;
 
-Error kvcache::runError(const Twine &message) {
+Error run::runError(const Twine &message) {
   return createStringError(inconvertibleErrorCode(), message);
 }
 
-std::string kvcache::listStr(ArrayRef<int64_t> values) {
+std::string run::listStr(ArrayRef<int64_t> values) {
   std::string text = "[";
   ListSeparator comma;
   for (int64_t value : values)
@@ -155,7 +156,7 @@ static Error parseKey(ArgumentSpec &spec, StringRef key, StringRef text) {
   return Error::success();
 }
 
-Expected<ArgumentSpec> kvcache::parseArgumentSpec(StringRef text) {
+Expected<ArgumentSpec> run::parseArgumentSpec(StringRef text) {
   ArgumentSpec spec;
   SmallVector<StringRef> parts = splitParts(text);
   if (Error error = parseValue(spec, parts.front()))

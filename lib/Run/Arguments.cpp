@@ -13,12 +13,14 @@
 #include <cstring>
 
 using namespace kvcache;
+using namespace kvcache::target;
+using namespace kvcache::run;
 using namespace llvm;
 
 static constexpr int64_t kMaxExtent = int64_t(1) << 40; // as in lib/Runtime
 
-Expected<unsigned> kvcache::findArgument(const FunctionSignature &signature,
-                                         StringRef name) {
+Expected<unsigned> run::findArgument(const FunctionSignature &signature,
+                                     StringRef name) {
   std::string names;
   for (auto [i, argument] : enumerate(signature.arguments)) {
     if (name == argument.name)

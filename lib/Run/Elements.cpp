@@ -13,6 +13,7 @@
 #include <cstring>
 
 using namespace kvcache;
+using namespace kvcache::run;
 using namespace llvm;
 
 static constexpr ElementType kTypes[] = {
@@ -22,20 +23,20 @@ static constexpr ElementType kTypes[] = {
     {"i32", 4, true, kDLInt, "<i4"},    {"i64", 8, true, kDLInt, "<i8"},
 };
 
-const ElementType *kvcache::findElementType(StringRef name) {
+const ElementType *run::findElementType(StringRef name) {
   const ElementType *type =
       find_if(kTypes, [&](const ElementType &t) { return name == t.name; });
   return type == std::end(kTypes) ? nullptr : type;
 }
 
-const ElementType *kvcache::findNumpyType(StringRef numpy) {
+const ElementType *run::findNumpyType(StringRef numpy) {
   const ElementType *type = find_if(kTypes, [&](const ElementType &t) {
     return numpy == t.numpy && t.code != kDLBfloat;
   });
   return type == std::end(kTypes) ? nullptr : type;
 }
 
-std::string kvcache::elementTypeNames() {
+std::string run::elementTypeNames() {
   std::string names;
   for (const ElementType &type : kTypes)
     names += (names.empty() ? "" : "|") + std::string(type.name);

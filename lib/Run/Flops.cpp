@@ -14,6 +14,8 @@
 #include "llvm/Support/MathExtras.h"
 
 using namespace kvcache;
+using namespace kvcache::target;
+using namespace kvcache::run;
 using namespace mlir;
 
 namespace {

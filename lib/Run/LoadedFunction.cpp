@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::target;
+using namespace kvcache::run;
 using namespace llvm;
 
 /// Adds a function that calls `name` with its arguments from an array of 64-bit

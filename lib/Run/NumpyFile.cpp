@@ -6,6 +6,7 @@
 #include "llvm/Support/Endian.h"
 
 using namespace kvcache;
+using namespace kvcache::run;
 using namespace llvm;
 
 static constexpr StringLiteral kMagic = "\x93NUMPY";

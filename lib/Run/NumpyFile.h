@@ -9,7 +9,7 @@
 
 #include "kvcache/Run/ArgumentSpec.h"
 
-namespace kvcache {
+namespace kvcache::run {
 
 struct NumpyHeader {
   std::string type; ///< such as `<f4`
@@ -23,6 +23,6 @@ struct NumpyHeader {
   unsigned elementBytes() const;
 };
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_LIB_RUN_NUMPYFILE_H

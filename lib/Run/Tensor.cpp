@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::run;
 using namespace llvm;
 
 static constexpr uint64_t kPage = 4096;
@@ -148,7 +149,7 @@ void Tensor::fill(const ArgumentSpec &spec, uint64_t seed) {
 }
 
 Error Tensor::writeNumpy(StringRef path) const {
-  return writeOutput(path, [&](raw_ostream &os) {
+  return target::writeOutput(path, [&](raw_ostream &os) {
     NumpyHeader header;
     header.type = type->numpy;
     header.shape = shape;
@@ -158,7 +159,7 @@ Error Tensor::writeNumpy(StringRef path) const {
 }
 
 Error Tensor::writeRaw(StringRef path) const {
-  return writeOutput(
+  return target::writeOutput(
       path, [&](raw_ostream &os) { os.write(storage.data(), storage.size()); });
 }
 

@@ -21,6 +21,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 //===----------------------------------------------------------------------===//
 // Names and attributes
@@ -77,7 +78,7 @@ static LogicalResult admitAttributes(Operation *op) {
   return success();
 }
 
-LogicalResult kvcache::admitNames(ModuleOp module) {
+LogicalResult target::admitNames(ModuleOp module) {
   if (failed(admitAttributes(module)))
     return failure();
   for (Operation &op : *module.getBody()) {
@@ -147,7 +148,7 @@ static bool isLoweredOnGpu(Operation *op) {
   return isHostCode(op) && !touchesData(op);
 }
 
-LogicalResult kvcache::admitOperations(ModuleOp module, bool isGpu) {
+LogicalResult target::admitOperations(ModuleOp module, bool isGpu) {
   bool found = false;
   module.walk<WalkOrder::PreOrder>([&](Operation *op) {
     if (isa_and_nonnull<KVCacheDialect>(op->getDialect()) ||

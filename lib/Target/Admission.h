@@ -10,7 +10,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// Refuses names and attributes that would mean something else further down:
 /// symbols that the compiler makes itself, attributes that speak to LLVM.
@@ -20,6 +20,6 @@ mlir::LogicalResult admitNames(mlir::ModuleOp module);
 /// lowered to calls of something that no library has.
 mlir::LogicalResult admitOperations(mlir::ModuleOp module, bool isGpu);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_ADMISSION_H

@@ -36,6 +36,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 using llvm::Error;
 using llvm::Expected;
 

@@ -15,6 +15,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 using namespace kvcache;
+using namespace kvcache::target;
 using namespace llvm;
 
 static StringRef cType(const ArgumentSignature &arg) {
@@ -40,7 +41,7 @@ static std::string productStr(const DimRule &rule) {
   return text;
 }
 
-std::string kvcache::shapeStr(const ArgumentSignature &arg) {
+std::string target::shapeStr(const ArgumentSignature &arg) {
   std::string text = "[";
   for (const DimRule &rule : arg.dims) {
     if (text.size() > 1)
@@ -95,8 +96,8 @@ parameterNames(ArrayRef<ArgumentSignature> args) {
   return names;
 }
 
-std::string kvcache::writeHeader(const LibraryInfo &library,
-                                 ArrayRef<FunctionSignature> signatures) {
+std::string target::writeHeader(const LibraryInfo &library,
+                                ArrayRef<FunctionSignature> signatures) {
   std::string text;
   raw_string_ostream os(text);
   std::string guard = "KV_" + StringRef(library.name).upper() + "_H";
@@ -209,8 +210,8 @@ static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   });
 }
 
-std::string kvcache::writeManifest(const LibraryInfo &library,
-                                   ArrayRef<FunctionSignature> signatures) {
+std::string target::writeManifest(const LibraryInfo &library,
+                                  ArrayRef<FunctionSignature> signatures) {
   std::string text;
   raw_string_ostream os(text);
   json::OStream json(os, /*IndentSize=*/2);

@@ -12,11 +12,11 @@ static const unsigned char kAbiHeader[] = {
 #embed KVCACHE_ABI_HEADER
 };
 
-llvm::StringRef kvcache::getRuntimeObject() {
+llvm::StringRef kvcache::target::getRuntimeObject() {
   return {reinterpret_cast<const char *>(kRuntimeObject),
           sizeof kRuntimeObject};
 }
 
-llvm::StringRef kvcache::getAbiHeader() {
+llvm::StringRef kvcache::target::getAbiHeader() {
   return {reinterpret_cast<const char *>(kAbiHeader), sizeof kAbiHeader};
 }

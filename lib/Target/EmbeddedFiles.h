@@ -10,11 +10,11 @@
 
 #include "llvm/ADT/StringRef.h"
 
-namespace kvcache {
+namespace kvcache::target {
 /// The run time as one relocatable object file.
 llvm::StringRef getRuntimeObject();
 /// The text of kv_abi.h.
 llvm::StringRef getAbiHeader();
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_EMBEDDEDFILES_H

@@ -16,6 +16,7 @@
 #include "llvm/IR/Module.h"
 
 using namespace kvcache;
+using namespace kvcache::target;
 using namespace llvm;
 
 namespace {
@@ -329,8 +330,8 @@ private:
 
 } // namespace
 
-void kvcache::addEntryPoints(Module &module, const LibraryInfo &library,
-                             ArrayRef<FunctionSignature> signatures) {
+void target::addEntryPoints(Module &module, const LibraryInfo &library,
+                            ArrayRef<FunctionSignature> signatures) {
   EntryWriter writer(module);
   writer.hideAll();
   for (const FunctionSignature &signature : signatures)

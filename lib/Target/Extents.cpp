@@ -13,6 +13,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 /// What is larger is not followed, so that nothing overflows here or in the
 /// checks of a call.
@@ -43,8 +44,8 @@ static std::optional<ArgumentExtent> constantExtent(int64_t value) {
   return extent;
 }
 
-std::optional<ArgumentExtent> kvcache::timesConstant(ArgumentExtent extent,
-                                                     int64_t factor) {
+std::optional<ArgumentExtent> target::timesConstant(ArgumentExtent extent,
+                                                    int64_t factor) {
   if (factor < 0 || factor > kMostTimes ||
       !isFollowed(extent.plus, kMostPlus / std::max<int64_t>(factor, 1)))
     return std::nullopt;
@@ -53,8 +54,8 @@ std::optional<ArgumentExtent> kvcache::timesConstant(ArgumentExtent extent,
   return bounded(extent);
 }
 
-std::optional<ArgumentExtent> kvcache::plusConstant(ArgumentExtent extent,
-                                                    int64_t number) {
+std::optional<ArgumentExtent> target::plusConstant(ArgumentExtent extent,
+                                                   int64_t number) {
   if (!isFollowed(number, kMostPlus / extent.over))
     return std::nullopt;
   extent.plus += number * extent.over;
@@ -172,8 +173,8 @@ extentOfArgument(Value value, unsigned member, unsigned dim) {
 }
 
 std::optional<ArgumentExtent>
-kvcache::extentOfMember(TypedValue<BatchType> batch, BatchMember member,
-                        unsigned dim) {
+target::extentOfMember(TypedValue<BatchType> batch, BatchMember member,
+                       unsigned dim) {
   BatchLists lists = listsOf(batch);
   if (Value list = lists.get(member))
     return extentOf(list, dim);
@@ -193,7 +194,7 @@ static MemRefType memrefTypeOf(Type type) {
   return dyn_cast<MemRefType>(type);
 }
 
-std::optional<ArgumentExtent> kvcache::extentOf(Value value, unsigned dim) {
+std::optional<ArgumentExtent> target::extentOf(Value value, unsigned dim) {
   Operation *def = value.getDefiningOp();
   if (def && def->hasTrait<MakesIndexValue>() &&
       !isa<BatchType>(value.getType()))
@@ -226,8 +227,8 @@ std::optional<ArgumentExtent> kvcache::extentOf(Value value, unsigned dim) {
   return std::nullopt;
 }
 
-std::optional<ExtentRule> kvcache::ruleOfEqual(const ArgumentExtent &a,
-                                               const ArgumentExtent &b) {
+std::optional<ExtentRule> target::ruleOfEqual(const ArgumentExtent &a,
+                                              const ArgumentExtent &b) {
   auto isSame = [&] {
     return a.of == b.of && a.dim == b.dim && a.member == b.member;
   };

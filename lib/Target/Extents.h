@@ -11,7 +11,7 @@
 
 #include <optional>
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// (times * extent + plus) / over, of a dimension of an argument; without an
 /// argument, plus / over.
@@ -47,6 +47,6 @@ struct ExtentRule {
 std::optional<ExtentRule> ruleOfEqual(const ArgumentExtent &a,
                                       const ArgumentExtent &b);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_EXTENTS_H

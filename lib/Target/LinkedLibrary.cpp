@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::target;
 using namespace llvm;
 using object::ELF64LEObjectFile;
 
@@ -134,7 +135,7 @@ static Error load(const char *path) {
   return Error::success();
 }
 
-Error kvcache::checkLinkedLibrary(StringRef path) {
+Error target::checkLinkedLibrary(StringRef path) {
   auto buffer = MemoryBuffer::getFile(path, /*IsText=*/false,
                                       /*RequiresNullTerminator=*/false,
                                       /*IsVolatile=*/true);

@@ -10,7 +10,7 @@
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// Whether a linked library needs only what every process has, runs nothing
 /// when it is loaded, and can be loaded: it is loaded once, and unloaded.
@@ -20,6 +20,6 @@ namespace kvcache {
 /// run; and a fork of a host with threads could do nothing more than exec.
 llvm::Error checkLinkedLibrary(llvm::StringRef path);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_LINKEDLIBRARY_H

@@ -36,7 +36,7 @@ static void cut(BasicBlock *block, SmallVectorImpl<BasicBlock *> &parts) {
   parts.pop_back();
 }
 
-void kvcache::outlineLongBlocks(Module &module) {
+void kvcache::target::outlineLongBlocks(Module &module) {
   for (Function &function : make_early_inc_range(module)) {
     SmallVector<BasicBlock *> parts;
     for (BasicBlock &block : make_early_inc_range(function))

@@ -11,7 +11,7 @@ namespace llvm {
 class Module;
 } // namespace llvm
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// Makes functions of parts of blocks that have very many calls. The register
 /// allocator compares the uses of a value in a block with each other, so that
@@ -19,6 +19,6 @@ namespace kvcache {
 /// optimization, which would put them back.
 void outlineLongBlocks(llvm::Module &module);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_LONGBLOCKS_H

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::target;
 using namespace llvm;
 
 static std::error_code lastError() {
@@ -189,8 +190,8 @@ static Error finish(raw_fd_ostream &os, StringRef path) {
   return error ? cannotWrite(path, error) : Error::success();
 }
 
-Error kvcache::writeFile(StringRef path, StringRef name,
-                         function_ref<void(raw_ostream &)> write) {
+Error target::writeFile(StringRef path, StringRef name,
+                        function_ref<void(raw_ostream &)> write) {
   std::error_code error;
   raw_fd_ostream os(path, error);
   if (error)
@@ -199,8 +200,8 @@ Error kvcache::writeFile(StringRef path, StringRef name,
   return finish(os, name);
 }
 
-Error kvcache::writeOutput(StringRef path,
-                           function_ref<void(raw_ostream &)> write) {
+Error target::writeOutput(StringRef path,
+                          function_ref<void(raw_ostream &)> write) {
   if (path == "-") {
     write(outs());
     return finish(outs(), path);

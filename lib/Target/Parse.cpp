@@ -13,6 +13,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 /// Arguments are called in messages what they are called in the source, which
 /// is not part of the IR: the parser says where each name stands.
@@ -38,8 +39,8 @@ static void nameArguments(Block &top, const AsmParserState &state) {
   }
 }
 
-OwningOpRef<ModuleOp> kvcache::parseProgram(MLIRContext &context,
-                                            llvm::SourceMgr &sources) {
+OwningOpRef<ModuleOp> target::parseProgram(MLIRContext &context,
+                                           llvm::SourceMgr &sources) {
   ParserConfig config(&context);
   StringRef buffer = sources.getMemoryBuffer(1)->getBuffer();
   if (buffer.starts_with("ML\xefR"))

@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 /// The layout of the cache that a memref is a reshape of.
 static const Layout *storedAs(Value memref) {
@@ -104,7 +105,7 @@ static bool isThatOf(ViewOp view, unsigned i, const Layout &stored) {
          isThatOf(view, *next, stored);
 }
 
-bool kvcache::isProvenByType(ViewOp view) {
+bool target::isProvenByType(ViewOp view) {
   CacheType type = view.getResult().getType();
   const Layout &layout = type.getLayout();
   SmallVector<int64_t> strides;

@@ -5,13 +5,13 @@
 
 #include "kvcache/IR/KVCache.h"
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// Whether there is nothing to check: the type of the source has all strides
 /// that the layout knows, and no alignment but that of elements is promised,
 /// or both are those of a cache that was seen as a memref.
 bool isProvenByType(ViewOp view);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_PROVENVIEWS_H

@@ -26,6 +26,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 namespace {
 
@@ -535,8 +536,8 @@ private:
 
 } // namespace
 
-void kvcache::followRules(const FunctionSignature &function,
-                          MutableArrayRef<int64_t> extents) {
+void target::followRules(const FunctionSignature &function,
+                         MutableArrayRef<int64_t> extents) {
   auto follow = [&](const SymbolRule &rule) {
     int64_t &extent = extents[rule.symbol], &of = extents[rule.of];
     int64_t before = extent < 0 ? of : extent;
@@ -553,7 +554,7 @@ void kvcache::followRules(const FunctionSignature &function,
 }
 
 FailureOr<std::vector<FunctionSignature>>
-kvcache::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
+target::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
   std::vector<FunctionSignature> signatures;
   llvm::StringSet<> symbols;
   for (auto function : module.getOps<func::FuncOp>()) {

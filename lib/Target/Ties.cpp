@@ -12,6 +12,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 
 namespace {
 
@@ -111,12 +112,12 @@ static bool isReached(Operation *op) {
   return function && function.getBody().hasOneBlock();
 }
 
-void kvcache::tieMembers(Value value, EquateExtents equate) {
+void target::tieMembers(Value value, EquateExtents equate) {
   if (auto batch = dyn_cast<TypedValue<BatchType>>(value))
     Ties(equate).members(batch);
 }
 
-void kvcache::tieExtents(Operation *op, EquateExtents equate) {
+void target::tieExtents(Operation *op, EquateExtents equate) {
   Ties ties(equate);
   for (Value result : op->getResults())
     tieMembers(result, equate);

@@ -12,7 +12,7 @@
 #include "mlir/IR/Operation.h"
 #include "mlir/Support/LLVM.h"
 
-namespace kvcache {
+namespace kvcache::target {
 
 using EquateExtents =
     llvm::function_ref<void(const ArgumentExtent &, const ArgumentExtent &)>;
@@ -24,6 +24,6 @@ void tieExtents(mlir::Operation *op, EquateExtents equate);
 /// The same for the members of a batch; nothing for other values.
 void tieMembers(mlir::Value batch, EquateExtents equate);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_LIB_TARGET_TIES_H

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::run;
 using namespace kvcache::fuzz;
 using llvm::StringRef;
 

@@ -25,6 +25,8 @@
 #include <unistd.h>
 
 using namespace kvcache;
+using namespace kvcache::target;
+using namespace kvcache::run;
 using namespace kvcache::fuzz;
 using namespace llvm;
 

@@ -100,12 +100,12 @@ bool hasEntry(ModuleOp module) {
 
 /// What kv-compile writes of a program besides code.
 bool describe(ModuleOp module) {
-  auto signatures = kvcache::describeFunctions(
-      module, kvcache::ArgumentSignature::Device::Cpu);
+  auto signatures = kvcache::target::describeFunctions(
+      module, kvcache::target::ArgumentSignature::Device::Cpu);
   if (failed(signatures))
     return false;
-  kvcache::writeHeader({}, *signatures);
-  kvcache::writeManifest({}, *signatures);
+  kvcache::target::writeHeader({}, *signatures);
+  kvcache::target::writeManifest({}, *signatures);
   return true;
 }
 

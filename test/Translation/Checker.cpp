@@ -20,6 +20,8 @@
 #include <set>
 
 using namespace kvcache;
+using namespace kvcache::run;
+using namespace kvcache::target;
 using mlir::ModuleOp;
 using mlir::OwningOpRef;
 

@@ -92,7 +92,8 @@ private:
   MaybeFailure prepare(Program &program, mlir::ModuleOp source);
   mlir::LogicalResult run(mlir::ModuleOp module, llvm::StringRef passes);
   llvm::Expected<std::vector<Memory>>
-  execute(const LoadedFunction &function, const FunctionSignature &signature,
+  execute(const run::LoadedFunction &function,
+          const target::FunctionSignature &signature,
           llvm::ArrayRef<Call> calls);
   llvm::Error compare(const std::vector<Memory> &expected,
                       const std::vector<Memory> &got);

@@ -13,6 +13,8 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::run;
+using namespace kvcache::target;
 
 namespace {
 

@@ -16,12 +16,12 @@
 
 namespace kvcache {
 
-using Call = llvm::StringMap<ArgumentSpec>;
+using Call = llvm::StringMap<run::ArgumentSpec>;
 
 /// Two calls of a bufferized function: with the least strides that its caches
 /// may have, and with other data, padding, and strides that are apart.
 std::vector<Call> makeCalls(mlir::func::FuncOp function,
-                            const FunctionSignature &signature);
+                            const target::FunctionSignature &signature);
 
 } // namespace kvcache
 

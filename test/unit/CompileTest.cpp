@@ -24,6 +24,7 @@
 #include <thread>
 
 using namespace kvcache;
+using namespace kvcache::target;
 
 namespace {
 

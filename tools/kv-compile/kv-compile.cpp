@@ -19,6 +19,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
 namespace cl = llvm::cl;
 
 namespace {
@@ -32,9 +33,9 @@ cl::opt<std::string> input(cl::Positional, cl::desc("<program.mlir>"),
 cl::opt<std::string> output("o", cl::desc("Output file"),
                             cl::value_desc("file"), cl::cat(category));
 cl::opt<std::string>
-    target("target",
-           cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
-           cl::init("cpu"), cl::cat(category));
+    targetName("target",
+               cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
+               cl::init("cpu"), cl::cat(category));
 cl::opt<std::string> cpu("cpu",
                          cl::desc("What host code is compiled for: a CPU name "
                                   "of LLVM, or native"),
@@ -112,7 +113,7 @@ LogicalResult writeText(StringRef text) {
 
 LogicalResult compile(ModuleOp module) {
   CompileOptions options;
-  options.target = target;
+  options.target = targetName;
   options.cpu = cpu;
   options.image = emit == Emit::PTX     ? "ptx"
                   : emit == Emit::Cubin ? "cubin"
@@ -167,8 +168,8 @@ int main(int argc, char **argv) {
   cl::ParseCommandLineOptions(
       argc, argv, "Compiles programs on paged KV caches to libraries\n");
 
-  if (target != "cpu" && !TargetAttr::isKnown(Isa::nvvm, target))
-    return fail("unknown target '" + target + "'; expected " +
+  if (targetName != "cpu" && !TargetAttr::isKnown(Isa::nvvm, targetName))
+    return fail("unknown target '" + targetName + "'; expected " +
                 TargetAttr::known(Isa::nvvm, "cpu"));
   if (image != "auto" && image != "ptx" && image != "cubin")
     return fail("unknown image '" + image + "'; expected auto, ptx or cubin");
@@ -176,7 +177,7 @@ int main(int argc, char **argv) {
     return fail("unknown checks '" + checks +
                 "'; expected none, on-request or full");
   bool wantsKernels = emit == Emit::PTX || emit == Emit::Cubin;
-  if (wantsKernels && target == "cpu")
+  if (wantsKernels && targetName == "cpu")
     return fail("--emit=ptx and --emit=cubin need a GPU target");
   bool needsFile = emit == Emit::So || emit == Emit::Obj;
   if (needsFile && output.empty())

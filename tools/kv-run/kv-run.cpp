@@ -20,6 +20,8 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::target;
+using namespace kvcache::run;
 using llvm::Error;
 using llvm::Expected;
 namespace cl = llvm::cl;
@@ -52,8 +54,8 @@ cl::opt<unsigned> repeat(
     cl::desc("Call this many times more, for the time; results are those "
              "of the first call"),
     cl::value_desc("n"), cl::init(0), cl::cat(category));
-cl::opt<std::string> target("target", cl::desc("cpu"), cl::init("cpu"),
-                            cl::cat(category));
+cl::opt<std::string> targetName("target", cl::desc("cpu"), cl::init("cpu"),
+                                cl::cat(category));
 cl::opt<std::string> cpu("cpu",
                          cl::desc("What code is compiled for: a CPU name of "
                                   "LLVM, or native"),
@@ -326,8 +328,8 @@ int main(int argc, char **argv) {
       argc, argv,
       "Compiles a program on paged KV caches for this CPU, calls a function of "
       "it,\nand says what came out and how long it took\n");
-  if (target != "cpu")
-    return fail("expected --target=cpu, got '" + target +
+  if (targetName != "cpu")
+    return fail("expected --target=cpu, got '" + targetName +
                 "': programs for a GPU are compiled by kv-compile, and cannot "
                 "be run here yet");
   if (checks != "none" && checks != "on-request" && checks != "full")

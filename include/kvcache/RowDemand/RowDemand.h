@@ -18,7 +18,7 @@
 
 #include "mlir/Interfaces/FunctionInterfaces.h"
 
-namespace kvcache {
+namespace kvcache::rowdemand {
 
 //===----------------------------------------------------------------------===//
 // Operations: the interface where there is one, else elementwise operations by
@@ -104,6 +104,6 @@ private:
   llvm::DenseMap<mlir::Operation *, std::string> refusals;
 };
 
-} // namespace kvcache
+} // namespace kvcache::rowdemand
 
 #endif // KVCACHE_ROWDEMAND_ROWDEMAND_H

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace kvcache {
+namespace kvcache::run {
 
 /// A number as it was written: an integer keeps all of its 64 bits.
 struct Number {
@@ -50,6 +50,6 @@ std::string listStr(llvm::ArrayRef<int64_t> values);
 /// An error with a message.
 llvm::Error runError(const llvm::Twine &message);
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_ARGUMENTSPEC_H

@@ -16,14 +16,14 @@
 #include "llvm/ADT/StringMap.h"
 #include "llvm/ADT/StringSet.h"
 
-namespace kvcache {
+namespace kvcache::run {
 
 class Arguments {
 public:
   /// `specs` by the name of the argument. Arguments in `results` need none if
   /// the function writes them.
   static llvm::Expected<Arguments>
-  make(const FunctionSignature &signature,
+  make(const target::FunctionSignature &signature,
        const llvm::StringMap<ArgumentSpec> &specs,
        const llvm::StringSet<> &results);
 
@@ -40,9 +40,9 @@ private:
 };
 
 /// The argument with this name, or an error that lists those that there are.
-llvm::Expected<unsigned> findArgument(const FunctionSignature &signature,
-                                      llvm::StringRef name);
+llvm::Expected<unsigned>
+findArgument(const target::FunctionSignature &signature, llvm::StringRef name);
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_ARGUMENTS_H

@@ -9,7 +9,7 @@
 
 #include "kvcache/Run/ArgumentSpec.h"
 
-namespace kvcache {
+namespace kvcache::run {
 
 struct ElementType {
   const char *name; ///< as in MLIR
@@ -37,6 +37,6 @@ const ElementType *findNumpyType(llvm::StringRef numpy);
 /// `f16|bf16|...`
 std::string elementTypeNames();
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_ELEMENTS_H

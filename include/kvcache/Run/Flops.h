@@ -14,14 +14,15 @@
 
 #include <functional>
 
-namespace kvcache {
+namespace kvcache::run {
 
 /// Additions and multiplications of attention (the products of queries and keys
 /// that are seen, and of weights and values) and of linalg contractions.
 class FlopCount {
 public:
   /// Reads a bufferized function, before it is lowered.
-  FlopCount(mlir::func::FuncOp function, const FunctionSignature &signature);
+  FlopCount(mlir::func::FuncOp function,
+            const target::FunctionSignature &signature);
 
   /// What a call with these arguments does; to be asked before the call.
   uint64_t of(const Arguments &arguments) const;
@@ -36,6 +37,6 @@ private:
   std::vector<std::string> reasons;
 };
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_FLOPS_H

@@ -6,18 +6,19 @@
 #include "kvcache/Run/Arguments.h"
 #include "kvcache/Target/Compile.h"
 
-namespace kvcache {
+namespace kvcache::run {
 
 /// A function of a library that was compiled, linked and loaded in this
 /// process. It stays loaded.
 class LoadedFunction {
 public:
   /// Takes a translated program.
-  static llvm::Expected<LoadedFunction> load(Compilation &compilation,
+  static llvm::Expected<LoadedFunction> load(target::Compilation &compilation,
                                              llvm::StringRef function);
   /// The same for several functions of it, in one library.
   static llvm::Expected<std::vector<LoadedFunction>>
-  loadAll(Compilation &compilation, llvm::ArrayRef<std::string> functions);
+  loadAll(target::Compilation &compilation,
+          llvm::ArrayRef<std::string> functions);
 
   /// Bytes, or the message of the library.
   llvm::Expected<int64_t> workspaceSize(const Arguments &arguments) const;
@@ -30,6 +31,6 @@ private:
   const char *(*lastError)() = nullptr;
 };
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_LOADEDFUNCTION_H

@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <memory>
 
-namespace kvcache {
+namespace kvcache::run {
 
 /// Memory that begins at a page. All its bits are set where nothing was written
 /// to: as elements, NaN or -1.
@@ -58,6 +58,6 @@ struct Tensor {
   void print(llvm::raw_ostream &os, llvm::StringRef name, bool all) const;
 };
 
-} // namespace kvcache
+} // namespace kvcache::run
 
 #endif // KVCACHE_RUN_TENSOR_H

@@ -27,7 +27,7 @@ class OpPassManager;
 class PassManager;
 } // namespace mlir
 
-namespace kvcache {
+namespace kvcache::target {
 
 class OutputFiles;
 
@@ -113,6 +113,6 @@ private:
   std::unique_ptr<Machine> machine;
 };
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_TARGET_COMPILE_H

@@ -9,7 +9,7 @@ namespace llvm {
 class Module;
 } // namespace llvm
 
-namespace kvcache {
+namespace kvcache::target {
 
 struct LibraryInfo {
   /// A C identifier; part of the symbols that belong to the library as a whole.
@@ -42,6 +42,6 @@ std::string writeHeader(const LibraryInfo &library,
 std::string writeManifest(const LibraryInfo &library,
                           llvm::ArrayRef<FunctionSignature> signatures);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_TARGET_ENTRYPOINTS_H

@@ -18,7 +18,7 @@ namespace llvm {
 class raw_ostream;
 } // namespace llvm
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// Files that replace others together. They are written in a hidden folder
 /// beside the first one, so that taking their place is a rename. The folder
@@ -57,6 +57,6 @@ llvm::Error writeFile(llvm::StringRef path, llvm::StringRef name,
 llvm::Error writeOutput(llvm::StringRef path,
                         llvm::function_ref<void(llvm::raw_ostream &)> write);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_TARGET_OUTPUT_H

@@ -10,7 +10,7 @@ namespace llvm {
 class SourceMgr;
 } // namespace llvm
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// The program in the main buffer of `sources`, text or bytecode. Arguments of
 /// functions get the names that they have in the text, as attributes. Null
@@ -18,6 +18,6 @@ namespace kvcache {
 mlir::OwningOpRef<mlir::ModuleOp> parseProgram(mlir::MLIRContext &context,
                                                llvm::SourceMgr &sources);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_TARGET_PARSE_H

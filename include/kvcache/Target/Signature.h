@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace kvcache {
+namespace kvcache::target {
 
 /// One dimension of a tensor argument. All that is said of its stride holds.
 struct DimRule {
@@ -87,6 +87,6 @@ std::string shapeStr(const ArgumentSignature &argument);
 mlir::FailureOr<std::vector<FunctionSignature>>
 describeFunctions(mlir::ModuleOp module, ArgumentSignature::Device device);
 
-} // namespace kvcache
+} // namespace kvcache::target
 
 #endif // KVCACHE_TARGET_SIGNATURE_H

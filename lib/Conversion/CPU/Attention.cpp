@@ -34,6 +34,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 //===----------------------------------------------------------------------===//
 // What a tile is made of
@@ -128,8 +129,8 @@ Value Tile::lastTooOld(CodeBuilder &emit, Value row, int64_t window) const {
   return emit.indexCast(last, emit.getI32Type());
 }
 
-Value kvcache::hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
-                         const Tile &tile, const KeyList::Chunk &chunk) {
+Value cpu::hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
+                     const Tile &tile, const KeyList::Chunk &chunk) {
   Value hides = emit.i1(false);
   if (facts.causal)
     hides = emit.slt(tile.leastPosition, emit.addi(chunk.end, -1));
@@ -604,8 +605,8 @@ private:
 
 } // namespace
 
-void kvcache::populateAttentionToLoops(TypeConverter &converter,
-                                       RewritePatternSet &patterns,
-                                       TargetAttr cpu) {
+void cpu::populateAttentionToLoops(TypeConverter &converter,
+                                   RewritePatternSet &patterns,
+                                   TargetAttr cpu) {
   patterns.add<AttentionOpLowering>(converter, patterns.getContext(), cpu);
 }

@@ -20,6 +20,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -588,10 +589,10 @@ private:
 
 } // namespace
 
-void kvcache::emitFewRows(CodeBuilder &emit, const AttentionFacts &facts,
-                          const Tile &tile, Value first, Value end,
-                          const Outputs &outputs, const PartialRows &partial,
-                          Value part, Value isSplit) {
+void cpu::emitFewRows(CodeBuilder &emit, const AttentionFacts &facts,
+                      const Tile &tile, Value first, Value end,
+                      const Outputs &outputs, const PartialRows &partial,
+                      Value part, Value isSplit) {
   FewRows rows(emit, facts, tile);
   rows.run(emit, first, end);
   emit.forLoop(tile.heads, [&](CodeBuilder &e, Value head) {

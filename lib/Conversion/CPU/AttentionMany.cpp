@@ -19,6 +19,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -265,8 +266,8 @@ private:
 
 } // namespace
 
-void kvcache::emitManyRows(CodeBuilder &emit, const AttentionFacts &facts,
-                           const Tile &tile, Value first, Value end,
-                           const Outputs &outputs) {
+void cpu::emitManyRows(CodeBuilder &emit, const AttentionFacts &facts,
+                       const Tile &tile, Value first, Value end,
+                       const Outputs &outputs) {
   ManyRows(emit, facts, tile).run(emit, first, end, outputs);
 }

@@ -14,7 +14,7 @@
 
 #include <functional>
 
-namespace kvcache {
+namespace kvcache::cpu {
 
 /// The most that the buffers of a tile take of the stack of a thread, in bytes.
 /// With up to 256 channels and 64 query heads of a group they are smaller.
@@ -214,6 +214,6 @@ void emitManyRows(CodeBuilder &emit, const AttentionFacts &facts,
                   const Tile &tile, mlir::Value first, mlir::Value end,
                   const Outputs &outputs);
 
-} // namespace kvcache
+} // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_ATTENTIONTILE_H

@@ -17,6 +17,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -459,8 +460,8 @@ private:
 
 } // namespace
 
-void kvcache::populateBlockOpsToLoops(TypeConverter &converter,
-                                      RewritePatternSet &patterns) {
+void cpu::populateBlockOpsToLoops(TypeConverter &converter,
+                                  RewritePatternSet &patterns) {
   patterns.add<ClearBlocksOpLowering, CopyBlocksOpLowering, RelayoutOpLowering,
                TransferOpLowering>(converter, patterns.getContext());
 }

@@ -13,6 +13,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -259,13 +260,13 @@ struct CheckBatchOpLowering : OpConversionPattern<CheckBatchOp> {
 
 } // namespace
 
-void kvcache::populateChecksToLoops(TypeConverter &converter,
-                                    RewritePatternSet &patterns) {
+void cpu::populateChecksToLoops(TypeConverter &converter,
+                                RewritePatternSet &patterns) {
   patterns.add<CheckBatchOpLowering, CheckEntriesOpLowering,
                CheckSelectionOpLowering>(converter, patterns.getContext());
 }
 
-void kvcache::hoistFromCheckedBranches(ModuleOp module) {
+void cpu::hoistFromCheckedBranches(ModuleOp module) {
   module.walk([](scf::IfOp branch) {
     if (!branch->removeAttr(KVCacheDialect::kCheckedAttr))
       return;

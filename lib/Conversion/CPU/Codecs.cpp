@@ -8,6 +8,7 @@
 using namespace mlir;
 using namespace kvcache;
 using namespace kvcache::cpu;
+using namespace kvcache::cpu;
 
 namespace {
 

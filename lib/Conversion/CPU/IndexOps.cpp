@@ -12,6 +12,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 //===----------------------------------------------------------------------===//
 // Requests
@@ -373,8 +374,8 @@ private:
 
 } // namespace
 
-void kvcache::populateIndexOpsToLoops(TypeConverter &converter,
-                                      RewritePatternSet &patterns) {
+void cpu::populateIndexOpsToLoops(TypeConverter &converter,
+                                  RewritePatternSet &patterns) {
   patterns.add<BlockSlotsOpLowering, MapBlocksOpLowering, SelectRowsOpLowering,
                SlotMappingOpLowering>(converter, patterns.getContext());
 }

@@ -22,6 +22,7 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 /// Vectors of any CPU.
 static constexpr llvm::StringLiteral kStandardChip = "generic";

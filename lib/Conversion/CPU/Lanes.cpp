@@ -8,21 +8,22 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
-Value kvcache::loadLanes(CodeBuilder &emit, const Place &place, int64_t lanes) {
+Value cpu::loadLanes(CodeBuilder &emit, const Place &place, int64_t lanes) {
   Type element = cast<MemRefType>(place.memref.getType()).getElementType();
   Value loaded = vector::LoadOp::create(emit, VectorType::get({lanes}, element),
                                         place.memref, place.offset);
   return cpu::emitConvert(emit, loaded, emit.getF32Type());
 }
 
-void kvcache::storeLanes(CodeBuilder &emit, Value vector, const Place &place) {
+void cpu::storeLanes(CodeBuilder &emit, Value vector, const Place &place) {
   Type element = cast<MemRefType>(place.memref.getType()).getElementType();
   vector::StoreOp::create(emit, cpu::emitConvert(emit, vector, element),
                           place.memref, place.offset);
 }
 
-Value kvcache::splat(CodeBuilder &emit, Value scalar, int64_t lanes) {
+Value cpu::splat(CodeBuilder &emit, Value scalar, int64_t lanes) {
   auto type = VectorType::get({lanes}, scalar.getType());
   return vector::BroadcastOp::create(emit, type, scalar);
 }
@@ -42,31 +43,31 @@ static Value integerLike(CodeBuilder &emit, Type like, int64_t value) {
   return arith::ConstantOp::create(emit, cast<TypedAttr>(attr));
 }
 
-Value kvcache::splat(CodeBuilder &emit, float value, int64_t lanes) {
+Value cpu::splat(CodeBuilder &emit, float value, int64_t lanes) {
   auto type = VectorType::get({lanes}, emit.getF32Type());
   return arith::ConstantOp::create(
       emit, DenseElementsAttr::get(type, emit.getF32FloatAttr(value)));
 }
 
-Value kvcache::addF(CodeBuilder &emit, Value a, Value b) {
+Value cpu::addF(CodeBuilder &emit, Value a, Value b) {
   return emit.fold<arith::AddFOp>(a, b);
 }
-Value kvcache::subF(CodeBuilder &emit, Value a, Value b) {
+Value cpu::subF(CodeBuilder &emit, Value a, Value b) {
   return emit.fold<arith::SubFOp>(a, b);
 }
-Value kvcache::mulF(CodeBuilder &emit, Value a, Value b) {
+Value cpu::mulF(CodeBuilder &emit, Value a, Value b) {
   return emit.fold<arith::MulFOp>(a, b);
 }
-Value kvcache::divF(CodeBuilder &emit, Value a, Value b) {
+Value cpu::divF(CodeBuilder &emit, Value a, Value b) {
   return emit.fold<arith::DivFOp>(a, b);
 }
-Value kvcache::maxF(CodeBuilder &emit, Value a, Value b) {
+Value cpu::maxF(CodeBuilder &emit, Value a, Value b) {
   // One instruction, where the maximum of the standard would be five. A NaN
   // reaches the result through the exponential.
   Value greater = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OGT, a, b);
   return emit.select(greater, a, b);
 }
-Value kvcache::fma(CodeBuilder &emit, Value a, Value b, Value c) {
+Value cpu::fma(CodeBuilder &emit, Value a, Value b, Value c) {
   return emit.fold<math::FmaOp>(a, b, c);
 }
 
@@ -85,7 +86,7 @@ static Value polynomial(CodeBuilder &emit, Value x, ArrayRef<float> c) {
   return sum;
 }
 
-Value kvcache::emitExp2(CodeBuilder &emit, Value x) {
+Value cpu::emitExp2(CodeBuilder &emit, Value x) {
   Value least = constantLike(emit, x, -126.0f);
   Value most = constantLike(emit, x, 127.0f);
   Value isLow = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OLT, x, least);
@@ -112,7 +113,7 @@ Value kvcache::emitExp2(CodeBuilder &emit, Value x) {
   return emit.select(isNaN, x, emit.select(isLow, zero, scaled));
 }
 
-Value kvcache::emitLog2(CodeBuilder &emit, Value x) {
+Value cpu::emitLog2(CodeBuilder &emit, Value x) {
   Type integers = integersOf(emit, x);
   auto integer = [&](int64_t n) { return integerLike(emit, integers, n); };
   // x = 2^e * m with m in [sqrt(1/2), sqrt(2)).
@@ -134,7 +135,7 @@ Value kvcache::emitLog2(CodeBuilder &emit, Value x) {
   return fma(emit, t, series, whole);
 }
 
-Value kvcache::emitTanh(CodeBuilder &emit, Value x) {
+Value cpu::emitTanh(CodeBuilder &emit, Value x) {
   // 1 - 2 / (e^(2x) + 1): exact at both ends, off by half a unit of 1 between.
   constexpr float kTwoLog2E = 2.88539008f;
   Value power = emitExp2(emit, mulF(emit, x, constantLike(emit, x, kTwoLog2E)));
@@ -147,7 +148,7 @@ static Value shuffle(CodeBuilder &emit, Value a, Value b,
   return vector::ShuffleOp::create(emit, a, b, mask);
 }
 
-Value kvcache::rotateLanes(CodeBuilder &emit, Value vector, int64_t distance) {
+Value cpu::rotateLanes(CodeBuilder &emit, Value vector, int64_t distance) {
   int64_t lanes = cast<VectorType>(vector.getType()).getNumElements();
   SmallVector<int64_t> mask;
   for (int64_t i = 0; i < lanes; ++i)
@@ -155,7 +156,7 @@ Value kvcache::rotateLanes(CodeBuilder &emit, Value vector, int64_t distance) {
   return shuffle(emit, vector, vector, mask);
 }
 
-Value kvcache::emitLaneSums(CodeBuilder &emit, Values vectors) {
+Value cpu::emitLaneSums(CodeBuilder &emit, Values vectors) {
   int64_t lanes = vectors.size();
   // Neighbours are added within groups of four lanes, where shuffles are cheap;
   // then the groups are.
@@ -182,7 +183,7 @@ Value kvcache::emitLaneSums(CodeBuilder &emit, Values vectors) {
   return vectors[0];
 }
 
-Value kvcache::widenLanes(CodeBuilder &emit, Value vector, int64_t lanes) {
+Value cpu::widenLanes(CodeBuilder &emit, Value vector, int64_t lanes) {
   int64_t have = cast<VectorType>(vector.getType()).getNumElements();
   if (have == lanes)
     return vector;

@@ -10,7 +10,7 @@
 
 #include "Runs.h"
 
-namespace kvcache {
+namespace kvcache::cpu {
 
 using Values = llvm::SmallVector<mlir::Value>;
 
@@ -60,6 +60,6 @@ struct RegisterBlock {
   Values zeros(CodeBuilder &emit) const;
 };
 
-} // namespace kvcache
+} // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_LANES_H

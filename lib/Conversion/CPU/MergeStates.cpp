@@ -8,6 +8,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -84,7 +85,7 @@ private:
 
 } // namespace
 
-void kvcache::populateMergeStatesToLoops(TypeConverter &converter,
-                                         RewritePatternSet &patterns) {
+void cpu::populateMergeStatesToLoops(TypeConverter &converter,
+                                     RewritePatternSet &patterns) {
   patterns.add<MergeStatesOpLowering>(converter, patterns.getContext());
 }

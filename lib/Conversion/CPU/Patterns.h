@@ -15,7 +15,7 @@ class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
 
-namespace kvcache {
+namespace kvcache::cpu {
 void populateAttentionToLoops(mlir::TypeConverter &converter,
                               mlir::RewritePatternSet &patterns,
                               TargetAttr cpu);
@@ -33,6 +33,6 @@ void populateMergeStatesToLoops(mlir::TypeConverter &converter,
                                 mlir::RewritePatternSet &patterns);
 void populateRowOpsToLoops(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
-} // namespace kvcache
+} // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H

@@ -10,7 +10,7 @@
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
 
-namespace kvcache {
+namespace kvcache::cpu {
 
 class Requests {
 public:
@@ -44,6 +44,6 @@ private:
   mlir::Value starts;
 };
 
-} // namespace kvcache
+} // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_REQUESTS_H

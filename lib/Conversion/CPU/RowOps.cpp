@@ -16,6 +16,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 namespace {
 
@@ -266,8 +267,8 @@ private:
 
 } // namespace
 
-void kvcache::populateRowOpsToLoops(TypeConverter &converter,
-                                    RewritePatternSet &patterns) {
+void cpu::populateRowOpsToLoops(TypeConverter &converter,
+                                RewritePatternSet &patterns) {
   patterns.add<GatherOpLowering, IndexCopyOpLowering, ScatterOpLowering>(
       converter, patterns.getContext());
 }

@@ -10,8 +10,9 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
-Value kvcache::flatten(CodeBuilder &emit, Value buffer) {
+Value cpu::flatten(CodeBuilder &emit, Value buffer) {
   Type element = cast<MemRefType>(buffer.getType()).getElementType();
   auto type = MemRefType::get({ShapedType::kDynamic}, element);
   return memref::ReinterpretCastOp::create(
@@ -64,8 +65,8 @@ static int64_t lanesOf(Type element) {
   return 64 * 8 / element.getIntOrFloatBitWidth();
 }
 
-void kvcache::emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
-                          int64_t elements, Stores stores) {
+void cpu::emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
+                      int64_t elements, Stores stores) {
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
   forPieces(
@@ -90,7 +91,7 @@ void kvcache::emitRunCopy(CodeBuilder &emit, const Place &from, const Place &to,
       });
 }
 
-void kvcache::emitWithStores(
+void cpu::emitWithStores(
     CodeBuilder &emit, Value bytes, CacheType type, int64_t run,
     llvm::function_ref<void(CodeBuilder &, Stores)> write) {
   constexpr int64_t kLeastStreamed = 8 * 1024 * 1024;
@@ -108,13 +109,12 @@ void kvcache::emitWithStores(
       [&](CodeBuilder &e) { write(e, Stores::Cached); });
 }
 
-int64_t kvcache::tileLanes(CacheType type) {
+int64_t cpu::tileLanes(CacheType type) {
   return kStreamedBytes / type.getElementBytes();
 }
 
-void kvcache::emitTransposed(CodeBuilder &emit, const Place &from,
-                             Value fromStride, const Place &to, Value toStride,
-                             int64_t lanes) {
+void cpu::emitTransposed(CodeBuilder &emit, const Place &from, Value fromStride,
+                         const Place &to, Value toStride, int64_t lanes) {
   OpBuilder &b = emit;
   Type source = cast<MemRefType>(from.memref.getType()).getElementType();
   Type target = cast<MemRefType>(to.memref.getType()).getElementType();
@@ -145,8 +145,7 @@ void kvcache::emitTransposed(CodeBuilder &emit, const Place &from,
                             emit.addMul(to.offset, emit.index(i), toStride));
 }
 
-void kvcache::emitRunClear(CodeBuilder &emit, const Place &to,
-                           int64_t elements) {
+void cpu::emitRunClear(CodeBuilder &emit, const Place &to, int64_t elements) {
   Type type = cast<MemRefType>(to.memref.getType()).getElementType();
   forPieces(emit, elements, lanesOf(type),
             [&](CodeBuilder &e, Value at, int64_t lanes) {
@@ -157,7 +156,7 @@ void kvcache::emitRunClear(CodeBuilder &emit, const Place &to,
             });
 }
 
-Value kvcache::emitTaskCount(CodeBuilder &emit, Value bytes, Value most) {
+Value cpu::emitTaskCount(CodeBuilder &emit, Value bytes, Value most) {
   // A task of less than this is not worth waking a thread for.
   constexpr int64_t kBytesPerTask = 128 * 1024;
   Value wanted = emit.addi(emit.divui(bytes, kBytesPerTask), 1);

@@ -10,7 +10,7 @@
 #include "../Common/CodeBuilder.h"
 #include "kvcache/IR/KVCache.h"
 
-namespace kvcache {
+namespace kvcache::cpu {
 
 /// Where elements begin: a flat memref and an offset in elements.
 struct Place {
@@ -67,6 +67,6 @@ void emitWithStores(CodeBuilder &emit, mlir::Value bytes, CacheType type,
 mlir::Value emitTaskCount(CodeBuilder &emit, mlir::Value bytes,
                           mlir::Value most);
 
-} // namespace kvcache
+} // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_RUNS_H

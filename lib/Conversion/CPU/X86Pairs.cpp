@@ -7,6 +7,7 @@
 
 using namespace mlir;
 using namespace kvcache;
+using namespace kvcache::cpu;
 
 Value x86::dotPairs(CodeBuilder &emit, Value acc, Value a, Value b) {
   return LLVM::CallIntrinsicOp::create(

@@ -10,7 +10,7 @@
 
 #include "Runs.h"
 
-namespace kvcache::x86 {
+namespace kvcache::cpu::x86 {
 
 /// Pairs of bf16: acc[i] + a[2i] * b[2i] + a[2i+1] * b[2i+1], in one
 /// instruction of 512 bits.
@@ -27,6 +27,6 @@ interleaveHalves(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 std::pair<mlir::Value, mlir::Value>
 orderHalves(CodeBuilder &emit, mlir::Value first, mlir::Value second);
 
-} // namespace kvcache::x86
+} // namespace kvcache::cpu::x86
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_X86PAIRS_H
