@@ -12,6 +12,7 @@
 
 namespace mlir {
 class ConversionTarget;
+class ModuleOp;
 class RewritePatternSet;
 class TypeConverter;
 } // namespace mlir
@@ -31,6 +32,23 @@ void populateKVCacheToLoopsPatterns(mlir::TypeConverter &converter,
                                     mlir::RewritePatternSet &patterns,
                                     mlir::ConversionTarget &target,
                                     TargetAttr cpu = TargetAttr());
+
+/// Transfers between host and device whose runs have fewer bytes are made by a
+/// kernel, others by the copy engine.
+inline constexpr int64_t kCopyEngineBytes = 1 << 20;
+
+/// Everything of the dialect as launches of kernels, which are built in a
+/// `gpu.module` of the name `kv_kernels`; boundaries as above. The module that
+/// is converted has been prepared, and is finished afterwards.
+void populateKVCacheToGPUPatterns(mlir::TypeConverter &converter,
+                                  mlir::RewritePatternSet &patterns,
+                                  mlir::ConversionTarget &target,
+                                  TargetAttr gpu,
+                                  int64_t copyEngineBytes = kCopyEngineBytes);
+/// Says on a module what it is made for, and gives memory to its attentions.
+void prepareKVCacheToGPU(mlir::ModuleOp module, TargetAttr gpu);
+/// Lets kernels begin while those before them end, where the target can.
+void finishKVCacheToGPU(mlir::ModuleOp module, TargetAttr gpu);
 
 } // namespace kvcache
 

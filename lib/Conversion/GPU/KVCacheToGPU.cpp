@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
 #include "kvcache/Conversion/Passes.h"
+#include "kvcache/Conversion/Patterns.h"
 
 #include "../Common/CacheLowering.h"
 #include "../Common/RuntimeCalls.h"
@@ -64,6 +65,35 @@ static void dropCallSites(ModuleOp module) {
   });
 }
 
+void kvcache::populateKVCacheToGPUPatterns(TypeConverter &converter,
+                                           RewritePatternSet &patterns,
+                                           ConversionTarget &target,
+                                           TargetAttr gpu,
+                                           int64_t copyEngineBytes) {
+  populateCommonPatterns(converter, patterns, target);
+  populateAttentionToGPU(converter, patterns, gpu);
+  populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
+  populateChecksToGPU(converter, patterns);
+  populateIndexOpsToGPU(converter, patterns);
+  populateMergeStatesToGPU(converter, patterns);
+  populateRowOpsToGPU(converter, patterns);
+  populateSelectRowsToGPU(converter, patterns);
+  // Kernels are built whole and hold no cache; those of others stay.
+  target.addLegalDialect<gpu::GPUDialect>();
+  target.addLegalOp<gpu::GPUModuleOp>();
+  target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
+}
+
+void kvcache::prepareKVCacheToGPU(ModuleOp module, TargetAttr gpu) {
+  module->setAttr(KVCacheDialect::kTargetAttr, gpu);
+  allocateAttentionParts(module, gpu);
+}
+
+void kvcache::finishKVCacheToGPU(ModuleOp module, TargetAttr gpu) {
+  if (gpu.getOverlap())
+    overlapKernels(module);
+}
+
 namespace {
 struct ConvertKVCacheToGPU
     : kvcache::impl::ConvertKVCacheToGPUBase<ConvertKVCacheToGPU> {
@@ -75,23 +105,13 @@ struct ConvertKVCacheToGPU
       return signalPassFailure();
     if (failed(checkKernelModules(getOperation())))
       return signalPassFailure();
-    allocateAttentionParts(getOperation(), *gpu);
+    prepareKVCacheToGPU(getOperation(), *gpu);
     lowerTraces(getOperation());
     CacheTypeConverter converter;
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
-    populateCommonPatterns(converter, patterns, target);
-    populateAttentionToGPU(converter, patterns, *gpu);
-    populateBlockOpsToGPU(converter, patterns, copyEngineBytes);
-    populateChecksToGPU(converter, patterns);
-    populateIndexOpsToGPU(converter, patterns);
-    populateMergeStatesToGPU(converter, patterns);
-    populateRowOpsToGPU(converter, patterns);
-    populateSelectRowsToGPU(converter, patterns);
-    // Kernels are built whole and hold no cache; those of others stay.
-    target.addLegalDialect<gpu::GPUDialect>();
-    target.addLegalOp<gpu::GPUModuleOp>();
-    target.markOpRecursivelyLegal<gpu::GPUModuleOp>();
+    populateKVCacheToGPUPatterns(converter, patterns, target, *gpu,
+                                 copyEngineBytes);
     if (failed(applyPartialConversion(getOperation(), target,
                                       std::move(patterns))))
       return signalPassFailure();
@@ -99,8 +119,7 @@ struct ConvertKVCacheToGPU
       return signalPassFailure();
     dropArgumentAttributes(getOperation());
     dropCallSites(getOperation());
-    if (gpu->getOverlap())
-      overlapKernels(getOperation());
+    finishKVCacheToGPU(getOperation(), *gpu);
   }
 };
 } // namespace
