@@ -2,6 +2,7 @@
 
 #include "kvcache/Layout/Access.h"
 
+#include "kvcache/Layout/Numbers.h"
 #include "kvcache/Layout/Transfers.h"
 
 namespace kvcache {
@@ -56,6 +57,44 @@ bool canStream(const Layout &layout, int64_t runElements,
   constexpr int64_t kLine = 64;
   return runElements * elementBytes % kLine == 0 &&
          blockTransfer(layout, elementBytes).accessBytes >= kStreamedBytes;
+}
+
+std::optional<unsigned> chunkAxis(const Layout &layout, int64_t elementBytes) {
+  std::optional<unsigned> channel = layout.find(AxisKind::Channel);
+  if (!channel)
+    channel = layout.find(Axis{AxisKind::Channel, AxisPart::Inner});
+  int64_t chunk = Layout::kWidestAccess / elementBytes;
+  bool isCut =
+      layout.stride(*channel) == 1 && layout.dim(*channel).extent % chunk == 0;
+  return isCut ? channel : std::nullopt;
+}
+
+int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed) {
+  Integers numbers;
+  std::vector<int64_t> multiples;
+  for (unsigned i = 0; i < layout.rank(); ++i)
+    multiples.push_back(layout.strideMultiple(i));
+  return chunkWidth(numbers, layout, layout.align(), multiples, elementBytes,
+                    fixed);
+}
+
+int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
+                    AxisSet fixed) {
+  int64_t channels = layout.extent(AxisKind::Channel);
+  if (chunkBytes(layout, elementBytes, fixed) != Layout::kWidestAccess ||
+      layout.extent(AxisKind::Token) % tokens || channels % 16 ||
+      !layout.find(AxisKind::Head) ||
+      (layout.has(AxisKind::Layer) && !layout.find(AxisKind::Layer)))
+    return 0;
+  auto inner = layout.find(Axis{AxisKind::Channel, AxisPart::Inner});
+  if (!inner)
+    return innerChannels(channels);
+  int64_t extent = layout.dim(*inner).extent;
+  return extent <= 64 && powerOfTwoDivisor(extent, 64) == extent ? extent : 0;
+}
+
+int64_t innerChannels(int64_t channels) {
+  return powerOfTwoDivisor(channels, 64);
 }
 
 } // namespace kvcache

@@ -71,4 +71,21 @@ TEST(AccessTest, RunTimeFactors) {
       0u);
 }
 
+TEST(AccessTest, Boxes) {
+  StrideFact eight = StrideFact::runTime(8), four = StrideFact::runTime(4);
+  auto boxOf = [](const Layout &layout, AxisSet fixed = {}) {
+    return boxChannels(layout, 2, 16, fixed);
+  };
+  EXPECT_EQ(boxOf(get({kS, kB, kN, kH, kD}, {})), 64);
+  EXPECT_EQ(boxOf(get({kB, kS, kN, kH, kD}, {{kB, eight}})), 64);
+  EXPECT_EQ(boxOf(get({kB, kS, kN, kH, kD}, {{kB, four}})), 0);
+  EXPECT_EQ(boxOf(get({kB, kS, kH, kD, kN}, {})), 0);
+  // Sides that are in the base may lie anywhere.
+  Layout sides = get({kS, kB, kN, kH, kD}, {{kS, four}});
+  EXPECT_EQ(boxOf(sides), 0);
+  EXPECT_EQ(boxOf(sides, {AxisKind::Side}), 64);
+  EXPECT_EQ(innerChannels(96), 32);
+  EXPECT_EQ(innerChannels(80), 16);
+}
+
 } // namespace

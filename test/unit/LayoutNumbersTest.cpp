@@ -12,6 +12,8 @@ namespace layout_test {
 namespace {
 
 using kvcache::boundedNumbers;
+using kvcache::chunkAxis;
+using kvcache::chunkWidth;
 using kvcache::Integers;
 
 bool isRunTime(const LayoutDim &dim) {
@@ -103,6 +105,37 @@ TEST(NumbersTest, NumbersThatMayBeAnythingStayBounded) {
     EXPECT_EQ(span == 0, isEmpty);
     EXPECT_GE(span, 0);
   });
+}
+
+TEST(NumbersTest, ChunksAreAlignedWhereverTheyAre) {
+  constexpr int64_t kElementBytes = 4;
+  int wide = 0, proven = 0;
+  forEachSample(63, [&](const Sample &sample, Random &random) {
+    const Layout &layout = *sample.layout;
+    const Instance &instance = sample.instance;
+    Moved fixed = randomMoved(random);
+    if (layout.align() < kElementBytes)
+      return;
+    Integers integers;
+    int64_t known = chunkBytes(layout, kElementBytes, fixed.set);
+    int64_t width = chunkWidth(integers, layout, instance.align,
+                               instance.strides, kElementBytes, fixed.set);
+    EXPECT_LE(known, width);
+    std::optional<unsigned> channel = chunkAxis(layout, kElementBytes);
+    if (!channel)
+      return;
+    wide += width == 16;
+    proven += known == 16;
+    EXPECT_EQ(instance.strides[*channel], 1);
+    int64_t chunk = 16 / kElementBytes;
+    EXPECT_EQ(instance.extents[*channel] % chunk, 0);
+    for (int64_t offset : instance.offsets([&](unsigned i) {
+           return i != *channel && !fixed.kinds.count(instance.axes[i].kind);
+         }))
+      EXPECT_EQ((instance.align + offset * kElementBytes) % width, 0);
+  });
+  EXPECT_GT(proven, 50);
+  EXPECT_GT(wide, proven);
 }
 
 } // namespace

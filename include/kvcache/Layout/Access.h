@@ -59,6 +59,23 @@ constexpr int64_t kStreamedBytes = 16;
 /// is not worth it.
 bool canStream(const Layout &layout, int64_t runElements, int64_t elementBytes);
 
+/// The axis that cuts channels in contiguous chunks of the widest access, if
+/// one does: the fastest part of D.
+std::optional<unsigned> chunkAxis(const Layout &layout, int64_t elementBytes);
+
+/// The widest copy that all chunks are proven to be aligned to (chunkWidth in
+/// Numbers.h). Of axes that are `fixed` one index is part of the base.
+int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed);
+
+/// The channels that lie side by side in a box of a tensor map, which has so
+/// many tokens of a head; 0 if the facts do not allow boxes.
+int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
+                    AxisSet fixed);
+
+/// The widest part of channels that divides them and that a chip permutes, of
+/// a multiple of 16.
+int64_t innerChannels(int64_t channels);
+
 } // namespace kvcache
 
 #endif // KVCACHE_LAYOUT_ACCESS_H

@@ -14,13 +14,15 @@
 //   remui, ceildivui           of a number and an integer
 //   addSat, mulSat             of two numbers that are not negative; where the
 //                              result does not fit 64 bits it is in no range
-//   eq, ule, sge, ori          these give a `Condition`
+//   eq, ule, sge               these give a `Condition`
+//   ori                        of two numbers or two conditions
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef KVCACHE_LAYOUT_NUMBERS_H
 #define KVCACHE_LAYOUT_NUMBERS_H
 
+#include "kvcache/Layout/Access.h"
 #include "kvcache/Layout/Views.h"
 
 #include <algorithm>
@@ -42,6 +44,7 @@ public:
   Number minui(Number a, Number b) { return uint64_t(a) < uint64_t(b) ? a : b; }
   Number maxsi(Number a, Number b) { return std::max(a, b); }
   Number ceildivui(Number a, int64_t n) { return a / n + (a % n != 0); }
+  Number ori(Number a, Number b) { return a | b; }
   Number addSat(Number a, Number b) { return std::min(a, kMost - b) + b; }
   Number mulSat(Number a, Number b) {
     return std::min(a, kMost / std::max<Number>(b, 1)) * b;
@@ -149,6 +152,42 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
   }
   out.span = b.select(isEmpty, zero, out.span);
   return out;
+}
+
+/// The bits of all places that whole strides of the axes that are used lead to
+/// from a base in bytes: an access of 2^k bytes is aligned at each of them if
+/// the lowest k bits are 0. What divides the strides may stand for them.
+template <typename Builder, typename IsUsed,
+          typename Number = typename Builder::Number>
+Number placeBits(Builder &b, typename Builder::Number base,
+                 const std::vector<Number> &strides, int64_t elementBytes,
+                 IsUsed isUsed) {
+  for (size_t i = 0; i < strides.size(); ++i)
+    if (isUsed(i))
+      base = b.ori(base, b.muli(strides[i], elementBytes));
+  return base;
+}
+
+/// The widest copy that all chunks of channels are aligned to, whatever the
+/// indices of axes that are not `fixed`: 16 or 4 bytes, or those of an element.
+/// The base is one in bytes, at least as aligned as an element of 4 or less.
+template <typename Builder, typename Number = typename Builder::Number>
+Number chunkWidth(Builder &b, const Layout &layout,
+                  typename Builder::Number base,
+                  const std::vector<Number> &strides, int64_t elementBytes,
+                  AxisSet fixed) {
+  std::optional<unsigned> channel = chunkAxis(layout, elementBytes);
+  if (!channel)
+    return b.index(elementBytes);
+  Number bits = placeBits(b, base, strides, elementBytes, [&](unsigned i) {
+    return i != *channel && !fixed.contains(layout.dim(i).axis.kind);
+  });
+  auto isMultiple = [&](int64_t n) {
+    return b.eq(b.remui(bits, n), b.index(0));
+  };
+  typename Builder::Condition of16 = isMultiple(16), of4 = isMultiple(4);
+  return b.select(of16, b.index(16),
+                  b.select(of4, b.index(4), b.index(elementBytes)));
 }
 
 /// The numbers of a reshape, one for each dimension of `shape`: what `reshape`

@@ -13,6 +13,8 @@
 #include "../../Common/RuntimeCalls.h"
 #include "../Patterns.h"
 
+#include "kvcache/Layout/Numbers.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -112,32 +114,9 @@ static bool hasProducts(const AttentionTraits &traits) {
          fits(traits.valueChannels) && traits.heads <= kMostHeads;
 }
 
-/// The channels that lie side by side in a box of a tensor map, 0 if the facts
-/// do not allow boxes.
-static int64_t boxInner(CacheType type, bool hasSide) {
-  const Layout &layout = type.getLayout();
-  auto isAligned = [&](unsigned i) {
-    return layout.strideMultiple(i) * type.getElementBytes() % 16 == 0;
-  };
-  if (layout.align() < 16 || layout.extent(AxisKind::Token) % 16 ||
-      layout.extent(AxisKind::Channel) % 16 || !layout.find(AxisKind::Head) ||
-      (layout.has(AxisKind::Layer) && !layout.find(AxisKind::Layer)))
-    return 0;
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    AxisKind kind = layout.dim(i).axis.kind;
-    bool isInner =
-        kind == AxisKind::Channel && layout.dim(i).axis.part != AxisPart::Outer;
-    if (isInner ? layout.stride(i) != 1
-                : (kind != AxisKind::Side || hasSide) && !isAligned(i))
-      return 0;
-  }
-  int64_t channels = layout.extent(AxisKind::Channel);
-  if (auto inner = layout.find(Axis{AxisKind::Channel, AxisPart::Inner})) {
-    int64_t extent = layout.dim(*inner).extent;
-    return extent == 8 || extent == 16 || extent == 32 || extent == 64 ? extent
-                                                                       : 0;
-  }
-  return innerChannels(channels);
+/// Axes of which a side of an attention has one index, in its base.
+static AxisSet fixedAxes(AttentionOp op) {
+  return op.getCaches().size() == 1 ? AxisSet() : AxisSet{AxisKind::Side};
 }
 
 /// How a map permutes the chunks of a token in shared memory, which is how
@@ -150,9 +129,11 @@ static std::optional<AttentionShape>
 shapeOf(AttentionOp op, const AttentionTraits &traits, TargetAttr gpu) {
   if (gpu.getMatrix() != MatrixOps::mma_sync || !hasProducts(traits))
     return std::nullopt;
-  bool hasSides = op.getCaches().size() == 1;
-  int64_t key = boxInner(op.getKeyType(), hasSides);
-  int64_t value = boxInner(op.getValueType(), hasSides);
+  auto inner = [&](CacheType type) {
+    return boxChannels(type.getLayout(), 2, AttentionShape::kUnit,
+                       fixedAxes(op));
+  };
+  int64_t key = inner(op.getKeyType()), value = inner(op.getValueType());
   bool boxes = gpu.getTensorMaps() && key && value;
   AttentionShape shape(traits, boxes, gpu.getSharedBytes(), boxes ? key : 0,
                        boxes ? value : 0);
@@ -204,50 +185,14 @@ static Value findParts(Operation *op) {
 // The launch
 //===----------------------------------------------------------------------===//
 
-/// The axis whose elements are 16-byte chunks of channels, if there are such.
-static std::optional<unsigned> chunkAxis(const Layout &layout) {
-  std::optional<unsigned> channel = layout.find(AxisKind::Channel);
-  if (!channel)
-    channel = layout.find(Axis{AxisKind::Channel, AxisPart::Inner});
-  if (layout.stride(*channel) != 1 || layout.dim(*channel).extent % 8)
-    return std::nullopt;
-  return channel;
-}
-
-/// Whether the type proves that all chunks are aligned to 16 bytes.
-static bool isWide(CacheType type, bool hasSide) {
-  const Layout &layout = type.getLayout();
-  std::optional<unsigned> channel = chunkAxis(layout);
-  if (!channel || layout.align() < 16)
-    return false;
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    AxisKind kind = layout.dim(i).axis.kind;
-    bool isUsed = i != *channel && (kind != AxisKind::Side || hasSide);
-    if (isUsed && layout.strideMultiple(i) * type.getElementBytes() % 16)
-      return false;
-  }
-  return true;
-}
-
 /// The widest copy that all chunks of a side are aligned to: 16, 4 or 2 bytes.
 static Value copyWidth(CodeBuilder &emit, const AttentionCache &cache) {
-  const Layout &layout = cache.parts.type.getLayout();
-  std::optional<unsigned> channel = chunkAxis(layout);
-  if (!channel)
-    return emit.index(2);
+  const CacheParts &parts = cache.parts;
+  const Layout &layout = parts.type.getLayout();
   Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.parts.buffer);
-  Value bits = emit.addMul(address, cache.offset, 2);
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    AxisKind kind = layout.dim(i).axis.kind;
-    if (i != *channel && kind != AxisKind::Side && kind != AxisKind::Layer)
-      bits = emit.ori(bits, emit.muli(cache.parts.strides[i], 2));
-  }
-  auto divides = [&](int64_t n) {
-    return emit.eq(emit.remui(bits, n), emit.index(0));
-  };
-  return emit.select(divides(16), emit.index(16),
-                     emit.select(divides(4), emit.index(4), emit.index(2)));
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, parts.buffer);
+  return chunkWidth(emit, layout, emit.addMul(address, cache.offset, 2),
+                    parts.strides, 2, {AxisKind::Side, AxisKind::Layer});
 }
 
 /// Memory of the host function, for `bytes` at most.
@@ -392,8 +337,9 @@ static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
       continue;
     }
     p.sides[side] = caches[side]->parameters(operands);
+    const Layout &layout = caches[side]->parts.type.getLayout();
     p.sides[side].isWide =
-        isWide(caches[side]->parts.type, op.getCaches().size() == 1);
+        chunkBytes(layout, 2, fixedAxes(op)) == Layout::kWidestAccess;
     if (!p.sides[side].isWide)
       p.sides[side].width = operands.addIndex(copyWidth(emit, *caches[side]));
   }

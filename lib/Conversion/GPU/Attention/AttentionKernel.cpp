@@ -2,6 +2,8 @@
 
 #include "AttentionKernel.h"
 
+#include "kvcache/Layout/Access.h"
+
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 using namespace mlir;
@@ -24,10 +26,6 @@ AttentionTraits::AttentionTraits(AttentionOp op)
   tokens = keys.extent(AxisKind::Token);
   if (op.getSoftcap())
     softcap = op.getSoftcap()->convertToDouble();
-}
-
-int64_t kvcache::innerChannels(int64_t channels) {
-  return channels % 64 == 0 ? 64 : channels % 32 == 0 ? 32 : 16;
 }
 
 AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,

@@ -80,9 +80,6 @@ struct AttentionParameters {
   AttentionSide sides[2];
 };
 
-/// The widest part of channels that divides them and can be permuted in a slot.
-int64_t innerChannels(int64_t channels);
-
 /// How a kernel does it.
 struct AttentionShape {
   AttentionShape(const AttentionTraits &traits, bool boxes, int64_t sharedLimit,
