@@ -38,6 +38,11 @@ int64_t powerOfTwoDivisor(int64_t value, int64_t limit) {
   return result;
 }
 
+int64_t alignmentOf(int64_t elements, int64_t elementBytes, int64_t limit) {
+  return powerOfTwoDivisor(powerOfTwoDivisor(elements, limit) * elementBytes,
+                           limit);
+}
+
 static std::string extentStr(int64_t extent) {
   return extent == kRunTime ? "?" : std::to_string(extent);
 }
@@ -323,15 +328,21 @@ Run Layout::commonRun(const std::vector<Axis> &packed) const {
   return run;
 }
 
-int64_t Layout::accessBytes(Run run, int64_t elementBytes) const {
-  int64_t width = powerOfTwoDivisor(run.elements * elementBytes,
-                                    std::min(kWidestAccess, baseAlign));
-  for (unsigned i = 0; i + run.axes < numDims; ++i) {
-    const LayoutDim &dim = dims[order[i]];
-    if (dim.extent != 1)
-      width = powerOfTwoDivisor(strideMultiple(order[i]) * elementBytes, width);
-  }
+int64_t Layout::accessBytes(Run run, int64_t elementBytes, bool aligned) const {
+  int64_t base = aligned ? kWidestAccess : std::min(kWidestAccess, baseAlign);
+  int64_t width = alignmentOf(run.elements, elementBytes, base);
+  for (unsigned k = 0; k + run.axes < numDims; ++k)
+    if (!aligned || stride(order[k]))
+      width = stepAlignment(order[k], 1, elementBytes, width);
   return width;
+}
+
+int64_t Layout::stepAlignment(unsigned i, int64_t step, int64_t elementBytes,
+                              int64_t limit) const {
+  if (dims[i].extent == 1)
+    return limit;
+  int64_t one = alignmentOf(strideMultiple(i), elementBytes, limit);
+  return alignmentOf(step, one, limit);
 }
 
 bool Layout::operator==(const Layout &o) const {

@@ -56,8 +56,8 @@ std::optional<Transfer> transferOf(const Layout &layout, AxisSet moved,
   // The widest access divides where every run begins: what the indices of
   // fixed axes, loops and the first element of slices contribute.
   int64_t width = std::min(Layout::kWidestAccess, layout.align());
-  auto align = [&](int64_t elements) {
-    width = powerOfTwoDivisor(elements * elementBytes, width);
+  auto align = [&](unsigned i, int64_t step) {
+    width = layout.stepAlignment(i, step, elementBytes, width);
   };
   bool inRun = true;
   // The axis of the slowest loop so far, if that is the whole of it.
@@ -73,23 +73,17 @@ std::optional<Transfer> transferOf(const Layout &layout, AxisSet moved,
     bool isFixed = !moved.contains(layout.dim(i).axis.kind);
     if (extent == 1) {
       // One index, at some place or at a known one.
-      if (isFixed)
-        align(powerOfTwoDivisor(stride.value, width));
-      else if (extents->first[i] != 0)
-        align(powerOfTwoDivisor(stride.value, width) *
-              powerOfTwoDivisor(extents->first[i], width));
+      align(i, isFixed ? 1 : extents->first[i]);
       continue;
     }
     if (inRun && extent != kRunTime &&
         stride == StrideFact::constant(transfer.runElements)) {
       transfer.runElements *= extent;
-      if (extents->first[i] != 0)
-        align(powerOfTwoDivisor(stride.value, width) *
-              powerOfTwoDivisor(extents->first[i], width));
+      align(i, extents->first[i]);
       continue;
     }
     inRun = false;
-    align(powerOfTwoDivisor(stride.value, width));
+    align(i, 1);
     runTime |= extent == kRunTime;
     if (extent != kRunTime && __builtin_mul_overflow(runs, extent, &runs)) {
       why = "there are more than 2^52 runs";
@@ -111,8 +105,7 @@ std::optional<Transfer> transferOf(const Layout &layout, AxisSet moved,
     return std::nullopt;
   }
   transfer.runs = runTime ? kRunTime : runs;
-  transfer.accessBytes =
-      powerOfTwoDivisor(transfer.runElements * elementBytes, width);
+  transfer.accessBytes = alignmentOf(transfer.runElements, elementBytes, width);
   return transfer;
 }
 

@@ -117,7 +117,7 @@ bool CacheView::step() {
 
 /// Memrefs that are arguments of a public function are checked to be aligned to
 /// a divisor of their rows; of others nothing is known but their type.
-static int64_t alignmentOf(Value base, MemRefType type) {
+static int64_t baseAlignment(Value base, MemRefType type) {
   int64_t element = type.getElementTypeBitWidth() / 8;
   if (auto alloc = base.getDefiningOp<memref::AllocOp>())
     return std::max<int64_t>(
@@ -135,10 +135,7 @@ static int64_t alignmentOf(Value base, MemRefType type) {
   int64_t row = type.getRank() ? type.getDimSize(type.getRank() - 1) : 1;
   if (ShapedType::isDynamic(row))
     return element;
-  // The bytes of a row need not fit into 64 bits.
-  row = powerOfTwoDivisor(row, CacheType::kDefaultAlign);
-  return std::max(element,
-                  powerOfTwoDivisor(row * element, CacheType::kDefaultAlign));
+  return std::max(element, alignmentOf(row, element, CacheType::kDefaultAlign));
 }
 
 /// Moves axes of extent 1, whose strides say nothing, to the axis that follows
@@ -170,7 +167,7 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
     return std::nullopt;
   }
   bool isPacked = type.getLayout().isIdentity();
-  int64_t align = alignmentOf(base, type);
+  int64_t align = baseAlignment(base, type);
   std::vector<LayoutDim> dims;
   std::vector<BufferDim> known;
   std::vector<Axis> order;

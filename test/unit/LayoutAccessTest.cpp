@@ -71,6 +71,18 @@ TEST(AccessTest, RunTimeFactors) {
       0u);
 }
 
+TEST(AccessTest, NumbersOfRunTimeMayBeAligned) {
+  StrideFact any = StrideFact::runTime(), four = StrideFact::constant(16388);
+  auto widthOf = [](const Layout &layout, bool aligned) {
+    return layout.accessBytes(layout.commonRun({kH, kD}), 2, aligned);
+  };
+  Layout free = get({kB, kS, kN, kH, kD}, {{kB, any}, {kN, any}});
+  EXPECT_EQ(widthOf(free, false), 2);
+  EXPECT_EQ(widthOf(free, true), 16);
+  Layout odd = get({kB, kS, kN, kH, kD}, {{kB, any}, {kS, four}});
+  EXPECT_EQ(widthOf(odd, true), 8);
+}
+
 TEST(AccessTest, Boxes) {
   StrideFact eight = StrideFact::runTime(8), four = StrideFact::runTime(4);
   auto boxOf = [](const Layout &layout, AxisSet fixed = {}) {

@@ -213,8 +213,15 @@ public:
 
   /// The widest access, a power of two of at most kWidestAccess bytes, such
   /// that each run of this shape can be cut into whole accesses and each
-  /// access is aligned.
-  int64_t accessBytes(Run run, int64_t elementBytes) const;
+  /// access is aligned. `aligned`: if the base and all strides that are known
+  /// at run time only were multiples of the widest one.
+  int64_t accessBytes(Run run, int64_t elementBytes,
+                      bool aligned = false) const;
+
+  /// The alignment in bytes of places that multiples of `step` indices of an
+  /// axis are apart, up to a limit.
+  int64_t stepAlignment(unsigned i, int64_t step, int64_t elementBytes,
+                        int64_t limit) const;
 
   bool operator==(const Layout &o) const;
   bool operator!=(const Layout &o) const { return !(*this == o); }
@@ -230,6 +237,11 @@ private:
 
 /// The largest power of two that divides `value`; `limit` for 0.
 int64_t powerOfTwoDivisor(int64_t value, int64_t limit);
+
+/// The alignment of a number of elements, up to a limit. The bytes that they
+/// take need not fit into 64 bits: extents and strides of memrefs have no
+/// bound.
+int64_t alignmentOf(int64_t elements, int64_t elementBytes, int64_t limit);
 
 } // namespace kvcache
 

@@ -164,12 +164,6 @@ RowPlan::RowPlan(CacheType type, ArrayRef<AxisKind> kinds) {
   }
 }
 
-int64_t kvcache::alignmentOf(int64_t elements, int64_t elementBytes,
-                             int64_t limit) {
-  return powerOfTwoDivisor(powerOfTwoDivisor(elements, limit) * elementBytes,
-                           limit);
-}
-
 static int64_t defaultRowAlignment(MemRefType type) {
   int64_t bytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   if (type.getRank() < 2)

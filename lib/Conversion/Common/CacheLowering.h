@@ -101,11 +101,6 @@ struct RowPlan {
   llvm::SmallVector<PieceAxis> axes;
 };
 
-/// The alignment of a number of elements, up to a limit. The bytes that they
-/// take need not fit into 64 bits: extents and strides of memrefs have no
-/// bound.
-int64_t alignmentOf(int64_t elements, int64_t elementBytes, int64_t limit);
-
 /// The alignment in bytes of the first element of each row of a memref, as far
 /// as it is known: 16 at most. Entry functions check what this assumes of
 /// arguments.

@@ -5,7 +5,7 @@
 #include "llvm/ADT/STLExtras.h"
 
 #include <algorithm>
-#include <numeric>
+#include <limits>
 #include <set>
 
 using namespace kvcache;
@@ -65,12 +65,6 @@ static std::optional<int64_t> knownStep(const Layout &layout,
   return *stride * walk.factor;
 }
 
-static int64_t stepMultiple(const Layout &layout, const AxisWalk &walk) {
-  int64_t multiple = layout.strideMultiple(walk.axis) * walk.factor;
-  return walk.cut ? std::gcd(multiple, layout.strideMultiple(walk.inner))
-                  : multiple;
-}
-
 void MovePlan::addAxis(AxisKind kind, int64_t tokens) {
   const Layout &a = *from.layout, &b = *to.layout;
   if (!a.has(kind))
@@ -111,11 +105,9 @@ void MovePlan::addAxis(AxisKind kind, int64_t tokens) {
 static int64_t itemMultiple(const MoveEnd &end, int64_t tokens, bool layers) {
   const Layout &layout = *end.layout;
   int64_t align = std::min(layout.align(), Layout::kWidestAccess);
-  auto limit = [&](AxisKind kind, int64_t factor) {
-    unsigned axis = *layout.find(kind);
-    if (layout.dim(axis).extent != 1)
-      align = powerOfTwoDivisor(
-          layout.strideMultiple(axis) * factor * end.elementBytes, align);
+  auto limit = [&](AxisKind kind, int64_t step) {
+    align =
+        layout.stepAlignment(*layout.find(kind), step, end.elementBytes, align);
   };
   limit(AxisKind::Block, 1);
   if (layout.extent(AxisKind::Token) != tokens)
@@ -163,11 +155,15 @@ int64_t MovePlan::alignment(bool isFrom, ArrayRef<TileDim> inside) const {
   for (auto [i, dim] : llvm::enumerate(dims)) {
     const TileDim *part = llvm::find_if(
         inside, [&, i = i](const TileDim &part) { return part.dim == i; });
-    int64_t factor = part == inside.end() ? 1 : part->extent;
-    if (factor != dim.extent)
-      align = powerOfTwoDivisor(stepMultiple(*side.layout, walk(isFrom, dim)) *
-                                    factor * side.elementBytes,
-                                align);
+    int64_t step = part == inside.end() ? 1 : part->extent;
+    if (step == dim.extent)
+      continue;
+    const AxisWalk &on = walk(isFrom, dim);
+    align = side.layout->stepAlignment(on.axis, on.factor * step,
+                                       side.elementBytes, align);
+    if (on.cut)
+      align =
+          side.layout->stepAlignment(on.inner, step, side.elementBytes, align);
   }
   return align;
 }

@@ -17,13 +17,13 @@
 #include "Patterns.h"
 #include "RowShape.h"
 
+#include "kvcache/Layout/Numbers.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Remarks.h"
 #include "llvm/Support/FormatVariadic.h"
-
-#include <numeric>
 
 using namespace mlir;
 using namespace kvcache;
@@ -41,43 +41,21 @@ struct CopySchedule {
 /// The best from 1 to 32768 tokens on an H200, or within 5% of it.
 constexpr CopySchedule kDefaultSchedule = {128, 1, false};
 
-/// The same, if the base and all strides that are known at run time only were
-/// multiples of the widest access.
-Layout withAlignedStrides(const Layout &layout, int64_t elementBytes) {
-  std::vector<LayoutDim> dims = layout.listing();
-  int64_t multiple = Layout::kWidestAccess / elementBytes;
-  for (LayoutDim &dim : dims)
-    if (dim.stride.kind == StrideFact::Kind::RunTime)
-      dim.stride = StrideFact::runTime(std::lcm(dim.stride.value, multiple));
-  std::string why;
-  std::optional<Layout> aligned =
-      Layout::get(dims, layout.orderAxes(),
-                  std::max(layout.align(), Layout::kWidestAccess), why);
-  return aligned.value_or(layout);
-}
-
 /// What is known of an op before a kernel is built, or what is if numbers of
 /// run time are `aligned`.
 struct RowFacts {
   RowFacts(CacheType type, ValueRange rows, bool aligned)
       : type(type), layout(type.getLayout()), plan(type),
         elementBytes(type.getElementBytes()) {
-    Layout given = aligned ? withAlignedStrides(layout, elementBytes) : layout;
-    width = given.accessBytes(plan.run, elementBytes);
+    width = layout.accessBytes(plan.run, elementBytes, aligned);
     for (Value row : rows) {
-      int64_t rowBytes = plan.rowElements * elementBytes;
-      width = aligned ? powerOfTwoDivisor(rowBytes, width)
-                      : std::min(width, knownRowAlignment(row));
-      SmallVector<int64_t> strides;
-      int64_t offset;
-      LogicalResult strided =
-          cast<MemRefType>(row.getType()).getStridesAndOffset(strides, offset);
-      assert(succeeded(strided) && "checked by the verifier");
-      (void)strided;
-      bool constant = ShapedType::isStatic(strides[0]);
-      rowStrides.push_back(constant ? std::optional(strides[0]) : std::nullopt);
-      if (constant)
-        width = alignmentOf(strides[0], elementBytes, width);
+      KnownRows known(row);
+      if (aligned)
+        width = alignmentOf(known.knownStride.value_or(0), elementBytes,
+                            alignmentOf(plan.rowElements, elementBytes, width));
+      else
+        width = std::min(width, known.align);
+      rowStrides.push_back(known.knownStride);
     }
     accesses = plan.rowElements * elementBytes / width;
   }
@@ -415,9 +393,8 @@ private:
       add(metadata.getStrides()[0], facts.elementBytes);
     }
     addMemRef(cache.buffer, cache.offset);
-    for (Value stride : cache.strides)
-      if (!getConstantIntValue(stride))
-        add(stride, facts.elementBytes);
+    bits = placeBits(emit, bits, cache.strides, facts.elementBytes,
+                     [&](unsigned i) { return !facts.layout.stride(i); });
     Value rest = emit.fold<arith::AndIOp>(bits, emit.index(wide.width - 1));
     return emit.eq(rest, emit.index(0));
   }

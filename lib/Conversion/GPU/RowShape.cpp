@@ -44,7 +44,7 @@ RowThread::RowThread(KernelBuilder &k, const RowShape &shape, Value part) {
   }
 }
 
-RowBuffer::RowBuffer(KernelOperands &operands, Value memref) {
+KnownRows::KnownRows(Value memref) {
   auto type = cast<MemRefType>(memref.getType());
   SmallVector<int64_t> strides;
   int64_t offset;
@@ -53,14 +53,15 @@ RowBuffer::RowBuffer(KernelOperands &operands, Value memref) {
   (void)strided;
   elementBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   align = knownRowAlignment(memref);
-  std::optional<int64_t> known;
-  if (ShapedType::isStatic(strides[0])) {
-    known = strides[0];
-    align = alignmentOf(strides[0], elementBytes, align);
-  }
-  pointer = operands.addBuffer(memref);
-  stride = operands.addRowStride(known, memref);
+  if (ShapedType::isDynamic(strides[0]))
+    return;
+  knownStride = strides[0];
+  align = alignmentOf(strides[0], elementBytes, align);
 }
+
+RowBuffer::RowBuffer(KernelOperands &operands, Value memref)
+    : KnownRows(memref), pointer(operands.addBuffer(memref)),
+      stride(operands.addRowStride(knownStride, memref)) {}
 
 Value RowBuffer::at(KernelBuilder &k, Value row) const {
   return k.byteOffset(k.parameter(pointer),

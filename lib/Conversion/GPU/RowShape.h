@@ -38,14 +38,21 @@ struct RowThread {
   llvm::SmallVector<Access> accesses;
 };
 
-/// Rows whose inner dimensions are contiguous, as parameters.
-struct RowBuffer {
+/// What is known of rows whose inner dimensions are contiguous.
+struct KnownRows {
+  explicit KnownRows(mlir::Value memref);
+
+  int64_t elementBytes;
+  int64_t align; ///< of each row in bytes, 16 at most
+  std::optional<int64_t> knownStride;
+};
+
+/// The same rows as parameters.
+struct RowBuffer : KnownRows {
   RowBuffer(KernelOperands &operands, mlir::Value memref);
   /// The address of a row (i64).
   mlir::Value at(KernelBuilder &k, mlir::Value row) const;
 
-  int64_t elementBytes;
-  int64_t align; ///< of each row in bytes, 16 at most
   unsigned pointer;
   StrideSource stride;
 };
