@@ -3,7 +3,7 @@
 #include "kvcache/Analysis/StrideFacts.h"
 
 #include "kvcache/Analysis/Origins.h"
-#include "kvcache/IR/SameCache.h"
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
 
@@ -96,9 +96,9 @@ static CacheType typeOfView(ViewOp view) {
   int64_t offset;
   bool hasStrides = !view.isByteView() &&
                     succeeded(source.getStridesAndOffset(strides, offset));
-  bool isPacked = hasStrides && source.getLayout().isIdentity();
-  for (unsigned k = 0; isPacked && k < layout.rank(); ++k)
-    isPacked = view.sourceDim(layout.orderAt(k)) == k;
+  auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
+  bool isPacked = hasStrides && source.getLayout().isIdentity() &&
+                  isInMemoryOrder(layout, dimOf);
   for (auto [i, dim] : llvm::enumerate(dims)) {
     if (view.isByteView() && dim.axis.kind == AxisKind::Layer &&
         dim.extent == kRunTime) {
@@ -135,7 +135,6 @@ static CacheType typeOfView(ViewOp view) {
   // A constant that no layout has is found out at run time.
   if (!more || !implies(*more, layout))
     return type;
-  auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
   if (hasStrides && findOtherStride(*more, strides, dimOf))
     return type;
   return withLayout(type, *more);

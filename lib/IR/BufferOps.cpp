@@ -88,24 +88,28 @@ LogicalResult kvcache::verifyIndices(Operation *op, StringRef label,
                            << rank << "-D, of i32 or i64, got " << buffer;
 }
 
+std::optional<std::vector<StridedDim>> kvcache::stridedDims(MemRefType type) {
+  SmallVector<int64_t> strides;
+  int64_t offset;
+  if (failed(type.getStridesAndOffset(strides, offset)))
+    return std::nullopt;
+  std::vector<StridedDim> dims;
+  for (auto [extent, stride] : llvm::zip_equal(type.getShape(), strides))
+    dims.push_back({ShapedType::isDynamic(extent) ? kRunTime : extent,
+                    ShapedType::isDynamic(stride)
+                        ? StrideFact::runTime()
+                        : StrideFact::constant(stride)});
+  return dims;
+}
+
 bool kvcache::isContiguous(Type buffer, Contiguity contiguity) {
   auto memref = dyn_cast<MemRefType>(buffer);
   if (!memref)
     return true;
   if (contiguity == Contiguity::All)
     return memref.getLayout().isIdentity();
-  SmallVector<int64_t> strides;
-  int64_t offset, inner = 1;
-  if (failed(memref.getStridesAndOffset(strides, offset)))
-    return false;
-  for (unsigned d = memref.getRank(); d-- > 1;) {
-    int64_t extent = memref.getDimSize(d);
-    if (extent != 1 && (strides[d] != inner || ShapedType::isDynamic(inner)))
-      return false;
-    // The outermost of the inner dimensions may have a run-time extent.
-    inner = ShapedType::isDynamic(extent) ? extent : inner * extent;
-  }
-  return memref.getRank() != 1 || strides[0] == 1 || memref.getDimSize(0) == 1;
+  std::optional<std::vector<StridedDim>> dims = stridedDims(memref);
+  return dims && isRowMajor(*dims, memref.getRank() == 1 ? 0 : 1);
 }
 
 LogicalResult kvcache::verifyMemory(Operation *op, StringRef label,

@@ -9,6 +9,7 @@
 #define KVCACHE_LIB_IR_BUFFEROPS_H
 
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Strides.h"
 
 namespace kvcache {
 
@@ -16,9 +17,6 @@ namespace kvcache {
 inline int64_t toShape(int64_t extent) {
   return extent == kRunTime ? mlir::ShapedType::kDynamic : extent;
 }
-
-/// How strides of a memref are looked at.
-enum class Contiguity { All, Inner };
 
 /// That a buffer has a shape and an element type, null for any. A run-time
 /// extent that is expected agrees with all, a constant one with itself only;
@@ -33,9 +31,6 @@ mlir::LogicalResult verifyShape(mlir::Operation *op, llvm::StringRef label,
 mlir::LogicalResult verifyIndices(mlir::Operation *op, llvm::StringRef label,
                                   const llvm::Twine &what, mlir::Type buffer,
                                   unsigned rank);
-
-/// That a memref is contiguous, or its inner dimensions are; true of tensors.
-bool isContiguous(mlir::Type buffer, Contiguity contiguity);
 
 /// That memrefs are contiguous and in the default memory space.
 mlir::LogicalResult verifyMemory(mlir::Operation *op, llvm::StringRef label,

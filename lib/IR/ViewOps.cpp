@@ -8,6 +8,7 @@
 
 #include "kvcache/IR/SameCache.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Facts.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
@@ -116,6 +117,14 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   else
     error << "a multiple of " << layout.strideMultiple(*other);
   return error << ", got " << strides[dimOf(*other)];
+}
+
+bool kvcache::isInMemoryOrder(const Layout &layout,
+                              llvm::function_ref<unsigned(unsigned)> dimOf) {
+  for (unsigned k = 0; k < layout.rank(); ++k)
+    if (dimOf(layout.orderAt(k)) != k)
+      return false;
+  return true;
 }
 
 std::optional<unsigned>
@@ -280,10 +289,9 @@ LogicalResult StorageOp::verify() {
                             "expected, as anybody can write to a memref, got "
                          << getCache().getType();
   // An identity map says that run-time strides are packed, too.
-  bool inOrder = true;
-  for (unsigned k = 0; k < layout.rank(); ++k)
-    inOrder &= resultDim(layout.orderAt(k)) == k;
-  if (result.getLayout().isIdentity() && !(inOrder && layout.isCompact()))
+  auto dimOf = [&](unsigned i) { return resultDim(i); };
+  if (result.getLayout().isIdentity() &&
+      !(layout.isCompact() && isInMemoryOrder(layout, dimOf)))
     return emitOpError() << "storage_c4: a result without a layout is expected "
                             "for a compact cache whose dimensions are named in "
                             "memory order, got "

@@ -26,6 +26,21 @@ static std::string gapMessage(const Layout &layout, unsigned slower,
   return text + " times the stride of " + layout.dim(faster).axis.str();
 }
 
+bool isRowMajor(const std::vector<StridedDim> &dims, unsigned first) {
+  std::optional<int64_t> span = 1;
+  for (unsigned d = dims.size(); d-- > first;) {
+    int64_t extent = dims[d].extent, next;
+    if (extent == 1)
+      continue;
+    if (!span || dims[d].stride != StrideFact::constant(*span))
+      return false;
+    bool isKnown =
+        extent != kRunTime && !__builtin_mul_overflow(*span, extent, &next);
+    span = isKnown ? std::optional(next) : std::nullopt;
+  }
+  return true;
+}
+
 StrideFact explicitStride(const Layout &layout, unsigned i) {
   if (std::optional<int64_t> stride = layout.stride(i))
     return StrideFact::constant(*stride);

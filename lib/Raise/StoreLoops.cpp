@@ -7,6 +7,7 @@
 #include "SlotProof.h"
 #include "kvcache/Analysis/Memory.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/IR/Strides.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -324,21 +325,11 @@ Value StoreLoop::copyScalar(Value value, IRMapping &mapping,
 // Memory
 //===----------------------------------------------------------------------===//
 
-static bool hasPackedInner(MemRefType type, unsigned first) {
-  SmallVector<int64_t> strides;
-  int64_t offset, step = 1;
-  if (failed(type.getStridesAndOffset(strides, offset)))
-    return false;
-  for (int64_t dim = type.getRank() - 1; dim >= static_cast<int64_t>(first);
-       --dim) {
-    if (type.getDimSize(dim) != 1 && strides[dim] != step)
-      return false;
-    if (dim > 0 && type.isDynamicDim(dim))
-      return false;
-    if (llvm::MulOverflow(step, type.getDimSize(dim), step))
-      return false;
-  }
-  return true;
+static bool hasPackedInner(MemRefType type) {
+  std::optional<std::vector<StridedDim>> dims = stridedDims(type);
+  int64_t inner = std::max<int64_t>(type.getRank() - 1, 0);
+  return dims && isRowMajor(*dims, 1) &&
+         !ShapedType::isDynamicShape(type.getShape().take_back(inner));
 }
 
 LogicalResult StoreLoop::checkMemory() {
@@ -348,7 +339,7 @@ LogicalResult StoreLoop::checkMemory() {
     return refuse("at most 2^40 elements of a memref are expected");
   if (rowsType.getMemorySpace() || slotsType.getMemorySpace())
     return refuse("rows or slots are in a memory space");
-  if (!hasPackedInner(rowsType, 1))
+  if (!hasPackedInner(rowsType))
     return refuse("the inner dimensions of the rows are not contiguous");
   if (!slotsType.getLayout().isIdentity())
     return refuse("the list of slots is not contiguous");

@@ -10,6 +10,7 @@
 #include "kvcache/Analysis/OwnBody.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Transfers.h"
 #include "kvrt_records.h"
 
@@ -348,9 +349,8 @@ private:
     }
     // A buffer of ours is packed in the sequence of its dimensions, and the
     // verifier has compared the strides. So is a reshape of a packed buffer.
-    bool isPacked = layout.isCompact();
-    for (unsigned k = 0; isPacked && k < layout.rank(); ++k)
-      isPacked = view.sourceDim(layout.orderAt(k)) == k;
+    auto dimOf = [&](unsigned i) { return view.sourceDim(i); };
+    bool isPacked = layout.isCompact() && isInMemoryOrder(layout, dimOf);
     Value source = reshapedFrom(view.getSource());
     auto alloc = source.getDefiningOp<memref::AllocOp>();
     if (alloc && alloc.getType().getLayout().isIdentity() && isPacked &&

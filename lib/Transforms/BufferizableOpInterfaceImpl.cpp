@@ -9,6 +9,7 @@
 #include "kvcache/Transforms/BufferizableOpInterfaceImpl.h"
 
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Strides.h"
 
 #include "mlir/Dialect/Bufferization/IR/BufferizableOpInterface.h"
 #include "mlir/Dialect/Bufferization/IR/Bufferization.h"
@@ -44,35 +45,12 @@ FailureOr<SmallVector<Value>> getBuffers(Operation *op, RewriterBase &rewriter,
   return operands;
 }
 
-/// What an operation takes of a buffer that it reads.
-enum class Packing {
-  Whole, ///< all dimensions: of a list
-  Inner, ///< all but the first: of rows, and of a table
-};
-
-bool isPacked(MemRefType type, Packing packing) {
-  if (packing == Packing::Whole)
-    return type.getLayout().isIdentity();
-  SmallVector<int64_t> strides;
-  int64_t offset, span = 1;
-  if (failed(type.getStridesAndOffset(strides, offset)))
-    return false;
-  for (int64_t d = type.getRank() - 1; d > 0; --d) {
-    if (strides[d] != span)
-      return false;
-    // What a run-time extent spans is no constant.
-    span =
-        type.isDynamicDim(d) ? ShapedType::kDynamic : span * type.getDimSize(d);
-  }
-  return true;
-}
-
 /// The buffer, or a copy where it is a column of a matrix or another part of a
 /// tensor that is not packed.
 Value packed(RewriterBase &rewriter, Location loc, Value buffer,
-             Packing packing) {
+             Contiguity contiguity) {
   auto type = dyn_cast<MemRefType>(buffer.getType());
-  if (!type || isPacked(type, packing))
+  if (!type || isContiguous(type, contiguity))
     return buffer;
   SmallVector<Value> sizes;
   for (int64_t d = 0; d < type.getRank(); ++d)
@@ -98,7 +76,7 @@ void packSources(Operation *op, RewriterBase &rewriter,
     // A pool may have any strides that a cache can have.
     if (!cacheUseOf(operand))
       buffer = packed(rewriter, op->getLoc(), buffer,
-                      isList ? Packing::Whole : Packing::Inner);
+                      isList ? Contiguity::All : Contiguity::Inner);
   }
 }
 
@@ -185,7 +163,7 @@ struct MakeModel : BufferizableOpInterface::ExternalModel<MakeModel<Op>, Op> {
     bool isTable = isa<BlockTableType>(op->getResult(0).getType());
     for (Value &operand : *operands)
       operand = packed(rewriter, op->getLoc(), operand,
-                       isTable ? Packing::Inner : Packing::Whole);
+                       isTable ? Contiguity::Inner : Contiguity::All);
     Operation *made =
         mlir::clone(rewriter, op, op->getResultTypes(), *operands);
     rewriter.replaceOp(op, made->getResults());

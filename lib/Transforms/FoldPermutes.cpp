@@ -13,6 +13,7 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/IR/SameCache.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/IR/Strides.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StructuredOpsUtils.h"

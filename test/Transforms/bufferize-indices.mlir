@@ -190,6 +190,17 @@ func.func @no_copy_of_rows_apart(%fused: tensor<5x192xf32>, %s: !kvcache.slots<5
   return %new : tensor<6x16x64xf32>
 }
 
+// CHECK-LABEL: func.func @no_copy_of_one_head(
+// CHECK-NOT: memref.copy
+// CHECK: kvcache.index_copy %{{.*}} into %{{.*}} at %{{.*}} : memref<5x1x64xf32, strided<[512, 128, 1]>>
+// CHECK-NOT: memref.copy
+// CHECK: return
+func.func @no_copy_of_one_head(%heads: tensor<5x4x128xf32>, %s: !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>, %pool: tensor<6x16x1x64xf32>) -> tensor<6x16x1x64xf32> {
+  %rows = tensor.extract_slice %heads[0, 0, 0] [5, 1, 64] [1, 1, 1] : tensor<5x4x128xf32> to tensor<5x1x64xf32>
+  %new = kvcache.index_copy %rows into %pool[B, N, H, D] at %s : tensor<5x1x64xf32> into tensor<6x16x1x64xf32> at !kvcache.slots<5T x i64, rows_per_block = 16, pad = none>
+  return %new : tensor<6x16x1x64xf32>
+}
+
 // CHECK-LABEL: func.func @channels_apart(
 // CHECK: memref.copy %{{.*}}, %[[R:.*]] : memref<5x64xf32, strided<[128, 2]>> to memref<5x64xf32>
 // CHECK: kvcache.index_copy %[[R]] into

@@ -57,6 +57,34 @@ viewStrides(const std::vector<int64_t> &offsets,
   return strides;
 }
 
+TEST(ViewsTest, RowMajorDimensionsAreContiguous) {
+  int contiguous = 0, unknown = 0;
+  forEachSample(19, [&](const Sample &sample, Random &random) {
+    const Instance &instance = sample.instance;
+    unsigned first = random.between(0, instance.rank() - 1);
+    std::vector<StridedDim> known, facts;
+    std::vector<unsigned> inner;
+    for (unsigned k = 0; k < instance.rank(); ++k) {
+      unsigned i = instance.order[k];
+      known.push_back(
+          {instance.extents[i], StrideFact::constant(instance.strides[i])});
+      facts.push_back(
+          {sample.layout->dim(i).extent, explicitStride(*sample.layout, i)});
+      if (k >= first)
+        inner.push_back(i);
+    }
+    std::vector<int64_t> offsets = rowMajor(instance, inner);
+    bool isContiguous = offsets.back() == int64_t(offsets.size()) - 1;
+    EXPECT_EQ(isRowMajor(known, first), isContiguous);
+    bool isProven = isRowMajor(facts, first);
+    EXPECT_TRUE(isContiguous || !isProven);
+    contiguous += isContiguous;
+    unknown += isContiguous && !isProven;
+  });
+  EXPECT_GT(contiguous, 1000);
+  EXPECT_GT(unknown, 100);
+}
+
 TEST(CollapseTest, CollapsedAxesHaveOneStride) {
   int yes = 0, no = 0, open = 0;
   forEachSample(20, [&](const Sample &sample, Random &random) {

@@ -12,13 +12,6 @@ namespace kvcache {
 /// operation: `c1: `.
 bool mayBeSame(CacheType a, CacheType b, std::string &why);
 
-/// The first axis whose stride in a memref is known, and is not what a layout
-/// says of it. `dimOf` gives the dimension of the axis that is listed at a
-/// place.
-std::optional<unsigned>
-findOtherStride(const Layout &layout, llvm::ArrayRef<int64_t> strides,
-                llvm::function_ref<unsigned(unsigned)> dimOf);
-
 } // namespace kvcache
 
 #endif // KVCACHE_IR_SAMECACHE_H

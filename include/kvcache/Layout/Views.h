@@ -43,6 +43,10 @@ struct StridedDim {
   }
 };
 
+/// Whether the dimensions from `first` on are proven to number contiguous
+/// elements, the last one fastest. Strides of extents of 1 are not looked at.
+bool isRowMajor(const std::vector<StridedDim> &dims, unsigned first);
+
 /// The stride of axis `i` without reference to its neighbours.
 /// Precondition: i is below the rank.
 StrideFact explicitStride(const Layout &layout, unsigned i);
