@@ -38,7 +38,8 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
     bool isGiven = strides[i] != kRunTime && !isUnit;
     switch (dim.stride.kind) {
     case StrideFact::Kind::Compact:
-      if (isGiven && multiple && strides[i] % multiple == 0)
+      if (isGiven && multiple && strides[i] % multiple == 0 &&
+          strides[i] <= kMaxExtent)
         result[i] = strides[i];
       else if (isGiven && strides[i] != span)
         return refuse("stride", "compact, " + std::to_string(span), strides[i]);
