@@ -3,6 +3,7 @@
 #include "RowShape.h"
 
 #include "../Common/CacheLowering.h"
+#include "kvcache/IR/Strides.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -46,17 +47,13 @@ RowThread::RowThread(KernelBuilder &k, const RowShape &shape, Value part) {
 
 KnownRows::KnownRows(Value memref) {
   auto type = cast<MemRefType>(memref.getType());
-  SmallVector<int64_t> strides;
-  int64_t offset;
-  LogicalResult strided = type.getStridesAndOffset(strides, offset);
-  assert(succeeded(strided) && "checked by the verifier");
-  (void)strided;
   elementBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
   align = knownRowAlignment(memref);
-  if (ShapedType::isDynamic(strides[0]))
+  StrideFact stride = stridedDims(type)->front().stride;
+  if (stride.kind != StrideFact::Kind::Constant)
     return;
-  knownStride = strides[0];
-  align = alignmentOf(strides[0], elementBytes, align);
+  knownStride = stride.value;
+  align = alignmentOf(stride.value, elementBytes, align);
 }
 
 RowBuffer::RowBuffer(KernelOperands &operands, Value memref)
