@@ -205,13 +205,10 @@ Place startOf(CodeBuilder &emit, const CacheParts &cache) {
   return {flatten(emit, cache.buffer), cache.offset};
 }
 
-struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(RelayoutOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!isa<MemRefType>(adaptor.getSource().getType()))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(RelayoutOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     CacheParts from(rewriter, emit.getLoc(), op.getSourceType(),
                     adaptor.getSource());
@@ -235,19 +232,14 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
       };
       emitWithStores(e, bytes, to.type, nest.run, copy);
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CopyBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(CopyBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value pairs = adaptor.getPairs();
-    if (!isa<MemRefType>(pairs.getType()))
-      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
                      adaptor.getCache());
@@ -286,19 +278,14 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
         });
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ClearBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct ClearBlocksOpLowering : BufferOpLowering<ClearBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(ClearBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value list = adaptor.getBlocks();
-    if (!isa<MemRefType>(list.getType()))
-      return rewriter.notifyMatchFailure(op, "the blocks are still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
                      adaptor.getCache());
@@ -322,8 +309,6 @@ struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
         });
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

@@ -181,14 +181,11 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
   }
 };
 
-struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(MapBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct MapBlocksOpLowering : BufferOpLowering<MapBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(MapBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value blocks = adaptor.getBlocks(), out = adaptor.getOut();
-    if (!areBuffers({blocks, out}))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     auto type = cast<MemRefType>(out.getType());
     int64_t ratio = op.getRatio();
@@ -213,19 +210,14 @@ struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
     else
       emit.parallelLoop(emit.minsi(emit.dim(blocks, 0), emit.dim(out, 0)),
                         [&](CodeBuilder &e, Value r) { row(e, {r}); });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(BlockSlotsOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(BlockSlotsOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value blocks = adaptor.getBlocks(), out = adaptor.getOut();
-    if (!areBuffers({blocks, out}))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     int64_t tokens = op.getTokens();
     Value count =
@@ -237,8 +229,6 @@ struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
                    e.addMul(n, k, tokens));
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

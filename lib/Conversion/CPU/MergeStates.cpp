@@ -12,14 +12,10 @@ using namespace kvcache::cpu;
 
 namespace {
 
-struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(MergeStatesOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(MergeStatesOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     auto type = cast<MemRefType>(adaptor.getA().getType());
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
@@ -71,8 +67,6 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
         e.store(e.select(isEmpty, none, total), lse, {row, head});
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -156,14 +156,10 @@ void emitWrite(CodeBuilder &emit, const RowMover &mover, Value count,
   });
 }
 
-struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(IndexCopyOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(IndexCopyOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getRows());
@@ -180,19 +176,13 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
         live = e.andi(live, e.ult(e.remui(slot, rows), e.index(tokens)));
       return std::pair(live, mover.offsetOf(e, slot, isScaled));
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ScatterOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(ScatterOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getRows());
@@ -207,19 +197,13 @@ struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
       Value live = e.andi(e.ult(block, blocks), e.ult(token, tokens));
       return std::pair(live, mover.offsetOf(e, block, token));
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct GatherOpLowering : OpConversionPattern<GatherOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(GatherOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct GatherOpLowering : BufferOpLowering<GatherOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(GatherOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
                    adaptor.getOuts());
@@ -246,8 +230,6 @@ struct GatherOpLowering : OpConversionPattern<GatherOp> {
                       });
                 });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -50,6 +50,27 @@ void dropArgumentAttributes(mlir::ModuleOp module);
 /// follows for ever. Refuses addresses of functions whose types change.
 llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
 
+/// Lowers an operation whose operands have all become memrefs, one each.
+template <typename ConcreteOp>
+struct BufferOpLowering : mlir::OpConversionPattern<ConcreteOp> {
+  using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
+  using OpAdaptor = typename mlir::OpConversionPattern<ConcreteOp>::OpAdaptor;
+
+  llvm::LogicalResult
+  matchAndRewrite(ConcreteOp op, OpAdaptor adaptor,
+                  mlir::ConversionPatternRewriter &rewriter) const final {
+    if (!llvm::all_of(adaptor.getOperands().getTypes(),
+                      llvm::IsaPred<mlir::MemRefType>))
+      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    lower(op, adaptor, rewriter);
+    rewriter.eraseOp(op);
+    return llvm::success();
+  }
+
+  virtual void lower(ConcreteOp op, OpAdaptor adaptor,
+                     mlir::ConversionPatternRewriter &rewriter) const = 0;
+};
+
 /// A lowered cache taken apart: the first element, and for each listed axis
 /// the extent and the stride, constants where the layout knows them.
 struct CacheParts {

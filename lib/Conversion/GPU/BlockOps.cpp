@@ -166,13 +166,10 @@ private:
   }
 };
 
-struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(RelayoutOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!isa<MemRefType>(adaptor.getSource().getType()))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(RelayoutOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CacheType fromType = op.getSourceType(), toType = op.getDestType();
     Move move(rewriter, op, fromType, adaptor.getSource(), toType,
               adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
@@ -187,8 +184,6 @@ struct RelayoutOpLowering : OpConversionPattern<RelayoutOp> {
                  return item;
                });
     move.remark("relayout");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
@@ -206,13 +201,10 @@ struct PairList {
   MemRefType type;
 };
 
-struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CopyBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!isa<MemRefType>(adaptor.getPairs().getType()))
-      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
+struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(CopyBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CacheType type = op.getCache().getType();
     Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
               type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
@@ -230,8 +222,6 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
                  return item;
                });
     move.remark("copy-blocks");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
@@ -239,14 +229,11 @@ struct CopyBlocksOpLowering : OpConversionPattern<CopyBlocksOp> {
 /// once. They store the same zeros to the same places in accesses of one width,
 /// and nobody reads them before the kernel has ended, so either may be the
 /// last.
-struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ClearBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    auto listType = dyn_cast<MemRefType>(adaptor.getBlocks().getType());
-    if (!listType)
-      return rewriter.notifyMatchFailure(op, "the blocks are still a tensor");
+struct ClearBlocksOpLowering : BufferOpLowering<ClearBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(ClearBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
+    auto listType = cast<MemRefType>(adaptor.getBlocks().getType());
     Move move(rewriter, op, op.getCache().getType(), adaptor.getCache());
     unsigned list = move.operands.addBuffer(adaptor.getBlocks());
     unsigned blocks = move.operands.addIndex(move.to.extent(AxisKind::Block));
@@ -261,8 +248,6 @@ struct ClearBlocksOpLowering : OpConversionPattern<ClearBlocksOp> {
                  return item;
                });
     move.remark("clear-blocks");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

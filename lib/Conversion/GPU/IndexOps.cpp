@@ -139,31 +139,21 @@ void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
   launch(emit, k, count, rows, operands);
 }
 
-struct MapBlocksOpLowering : OpConversionPattern<MapBlocksOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(MapBlocksOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!areBuffers(adaptor.getOperands()))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct MapBlocksOpLowering : BufferOpLowering<MapBlocksOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(MapBlocksOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     emitExpansion(rewriter, op, "map_blocks", adaptor.getBlocks(),
                   adaptor.getOut(), op.getRatio());
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct BlockSlotsOpLowering : OpConversionPattern<BlockSlotsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(BlockSlotsOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!areBuffers(adaptor.getOperands()))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(BlockSlotsOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     emitExpansion(rewriter, op, "block_slots", adaptor.getBlocks(),
                   adaptor.getOut(), op.getTokens());
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

@@ -410,14 +410,10 @@ public:
   RowParameters parameters;
 };
 
-struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(IndexCopyOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(IndexCopyOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
                      adaptor.getRows());
     launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
@@ -426,19 +422,13 @@ struct IndexCopyOpLowering : OpConversionPattern<IndexCopyOp> {
     launch.emit("index_copy", Direction::IntoCache, count,
                 op.getScheduleAttr());
     launch.remark("index-copy");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ScatterOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(ScatterOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
                      adaptor.getRows());
     launch.addPlace(adaptor.getBlocks(), launch.cache.extent(AxisKind::Block));
@@ -450,19 +440,13 @@ struct ScatterOpLowering : OpConversionPattern<ScatterOp> {
         emitRowCount(rewriter, launch.loc, lists, adaptor.getBlocks());
     launch.emit("scatter", Direction::IntoCache, count, op.getScheduleAttr());
     launch.remark("scatter");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
-struct GatherOpLowering : OpConversionPattern<GatherOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(GatherOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct GatherOpLowering : BufferOpLowering<GatherOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(GatherOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
                      adaptor.getOuts());
     launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
@@ -473,8 +457,6 @@ struct GatherOpLowering : OpConversionPattern<GatherOp> {
                              : Direction::OutOfCache,
                 count, op.getScheduleAttr());
     launch.remark("gather");
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
