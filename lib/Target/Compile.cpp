@@ -315,7 +315,7 @@ LogicalResult Compilation::link(OutputFiles &files, StringRef path) {
   SmallVector<char, 0> object;
   if (failed(emitObject(object)))
     return failure();
-  for (auto [file, bytes] :
+  for (const auto &[file, bytes] :
        {std::pair(program, StringRef(object.data(), object.size())),
         std::pair(runtime, getRuntimeObject())})
     if (Error error = writeFile(

@@ -83,7 +83,7 @@ Expected<OutputFiles> OutputFiles::beside(StringRef path) {
                      std::make_error_code(std::errc::device_or_resource_busy));
 }
 
-OutputFiles::OutputFiles(OutputFiles &&other)
+OutputFiles::OutputFiles(OutputFiles &&other) noexcept
     : folder(std::move(other.folder)), lock(other.lock),
       places(std::move(other.places)) {
   other.lock = -1;

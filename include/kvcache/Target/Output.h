@@ -28,7 +28,7 @@ class OutputFiles {
 public:
   /// The folder is named after `path`, and beside it.
   static llvm::Expected<OutputFiles> beside(llvm::StringRef path);
-  OutputFiles(OutputFiles &&other);
+  OutputFiles(OutputFiles &&other) noexcept;
   OutputFiles &operator=(OutputFiles &&) = delete;
   ~OutputFiles();
 
