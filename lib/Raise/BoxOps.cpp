@@ -14,6 +14,8 @@
 #include "mlir/IR/Matchers.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include <cmath>
+
 using namespace mlir;
 using namespace kvcache;
 using namespace kvcache::raise;
@@ -246,7 +248,7 @@ std::optional<Number> BoxEvaluator::computeFloat(Operation *op,
     // An integer, or one over a power of two, which multiplies exactly.
     bool isInverse = value > 0 && value < 1;
     double whole = isInverse ? 1 / value : value;
-    if (!(whole >= -(1 << 30) && whole <= (1 << 30)) ||
+    if (!std::isfinite(whole) || std::abs(whole) > (1 << 30) ||
         whole != static_cast<int64_t>(whole))
       return unknown(type);
     auto integer = static_cast<int64_t>(whole);

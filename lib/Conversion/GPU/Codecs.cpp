@@ -22,19 +22,19 @@ template <typename Float> struct StoredFloat : Codec {
                int64_t elements) const override {
     Type stored = several(Float::get(k.getContext()), elements);
     Value value = LLVM::BitcastOp::create(k, stored, access);
-    if (isF32)
+    if (kIsF32)
       return value;
     return arith::ExtFOp::create(k, several(k.getF32Type(), elements), value);
   }
   Value encode(KernelBuilder &k, Value floats,
                int64_t elements) const override {
     Type stored = Float::get(k.getContext());
-    if (!isF32)
+    if (!kIsF32)
       floats = arith::TruncFOp::create(k, several(stored, elements), floats);
     int64_t bytes = elements * stored.getIntOrFloatBitWidth() / 8;
     return LLVM::BitcastOp::create(k, accessType(k, bytes), floats);
   }
-  static constexpr bool isF32 = std::is_same_v<Float, Float32Type>;
+  static constexpr bool kIsF32 = std::is_same_v<Float, Float32Type>;
 };
 
 } // namespace

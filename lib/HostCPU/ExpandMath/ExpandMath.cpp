@@ -136,11 +136,11 @@ static Value keepSticky(MathBuilder &b, Value x) {
   Value low = b.andI(x, mask);
   Value bit = b.select(b.compareI(arith::CmpIPredicate::ne, low, b.i64(x, 0)),
                        b.i64(x, 0x800), b.i64(x, 0));
-  Value short_ = b.orI(b.subI(x, low), bit);
+  Value rounded = b.orI(b.subI(x, low), bit);
   // Below 2^53, of both signs, nothing is lost.
   Value shifted = b.shr(b.addI(x, b.i64(x, int64_t(1) << 53)), b.i64(x, 54));
   Value isSmall = b.compareI(arith::CmpIPredicate::eq, shifted, b.i64(x, 0));
-  return b.select(isSmall, x, short_);
+  return b.select(isSmall, x, rounded);
 }
 
 /// An integer as bf16, which f32 would round twice.

@@ -96,9 +96,8 @@ private:
                     mlir::Value nLast, mlir::Value k, mlir::Value k0);
   void emitTile(int64_t rows, bool clamp, mlir::Value m0, mlir::Value mEnd,
                 mlir::Value n0, mlir::Value nEnd, mlir::Value kLength);
-  void emitTilePanel(int64_t rows, llvm::ArrayRef<mlir::Value> ms,
-                     mlir::Value panel, mlir::Value n, mlir::Value kLength,
-                     mlir::Value mask);
+  void emitTilePanel(llvm::ArrayRef<mlir::Value> ms, mlir::Value panel,
+                     mlir::Value n, mlir::Value kLength, mlir::Value mask);
 };
 
 } // namespace kvcache

@@ -372,7 +372,7 @@ void ContractionEmitter::emitTile(int64_t rows, bool clamp, Value m0,
     return b.divui(b.subi(n, n0), b.index(kLanes));
   };
   b.forLoop(n0, middle, kLanes, [&](Value n) {
-    emitTilePanel(rows, ms, panelOf(n), n, kLength, Value());
+    emitTilePanel(ms, panelOf(n), n, kLength, Value());
   });
   int64_t columns = match.op.getStaticLoopRanges()[match.n];
   if (!ShapedType::isDynamic(columns) && columns % kLanes == 0)
@@ -386,13 +386,12 @@ void ContractionEmitter::emitTile(int64_t rows, bool clamp, Value m0,
         arith::ConstantOp::create(
             b, DenseElementsAttr::get(laneType, ArrayRef<int32_t>(lanes))),
         vector::BroadcastOp::create(b, laneType, left));
-    emitTilePanel(rows, ms, panelOf(n), n, kLength, mask);
+    emitTilePanel(ms, panelOf(n), n, kLength, mask);
   });
 }
 
-void ContractionEmitter::emitTilePanel(int64_t rows, ArrayRef<Value> ms,
-                                       Value panel, Value n, Value kLength,
-                                       Value mask) {
+void ContractionEmitter::emitTilePanel(ArrayRef<Value> ms, Value panel, Value n,
+                                       Value kLength, Value mask) {
   SmallVector<Value> init;
   for (Value m : ms) {
     SmallVector<Value> where = indices(C, m, n, Value());

@@ -139,7 +139,8 @@ Vals AttentionKernel::weigh(const Columns &columns, ArrayRef<Val> products,
     }
     if (traits.hasAlibi) {
       int64_t column = i / 4 * 2 + i % 2;
-      Val key = unit * shape.kUnit + (lane >> 2) + i % 4 / 2 * 8;
+      int64_t half = i % 4 / 2;
+      Val key = unit * shape.kUnit + (lane >> 2) + half * 8;
       Val place = k.val(arith::SIToFPOp::create(k, k.getF32Type(), key));
       x = x + columns.slope[column] * (place - columns.position[column]);
     }
