@@ -43,8 +43,7 @@
 //   Transfers.h  runs and descriptors when blocks or parts of them move
 //   Offsets.h    concrete offsets, the block split, do offsets fit 32 bits
 //   Facts.h      does one layout imply another, what do two have in common
-//   Numbers.h    what is known at run time only, computed now or by emitted
-//   code
+//   Numbers.h    what is known at run time only, for integers and emitted code
 //
 //===----------------------------------------------------------------------===//
 

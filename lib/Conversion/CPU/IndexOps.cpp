@@ -103,15 +103,6 @@ Value Requests::lastAtMost(CodeBuilder &emit, Value limit, Value value,
 
 namespace {
 
-/// Whether all values are memrefs.
-bool areBuffers(ArrayRef<ValueRange> operands) {
-  for (ValueRange values : operands)
-    for (Value value : values)
-      if (isa<TensorType>(value.getType()))
-        return false;
-  return true;
-}
-
 /// number * factor + part, or `none` for a number that is negative or has no
 /// room in an entry of a list.
 Value partOf(CodeBuilder &emit, Value number, int64_t factor, Value part,
@@ -139,14 +130,11 @@ void storeEntry(CodeBuilder &emit, Value index, Value list, ValueRange at) {
   emit.store(emit.indexCast(index, entry), list, at);
 }
 
-struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(SlotMappingOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
+  using BatchOpLowering::BatchOpLowering;
+  void lower(SlotMappingOp op, OneToNOpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value out = adaptor.getOut().front();
-    if (!areBuffers({adaptor.getBatch(), out}))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
     Requests requests(emit, batch, emit.dim(out, 0));
@@ -176,8 +164,6 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
             [&](CodeBuilder &e) { storeEntry(e, padding(e, row), out, row); });
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 
@@ -232,8 +218,8 @@ struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   }
 };
 
-struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
-  using OpConversionPattern::OpConversionPattern;
+struct SelectRowsOpLowering : BatchOpLowering<SelectRowsOp> {
+  using BatchOpLowering::BatchOpLowering;
 
   /// Copies row `from` of rows, or clears row `to` of the destination.
   struct RowPair {
@@ -250,16 +236,10 @@ struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
     Value room;
   };
 
-  LogicalResult
-  matchAndRewrite(SelectRowsOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    SmallVector<ValueRange> operands(adaptor.getRows());
-    llvm::append_range(operands, adaptor.getOuts());
+  void lower(SelectRowsOp op, OneToNOpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value indices = adaptor.getIndices().front();
     Value valid = adaptor.getValid().front();
-    operands.append({adaptor.getBatch(), indices, valid});
-    if (!areBuffers(operands))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
     ArrayRef<ValueRange> outs = adaptor.getOuts();
@@ -310,8 +290,6 @@ struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
             storeEntry(e, e.index(-1), positions, i);
           });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -50,7 +50,7 @@ void dropArgumentAttributes(mlir::ModuleOp module);
 /// follows for ever. Refuses addresses of functions whose types change.
 llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
 
-/// Lowers an operation whose operands have all become memrefs, one each.
+/// Lowers an operation on buffers, each operand of which has become one value.
 template <typename ConcreteOp>
 struct BufferOpLowering : mlir::OpConversionPattern<ConcreteOp> {
   using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
@@ -59,8 +59,8 @@ struct BufferOpLowering : mlir::OpConversionPattern<ConcreteOp> {
   llvm::LogicalResult
   matchAndRewrite(ConcreteOp op, OpAdaptor adaptor,
                   mlir::ConversionPatternRewriter &rewriter) const final {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<mlir::MemRefType>))
+    if (llvm::any_of(adaptor.getOperands().getTypes(),
+                     llvm::IsaPred<mlir::TensorType>))
       return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     lower(op, adaptor, rewriter);
     rewriter.eraseOp(op);
@@ -68,6 +68,28 @@ struct BufferOpLowering : mlir::OpConversionPattern<ConcreteOp> {
   }
 
   virtual void lower(ConcreteOp op, OpAdaptor adaptor,
+                     mlir::ConversionPatternRewriter &rewriter) const = 0;
+};
+
+/// The same of one that takes a batch, which has become its members.
+template <typename ConcreteOp>
+struct BatchOpLowering : mlir::OpConversionPattern<ConcreteOp> {
+  using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
+  using OneToNOpAdaptor =
+      typename mlir::OpConversionPattern<ConcreteOp>::OneToNOpAdaptor;
+
+  llvm::LogicalResult
+  matchAndRewrite(ConcreteOp op, OneToNOpAdaptor adaptor,
+                  mlir::ConversionPatternRewriter &rewriter) const final {
+    for (mlir::ValueRange values : adaptor.getOperands())
+      if (llvm::any_of(values.getTypes(), llvm::IsaPred<mlir::TensorType>))
+        return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    lower(op, adaptor, rewriter);
+    rewriter.eraseOp(op);
+    return llvm::success();
+  }
+
+  virtual void lower(ConcreteOp op, OneToNOpAdaptor adaptor,
                      mlir::ConversionPatternRewriter &rewriter) const = 0;
 };
 

@@ -21,10 +21,6 @@ constexpr int64_t kRequestThreads = 512;
 /// The most that a grid has in its second dimension.
 constexpr int64_t kMostGridY = 65535;
 
-bool areBuffers(ValueRange values) {
-  return llvm::none_of(values.getTypes(), llvm::IsaPred<TensorType>);
-}
-
 /// The number of the thread in its row of the grid, as i64.
 Value threadNumber(KernelBuilder &k, int64_t threads = kThreads) {
   return k.addi(k.muli(k.extui64(k.blockX()), k.i64(threads)),
@@ -42,14 +38,11 @@ void launch(CodeBuilder &emit, KernelBuilder &k, Value count, Value rows,
   });
 }
 
-struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(SlotMappingOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
+  using BatchOpLowering::BatchOpLowering;
+  void lower(SlotMappingOp op, OneToNOpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     Value out = adaptor.getOut().front();
-    if (!areBuffers(adaptor.getBatch()) || !areBuffers(out))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
     CodeBuilder emit(rewriter, op.getLoc());
     KernelOperands operands(rewriter, emit.getLoc());
     BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
@@ -83,8 +76,6 @@ struct SlotMappingOpLowering : OpConversionPattern<SlotMappingOp> {
     k.ifThen(isRow, [&] { list.store(k, slot, row); });
     k.finish();
     launch(emit, k, rows, emit.index(1), operands, kRequestThreads);
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

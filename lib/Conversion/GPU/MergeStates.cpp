@@ -23,25 +23,18 @@ namespace {
 
 constexpr int64_t kThreads = 256;
 
-struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
-  using OpConversionPattern::OpConversionPattern;
-
-  LogicalResult
-  matchAndRewrite(MergeStatesOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!llvm::all_of(adaptor.getOperands().getTypes(),
-                      llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(MergeStatesOp op, OpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     KernelOperands operands(rewriter, emit.getLoc());
     auto type = cast<MemRefType>(adaptor.getA().getType());
     Type element = type.getElementType();
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
-    if (heads == 0 || channels == 0) {
-      rewriter.eraseOp(op);
-      return success();
-    }
+    if (heads == 0 || channels == 0)
+      return;
     Value rows = emit.index(Layout::kMaxSpan);
     for (Value operand : adaptor.getOperands())
       rows = emit.minsi(rows, emit.dim(operand, 0));
@@ -94,8 +87,6 @@ struct MergeStatesOpLowering : OpConversionPattern<MergeStatesOp> {
       emitLaunch(e, e.getLoc(), k.symbol(), e.ceildivui(count, kThreads),
                  e.index(1), Value(), kThreads, operands);
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -286,24 +286,12 @@ private:
   Value samples, last; ///< indices in shared memory
 };
 
-struct SelectRowsOpLowering : OpConversionPattern<SelectRowsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(SelectRowsOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    SmallVector<Value> all(adaptor.getBatch());
-    for (ArrayRef<ValueRange> group : {ArrayRef<ValueRange>(adaptor.getRows()),
-                                       ArrayRef<ValueRange>(adaptor.getOuts())})
-      for (ValueRange values : group)
-        llvm::append_range(all, values);
-    all.push_back(adaptor.getIndices().front());
-    all.push_back(adaptor.getValid().front());
-    if (!llvm::all_of(ValueRange(all).getTypes(), llvm::IsaPred<MemRefType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+struct SelectRowsOpLowering : BatchOpLowering<SelectRowsOp> {
+  using BatchOpLowering::BatchOpLowering;
+  void lower(SelectRowsOp op, OneToNOpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     CodeBuilder emit(rewriter, op.getLoc());
     SelectKernel(emit, op, adaptor).build();
-    rewriter.eraseOp(op);
-    return success();
   }
 };
 

@@ -367,19 +367,14 @@ static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
 
 namespace {
 
-struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
+struct AttentionOpLowering : BatchOpLowering<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
                       TargetAttr gpu)
-      : OpConversionPattern(converter, context), gpu(gpu) {}
+      : BatchOpLowering(converter, context), gpu(gpu) {}
 
-  LogicalResult
-  matchAndRewrite(AttentionOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
+  void lower(AttentionOp op, OneToNOpAdaptor adaptor,
+             ConversionPatternRewriter &rewriter) const override {
     SmallVector<ValueRange> lists(adaptor.getOperands());
-    for (ValueRange values : lists)
-      for (Value value : values)
-        if (isa<TensorType>(value.getType()))
-          return rewriter.notifyMatchFailure(op, "an operand is a tensor");
     AttentionTraits traits(op);
     AttentionOperands operands(rewriter, op.getLoc(), op, lists);
     std::string text = "a row and a query head for each block of threads";
@@ -394,8 +389,6 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     }
     auto options = remark::RemarkOpts::name("attention").category("kvcache");
     remark::analysis(op.getLoc(), options) << text;
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -26,7 +26,7 @@ void kvcache::overlapKernels(ModuleOp module) {
     auto control = [&](Action action) {
       NVVM::GriddepcontrolOp::create(builder, kernel.getLoc(), action);
     };
-    // The driver does not launch these so. It may launch a check behind them.
+    // The driver does not launch these so. It may launch a check after them.
     if (getLaunchMode(launch) == LaunchMode::cooperative) {
       if (hasEarly.wasInterrupted())
         control(Action::launch_dependents);
