@@ -151,23 +151,18 @@ static void copyChannels(CodeBuilder &emit, const CacheSide &side,
   RowPlan::PieceAxis axis = axes.front();
   emit.forLoop(emit.index(axis.extent), [&](CodeBuilder &e, Value i) {
     copyChannels(e, side,
-                 from.plus(e, e.muli(i, side.parts.strides[axis.index])),
+                 from.plus(e, e.muli(i, side.cache.strides[axis.index])),
                  to.plus(e, e.muli(i, axis.rowStride)), axes.drop_front());
   });
 }
 
-CacheSide::CacheSide(CodeBuilder &emit, CacheType type, Value memref,
-                     unsigned side)
-    : parts(emit, emit.getLoc(), type, memref), plan(type, {AxisKind::Channel}),
-      pool(flatten(emit, parts.buffer)),
-      channels(type.getLayout().extent(AxisKind::Channel)) {
-  base = parts.offset;
-  if (side)
-    base = emit.addi(base, parts.stride(AxisKind::Side));
-}
+CacheSide::CacheSide(CodeBuilder &emit, const CacheValue &cache, int64_t side)
+    : cache(cache.side(emit, side)), plan(cache.type, {AxisKind::Channel}),
+      pool(flatten(emit, cache.buffer)),
+      channels(cache.type.getLayout().extent(AxisKind::Channel)) {}
 
 Value CacheSide::headOffset(CodeBuilder &emit, Value head) const {
-  const Layout &layout = parts.type.getLayout();
+  const Layout &layout = cache.type.getLayout();
   Value offset = emit.index(0), rest = emit.divui(head, sharing);
   // From the inner part of a split axis outwards.
   for (unsigned i = layout.rank(); i-- > 0;) {
@@ -176,7 +171,7 @@ Value CacheSide::headOffset(CodeBuilder &emit, Value head) const {
       continue;
     bool isOuter = dim.axis.part != AxisPart::Inner;
     Value index = isOuter ? rest : emit.remui(rest, dim.extent);
-    offset = emit.addMul(offset, index, parts.strides[i]);
+    offset = emit.addMul(offset, index, cache.strides[i]);
     if (!isOuter)
       rest = emit.divui(rest, dim.extent);
   }
@@ -186,7 +181,7 @@ Value CacheSide::headOffset(CodeBuilder &emit, Value head) const {
 void CacheSide::prefetch(CodeBuilder &emit, Value offset) const {
   if (!isRun())
     return;
-  int64_t line = 64 / parts.type.getElementBytes();
+  int64_t line = 64 / cache.type.getElementBytes();
   for (int64_t at = 0; at < channels; at += line)
     memref::PrefetchOp::create(emit, pool, emit.addi(offset, at),
                                /*isWrite=*/false,
@@ -235,15 +230,16 @@ SmallVector<Value> KeyList::fill(CodeBuilder &emit, const Cursor &cursor,
         take = e.minsi(take, e.subi(e.index(facts.chunkKeys), count));
         Value entry = e.loadIndex(tile.table, {tile.request, block});
         Value taken = e.select(e.ult(entry, cursor.blocks), take, zero);
-        Value keyAt = e.addMul(k.base, entry, k.parts.stride(AxisKind::Block));
+        Value keyAt =
+            e.addMul(k.cache.offset, entry, k.cache.stride(AxisKind::Block));
         Value valueAt =
-            e.addMul(v.base, entry, v.parts.stride(AxisKind::Block));
+            e.addMul(v.cache.offset, entry, v.cache.stride(AxisKind::Block));
         Value to = e.addi(at, count);
         e.forLoop(taken, [&](CodeBuilder &e, Value i) {
           Value token = e.addi(start, i), here = e.addi(to, i);
-          e.store(e.addMul(keyAt, token, k.parts.stride(AxisKind::Token)), keys,
+          e.store(e.addMul(keyAt, token, k.cache.stride(AxisKind::Token)), keys,
                   here);
-          e.store(e.addMul(valueAt, token, v.parts.stride(AxisKind::Token)),
+          e.store(e.addMul(valueAt, token, v.cache.stride(AxisKind::Token)),
                   values, here);
           e.store(e.indexCast(e.addi(key, i), e.getI32Type()), positions, here);
         });
@@ -271,8 +267,8 @@ void KeyList::forChunks(CodeBuilder &emit, Value first, Value end,
                         Body body) const {
   const CacheSide &k = *tile.keys, &v = *tile.values;
   Cursor cursor;
-  cursor.blocks = emit.minsi(k.parts.extent(AxisKind::Block),
-                             v.parts.extent(AxisKind::Block));
+  cursor.blocks = emit.minsi(k.cache.extent(AxisKind::Block),
+                             v.cache.extent(AxisKind::Block));
   cursor.key = first;
   cursor.block = emit.divui(first, facts.tokens);
   cursor.start = emit.remui(first, facts.tokens);
@@ -442,19 +438,13 @@ positionRange(CodeBuilder &emit, const Requests &requests, const Tile &tile) {
   return {range[0], range[1]};
 }
 
-struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
+struct AttentionOpLowering : OpLowering<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
                       TargetAttr cpu)
-      : OpConversionPattern(converter, context), cpu(cpu) {}
+      : OpLowering(converter, context), cpu(cpu) {}
 
-  LogicalResult
-  matchAndRewrite(AttentionOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    for (ValueRange values : adaptor.getOperands())
-      for (Value value : values)
-        if (isa<TensorType>(value.getType()))
-          return rewriter.notifyMatchFailure(op, "an operand is a tensor");
-    CodeBuilder emit(rewriter, op.getLoc());
+  FailureOr<Values> lowerResult(AttentionOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
     AttentionFacts facts(op, cpu);
     if (!facts.hasRoom)
       return op.emitOpError()
@@ -463,28 +453,22 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
              << " of values, which are not contiguous: a row of each is "
                 "expected to fit a stack of "
              << kFrameBytes << " bytes with a few keys and values";
-    unsigned numCaches = op.getCaches().size();
-    CacheSide keys(emit, op.getKeyType(), adaptor.getCaches()[0].front(), 0);
-    CacheSide values(emit, op.getValueType(),
-                     adaptor.getCaches().back().front(),
-                     numCaches == 1 ? 1 : 0);
+    CacheSide keys(emit, in.cache(op.getCaches().front()), 0);
+    CacheSide values(emit, in.cache(op.getCaches().back()),
+                     op.getCaches().size() == 1 ? 1 : 0);
     keys.sharing = values.sharing = facts.sharing;
-    Value query = adaptor.getQuery().front();
-    Value out = adaptor.getOuts().front().front();
+    Value query = in[op.getQuery()], out = in[op.getOuts().front()];
     Rows queries(emit, query), outRows(emit, out);
     std::optional<Rows> lseRows;
     Value numRows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
     if (op.getLse()) {
-      Value lse = adaptor.getOuts()[1].front();
+      Value lse = in[op.getOuts()[1]];
       lseRows.emplace(emit, lse);
       numRows = emit.minsi(numRows, emit.dim(lse, 0));
     }
-    auto optional = [](ValueRange value) {
-      return value.empty() ? Value() : value.front();
-    };
     Outputs outputs = {&outRows, lseRows ? &*lseRows : nullptr,
-                       optional(adaptor.getSinks())};
-    BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
+                       in[op.getSinks()]};
+    BatchValue batch = in[op.getBatch()];
     Requests requests(emit, batch, numRows);
 
     requests.forRowsOutside(emit, [&](CodeBuilder &e, Value row) {
@@ -530,7 +514,7 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
       tile.keys = &keys;
       tile.values = &values;
       tile.queries = &queries;
-      tile.alibi = optional(adaptor.getAlibi());
+      tile.alibi = in[op.getAlibi()];
       tile.table = batch.table;
       Value part = e.remui(task, parts);
       Value rest = e.divui(task, parts);
@@ -595,8 +579,7 @@ struct AttentionOpLowering : OpConversionPattern<AttentionOp> {
     });
     emit.ifThen(isSplit,
                 [&](CodeBuilder &e) { partial.merge(e, requests, outputs); });
-    rewriter.eraseOp(op);
-    return success();
+    return Values();
   }
 
 private:

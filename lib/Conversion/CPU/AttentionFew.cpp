@@ -101,7 +101,7 @@ public:
 
 private:
   static Type elementOf(const CacheSide &side) {
-    return side.parts.type.getElementType();
+    return side.cache.type.getElementType();
   }
 
   static Value stack(CodeBuilder &emit, int64_t count, Type type) {

@@ -78,8 +78,7 @@ private:
 
 /// The keys or the values of a cache.
 struct CacheSide {
-  CacheSide(CodeBuilder &emit, CacheType type, mlir::Value memref,
-            unsigned side);
+  CacheSide(CodeBuilder &emit, const CacheValue &cache, int64_t side);
   mlir::Value headOffset(CodeBuilder &emit, mlir::Value head) const;
   /// Whether the channels of a token and a head are one run.
   bool isRun() const { return plan.run.elements == channels; }
@@ -88,9 +87,9 @@ struct CacheSide {
   /// Copies them to a packed place.
   void load(CodeBuilder &emit, mlir::Value offset, const Place &to) const;
 
-  CacheParts parts;
+  CacheValue cache; ///< the side
   RowPlan plan;
-  mlir::Value pool, base;
+  mlir::Value pool;
   int64_t channels;
   /// A head of the cache has so many numbers.
   int64_t sharing = 1;

@@ -52,7 +52,7 @@ struct NestDim {
 
 /// An axis of a cache, and where its fastest part lies in memory.
 struct CacheAxis {
-  CacheAxis(CodeBuilder &emit, const CacheParts &cache, AxisKind kind) {
+  CacheAxis(CodeBuilder &emit, const CacheValue &cache, AxisKind kind) {
     const Layout &layout = cache.type.getLayout();
     count = emit.index(1);
     SmallVector<Value> strides;
@@ -81,7 +81,7 @@ struct CacheAxis {
 /// All elements of some axes, as a nest.
 class Nest {
 public:
-  Nest(CodeBuilder &emit, const CacheParts &from, const CacheParts &to,
+  Nest(CodeBuilder &emit, const CacheValue &from, const CacheValue &to,
        ArrayRef<AxisKind> kinds) {
     for (AxisKind kind : kinds)
       if (from.type.getLayout().has(kind))
@@ -201,18 +201,15 @@ constexpr AxisKind kInBlock[] = {AxisKind::Layer, AxisKind::Side,
                                  AxisKind::Token, AxisKind::Head,
                                  AxisKind::Channel};
 
-Place startOf(CodeBuilder &emit, const CacheParts &cache) {
+Place startOf(CodeBuilder &emit, const CacheValue &cache) {
   return {flatten(emit, cache.buffer), cache.offset};
 }
 
 struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(RelayoutOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts from(rewriter, emit.getLoc(), op.getSourceType(),
-                    adaptor.getSource());
-    CacheParts to(rewriter, emit.getLoc(), op.getDestType(), adaptor.getDest());
+  void lower(RelayoutOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    CacheValue from = in.cache(op.getSource()), to = in.cache(op.getDest());
     Nest nest(emit, from, to, kInBlock);
     Value blocks =
         emit.minsi(from.extent(AxisKind::Block), to.extent(AxisKind::Block));
@@ -237,12 +234,10 @@ struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
 
 struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(CopyBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value pairs = adaptor.getPairs();
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
-                     adaptor.getCache());
+  void lower(CopyBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value pairs = in[op.getPairs()];
+    CacheValue cache = in[op.getCache()];
     Nest nest(emit, cache, cache, kInBlock);
     Place start = startOf(emit, cache);
     Value blocks = cache.extent(AxisKind::Block);
@@ -283,12 +278,10 @@ struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
 
 struct ClearBlocksOpLowering : BufferOpLowering<ClearBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(ClearBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value list = adaptor.getBlocks();
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts cache(rewriter, emit.getLoc(), op.getCache().getType(),
-                     adaptor.getCache());
+  void lower(ClearBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value list = in[op.getBlocks()];
+    CacheValue cache = in[op.getCache()];
     Nest nest(emit, cache, cache, kInBlock);
     Place start = startOf(emit, cache);
     Value blocks = cache.extent(AxisKind::Block);
@@ -312,12 +305,12 @@ struct ClearBlocksOpLowering : BufferOpLowering<ClearBlocksOp> {
   }
 };
 
-struct TransferOpLowering : OpConversionPattern<TransferOp> {
-  using OpConversionPattern::OpConversionPattern;
+struct TransferOpLowering : BufferOpLowering<TransferOp> {
+  using BufferOpLowering::BufferOpLowering;
 
   /// The chunks of a pool, of `tokens` tokens each.
   struct Chunks {
-    Chunks(CodeBuilder &emit, const CacheParts &cache, int64_t tokens)
+    Chunks(CodeBuilder &emit, const CacheValue &cache, int64_t tokens)
         : cache(cache), tokens(tokens),
           perBlock(cache.type.getLayout().extent(AxisKind::Token) / tokens),
           start(startOf(emit, cache)),
@@ -329,29 +322,22 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
           start.plus(emit, emit.muli(block, cache.stride(AxisKind::Block)));
       return place.plus(emit, emit.muli(token, cache.stride(AxisKind::Token)));
     }
-    const CacheParts &cache;
+    const CacheValue &cache;
     int64_t tokens, perBlock;
     Place start;
     Value count;
   };
 
-  LogicalResult
-  matchAndRewrite(TransferOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Value pairs = adaptor.getPairs();
-    if (!isa<MemRefType>(pairs.getType()))
-      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts from(rewriter, emit.getLoc(), op.getSource().getType(),
-                    adaptor.getSource());
-    CacheParts to(rewriter, emit.getLoc(), op.getDest().getType(),
-                  adaptor.getDest());
+  void lower(TransferOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value pairs = in[op.getPairs()];
+    CacheValue from = in[op.getSource()], to = in[op.getDest()];
     int64_t tokens = std::min(from.type.getLayout().extent(AxisKind::Token),
                               to.type.getLayout().extent(AxisKind::Token));
     Chunks source(emit, from, tokens), dest(emit, to, tokens);
     // Whole chunks are one nest, where tokens are an axis like the others.
-    CacheParts fromChunk = oneChunk(emit, from, tokens);
-    CacheParts toChunk = oneChunk(emit, to, tokens);
+    CacheValue fromChunk = oneChunk(emit, from, tokens);
+    CacheValue toChunk = oneChunk(emit, to, tokens);
     Nest whole(emit, fromChunk, toChunk, kInBlock);
     Nest row(
         emit, from, to,
@@ -393,13 +379,11 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
         });
       });
     });
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:
   /// The parts of a cache with as many tokens in a block as a chunk has.
-  static CacheParts oneChunk(CodeBuilder &emit, CacheParts parts,
+  static CacheValue oneChunk(CodeBuilder &emit, CacheValue parts,
                              int64_t tokens) {
     std::vector<LayoutDim> dims = parts.type.getLayout().listing();
     const Layout &layout = parts.type.getLayout();
@@ -426,7 +410,7 @@ private:
   }
 
   static void copyRange(CodeBuilder &emit, bool zero, const Nest &row,
-                        const CacheParts &from, const CacheParts &to,
+                        const CacheValue &from, const CacheValue &to,
                         const Place &here, const Place &there, Value first,
                         Value last, Value all) {
     emit.forLoop(first, last, 1, [&](CodeBuilder &e, Value i) {

@@ -44,21 +44,18 @@ Value isFrom(CodeBuilder &e, Value low, Value value, Value high) {
 /// Emits the loops, where they are wanted, and gives whether the call has had
 /// no error so far.
 template <typename Op>
-void lower(Op op, ConversionPatternRewriter &rewriter,
-           CodeBuilder::Then loops) {
-  CodeBuilder emit(rewriter, op.getLoc());
+Values whereWanted(Op op, CodeBuilder &emit, CodeBuilder::Then loops) {
   auto check = [&](CodeBuilder &e) {
     loops(e);
     Value passed = emitQuery(e, e.getLoc(), op, "kvrt_check_passed", {});
     return e.cmpi(CodeBuilder::Predicate::ne, passed, e.index(0));
   };
   if (!op.getOnRequest())
-    return rewriter.replaceOp(op, check(emit));
-  Value wanted =
-      emitQuery(rewriter, emit.getLoc(), op, "kvrt_checks_wanted", {});
+    return {check(emit)};
+  Value wanted = emitQuery(emit, emit.getLoc(), op, "kvrt_checks_wanted", {});
   wanted = emit.cmpi(CodeBuilder::Predicate::ne, wanted, emit.index(0));
   auto branch = scf::IfOp::create(
-      rewriter, emit.getLoc(), wanted,
+      emit, wanted,
       [&](OpBuilder &b, Location l) {
         CodeBuilder e(b, l);
         scf::YieldOp::create(b, l, check(e));
@@ -66,22 +63,21 @@ void lower(Op op, ConversionPatternRewriter &rewriter,
       [&](OpBuilder &b, Location l) {
         scf::YieldOp::create(b, l, CodeBuilder(b, l).i1(true));
       });
-  rewriter.replaceOp(op, branch.getResult(0));
+  return {branch.getResult(0)};
 }
 
-struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckEntriesOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](CodeBuilder &emit) {
-      Value list = adaptor.getList(), other = adaptor.getOther();
+struct CheckEntriesOpLowering : OpLowering<CheckEntriesOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckEntriesOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return whereWanted(op, emit, [&](CodeBuilder &emit) {
+      Value list = in[op.getList()], other = in[op.getOther()];
       Value text = emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                  op.getArgument(), /*withFunction=*/false);
-      Value count = emit.minsi(adaptor.getCount(), emit.dim(list, 0));
+      Value count = emit.minsi(in[op.getCount()], emit.dim(list, 0));
       if (other)
         count = emit.minsi(count, emit.dim(other, 0));
-      Value most = emit.addi(adaptor.getEnd(), -1);
+      Value most = emit.addi(in[op.getEnd()], -1);
       Value low = emit.index(op.getOrNegative() ? INT64_MIN : 0);
       emit.forLoop(count, [&](CodeBuilder &e, Value i) {
         SmallVector<Value> at = {i};
@@ -98,30 +94,27 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
         reportUnless(e, op, holds, entry);
       });
     });
-    return success();
   }
 };
 
-struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckSelectionOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](CodeBuilder &emit) {
-      Value indices = adaptor.getIndices().front();
-      BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
+struct CheckSelectionOpLowering : OpLowering<CheckSelectionOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckSelectionOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return whereWanted(op, emit, [&](CodeBuilder &emit) {
+      Value indices = in[op.getIndices()];
+      BatchValue batch = in[op.getBatch()];
       Value text = emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                  op.getArgument(), /*withFunction=*/false);
-      Value count =
-          emit.minsi(adaptor.getCount().front(), emit.dim(indices, 0));
+      Value count = emit.minsi(in[op.getCount()], emit.dim(indices, 0));
       Value hasStarts = emit.slt(emit.index(0), emit.dim(batch.starts, 0));
       emit.ifThen(hasStarts, [&](CodeBuilder &e) {
-        Value valid = e.loadIndex(adaptor.getValid().front(), e.index(0));
+        Value valid = e.loadIndex(in[op.getValid()], e.index(0));
         Value used = e.clamp(valid, count);
         Value requests = batch.numRequests(e, e.getLoc());
         Value first = e.loadIndex(batch.starts, e.index(0));
-        Value end = e.minsi(e.loadIndex(batch.starts, requests),
-                            adaptor.getRows().front());
+        Value end =
+            e.minsi(e.loadIndex(batch.starts, requests), in[op.getRows()]);
         Value most = e.addi(end, -1);
         e.forLoop(e.index(0), used, 1, {e.maxsi(first, e.index(0))},
                   [&](CodeBuilder &e, Value i, ValueRange low) {
@@ -133,19 +126,14 @@ struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
                   });
       });
     });
-    return success();
   }
 };
 
 class BatchChecker {
 public:
-  BatchChecker(CheckBatchOp op,
-               CheckBatchOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor,
-               CodeBuilder &emit)
-      : op(op), batch(op.getBatch().getType(), adaptor.getBatch()),
-        rows(adaptor.getRows().front()) {
-    if (!adaptor.getBlocks().empty())
-      blocks = adaptor.getBlocks().front();
+  BatchChecker(CheckBatchOp op, const LoweredOperands &in, CodeBuilder &emit)
+      : op(op), batch(in[op.getBatch()]), rows(in[op.getRows()]),
+        blocks(in[op.getBlocks()]) {
     for (Attribute name : op.getMembers())
       texts.push_back(emitCheckText(emit, emit.getLoc(), op, op.getUser(),
                                     cast<StringAttr>(name).getValue(),
@@ -241,20 +229,18 @@ private:
   }
 
   CheckBatchOp op;
-  BatchParts batch;
+  BatchValue batch;
   Value rows, blocks;
   SmallVector<Value> texts;
 };
 
-struct CheckBatchOpLowering : OpConversionPattern<CheckBatchOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckBatchOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    lower(op, rewriter, [&](CodeBuilder &emit) {
-      BatchChecker(op, adaptor, emit).emitLoops(emit);
+struct CheckBatchOpLowering : OpLowering<CheckBatchOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckBatchOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return whereWanted(op, emit, [&](CodeBuilder &emit) {
+      BatchChecker(op, in, emit).emitLoops(emit);
     });
-    return success();
   }
 };
 

@@ -18,7 +18,7 @@ using namespace kvcache::cpu;
 // Requests
 //===----------------------------------------------------------------------===//
 
-Requests::Requests(CodeBuilder &emit, const BatchParts &batch, Value rows)
+Requests::Requests(CodeBuilder &emit, const BatchValue &batch, Value rows)
     : batch(batch), rows(rows), count(batch.numRequests(emit, emit.getLoc())) {
   // Starts are made what they should be, once: not decreasing, and in range.
   Value length = emit.addi(count, 1);
@@ -130,16 +130,15 @@ void storeEntry(CodeBuilder &emit, Value index, Value list, ValueRange at) {
   emit.store(emit.indexCast(index, entry), list, at);
 }
 
-struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
-  using BatchOpLowering::BatchOpLowering;
-  void lower(SlotMappingOp op, OneToNOpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value out = adaptor.getOut().front();
-    CodeBuilder emit(rewriter, op.getLoc());
-    BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
+struct SlotMappingOpLowering : BufferOpLowering<SlotMappingOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(SlotMappingOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value out = in[op.getOut()];
+    BatchValue batch = in[op.getBatch()];
     Requests requests(emit, batch, emit.dim(out, 0));
     int64_t tokens = batch.type.getTokens();
-    Value sink = adaptor.getSink().empty() ? Value() : adaptor.getSink()[0];
+    Value sink = in[op.getSink()];
     auto padding = [&](CodeBuilder &e, Value row) {
       Value none = e.index(-1);
       return sink ? partOf(e, sink, tokens, e.remui(row, tokens), none, out)
@@ -169,10 +168,9 @@ struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
 
 struct MapBlocksOpLowering : BufferOpLowering<MapBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(MapBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value blocks = adaptor.getBlocks(), out = adaptor.getOut();
-    CodeBuilder emit(rewriter, op.getLoc());
+  void lower(MapBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value blocks = in[op.getBlocks()], out = in[op.getOut()];
     auto type = cast<MemRefType>(out.getType());
     int64_t ratio = op.getRatio();
     bool isMatrix = type.getRank() == 2;
@@ -201,10 +199,9 @@ struct MapBlocksOpLowering : BufferOpLowering<MapBlocksOp> {
 
 struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(BlockSlotsOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value blocks = adaptor.getBlocks(), out = adaptor.getOut();
-    CodeBuilder emit(rewriter, op.getLoc());
+  void lower(BlockSlotsOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value blocks = in[op.getBlocks()], out = in[op.getOut()];
     int64_t tokens = op.getTokens();
     Value count =
         emit.minsi(emit.dim(blocks, 0), emit.divui(emit.dim(out, 0), tokens));
@@ -218,8 +215,8 @@ struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   }
 };
 
-struct SelectRowsOpLowering : BatchOpLowering<SelectRowsOp> {
-  using BatchOpLowering::BatchOpLowering;
+struct SelectRowsOpLowering : BufferOpLowering<SelectRowsOp> {
+  using BufferOpLowering::BufferOpLowering;
 
   /// Copies row `from` of rows, or clears row `to` of the destination.
   struct RowPair {
@@ -236,21 +233,17 @@ struct SelectRowsOpLowering : BatchOpLowering<SelectRowsOp> {
     Value room;
   };
 
-  void lower(SelectRowsOp op, OneToNOpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value indices = adaptor.getIndices().front();
-    Value valid = adaptor.getValid().front();
-    CodeBuilder emit(rewriter, op.getLoc());
-    BatchParts batch(op.getBatch().getType(), adaptor.getBatch());
-    ArrayRef<ValueRange> outs = adaptor.getOuts();
-    Value starts = outs[outs.size() - 2].front();
-    Value positions = outs.back().front();
+  void lower(SelectRowsOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value indices = in[op.getIndices()], valid = in[op.getValid()];
+    BatchValue batch = in[op.getBatch()];
+    Values outs = in[op.getOuts()], sources = in[op.getRows()];
+    Value starts = outs[outs.size() - 2], positions = outs.back();
 
     SmallVector<RowPair> pairs;
     Value rows = emit.index(kMaxExtent);
     Value selected = emit.minsi(emit.dim(indices, 0), emit.dim(positions, 0));
-    for (unsigned k = 0; k < op.getRows().size(); ++k) {
-      Value from = adaptor.getRows()[k].front(), to = outs[k].front();
+    for (auto [from, to] : llvm::zip_first(sources, outs)) {
       pairs.emplace_back(emit, from, to);
       rows = emit.minsi(rows, emit.dim(from, 0));
       selected = emit.minsi(selected, emit.dim(to, 0));

@@ -14,22 +14,23 @@ namespace {
 
 struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(MergeStatesOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    auto type = cast<MemRefType>(adaptor.getA().getType());
+  void lower(MergeStatesOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    auto type = cast<MemRefType>(op.getA().getType());
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
     Value count = emit.index(Layout::kMaxSpan);
-    for (Value operand : adaptor.getOperands())
+    for (Value operand : in[op->getOperands()])
       count = emit.minsi(count, emit.dim(operand, 0));
-    Rows a(emit, adaptor.getA()), b(emit, adaptor.getB());
-    Rows out(emit, adaptor.getOuts()[0]);
-    Value lse = adaptor.getOuts().size() > 1 ? adaptor.getOuts()[1] : Value();
+    Rows a(emit, in[op.getA()]), b(emit, in[op.getB()]);
+    Value lseA = in[op.getLseA()], lseB = in[op.getLseB()];
+    Values outs = in[op.getOuts()];
+    Rows out(emit, outs[0]);
+    Value lse = outs.size() > 1 ? outs[1] : Value();
 
     emit.parallelLoop(count, [&](CodeBuilder &e, Value row) {
       e.forLoop(e.index(heads), [&](CodeBuilder &e, Value head) {
-        Value left = e.load(adaptor.getLseA(), {row, head});
-        Value right = e.load(adaptor.getLseB(), {row, head});
+        Value left = e.load(lseA, {row, head});
+        Value right = e.load(lseB, {row, head});
         Value none = e.f32(-INFINITY);
         auto isNone = [&](Value x) {
           return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);

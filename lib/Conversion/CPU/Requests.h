@@ -16,7 +16,7 @@ class Requests {
 public:
   /// Emits the repair of the starts, into a buffer of the workspace. `rows` is
   /// how many rows activations have.
-  Requests(CodeBuilder &emit, const BatchParts &batch, mlir::Value rows);
+  Requests(CodeBuilder &emit, const BatchValue &batch, mlir::Value rows);
 
   /// The first row of a request, and the first behind it. The first of request
   /// number `count` is the first row behind all requests.
@@ -37,7 +37,7 @@ public:
   mlir::Value lastAtMost(CodeBuilder &emit, mlir::Value limit,
                          mlir::Value value, Key key) const;
 
-  const BatchParts batch;
+  const BatchValue batch;
   const mlir::Value rows, count;
 
 private:

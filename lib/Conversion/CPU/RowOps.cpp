@@ -22,10 +22,8 @@ namespace {
 
 /// A cache and rows of it, taken apart.
 struct RowMover {
-  RowMover(CodeBuilder &emit, CacheType type, Value cacheMemRef,
-           ValueRange rowMemRefs)
-      : cache(emit, emit.getLoc(), type, cacheMemRef), plan(type),
-        pool(flatten(emit, cache.buffer)) {
+  RowMover(CodeBuilder &emit, const CacheValue &cache, ValueRange rowMemRefs)
+      : cache(cache), plan(cache.type), pool(flatten(emit, cache.buffer)) {
     for (Value row : rowMemRefs)
       rows.emplace_back(emit, row);
   }
@@ -66,7 +64,7 @@ struct RowMover {
     return plan.rowElements * cache.type.getElementBytes();
   }
 
-  CacheParts cache;
+  CacheValue cache;
   RowPlan plan;
   Value pool;
   SmallVector<Rows> rows;
@@ -158,22 +156,21 @@ void emitWrite(CodeBuilder &emit, const RowMover &mover, Value count,
 
 struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(IndexCopyOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
-                   adaptor.getRows());
-    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getRows(),
-                               adaptor.getSlots());
-    int64_t rows = op.getSlots().getType().getRowsPerBlock();
+  void lower(IndexCopyOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value slots = in[op.getSlots()];
+    Values rows = in[op.getRows()];
+    RowMover mover(emit, in.cache(op.getCache()), rows);
+    Value count = emitRowCount(emit, rows, slots);
+    int64_t perBlock = op.getSlots().getType().getRowsPerBlock();
     int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
-    bool isScaled = rows != tokens;
-    Value capacity = emit.mulSat(mover.cache.extent(AxisKind::Block), rows);
+    bool isScaled = perBlock != tokens;
+    Value capacity = emit.mulSat(mover.cache.extent(AxisKind::Block), perBlock);
     emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
-      Value slot = e.loadIndex(adaptor.getSlots(), t);
+      Value slot = e.loadIndex(slots, t);
       Value live = e.ult(slot, capacity);
       if (isScaled)
-        live = e.andi(live, e.ult(e.remui(slot, rows), e.index(tokens)));
+        live = e.andi(live, e.ult(e.remui(slot, perBlock), e.index(tokens)));
       return std::pair(live, mover.offsetOf(e, slot, isScaled));
     });
   }
@@ -181,19 +178,18 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
 
 struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(ScatterOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
-                   adaptor.getRows());
-    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getRows(),
-                               adaptor.getBlocks());
-    count = emit.minsi(count, emit.dim(adaptor.getOffsets(), 0));
+  void lower(ScatterOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value blockList = in[op.getBlocks()], offsets = in[op.getOffsets()];
+    Values rows = in[op.getRows()];
+    RowMover mover(emit, in.cache(op.getCache()), rows);
+    Value count = emitRowCount(emit, rows, blockList);
+    count = emit.minsi(count, emit.dim(offsets, 0));
     Value blocks = mover.cache.extent(AxisKind::Block);
     Value tokens = mover.cache.extent(AxisKind::Token);
     emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
-      Value block = e.loadIndex(adaptor.getBlocks(), t);
-      Value token = e.loadIndex(adaptor.getOffsets(), t);
+      Value block = e.loadIndex(blockList, t);
+      Value token = e.loadIndex(offsets, t);
       Value live = e.andi(e.ult(block, blocks), e.ult(token, tokens));
       return std::pair(live, mover.offsetOf(e, block, token));
     });
@@ -202,14 +198,13 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
 
 struct GatherOpLowering : BufferOpLowering<GatherOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(GatherOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    RowMover mover(emit, op.getCacheType(), adaptor.getCache(),
-                   adaptor.getOuts());
-    Value count = emitRowCount(rewriter, emit.getLoc(), adaptor.getOuts(),
-                               adaptor.getSlots());
-    Value capacity = mover.cache.numSlots(rewriter, emit.getLoc());
+  void lower(GatherOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value slots = in[op.getSlots()];
+    Values outs = in[op.getOuts()];
+    RowMover mover(emit, in.cache(op.getCache()), outs);
+    Value count = emitRowCount(emit, outs, slots);
+    Value capacity = mover.cache.numSlots(emit);
     int64_t sides = mover.rows.size();
     Value tasks =
         emitTaskCount(emit, emit.muli(count, mover.rowBytes() * sides), count);
@@ -218,7 +213,7 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
       Value first = e.muli(task, perTask);
       e.forLoop(first, e.minsi(e.addi(first, perTask), count), 1,
                 [&](CodeBuilder &e, Value t) {
-                  Value slot = e.loadIndex(adaptor.getSlots(), t);
+                  Value slot = e.loadIndex(slots, t);
                   e.ifThen(
                       e.ult(slot, capacity),
                       [&](CodeBuilder &e) { read(e, mover, slot, t); },

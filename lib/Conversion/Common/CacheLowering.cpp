@@ -23,10 +23,6 @@ Value kvcache::indexConstant(OpBuilder &builder, Location loc, int64_t value) {
   return arith::ConstantIndexOp::create(builder, loc, value);
 }
 
-static Value mul(OpBuilder &builder, Location loc, Value a, Value b) {
-  return builder.createOrFold<arith::MulIOp>(loc, a, b);
-}
-
 void kvcache::populateKVCacheTypeConversions(TypeConverter &converter) {
   converter.addConversion([](Type type) { return type; });
   converter.addConversion([](CacheType type) { return type.getMemRefType(); });
@@ -81,57 +77,110 @@ LogicalResult kvcache::dropUnreachable(ModuleOp module) {
 }
 
 //===----------------------------------------------------------------------===//
-// CacheParts
+// CacheValue
 //===----------------------------------------------------------------------===//
 
-CacheParts::CacheParts(OpBuilder &builder, Location loc, CacheType type,
-                       Value memref)
+CacheValue::CacheValue(CodeBuilder &emit, CacheType type, ValueRange memrefs)
     : type(type) {
   auto metadata =
-      memref::ExtractStridedMetadataOp::create(builder, loc, memref);
+      memref::ExtractStridedMetadataOp::create(emit, memrefs.front());
   buffer = metadata.getBaseBuffer();
   offset = metadata.getOffset();
-  CodeBuilder b(builder, loc);
   const Layout &layout = type.getLayout();
   for (unsigned i = 0; i < layout.rank(); ++i) {
     int64_t extent = layout.dim(i).extent;
     extents.push_back(extent == kRunTime ? Value(metadata.getSizes()[i])
-                                         : b.index(extent));
+                                         : emit.index(extent));
   }
-  strides = stridesOf(b, layout, extents,
+  strides = stridesOf(emit, layout, extents,
                       std::vector<Value>(metadata.getStrides().begin(),
                                          metadata.getStrides().end()));
 }
 
-Value CacheParts::extent(AxisKind kind) const {
+Value CacheValue::extent(AxisKind kind) const {
   return extents[*type.getLayout().find(kind)];
 }
 
-Value CacheParts::stride(AxisKind kind) const {
+Value CacheValue::stride(AxisKind kind) const {
   return strides[*type.getLayout().find(kind)];
 }
 
-Value CacheParts::numSlots(OpBuilder &builder, Location loc) const {
-  CodeBuilder emit(builder, loc);
+Value CacheValue::numSlots(CodeBuilder &emit) const {
   return emit.mulSat(extent(AxisKind::Block), extent(AxisKind::Token));
 }
 
+CacheValue CacheValue::as(CacheType other) const {
+  CacheValue result(other, buffer, offset);
+  for (const LayoutDim &dim : other.getLayout().listing()) {
+    unsigned axis = *type.getLayout().find(dim.axis);
+    result.extents.push_back(extents[axis]);
+    result.strides.push_back(strides[axis]);
+  }
+  return result;
+}
+
+CacheValue CacheValue::from(CodeBuilder &emit, AxisKind kind,
+                            Value index) const {
+  CacheValue result = *this;
+  result.offset = emit.addMul(offset, index, stride(kind));
+  return result;
+}
+
+CacheValue CacheValue::side(CodeBuilder &emit, int64_t side) const {
+  CacheValue result = *this;
+  if (side)
+    result.offset =
+        emit.addMul(offset, stride(AxisKind::Side), emit.index(side));
+  return result;
+}
+
+Values CacheValue::memrefs(CodeBuilder &emit) const {
+  const Layout &layout = type.getLayout();
+  SmallVector<OpFoldResult> sizes, steps;
+  for (unsigned i = 0; i < layout.rank(); ++i) {
+    int64_t extent = layout.dim(i).extent;
+    std::optional<int64_t> stride = layout.stride(i);
+    sizes.push_back(extent == kRunTime ? OpFoldResult(extents[i])
+                                       : emit.getIndexAttr(extent));
+    steps.push_back(stride ? OpFoldResult(emit.getIndexAttr(*stride))
+                           : OpFoldResult(strides[i]));
+  }
+  return {memref::ReinterpretCastOp::create(emit, type.getMemRefType(), buffer,
+                                            getAsOpFoldResult(offset), sizes,
+                                            steps)};
+}
+
 //===----------------------------------------------------------------------===//
-// BatchParts
+// LoweredOperands
 //===----------------------------------------------------------------------===//
 
-BatchParts::BatchParts(BatchType type, ValueRange members)
+ValueRange LoweredOperands::parts(Value operand) const {
+  auto found = llvm::find(op->getOperands(), operand);
+  assert(found != op->operand_end() && "an operand of the operation");
+  return lowered[found.getIndex()];
+}
+
+Values LoweredOperands::operator[](ValueRange operands) const {
+  return llvm::map_to_vector(operands,
+                             [&](Value operand) { return (*this)[operand]; });
+}
+
+//===----------------------------------------------------------------------===//
+// BatchValue
+//===----------------------------------------------------------------------===//
+
+BatchValue::BatchValue(BatchType type, ValueRange members)
     : type(type), starts(members[0]), lengths(members[1]), table(members[2]),
       positions(members.size() > 3 ? members[3] : Value()) {}
 
-Value BatchParts::numRequests(OpBuilder &builder, Location loc) const {
+Value BatchValue::numRequests(OpBuilder &builder, Location loc) const {
   CodeBuilder emit(builder, loc);
   Value starts = emit.subi(emit.dim(this->starts, 0), emit.index(1));
   Value rows = emit.minsi(emit.dim(lengths, 0), emit.dim(table, 0));
   return emit.maxsi(emit.minsi(starts, rows), emit.index(0));
 }
 
-Value BatchParts::length(OpBuilder &builder, Location loc,
+Value BatchValue::length(OpBuilder &builder, Location loc,
                          Value request) const {
   CodeBuilder emit(builder, loc);
   Value room = emit.mulSat(emit.dim(table, 1), type.getTokens());
@@ -251,14 +300,12 @@ int64_t kvcache::numbersWithParts(Type integer, int64_t factor) {
   return static_cast<int64_t>((uint64_t(1) << (bits - 1)) / factor);
 }
 
-Value kvcache::emitRowCount(OpBuilder &builder, Location loc, ValueRange rows,
-                            Value slots) {
-  Value zero = indexConstant(builder, loc, 0);
-  Value count = builder.createOrFold<memref::DimOp>(loc, slots, zero);
+Value kvcache::emitRowCount(CodeBuilder &emit, ValueRange rows, Value slots) {
+  Value count = emit.dim(slots, 0);
   for (Value row : rows) {
-    Value length = builder.createOrFold<memref::DimOp>(loc, row, zero);
+    Value length = emit.dim(row, 0);
     if (length != count)
-      count = builder.createOrFold<arith::MinSIOp>(loc, count, length);
+      count = emit.minsi(count, length);
   }
   return count;
 }

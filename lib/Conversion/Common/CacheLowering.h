@@ -9,6 +9,8 @@
 #ifndef KVCACHE_LIB_CONVERSION_COMMON_CACHELOWERING_H
 #define KVCACHE_LIB_CONVERSION_COMMON_CACHELOWERING_H
 
+#include "CodeBuilder.h"
+
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/IR/Builders.h"
@@ -50,54 +52,14 @@ void dropArgumentAttributes(mlir::ModuleOp module);
 /// follows for ever. Refuses addresses of functions whose types change.
 llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
 
-/// Lowers an operation on buffers, each operand of which has become one value.
-template <typename ConcreteOp>
-struct BufferOpLowering : mlir::OpConversionPattern<ConcreteOp> {
-  using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
-  using OpAdaptor = typename mlir::OpConversionPattern<ConcreteOp>::OpAdaptor;
-
-  llvm::LogicalResult
-  matchAndRewrite(ConcreteOp op, OpAdaptor adaptor,
-                  mlir::ConversionPatternRewriter &rewriter) const final {
-    if (llvm::any_of(adaptor.getOperands().getTypes(),
-                     llvm::IsaPred<mlir::TensorType>))
-      return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    lower(op, adaptor, rewriter);
-    rewriter.eraseOp(op);
-    return llvm::success();
-  }
-
-  virtual void lower(ConcreteOp op, OpAdaptor adaptor,
-                     mlir::ConversionPatternRewriter &rewriter) const = 0;
-};
-
-/// The same of one that takes a batch, which has become its members.
-template <typename ConcreteOp>
-struct BatchOpLowering : mlir::OpConversionPattern<ConcreteOp> {
-  using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
-  using OneToNOpAdaptor =
-      typename mlir::OpConversionPattern<ConcreteOp>::OneToNOpAdaptor;
-
-  llvm::LogicalResult
-  matchAndRewrite(ConcreteOp op, OneToNOpAdaptor adaptor,
-                  mlir::ConversionPatternRewriter &rewriter) const final {
-    for (mlir::ValueRange values : adaptor.getOperands())
-      if (llvm::any_of(values.getTypes(), llvm::IsaPred<mlir::TensorType>))
-        return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
-    lower(op, adaptor, rewriter);
-    rewriter.eraseOp(op);
-    return llvm::success();
-  }
-
-  virtual void lower(ConcreteOp op, OneToNOpAdaptor adaptor,
-                     mlir::ConversionPatternRewriter &rewriter) const = 0;
-};
-
-/// A lowered cache taken apart: the first element, and for each listed axis
-/// the extent and the stride, constants where the layout knows them.
-struct CacheParts {
-  CacheParts(mlir::OpBuilder &builder, mlir::Location loc, CacheType type,
-             mlir::Value memref);
+/// A cache that has been lowered: its type, the memory of its stored numbers,
+/// and for each listed axis the extent and the stride, constants where the
+/// layout knows them.
+struct CacheValue {
+  /// Takes the memrefs of a lowered cache apart.
+  CacheValue(CodeBuilder &emit, CacheType type, mlir::ValueRange memrefs);
+  CacheValue(CacheType type, mlir::Value buffer, mlir::Value offset)
+      : type(type), buffer(buffer), offset(offset) {}
 
   CacheType type;
   mlir::Value buffer; ///< memref<elem>, the allocation's aligned pointer
@@ -107,12 +69,22 @@ struct CacheParts {
   mlir::Value extent(AxisKind kind) const;
   mlir::Value stride(AxisKind kind) const;
   /// The number of slots, B * N.
-  mlir::Value numSlots(mlir::OpBuilder &builder, mlir::Location loc) const;
+  mlir::Value numSlots(CodeBuilder &emit) const;
+
+  /// The same memory as a cache of another type, all of whose axes this one
+  /// has.
+  CacheValue as(CacheType other) const;
+  /// The part that begins at an index of an axis.
+  CacheValue from(CodeBuilder &emit, AxisKind kind, mlir::Value index) const;
+  /// One of its sides; a cache without that axis is its only side.
+  CacheValue side(CodeBuilder &emit, int64_t side) const;
+  /// What a lowered cache is: the memrefs of the type.
+  Values memrefs(CodeBuilder &emit) const;
 };
 
-/// The members of a lowered batch. What they hold is not trusted.
-struct BatchParts {
-  BatchParts(BatchType type, mlir::ValueRange members);
+/// A batch that has been lowered. What its members hold is not trusted.
+struct BatchValue {
+  BatchValue(BatchType type, mlir::ValueRange members);
 
   BatchType type;
   mlir::Value starts, lengths, table;
@@ -123,6 +95,83 @@ struct BatchParts {
   /// lengths[r], at most what the table has room for.
   mlir::Value length(mlir::OpBuilder &builder, mlir::Location loc,
                      mlir::Value request) const;
+};
+
+/// What the operands of an operation have become.
+class LoweredOperands {
+public:
+  LoweredOperands(CodeBuilder &emit, mlir::Operation *op,
+                  llvm::ArrayRef<mlir::ValueRange> lowered)
+      : builder(emit), op(op), lowered(lowered) {}
+
+  /// Of an operand that becomes one value; null of none.
+  mlir::Value operator[](mlir::Value operand) const {
+    return operand ? parts(operand).front() : mlir::Value();
+  }
+  Values operator[](mlir::ValueRange operands) const;
+  CacheValue operator[](mlir::TypedValue<CacheType> cache) const {
+    return {builder, cache.getType(), parts(cache)};
+  }
+  BatchValue operator[](mlir::TypedValue<BatchType> batch) const {
+    return {batch.getType(), parts(batch)};
+  }
+  /// A cache that has become a reference.
+  CacheValue cache(mlir::Value operand) const {
+    return (*this)[llvm::cast<mlir::TypedValue<CacheType>>(operand)];
+  }
+  /// All values that an operand has become.
+  mlir::ValueRange parts(mlir::Value operand) const;
+
+private:
+  CodeBuilder &builder;
+  mlir::Operation *op;
+  llvm::ArrayRef<mlir::ValueRange> lowered;
+};
+
+/// Lowers an operation that gives at most one value.
+template <typename ConcreteOp>
+struct OpLowering : mlir::OpConversionPattern<ConcreteOp> {
+  using mlir::OpConversionPattern<ConcreteOp>::OpConversionPattern;
+  using OneToNOpAdaptor =
+      typename mlir::OpConversionPattern<ConcreteOp>::OneToNOpAdaptor;
+
+  llvm::LogicalResult
+  matchAndRewrite(ConcreteOp op, OneToNOpAdaptor adaptor,
+                  mlir::ConversionPatternRewriter &rewriter) const final {
+    for (mlir::ValueRange values : adaptor.getOperands())
+      if (llvm::any_of(values.getTypes(), llvm::IsaPred<mlir::TensorType>))
+        return rewriter.notifyMatchFailure(op, "an operand is still a tensor");
+    CodeBuilder emit(rewriter, op.getLoc());
+    llvm::FailureOr<Values> result =
+        lowerResult(op, LoweredOperands(emit, op, adaptor.getOperands()), emit);
+    if (failed(result))
+      return llvm::failure();
+    if (op->getNumResults() == 0)
+      rewriter.eraseOp(op);
+    else
+      rewriter.replaceOpWithMultiple(op, llvm::ArrayRef<Values>(*result));
+    return llvm::success();
+  }
+
+  /// What the result becomes; failure if an error has been reported.
+  virtual llvm::FailureOr<Values> lowerResult(ConcreteOp op,
+                                              const LoweredOperands &in,
+                                              CodeBuilder &emit) const = 0;
+};
+
+/// The same of one that writes to memory.
+template <typename ConcreteOp>
+struct BufferOpLowering : OpLowering<ConcreteOp> {
+  using OpLowering<ConcreteOp>::OpLowering;
+
+  llvm::FailureOr<Values> lowerResult(ConcreteOp op, const LoweredOperands &in,
+                                      CodeBuilder &emit) const final {
+    lower(op, in, emit);
+    return Values();
+  }
+
+  virtual void lower(ConcreteOp op, const LoweredOperands &in,
+                     CodeBuilder &emit) const = 0;
 };
 
 /// How a write of rows is cut: a row is `pieces` runs of `run` elements; piece
@@ -155,8 +204,8 @@ int64_t argumentAlignment(mlir::FunctionOpInterface function, unsigned index,
 
 /// The number of tokens that a write of rows covers. It is the length of the
 /// slots; if another operand is shorter, nothing past it is touched.
-mlir::Value emitRowCount(mlir::OpBuilder &builder, mlir::Location loc,
-                         mlir::ValueRange rows, mlir::Value slots);
+mlir::Value emitRowCount(CodeBuilder &emit, mlir::ValueRange rows,
+                         mlir::Value slots);
 
 /// How many numbers n an integer of this type can hold with all their parts,
 /// which are n * factor to n * factor + factor - 1. Compared without a sign it

@@ -20,11 +20,11 @@ namespace {
 /// A view with other extents.
 class Reshaped {
 public:
-  Reshaped(CodeBuilder &emit, const CacheParts &parts,
+  Reshaped(CodeBuilder &emit, const CacheValue &cache,
            const std::vector<Axis> &sequence, const std::vector<int64_t> &shape)
-      : emit(emit), parts(parts), shape(shape) {
-    ReshapedNumbers<CodeBuilder> numbers(emit, parts.type.getLayout(),
-                                         parts.extents, parts.strides, sequence,
+      : emit(emit), cache(cache), shape(shape) {
+    ReshapedNumbers<CodeBuilder> numbers(emit, cache.type.getLayout(),
+                                         cache.extents, cache.strides, sequence,
                                          shape);
     extents = numbers.extents;
     strides = numbers.strides;
@@ -45,8 +45,8 @@ public:
                           ? OpFoldResult(strides[d])
                           : emit.getIndexAttr(known[d]));
     }
-    return memref::ReinterpretCastOp::create(emit, type, parts.buffer,
-                                             parts.offset, sizes, steps);
+    return memref::ReinterpretCastOp::create(emit, type, cache.buffer,
+                                             cache.offset, sizes, steps);
   }
 
   Value asCache(CacheType type) {
@@ -56,7 +56,7 @@ public:
 
 private:
   CodeBuilder &emit;
-  const CacheParts &parts;
+  const CacheValue &cache;
   const std::vector<int64_t> &shape;
   std::vector<Value> extents, strides;
 };
@@ -68,41 +68,31 @@ std::vector<int64_t> shapeOf(MemRefType type) {
   return shape;
 }
 
-struct ReshapeOpLowering : OpConversionPattern<ReshapeOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(ReshapeOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts parts(rewriter, emit.getLoc(), op.getCache().getType(),
-                     adaptor.getCache());
-    auto cache = dyn_cast<CacheType>(op.getResult().getType());
-    MemRefType result = cache ? cache.getMemRefType()
-                              : cast<MemRefType>(op.getResult().getType());
+struct ReshapeOpLowering : OpLowering<ReshapeOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(ReshapeOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
+    auto type = dyn_cast<CacheType>(op.getResult().getType());
+    MemRefType result = type ? type.getMemRefType()
+                             : cast<MemRefType>(op.getResult().getType());
     std::vector<int64_t> shape = shapeOf(result);
-    Reshaped reshaped(emit, parts, op.getNumbering(), shape);
-    rewriter.replaceOp(op, cache ? reshaped.asCache(cache)
-                                 : reshaped.asMemRef(result));
-    return success();
+    Reshaped reshaped(emit, cache, op.getNumbering(), shape);
+    return Values{type ? reshaped.asCache(type) : reshaped.asMemRef(result)};
   }
 };
 
-struct FlattenOpLowering : OpConversionPattern<FlattenOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(FlattenOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheParts parts(rewriter, emit.getLoc(), op.getCache().getType(),
-                     adaptor.getCache());
+struct FlattenOpLowering : OpLowering<FlattenOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(FlattenOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
     auto result = cast<MemRefType>(op.getResult().getType());
     std::vector<int64_t> shape = shapeOf(result);
     std::vector<Axis> sequence;
-    for (const LayoutDim &dim : parts.type.getLayout().listing())
+    for (const LayoutDim &dim : cache.type.getLayout().listing())
       sequence.push_back(dim.axis);
-    rewriter.replaceOp(op,
-                       Reshaped(emit, parts, sequence, shape).asMemRef(result));
-    return success();
+    return Values{Reshaped(emit, cache, sequence, shape).asMemRef(result)};
   }
 };
 

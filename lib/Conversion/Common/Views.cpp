@@ -27,90 +27,55 @@ namespace {
 
 /// Calls a function of the run time that makes the call of the entry function
 /// fail, where a condition does not hold.
-void reportUnless(OpBuilder &builder, Operation *op, Value holds,
-                  StringRef name, ValueRange operands) {
-  Location loc = op->getLoc();
-  Value truth = arith::ConstantIntOp::create(builder, loc, 1, 1);
-  Value fails = arith::XOrIOp::create(builder, loc, holds, truth);
-  scf::IfOp::create(builder, loc, fails, [&](OpBuilder &b, Location l) {
-    emitReport(b, l, op, name, operands);
-    scf::YieldOp::create(b, l);
+void reportUnless(CodeBuilder &emit, Operation *op, Value holds, StringRef name,
+                  ValueRange operands) {
+  emit.ifThen(emit.noti(holds), [&](CodeBuilder &e) {
+    emitReport(e, e.getLoc(), op, name, operands);
   });
 }
 
-/// The memref of a cache over a buffer, from the extents and strides of the
-/// axes as listed.
-Value emitCacheMemRef(OpBuilder &builder, Location loc, CacheType type,
-                      Value buffer, OpFoldResult offset,
-                      ArrayRef<OpFoldResult> extents,
-                      ArrayRef<OpFoldResult> strides) {
-  MemRefType result = type.getMemRefType();
-  return memref::ReinterpretCastOp::create(builder, loc, result, buffer, offset,
-                                           extents, strides);
-}
-
-/// The memref as one of a type that says something else of its extents and
+/// A cache as one of a type that says something else of its extents and
 /// strides. Of an axis of extent 1 the strides may differ, as they are never
 /// used, which a cast does not allow.
-Value castCache(OpBuilder &builder, Location loc, CacheType from, CacheType to,
-                Value memref) {
+Values castCache(CodeBuilder &emit, CacheType from, CacheType to,
+                 ValueRange memrefs) {
   MemRefType type = to.getMemRefType();
+  Value memref = memrefs.front();
   if (memref.getType() == type)
-    return memref;
+    return {memref};
   if (memref::CastOp::areCastCompatible(memref.getType(), type))
-    return memref::CastOp::create(builder, loc, type, memref);
-  CacheParts parts(builder, loc, from, memref);
-  const Layout &layout = to.getLayout();
-  SmallVector<OpFoldResult> extents, strides;
-  for (unsigned i = 0; i < layout.rank(); ++i) {
-    int64_t extent = layout.dim(i).extent;
-    extents.push_back(extent == kRunTime ? OpFoldResult(parts.extents[i])
-                                         : builder.getIndexAttr(extent));
-    std::optional<int64_t> stride = layout.stride(i);
-    strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
-                             : OpFoldResult(parts.strides[i]));
-  }
-  return emitCacheMemRef(builder, loc, to, parts.buffer, parts.offset, extents,
-                         strides);
+    return {memref::CastOp::create(emit, type, memref)};
+  return CacheValue(emit, from, memrefs).as(to).memrefs(emit);
 }
 
-struct ViewOpLowering : OpConversionPattern<ViewOp> {
-  using OpConversionPattern::OpConversionPattern;
-
-  LogicalResult
-  matchAndRewrite(ViewOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Value memref = op.isByteView() ? lowerBytes(op, adaptor, rewriter)
-                                   : lowerElements(op, adaptor, rewriter);
-    rewriter.replaceOp(op, memref);
-    return success();
+struct ViewOpLowering : OpLowering<ViewOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(ViewOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = op.isByteView() ? viewOfBytes(op, in, emit)
+                                       : viewOfElements(op, in, emit);
+    return cache.memrefs(emit);
   }
 
 private:
-  static Value lowerElements(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
-    Location loc = op.getLoc();
+  static CacheValue viewOfElements(ViewOp op, const LoweredOperands &in,
+                                   CodeBuilder &emit) {
+    auto source =
+        memref::ExtractStridedMetadataOp::create(emit, in[op.getSource()]);
     CacheType type = op.getResult().getType();
-    const Layout &layout = type.getLayout();
-    auto source = memref::ExtractStridedMetadataOp::create(builder, loc,
-                                                           adaptor.getSource());
-    SmallVector<OpFoldResult> extents, strides;
-    for (unsigned i = 0; i < layout.rank(); ++i) {
+    CacheValue cache(type, source.getBaseBuffer(), source.getOffset());
+    for (unsigned i = 0; i < type.getLayout().rank(); ++i) {
       unsigned d = op.sourceDim(i);
-      int64_t extent = layout.dim(i).extent;
-      extents.push_back(extent == kRunTime ? OpFoldResult(source.getSizes()[d])
-                                           : builder.getIndexAttr(extent));
-      std::optional<int64_t> stride = layout.stride(i);
-      strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
-                               : source.getStrides()[d]);
+      cache.extents.push_back(source.getSizes()[d]);
+      cache.strides.push_back(source.getStrides()[d]);
     }
-    return emitCacheMemRef(builder, loc, type, source.getBaseBuffer(),
-                           source.getOffset(), extents, strides);
+    return cache;
   }
 
   /// The number of the argument of the entry function that the bytes are, as a
   /// caller counts, who passes a batch as its members; -1 if they are none. The
   /// source is the one of the converted function, if it is converted already.
-  static Value argumentNumber(ViewOp op, Value source, OpBuilder &builder) {
+  static Value argumentNumber(ViewOp op, Value source, CodeBuilder &emit) {
     int64_t number = -1;
     auto argument = dyn_cast<BlockArgument>(source);
     auto function = op->getParentOfType<FunctionOpInterface>();
@@ -128,16 +93,15 @@ private:
         number += batch ? batch.getMemRefTypes().size() : 1;
       }
     }
-    return indexConstant(builder, op.getLoc(), number);
+    return emit.index(number);
   }
 
   /// Extents and strides come from the operands, the other strides follow from
   /// the order. A view that would leave its buffer, or whose first element is
   /// not aligned as the type says, gets no blocks: whatever is done to it then
   /// touches nothing.
-  static Value lowerBytes(ViewOp op, OpAdaptor adaptor, OpBuilder &builder) {
-    Location loc = op.getLoc();
-    CodeBuilder emit(builder, loc);
+  static CacheValue viewOfBytes(ViewOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) {
     CacheType type = op.getResult().getType();
     const Layout &layout = type.getLayout();
     auto operandOf = [](ArrayAttr names, ValueRange values, Axis axis) {
@@ -152,59 +116,46 @@ private:
     std::vector<Value> givenExtents, givenStrides;
     for (const LayoutDim &dim : layout.listing()) {
       givenExtents.push_back(
-          operandOf(op.getExtentAxes(), adaptor.getExtents(), dim.axis));
+          operandOf(op.getExtentAxes(), in[op.getExtents()], dim.axis));
       givenStrides.push_back(
-          operandOf(op.getStrideAxes(), adaptor.getStrides(), dim.axis));
+          operandOf(op.getStrideAxes(), in[op.getStrides()], dim.axis));
     }
     auto [extents, strides, span] =
         boundedNumbers(emit, layout, givenExtents, givenStrides, require);
 
-    Value offset = adaptor.getOffset() ? adaptor.getOffset() : zero;
-    Value bytes = emit.dim(adaptor.getSource(), 0);
+    Value source = in[op.getSource()];
+    Value offset = op.getOffset() ? in[op.getOffset()] : zero;
+    Value bytes = emit.dim(source, 0);
     Value end = emit.addSat(emit.maxsi(offset, zero),
                             emit.mulSat(span, type.getElementBytes()));
     require(emit.sge(offset, zero));
     require(emit.sge(bytes, end));
     require(emit.eq(emit.remui(offset, layout.align()), zero));
 
-    reportUnless(
-        builder, op, fits, "kvrt_report_view",
-        {argumentNumber(op, adaptor.getSource(), builder), offset, end, bytes});
+    reportUnless(emit, op, fits, "kvrt_report_view",
+                 {argumentNumber(op, source, emit), offset, end, bytes});
     unsigned block = *layout.find(AxisKind::Block);
     Value safeOffset = emit.select(fits, offset, zero);
     Value elements =
         emit.divui(emit.subi(bytes, safeOffset), type.getElementBytes());
     auto flat = MemRefType::get({ShapedType::kDynamic}, type.getElementType());
-    Value typed =
-        memref::ViewOp::create(builder, loc, flat, adaptor.getSource(),
-                               safeOffset, ValueRange{elements});
-
-    SmallVector<OpFoldResult> sizes, steps;
-    for (unsigned i = 0; i < layout.rank(); ++i) {
-      Value extent = extents[i];
-      if (i == block)
-        extent = emit.select(fits, extent, zero);
-      sizes.push_back(layout.dim(i).extent == kRunTime
-                          ? OpFoldResult(extent)
-                          : builder.getIndexAttr(layout.dim(i).extent));
-      std::optional<int64_t> stride = layout.stride(i);
-      steps.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
-                             : OpFoldResult(strides[i]));
-    }
-    return emitCacheMemRef(builder, loc, type, typed, builder.getIndexAttr(0),
-                           sizes, steps);
+    Value typed = memref::ViewOp::create(emit, flat, source, safeOffset,
+                                         ValueRange{elements});
+    CacheValue cache(type, typed, zero);
+    cache.extents = extents;
+    cache.extents[block] = emit.select(fits, extents[block], zero);
+    cache.strides = strides;
+    return cache;
   }
 };
 
-struct StorageOpLowering : OpConversionPattern<StorageOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(StorageOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    CacheType type = op.getCache().getType();
+struct StorageOpLowering : OpLowering<StorageOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(StorageOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
+    CacheType type = cache.type;
     const Layout &layout = type.getLayout();
-    CacheParts parts(rewriter, loc, type, adaptor.getCache());
     auto result = cast<MemRefType>(op.getResult().getType());
     SmallVector<int64_t> shape(layout.rank()), knownStrides(layout.rank()),
         wanted;
@@ -223,47 +174,35 @@ struct StorageOpLowering : OpConversionPattern<StorageOp> {
         stride = wanted[d];
       shape[d] = extent == kRunTime ? ShapedType::kDynamic : extent;
       knownStrides[d] = stride.value_or(ShapedType::kDynamic);
-      extents[d] = getAsOpFoldResult(parts.extents[i]);
-      strides[d] = isOther ? OpFoldResult(rewriter.getIndexAttr(*stride))
-                           : getAsOpFoldResult(parts.strides[i]);
+      extents[d] = getAsOpFoldResult(cache.extents[i]);
+      strides[d] = isOther ? OpFoldResult(emit.getIndexAttr(*stride))
+                           : getAsOpFoldResult(cache.strides[i]);
     }
     auto strided = StridedLayoutAttr::get(getContext(), ShapedType::kDynamic,
                                           knownStrides);
     auto known = MemRefType::get(shape, type.getElementType(), strided);
     Value memref = memref::ReinterpretCastOp::create(
-        rewriter, loc, known, parts.buffer, parts.offset, extents, strides);
+        emit, known, cache.buffer, cache.offset, extents, strides);
     if (memref.getType() != result)
-      memref = memref::CastOp::create(rewriter, loc, result, memref);
-    rewriter.replaceOp(op, memref);
-    return success();
+      memref = memref::CastOp::create(emit, result, memref);
+    return Values{memref};
   }
 };
 
 /// The part of a cache with one axis fixed: the offset moves, the other axes
 /// stay. `isInside` is nothing where the index is known to be in range;
 /// otherwise a slice outside of the cache has no blocks.
-Value emitSlice(OpBuilder &builder, Location loc, CacheType from, Value memref,
-                AxisKind kind, Value index, CacheType to, Value isInside) {
-  CodeBuilder emit(builder, loc);
-  CacheParts parts(builder, loc, from, memref);
-  const Layout &layout = from.getLayout(), &left = to.getLayout();
+Values emitSlice(CodeBuilder &emit, const CacheValue &cache, AxisKind kind,
+                 Value index, CacheType to, Value isInside = {}) {
   Value zero = emit.index(0);
   if (isInside)
     index = emit.select(isInside, index, zero);
-  Value offset = emit.addMul(parts.offset, index, parts.stride(kind));
-  SmallVector<OpFoldResult> extents, strides;
-  for (unsigned i = 0; i < left.rank(); ++i) {
-    unsigned parent = *layout.find(left.dim(i).axis);
-    Value extent = parts.extents[parent];
-    if (isInside && left.dim(i).axis.kind == AxisKind::Block)
-      extent = emit.select(isInside, extent, zero);
-    extents.push_back(getAsOpFoldResult(extent));
-    std::optional<int64_t> stride = left.stride(i);
-    strides.push_back(stride ? OpFoldResult(builder.getIndexAttr(*stride))
-                             : OpFoldResult(parts.strides[parent]));
+  CacheValue slice = cache.from(emit, kind, index).as(to);
+  if (isInside) {
+    Value &blocks = slice.extents[*to.getLayout().find(AxisKind::Block)];
+    blocks = emit.select(isInside, blocks, zero);
   }
-  return emitCacheMemRef(builder, loc, to, parts.buffer, offset, extents,
-                         strides);
+  return slice.memrefs(emit);
 }
 
 /// A constant that no call gets past, unless it never comes here.
@@ -275,100 +214,79 @@ void warnOutside(LayerOp op, int64_t index) {
                      << " layers: a call that comes here fails";
 }
 
-struct LayerOpLowering : OpConversionPattern<LayerOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(LayerOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Location loc = op.getLoc();
-    CacheType type = op.getCache().getType();
-    Value index = adaptor.getIndex(), isInside;
+struct LayerOpLowering : OpLowering<LayerOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(LayerOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
+    Value index = in[op.getIndex()], isInside;
     if (!op.isKnownInRange()) {
-      CacheParts parts(rewriter, loc, type, adaptor.getCache());
-      Value count = parts.extent(AxisKind::Layer);
+      Value count = cache.extent(AxisKind::Layer);
       if (std::optional<int64_t> constant = getConstantIntValue(op.getIndex()))
         warnOutside(op, *constant);
-      isInside = arith::CmpIOp::create(rewriter, loc, arith::CmpIPredicate::ult,
-                                       index, count);
-      reportUnless(rewriter, op, isInside, "kvrt_report_layer", {index, count});
+      isInside = emit.ult(index, count);
+      reportUnless(emit, op, isInside, "kvrt_report_layer", {index, count});
     }
-    rewriter.replaceOp(op, emitSlice(rewriter, loc, type, adaptor.getCache(),
-                                     AxisKind::Layer, index,
-                                     op.getResult().getType(), isInside));
-    return success();
+    return emitSlice(emit, cache, AxisKind::Layer, index,
+                     op.getResult().getType(), isInside);
   }
 };
 
-struct SideOpLowering : OpConversionPattern<SideOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(SideOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Value index = indexConstant(rewriter, op.getLoc(), op.getSide());
-    rewriter.replaceOp(op,
-                       emitSlice(rewriter, op.getLoc(), op.getCache().getType(),
-                                 adaptor.getCache(), AxisKind::Side, index,
-                                 op.getResult().getType(), Value()));
-    return success();
+struct SideOpLowering : OpLowering<SideOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(SideOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return emitSlice(emit, in[op.getCache()], AxisKind::Side,
+                     emit.index(op.getSide()), op.getResult().getType());
   }
 };
 
-struct CastOpLowering : OpConversionPattern<CastOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CastOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    rewriter.replaceOp(op,
-                       castCache(rewriter, op.getLoc(), op.getCache().getType(),
-                                 op.getResult().getType(), adaptor.getCache()));
-    return success();
+struct CastOpLowering : OpLowering<CastOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CastOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return castCache(emit, op.getCache().getType(), op.getResult().getType(),
+                     in.parts(op.getCache()));
   }
 };
 
-/// `dim` and `stride`: one of the parts of a cache.
-template <typename Op, std::vector<Value> CacheParts::*values>
-struct AxisQueryOpLowering : OpConversionPattern<Op> {
-  using OpConversionPattern<Op>::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(Op op, typename Op::Adaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CacheType type = op.getCache().getType();
-    CacheParts parts(rewriter, op.getLoc(), type, adaptor.getCache());
+/// `dim` and `stride`: a number of one axis.
+template <typename Op, std::vector<Value> CacheValue::*numbers>
+struct AxisQueryOpLowering : OpLowering<Op> {
+  using OpLowering<Op>::OpLowering;
+  FailureOr<Values> lowerResult(Op op, const LoweredOperands &in,
+                                CodeBuilder &) const override {
+    CacheValue cache = in[op.getCache()];
     Axis axis = *Axis::parse(std::string_view(op.getAxis()));
-    rewriter.replaceOp(op, (parts.*values)[*type.getLayout().find(axis)]);
-    return success();
+    return Values{(cache.*numbers)[*cache.type.getLayout().find(axis)]};
   }
 };
-using DimOpLowering = AxisQueryOpLowering<kvcache::DimOp, &CacheParts::extents>;
-using StrideOpLowering = AxisQueryOpLowering<StrideOp, &CacheParts::strides>;
+using DimOpLowering = AxisQueryOpLowering<kvcache::DimOp, &CacheValue::extents>;
+using StrideOpLowering = AxisQueryOpLowering<StrideOp, &CacheValue::strides>;
 
-struct HasFactsOpLowering : OpConversionPattern<HasFactsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(HasFactsOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheType type = op.getCache().getType();
+struct HasFactsOpLowering : OpLowering<HasFactsOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(HasFactsOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
     const Layout &facts = cast<CacheType>(op.getFacts()).getLayout();
-    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
     Value all = emit.i1(true);
     auto require = [&](Value condition) { all = emit.andi(all, condition); };
     for (unsigned i = 0; i < facts.rank(); ++i) {
       const LayoutDim &dim = facts.dim(i);
       if (dim.extent != kRunTime)
-        require(emit.eq(parts.extents[i], emit.index(dim.extent)));
+        require(emit.eq(cache.extents[i], emit.index(dim.extent)));
       if (dim.extent == 1)
         continue;
       // The stride of an axis of extent 1 is never used.
-      Value unused = emit.eq(parts.extents[i], emit.index(1));
-      require(emit.ori(strideHolds(emit, facts, i, parts), unused));
+      Value unused = emit.eq(cache.extents[i], emit.index(1));
+      require(emit.ori(strideHolds(emit, facts, i, cache), unused));
     }
-    Value base = memref::ExtractAlignedPointerAsIndexOp::create(
-        rewriter, emit.getLoc(), parts.buffer);
-    Value first = emit.addMul(base, parts.offset, type.getElementBytes());
+    Value base =
+        memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
+    Value first = emit.addMul(base, cache.offset, cache.type.getElementBytes());
     require(isMultiple(emit, first, facts.align()));
-    rewriter.replaceOp(op, all);
-    return success();
+    return Values{all};
   }
 
 private:
@@ -377,32 +295,32 @@ private:
   }
 
   static Value strideHolds(CodeBuilder &emit, const Layout &facts, unsigned i,
-                           const CacheParts &parts) {
+                           const CacheValue &cache) {
     if (std::optional<int64_t> stride = facts.stride(i))
-      return emit.eq(parts.strides[i], emit.index(*stride));
+      return emit.eq(cache.strides[i], emit.index(*stride));
     if (facts.dim(i).stride.kind == StrideFact::Kind::RunTime)
-      return isMultiple(emit, parts.strides[i], facts.dim(i).stride.value);
+      return isMultiple(emit, cache.strides[i], facts.dim(i).stride.value);
     // Compact over something that is known at run time only.
-    return isSpan(emit, facts, facts.nextFaster(i), parts, parts.strides[i]);
+    return isSpan(emit, facts, facts.nextFaster(i), cache, cache.strides[i]);
   }
 
   /// Whether a stride is what an axis and those below it span. An axis of
   /// extent 1 spans one stride of its own, whatever that is in the cache: any
   /// that the facts allow.
   static Value isSpan(CodeBuilder &emit, const Layout &facts,
-                      std::optional<unsigned> i, const CacheParts &parts,
+                      std::optional<unsigned> i, const CacheValue &cache,
                       Value stride) {
     if (!i)
       return emit.eq(stride, emit.index(1));
     const LayoutDim &dim = facts.dim(*i);
     Value many, one;
     if (dim.extent != 1)
-      many = emit.eq(stride, emit.muli(parts.strides[*i], parts.extents[*i]));
+      many = emit.eq(stride, emit.muli(cache.strides[*i], cache.extents[*i]));
     if (dim.extent != 1 && dim.extent != kRunTime)
       return many;
     switch (dim.stride.kind) {
     case StrideFact::Kind::Compact:
-      one = isSpan(emit, facts, facts.nextFaster(*i), parts, stride);
+      one = isSpan(emit, facts, facts.nextFaster(*i), cache, stride);
       break;
     case StrideFact::Kind::Constant:
       one = emit.eq(stride, emit.index(dim.stride.value));
@@ -413,129 +331,89 @@ private:
     }
     if (dim.extent == 1)
       return one;
-    Value isOne = emit.eq(parts.extents[*i], emit.index(1));
+    Value isOne = emit.eq(cache.extents[*i], emit.index(1));
     return emit.select(isOne, one, many);
   }
 };
 
+/// Some indices of one axis, from `first` on; the other axes stay.
+Values emitNarrowed(CodeBuilder &emit, const CacheValue &cache, AxisKind kind,
+                    Value first, Value count, CacheType to) {
+  CacheValue part = cache.from(emit, kind, first).as(to);
+  part.extents[*to.getLayout().find(kind)] = count;
+  return part.memrefs(emit);
+}
+
 /// Blocks `first` to `first + count - 1`, or none if they are not all there.
-struct SubpoolOpLowering : OpConversionPattern<SubpoolOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(SubpoolOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheType type = op.getCache().getType();
-    CacheType result = op.getResult().getType();
-    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
-    Value first = adaptor.getFirst(), count = adaptor.getCount();
-    Value blocks = parts.extent(AxisKind::Block), zero = emit.index(0);
-    Value starts = emit.cmpi(CodeBuilder::Predicate::ule, first, blocks);
-    Value ends =
-        emit.cmpi(CodeBuilder::Predicate::ule, count, emit.subi(blocks, first));
-    Value isInside = emit.andi(starts, ends);
-    reportUnless(rewriter, op, isInside, "kvrt_report_blocks",
+struct SubpoolOpLowering : OpLowering<SubpoolOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(SubpoolOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
+    Value first = in[op.getFirst()], count = in[op.getCount()];
+    Value blocks = cache.extent(AxisKind::Block), zero = emit.index(0);
+    Value isInside = emit.andi(emit.ule(first, blocks),
+                               emit.ule(count, emit.subi(blocks, first)));
+    reportUnless(emit, op, isInside, "kvrt_report_blocks",
                  {first, count, blocks});
     first = emit.select(isInside, first, zero);
     count = emit.select(isInside, count, zero);
-    unsigned block = *type.getLayout().find(AxisKind::Block);
-    rewriter.replaceOp(op,
-                       emitNarrowed(emit, parts, result, block, first, count));
-    return success();
-  }
-
-  /// Fewer indices of one axis; the other axes stay.
-  static Value emitNarrowed(CodeBuilder &emit, const CacheParts &parts,
-                            CacheType to, unsigned axis, Value first,
-                            Value count) {
-    const Layout &layout = to.getLayout();
-    Value offset = emit.addMul(parts.offset, first, parts.strides[axis]);
-    SmallVector<OpFoldResult> extents, strides;
-    for (unsigned i = 0; i < layout.rank(); ++i) {
-      extents.push_back(
-          getAsOpFoldResult(i == axis ? count : parts.extents[i]));
-      std::optional<int64_t> stride = layout.stride(i);
-      strides.push_back(stride ? OpFoldResult(emit.getIndexAttr(*stride))
-                               : OpFoldResult(parts.strides[i]));
-    }
-    return emitCacheMemRef(emit, emit.getLoc(), to, parts.buffer, offset,
-                           extents, strides);
+    return emitNarrowed(emit, cache, AxisKind::Block, first, count,
+                        op.getResult().getType());
   }
 };
 
-struct HeadsOpLowering : OpConversionPattern<HeadsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(HeadsOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    CacheType type = op.getCache().getType();
-    CacheParts parts(rewriter, emit.getLoc(), type, adaptor.getCache());
-    rewriter.replaceOp(op, SubpoolOpLowering::emitNarrowed(
-                               emit, parts, op.getResult().getType(),
-                               *type.getLayout().find(AxisKind::Head),
-                               emit.index(op.getFirst()),
-                               emit.index(op.getCount())));
-    return success();
+struct HeadsOpLowering : OpLowering<HeadsOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(HeadsOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return emitNarrowed(emit, in[op.getCache()], AxisKind::Head,
+                        emit.index(op.getFirst()), emit.index(op.getCount()),
+                        op.getResult().getType());
   }
 };
+
+/// The memref itself, as one of this type.
+Value castMemRef(CodeBuilder &emit, Value memref, MemRefType type) {
+  if (memref.getType() == type)
+    return memref;
+  return memref::CastOp::create(emit, type, memref);
+}
 
 /// Lists and tables are the memrefs that they were made of.
-template <typename Op> struct MakeOpLowering : OpConversionPattern<Op> {
-  using OpConversionPattern<Op>::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(Op op, typename Op::Adaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    Value source = adaptor.getSource();
-    if (!isa<MemRefType>(source.getType()))
-      return rewriter.notifyMatchFailure(op, "the source is still a tensor");
-    MemRefType result = op.getResult().getType().getMemRefType();
-    if (source.getType() != result)
-      source = memref::CastOp::create(rewriter, op.getLoc(), result, source);
-    rewriter.replaceOp(op, source);
-    return success();
+template <typename Op> struct MakeOpLowering : OpLowering<Op> {
+  using OpLowering<Op>::OpLowering;
+  FailureOr<Values> lowerResult(Op op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return Values{castMemRef(emit, in[op.getSource()],
+                             op.getResult().getType().getMemRefType())};
   }
 };
 
 /// A batch is its members.
-LogicalResult replaceByMembers(Operation *op, BatchType type,
-                               ArrayRef<Value> members,
-                               ConversionPatternRewriter &rewriter) {
-  SmallVector<Value> lowered;
-  for (auto [member, expected] : llvm::zip(members, type.getMemRefTypes())) {
-    if (!isa<MemRefType>(member.getType()))
-      return rewriter.notifyMatchFailure(op, "a source is still a tensor");
-    lowered.push_back(
-        member.getType() == expected
-            ? member
-            : memref::CastOp::create(rewriter, op->getLoc(), expected, member));
-  }
-  rewriter.replaceOpWithMultiple(op, {lowered});
-  return success();
+Values membersOf(CodeBuilder &emit, BatchType type, ArrayRef<Value> members) {
+  Values lowered;
+  for (auto [member, expected] : llvm::zip(members, type.getMemRefTypes()))
+    lowered.push_back(castMemRef(emit, member, expected));
+  return lowered;
 }
 
-struct MakeBatchOpLowering : OpConversionPattern<MakeBatchOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(MakeBatchOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    SmallVector<Value> members = {adaptor.getStarts(), adaptor.getLengths(),
-                                  adaptor.getTable()};
-    if (adaptor.getPositions())
-      members.push_back(adaptor.getPositions());
-    return replaceByMembers(op, op.getResult().getType(), members, rewriter);
+struct MakeBufferOpLowering : OpLowering<MakeBatchOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(MakeBatchOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    return membersOf(emit, op.getResult().getType(), in[op->getOperands()]);
   }
 };
 
-struct WithRowsOpLowering : OpConversionPattern<WithRowsOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(WithRowsOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    ValueRange batch = adaptor.getBatch();
-    SmallVector<Value> members = {adaptor.getStarts().front(), batch[1],
-                                  batch[2], adaptor.getPositions().front()};
-    return replaceByMembers(op, op.getResult().getType(), members, rewriter);
+struct WithRowsOpLowering : OpLowering<WithRowsOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(WithRowsOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    BatchValue batch = in[op.getBatch()];
+    return membersOf(emit, op.getResult().getType(),
+                     {in[op.getStarts()], batch.lengths, batch.table,
+                      in[op.getPositions()]});
   }
 };
 
@@ -597,7 +475,7 @@ void kvcache::populateCommonPatterns(TypeConverter &converter,
                                      RewritePatternSet &patterns,
                                      ConversionTarget &target) {
   patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
-               HeadsOpLowering, LayerOpLowering, MakeBatchOpLowering,
+               HeadsOpLowering, LayerOpLowering, MakeBufferOpLowering,
                MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
                SelectOpLowering, SideOpLowering, StorageOpLowering,
                StrideOpLowering, SwitchOpLowering, SubpoolOpLowering,

@@ -45,25 +45,21 @@ MovePlan planOfZeros(CacheType type) {
 /// called.
 class Move {
 public:
-  Move(OpBuilder &builder, Operation *op, CacheType fromType, Value fromMemRef,
-       CacheType toType, Value toMemRef, int64_t tokens, bool ranged)
-      : emit{builder, op->getLoc()}, op(op),
-        from(builder, emit.getLoc(), fromType, fromMemRef),
-        to(builder, emit.getLoc(), toType, toMemRef),
-        plan(endOf(fromType), endOf(toType), tokens, ranged),
-        overLink(fromType.getSpace() != toType.getSpace()),
-        shape(plan, fromType.getElementBytes(), overLink),
-        operands(builder, emit.getLoc()), fromSide(sideOf(from)),
+  Move(CodeBuilder &emit, Operation *op, const CacheValue &from,
+       const CacheValue &to, int64_t tokens, bool ranged)
+      : emit(emit), op(op), from(from), to(to),
+        plan(endOf(from.type), endOf(to.type), tokens, ranged),
+        overLink(from.type.getSpace() != to.type.getSpace()),
+        shape(plan, from.type.getElementBytes(), overLink),
+        operands(emit, emit.getLoc()), fromSide(sideOf(from)),
         toSide(sideOf(to)) {}
 
   /// Of zeros to one cache.
-  Move(OpBuilder &builder, Operation *op, CacheType type, Value memref)
-      : emit{builder, op->getLoc()}, op(op),
-        from(builder, emit.getLoc(), type, memref), to(from),
-        plan(planOfZeros(type)), overLink(false),
-        shape(plan, type.getElementBytes(), overLink),
-        operands(builder, emit.getLoc()), fromSide(sideOf(to)),
-        toSide(fromSide) {}
+  Move(CodeBuilder &emit, Operation *op, const CacheValue &cache)
+      : emit(emit), op(op), from(cache), to(cache),
+        plan(planOfZeros(cache.type)), overLink(false),
+        shape(plan, cache.type.getElementBytes(), overLink),
+        operands(emit, emit.getLoc()), fromSide(sideOf(to)), toSide(fromSide) {}
 
   /// Parameters are complete: starts the kernel, which gets the number of an
   /// item (i64) and says what it is.
@@ -137,9 +133,9 @@ public:
     remark::analysis(emit.getLoc(), options) << text;
   }
 
-  CodeBuilder emit;
+  CodeBuilder &emit;
   Operation *op;
-  CacheParts from, to;
+  CacheValue from, to;
   MovePlan plan;
   bool overLink;
   MoveShape shape;
@@ -147,7 +143,7 @@ public:
   MoveSide fromSide, toSide;
 
 private:
-  MoveSide sideOf(const CacheParts &cache) {
+  MoveSide sideOf(const CacheValue &cache) {
     const Layout &layout = cache.type.getLayout();
     MoveSide side;
     side.elementType = cache.type.getElementType();
@@ -168,11 +164,11 @@ private:
 
 struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(RelayoutOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CacheType fromType = op.getSourceType(), toType = op.getDestType();
-    Move move(rewriter, op, fromType, adaptor.getSource(), toType,
-              adaptor.getDest(), fromType.getLayout().extent(AxisKind::Token),
+  void lower(RelayoutOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    CacheValue from = in.cache(op.getSource());
+    Move move(emit, op, from, in.cache(op.getDest()),
+              from.type.getLayout().extent(AxisKind::Token),
               /*ranged=*/false);
     Value blocks = move.emit.minsi(move.from.extent(AxisKind::Block),
                                    move.to.extent(AxisKind::Block));
@@ -203,15 +199,16 @@ struct PairList {
 
 struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(CopyBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CacheType type = op.getCache().getType();
-    Move move(rewriter, op, type, adaptor.getCache(), type, adaptor.getCache(),
-              type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
-    PairList pairs(move.operands, adaptor.getPairs());
+  void lower(CopyBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    CacheValue cache = in[op.getCache()];
+    Value list = in[op.getPairs()];
+    Move move(emit, op, cache, cache,
+              cache.type.getLayout().extent(AxisKind::Token), /*ranged=*/false);
+    PairList pairs(move.operands, list);
     unsigned blocks = move.operands.addIndex(move.from.extent(AxisKind::Block));
-    move.build("copy_blocks", move.emit.dim(adaptor.getPairs(), 0),
-               Cleared::None, [&](KernelBuilder &k, Value pair) {
+    move.build("copy_blocks", emit.dim(list, 0), Cleared::None,
+               [&](KernelBuilder &k, Value pair) {
                  Value from = pairs.load(k, pair, 0);
                  Value to = pairs.load(k, pair, 1);
                  Value end = k.parameter(blocks);
@@ -231,14 +228,15 @@ struct CopyBlocksOpLowering : BufferOpLowering<CopyBlocksOp> {
 /// last.
 struct ClearBlocksOpLowering : BufferOpLowering<ClearBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(ClearBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    auto listType = cast<MemRefType>(adaptor.getBlocks().getType());
-    Move move(rewriter, op, op.getCache().getType(), adaptor.getCache());
-    unsigned list = move.operands.addBuffer(adaptor.getBlocks());
+  void lower(ClearBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value numbers = in[op.getBlocks()];
+    auto listType = cast<MemRefType>(numbers.getType());
+    Move move(emit, op, in[op.getCache()]);
+    unsigned list = move.operands.addBuffer(numbers);
     unsigned blocks = move.operands.addIndex(move.to.extent(AxisKind::Block));
-    move.build("clear_blocks", move.emit.dim(adaptor.getBlocks(), 0),
-               Cleared::All, [&](KernelBuilder &k, Value entry) {
+    move.build("clear_blocks", emit.dim(numbers, 0), Cleared::All,
+               [&](KernelBuilder &k, Value entry) {
                  Value block = k.loadEntry(k.parameter(list), entry,
                                            listType.getElementType());
                  MoveItem item;
@@ -280,7 +278,7 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
     return emit.addMul(base, offset, bytes);
   };
   int64_t bytes = move.from.type.getElementBytes();
-  auto step = [&](const CacheParts &cache, const AxisWalk &walk) {
+  auto step = [&](const CacheValue &cache, const AxisWalk &walk) {
     return emit.muli(cache.strides[walk.axis], walk.factor * bytes);
   };
   call("kvrt_runs_begin", {address(move.from.buffer, move.from.offset, bytes),
@@ -295,7 +293,7 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
     call("kvrt_runs_loop", {emit.index(dim.extent), step(move.from, dim.from),
                             step(move.to, dim.to)});
   for (bool isFrom : {true, false}) {
-    const CacheParts &cache = isFrom ? move.from : move.to;
+    const CacheValue &cache = isFrom ? move.from : move.to;
     int64_t perBlock = cache.type.getLayout().extent(AxisKind::Token) / tokens;
     call("kvrt_runs_pool",
          {emit.index(isFrom),
@@ -311,41 +309,34 @@ void emitRuns(Move &move, Operation *op, Value pairs, int64_t tokens) {
         emit.index(indexBytes), emit.dim(pairs, 0)});
 }
 
-struct TransferOpLowering : OpConversionPattern<TransferOp> {
+struct TransferOpLowering : BufferOpLowering<TransferOp> {
   TransferOpLowering(TypeConverter &converter, MLIRContext *context,
                      int64_t copyEngineBytes)
-      : OpConversionPattern(converter, context),
-        copyEngineBytes(copyEngineBytes) {}
+      : BufferOpLowering(converter, context), copyEngineBytes(copyEngineBytes) {
+  }
 
-  LogicalResult
-  matchAndRewrite(TransferOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    if (!isa<MemRefType>(adaptor.getPairs().getType()))
-      return rewriter.notifyMatchFailure(op, "the pairs are still a tensor");
-    CacheType fromType = op.getSource().getType();
-    CacheType toType = op.getDest().getType();
-    int64_t fromTokens = fromType.getLayout().extent(AxisKind::Token);
-    int64_t toTokens = toType.getLayout().extent(AxisKind::Token);
+  void lower(TransferOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value list = in[op.getPairs()];
+    CacheValue source = in[op.getSource()], dest = in[op.getDest()];
+    int64_t fromTokens = source.type.getLayout().extent(AxisKind::Token);
+    int64_t toTokens = dest.type.getLayout().extent(AxisKind::Token);
     int64_t tokens = std::min(fromTokens, toTokens);
-    auto pairsType = cast<MemRefType>(adaptor.getPairs().getType());
-    bool ranged = pairsType.getDimSize(1) == 4;
-    Move move(rewriter, op, fromType, adaptor.getSource(), toType,
-              adaptor.getDest(), tokens, ranged);
-    if (usesCopyEngine(move, ranged, adaptor.getPairs())) {
-      emitRuns(move, op, adaptor.getPairs(), tokens);
-      move.remark("transfer", "the copy engine");
-      rewriter.eraseOp(op);
-      return success();
+    bool ranged = cast<MemRefType>(list.getType()).getDimSize(1) == 4;
+    Move move(emit, op, source, dest, tokens, ranged);
+    if (usesCopyEngine(move, ranged, list)) {
+      emitRuns(move, op, list, tokens);
+      return move.remark("transfer", "the copy engine");
     }
-    PairList pairs(move.operands, adaptor.getPairs());
-    auto chunks = [&](const CacheParts &cache, int64_t inBlock) {
+    PairList pairs(move.operands, list);
+    auto chunks = [&](const CacheValue &cache, int64_t inBlock) {
       Value blocks = cache.extent(AxisKind::Block);
-      return move.operands.addIndex(move.emit.mulSat(blocks, inBlock / tokens));
+      return move.operands.addIndex(emit.mulSat(blocks, inBlock / tokens));
     };
     unsigned fromCount = chunks(move.from, fromTokens);
     unsigned toCount = chunks(move.to, toTokens);
     auto cleared = op.getZero() && ranged ? Cleared::Rest : Cleared::None;
-    move.build("transfer", move.emit.dim(adaptor.getPairs(), 0), cleared,
+    move.build("transfer", emit.dim(list, 0), cleared,
                [&](KernelBuilder &k, Value pair) {
                  MoveItem item;
                  Value from = pairs.load(k, pair, 0);
@@ -362,8 +353,6 @@ struct TransferOpLowering : OpConversionPattern<TransferOp> {
                  return item;
                });
     move.remark("transfer");
-    rewriter.eraseOp(op);
-    return success();
   }
 
 private:

@@ -42,10 +42,10 @@ struct Entry {
 class CheckKernel {
 public:
   template <typename Op>
-  CheckKernel(Op op, ConversionPatternRewriter &rewriter)
-      : op(op), emit{rewriter, op.getLoc()}, operands(rewriter, emit.getLoc()),
-        user(op.getUser()), isEarly(op.getEarly()) {
-    found = emitQuery(rewriter, emit.getLoc(), op, "kvrt_check_record_of",
+  CheckKernel(Op op, CodeBuilder &emit)
+      : op(op), emit(emit), operands(emit, emit.getLoc()), user(op.getUser()),
+        isEarly(op.getEarly()) {
+    found = emitQuery(emit, emit.getLoc(), op, "kvrt_check_record_of",
                       {emit.index(!op.getOnRequest())});
     record = operands.addIndex(found);
   }
@@ -89,7 +89,7 @@ public:
   }
 
   Operation *op;
-  CodeBuilder emit;
+  CodeBuilder &emit;
   KernelOperands operands;
   std::optional<KernelBuilder> kernel;
 
@@ -130,26 +130,20 @@ Value gridOf(CodeBuilder &emit, Value count) {
   return emit.minsi(emit.ceildivui(count, kThreads), emit.index(kMostBlocks));
 }
 
-void replaceByTrue(Operation *op, ConversionPatternRewriter &rewriter) {
-  rewriter.replaceOp(op, CodeBuilder(rewriter, op->getLoc()).i1(true));
-}
-
-struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckEntriesOp op, OpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CheckKernel check(op, rewriter);
-    CodeBuilder &emit = check.emit;
-    Value list = adaptor.getList();
+struct CheckEntriesOpLowering : OpLowering<CheckEntriesOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckEntriesOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CheckKernel check(op, emit);
+    Value list = in[op.getList()];
     unsigned text = check.addText(op.getArgument());
     IntegerList entries = IntegerList::get(check.operands, list), other;
-    Value count = emit.minsi(adaptor.getCount(), emit.dim(list, 0));
-    if (adaptor.getOther()) {
-      other = IntegerList::get(check.operands, adaptor.getOther());
-      count = emit.minsi(count, emit.dim(adaptor.getOther(), 0));
+    Value count = emit.minsi(in[op.getCount()], emit.dim(list, 0));
+    if (op.getOther()) {
+      other = IntegerList::get(check.operands, in[op.getOther()]);
+      count = emit.minsi(count, emit.dim(in[op.getOther()], 0));
     }
-    unsigned end = check.operands.addIndex(adaptor.getEnd());
+    unsigned end = check.operands.addIndex(in[op.getEnd()]);
     unsigned length = check.operands.addIndex(count);
     int64_t columns = 1;
     if (op.getColumn())
@@ -172,7 +166,7 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
                 }
                 entry.value = entries.load(k, at);
                 Value holds = check.isFrom(low, entry.value, most);
-                if (adaptor.getOther())
+                if (op.getOther())
                   holds = k.noti(
                       k.andi(k.noti(holds), k.sle(k.i64(0), other.load(k, i))));
                 check.reportUnless(holds, entry);
@@ -180,30 +174,26 @@ struct CheckEntriesOpLowering : OpConversionPattern<CheckEntriesOp> {
               });
     check.launch(emit.slt(emit.index(0), count), gridOf(emit, count),
                  emit.index(1));
-    replaceByTrue(op, rewriter);
-    return success();
+    return Values{emit.i1(true)};
   }
 };
 
-struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckSelectionOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    CheckKernel check(op, rewriter);
-    CodeBuilder &emit = check.emit;
-    Value list = adaptor.getIndices().front();
-    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+struct CheckSelectionOpLowering : OpLowering<CheckSelectionOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckSelectionOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    CheckKernel check(op, emit);
+    Value list = in[op.getIndices()];
+    BatchValue parts = in[op.getBatch()];
     unsigned text = check.addText(op.getArgument());
     IntegerList indices = IntegerList::get(check.operands, list);
-    IntegerList valid =
-        IntegerList::get(check.operands, adaptor.getValid().front());
+    IntegerList valid = IntegerList::get(check.operands, in[op.getValid()]);
     IntegerList starts = IntegerList::get(check.operands, parts.starts);
-    Value count = emit.minsi(adaptor.getCount().front(), emit.dim(list, 0));
+    Value count = emit.minsi(in[op.getCount()], emit.dim(list, 0));
     unsigned length = check.operands.addIndex(count);
     unsigned requests =
-        check.operands.addIndex(parts.numRequests(rewriter, emit.getLoc()));
-    unsigned rows = check.operands.addIndex(adaptor.getRows().front());
+        check.operands.addIndex(parts.numRequests(emit, emit.getLoc()));
+    unsigned rows = check.operands.addIndex(in[op.getRows()]);
 
     check.begin("check_selection");
     KernelBuilder &k = *check.kernel;
@@ -226,29 +216,24 @@ struct CheckSelectionOpLowering : OpConversionPattern<CheckSelectionOp> {
     Value any = emit.andi(emit.slt(emit.index(0), count),
                           emit.slt(emit.index(0), emit.dim(parts.starts, 0)));
     check.launch(any, gridOf(emit, count), emit.index(1));
-    replaceByTrue(op, rewriter);
-    return success();
+    return Values{emit.i1(true)};
   }
 };
 
 class BatchKernel {
 public:
-  BatchKernel(CheckBatchOp op,
-              CheckBatchOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor,
-              ConversionPatternRewriter &rewriter)
-      : op(op), check(op, rewriter) {
-    CodeBuilder &emit = check.emit;
-    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+  BatchKernel(CheckBatchOp op, const LoweredOperands &in, CodeBuilder &emit)
+      : op(op), check(op, emit) {
+    BatchValue parts = in[op.getBatch()];
     for (Attribute name : op.getMembers())
       texts.push_back(check.addText(cast<StringAttr>(name).getValue()));
-    batch.emplace(rewriter, emit.getLoc(), check.operands, parts,
-                  adaptor.getRows().front());
+    batch.emplace(emit, emit.getLoc(), check.operands, parts, in[op.getRows()]);
     Value columns = emit.index(1);
-    if (!adaptor.getBlocks().empty()) {
-      blocks = check.operands.addIndex(adaptor.getBlocks().front());
+    if (op.getBlocks()) {
+      blocks = check.operands.addIndex(in[op.getBlocks()]);
       columns = emit.dim(parts.table, 1);
     }
-    count = parts.numRequests(rewriter, emit.getLoc());
+    count = parts.numRequests(emit, emit.getLoc());
     gridY = emit.maxsi(
         emit.minsi(emit.ceildivui(columns, kColumns), emit.index(kMostGridY)),
         emit.index(1));
@@ -431,14 +416,12 @@ private:
   Value thread, isFirstRow, lows, highs; ///< in the kernel
 };
 
-struct CheckBatchOpLowering : OpConversionPattern<CheckBatchOp> {
-  using OpConversionPattern::OpConversionPattern;
-  LogicalResult
-  matchAndRewrite(CheckBatchOp op, OneToNOpAdaptor adaptor,
-                  ConversionPatternRewriter &rewriter) const override {
-    BatchKernel(op, adaptor, rewriter).build();
-    replaceByTrue(op, rewriter);
-    return success();
+struct CheckBatchOpLowering : OpLowering<CheckBatchOp> {
+  using OpLowering::OpLowering;
+  FailureOr<Values> lowerResult(CheckBatchOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
+    BatchKernel(op, in, emit).build();
+    return Values{emit.i1(true)};
   }
 };
 

@@ -38,19 +38,17 @@ void launch(CodeBuilder &emit, KernelBuilder &k, Value count, Value rows,
   });
 }
 
-struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
-  using BatchOpLowering::BatchOpLowering;
-  void lower(SlotMappingOp op, OneToNOpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    Value out = adaptor.getOut().front();
-    CodeBuilder emit(rewriter, op.getLoc());
-    KernelOperands operands(rewriter, emit.getLoc());
-    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+struct SlotMappingOpLowering : BufferOpLowering<SlotMappingOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(SlotMappingOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value out = in[op.getOut()];
+    KernelOperands operands(emit, emit.getLoc());
+    BatchValue parts = in[op.getBatch()];
     Value rows = emit.dim(out, 0);
-    BatchParameters batch(rewriter, emit.getLoc(), operands, parts, rows);
+    BatchParameters batch(emit, emit.getLoc(), operands, parts, rows);
     IntegerList list = IntegerList::get(operands, out);
-    bool hasSink = !adaptor.getSink().empty();
-    unsigned sink = hasSink ? operands.addIndex(adaptor.getSink().front()) : 0;
+    unsigned sink = op.getSink() ? operands.addIndex(in[op.getSink()]) : 0;
     int64_t tokens = batch.type.getTokens();
 
     KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
@@ -67,7 +65,7 @@ struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
     Value block = k.loadEntryIf(isIn, k.parameter(batch.table.pointer), at,
                                 batch.table.type);
     Value padding = k.i64(-1);
-    if (hasSink)
+    if (op.getSink())
       padding = list.partOf(k, k.parameter(sink), tokens, k.remui(row, tokens),
                             padding);
     Value slot =
@@ -81,10 +79,9 @@ struct SlotMappingOpLowering : BatchOpLowering<SlotMappingOp> {
 
 /// out[r, j * factor + i] = numbers[r, j] * factor + i, and -1 for a number
 /// that is negative or has no room, of lists or matrices.
-void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
+void emitExpansion(CodeBuilder &emit, Operation *op, StringRef name,
                    Value numbers, Value out, int64_t factor) {
-  CodeBuilder emit(builder, op->getLoc());
-  KernelOperands operands(builder, emit.getLoc());
+  KernelOperands operands(emit, emit.getLoc());
   auto type = cast<MemRefType>(out.getType());
   bool isMatrix = type.getRank() == 2;
   unsigned last = isMatrix ? 1 : 0;
@@ -99,8 +96,7 @@ void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
   unsigned rowCount = 0, fromStride = 0, toStride = 0;
   if (isMatrix) {
     auto strideOf = [&](Value memref) {
-      return memref::ExtractStridedMetadataOp::create(builder, emit.getLoc(),
-                                                      memref)
+      return memref::ExtractStridedMetadataOp::create(emit, memref)
           .getStrides()[0];
     };
     rowCount = operands.addIndex(rows);
@@ -132,19 +128,19 @@ void emitExpansion(OpBuilder &builder, Operation *op, StringRef name,
 
 struct MapBlocksOpLowering : BufferOpLowering<MapBlocksOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(MapBlocksOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    emitExpansion(rewriter, op, "map_blocks", adaptor.getBlocks(),
-                  adaptor.getOut(), op.getRatio());
+  void lower(MapBlocksOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    emitExpansion(emit, op, "map_blocks", in[op.getBlocks()], in[op.getOut()],
+                  op.getRatio());
   }
 };
 
 struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(BlockSlotsOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    emitExpansion(rewriter, op, "block_slots", adaptor.getBlocks(),
-                  adaptor.getOut(), op.getTokens());
+  void lower(BlockSlotsOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    emitExpansion(emit, op, "block_slots", in[op.getBlocks()], in[op.getOut()],
+                  op.getTokens());
   }
 };
 

@@ -25,27 +25,27 @@ constexpr int64_t kThreads = 256;
 
 struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(MergeStatesOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    KernelOperands operands(rewriter, emit.getLoc());
-    auto type = cast<MemRefType>(adaptor.getA().getType());
+  void lower(MergeStatesOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    KernelOperands operands(emit, emit.getLoc());
+    auto type = cast<MemRefType>(op.getA().getType());
     Type element = type.getElementType();
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
     if (heads == 0 || channels == 0)
       return;
     Value rows = emit.index(Layout::kMaxSpan);
-    for (Value operand : adaptor.getOperands())
+    for (Value operand : in[op->getOperands()])
       rows = emit.minsi(rows, emit.dim(operand, 0));
-    RowBuffer a(operands, adaptor.getA());
-    RowBuffer b(operands, adaptor.getB());
-    RowBuffer out(operands, adaptor.getOuts()[0]);
-    RowBuffer lseA(operands, adaptor.getLseA());
-    RowBuffer lseB(operands, adaptor.getLseB());
+    RowBuffer a(operands, in[op.getA()]);
+    RowBuffer b(operands, in[op.getB()]);
+    Values outs = in[op.getOuts()];
+    RowBuffer out(operands, outs[0]);
+    RowBuffer lseA(operands, in[op.getLseA()]);
+    RowBuffer lseB(operands, in[op.getLseB()]);
     std::optional<RowBuffer> lseOut;
-    if (adaptor.getOuts().size() > 1)
-      lseOut.emplace(operands, adaptor.getOuts()[1]);
+    if (outs.size() > 1)
+      lseOut.emplace(operands, outs[1]);
     // An access is of one head.
     int64_t width = std::min({a.align, b.align, out.align});
     width = powerOfTwoDivisor(channels * bytes, width);

@@ -21,7 +21,7 @@ IntegerList IntegerList::get(KernelOperands &operands, Value memref) {
 
 BatchParameters::BatchParameters(OpBuilder &builder, Location loc,
                                  KernelOperands &operands,
-                                 const BatchParts &batch, Value rows)
+                                 const BatchValue &batch, Value rows)
     : type(batch.type), starts(IntegerList::get(operands, batch.starts)),
       lengths(IntegerList::get(operands, batch.lengths)),
       rows(operands.addIndex(rows)),

@@ -36,7 +36,7 @@ struct IntegerList {
 /// A batch as parameters of a kernel. All numbers are i64.
 struct BatchParameters {
   BatchParameters(mlir::OpBuilder &builder, mlir::Location loc,
-                  KernelOperands &operands, const BatchParts &batch,
+                  KernelOperands &operands, const BatchValue &batch,
                   mlir::Value rows);
 
   BatchType type;

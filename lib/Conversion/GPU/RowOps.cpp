@@ -273,11 +273,11 @@ private:
 /// What the three lowerings share: the host side.
 class RowLaunch {
 public:
-  RowLaunch(OpBuilder &builder, Operation *op, CacheType type,
-            Value cacheMemRef, ValueRange rows)
+  RowLaunch(CodeBuilder &builder, Operation *op, const CacheValue &cache,
+            ValueRange rows)
       : builder(builder), op(op), loc(op->getLoc()), rows(rows),
-        facts(type, rows, false), wide(type, rows, true),
-        operands(builder, loc), cache(builder, loc, type, cacheMemRef) {
+        facts(cache.type, rows, false), wide(cache.type, rows, true),
+        operands(builder, loc), cache(cache) {
     for (auto [side, row] : llvm::enumerate(rows)) {
       auto metadata =
           memref::ExtractStridedMetadataOp::create(builder, loc, row);
@@ -286,11 +286,8 @@ public:
           operands.addStride(facts.rowStrides[side], metadata.getStrides()[0]));
     }
     for (int64_t side = 0, e = rows.size(); side < e; ++side) {
-      Value offset = cache.offset;
-      if (side)
-        offset = builder.createOrFold<arith::AddIOp>(
-            loc, offset, cache.stride(AxisKind::Side));
-      parameters.sides.push_back(operands.addPointer(cache.buffer, offset));
+      parameters.sides.push_back(
+          operands.addPointer(cache.buffer, cache.side(builder, side).offset));
     }
   }
 
@@ -307,8 +304,7 @@ public:
     int64_t perBlock = type.getRowsPerBlock();
     if (perBlock != facts.layout.extent(AxisKind::Token))
       parameters.places.scaled = perBlock;
-    CodeBuilder emit(builder, loc);
-    addPlace(list, emit.mulSat(cache.extent(AxisKind::Block), perBlock));
+    addPlace(list, builder.mulSat(cache.extent(AxisKind::Block), perBlock));
   }
 
   void emit(StringRef name, Direction direction, Value count,
@@ -400,25 +396,25 @@ private:
   }
 
 public:
-  OpBuilder &builder;
+  CodeBuilder &builder;
   Operation *op;
   Location loc;
-  ValueRange rows;
+  Values rows;
   RowFacts facts, wide;
   KernelOperands operands;
-  CacheParts cache;
+  CacheValue cache;
   RowParameters parameters;
 };
 
 struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(IndexCopyOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
-                     adaptor.getRows());
-    launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
-    Value count = emitRowCount(rewriter, launch.loc, adaptor.getRows(),
-                               adaptor.getSlots());
+  void lower(IndexCopyOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Values rows = in[op.getRows()];
+    Value slots = in[op.getSlots()];
+    RowLaunch launch(emit, op, in.cache(op.getCache()), rows);
+    launch.addSlots(slots, op.getSlots().getType());
+    Value count = emitRowCount(emit, rows, slots);
     launch.emit("index_copy", Direction::IntoCache, count,
                 op.getScheduleAttr());
     launch.remark("index-copy");
@@ -427,17 +423,16 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
 
 struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(ScatterOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
-                     adaptor.getRows());
-    launch.addPlace(adaptor.getBlocks(), launch.cache.extent(AxisKind::Block));
-    launch.addPlace(adaptor.getOffsets(), launch.cache.extent(AxisKind::Token));
+  void lower(ScatterOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Values rows = in[op.getRows()];
+    Value blocks = in[op.getBlocks()], offsets = in[op.getOffsets()];
+    RowLaunch launch(emit, op, in.cache(op.getCache()), rows);
+    launch.addPlace(blocks, launch.cache.extent(AxisKind::Block));
+    launch.addPlace(offsets, launch.cache.extent(AxisKind::Token));
     // Offsets are as many as blocks, or fewer.
-    SmallVector<Value> lists(adaptor.getRows());
-    lists.push_back(adaptor.getOffsets());
-    Value count =
-        emitRowCount(rewriter, launch.loc, lists, adaptor.getBlocks());
+    rows.push_back(offsets);
+    Value count = emitRowCount(emit, rows, blocks);
     launch.emit("scatter", Direction::IntoCache, count, op.getScheduleAttr());
     launch.remark("scatter");
   }
@@ -445,13 +440,13 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
 
 struct GatherOpLowering : BufferOpLowering<GatherOp> {
   using BufferOpLowering::BufferOpLowering;
-  void lower(GatherOp op, OpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    RowLaunch launch(rewriter, op, op.getCacheType(), adaptor.getCache(),
-                     adaptor.getOuts());
-    launch.addSlots(adaptor.getSlots(), op.getSlots().getType());
-    Value count = emitRowCount(rewriter, launch.loc, adaptor.getOuts(),
-                               adaptor.getSlots());
+  void lower(GatherOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Values outs = in[op.getOuts()];
+    Value slots = in[op.getSlots()];
+    RowLaunch launch(emit, op, in.cache(op.getCache()), outs);
+    launch.addSlots(slots, op.getSlots().getType());
+    Value count = emitRowCount(emit, outs, slots);
     launch.emit("gather",
                 op.getZero() ? Direction::OutOfCacheOrZero
                              : Direction::OutOfCache,

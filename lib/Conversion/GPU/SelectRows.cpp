@@ -41,35 +41,31 @@ struct RowPair {
 
 class SelectKernel {
 public:
-  SelectKernel(CodeBuilder &emit, SelectRowsOp op,
-               SelectRowsOp::GenericAdaptor<ArrayRef<ValueRange>> adaptor)
+  SelectKernel(CodeBuilder &emit, SelectRowsOp op, const LoweredOperands &in)
       : emit(emit), op(op), operands(emit, emit.getLoc()) {
-    ArrayRef<ValueRange> outs = adaptor.getOuts();
-    Value indices = adaptor.getIndices().front();
-    Value starts = outs[outs.size() - 2].front();
-    Value positions = outs.back().front();
+    Values outs = in[op.getOuts()], sources = in[op.getRows()];
+    Value indices = in[op.getIndices()];
+    Value starts = outs[outs.size() - 2], positions = outs.back();
     Value rows = emit.index(kMaxExtent);
     selected = emit.minsi(emit.dim(indices, 0), emit.dim(positions, 0));
-    for (unsigned i = 0; i < op.getRows().size(); ++i) {
-      Value from = adaptor.getRows()[i].front(), to = outs[i].front();
+    for (auto [from, to] : llvm::zip_first(sources, outs)) {
       rows = emit.minsi(rows, emit.dim(from, 0));
       selected = emit.minsi(selected, emit.dim(to, 0));
     }
-    BatchParts parts(op.getBatch().getType(), adaptor.getBatch());
+    BatchValue parts = in[op.getBatch()];
     Value count = parts.numRequests(emit, emit.getLoc());
     numStartsOnHost = emit.minsi(emit.addi(count, 1), emit.dim(starts, 0));
     // In the sequence of their use: a line of parameters is waited for at the
     // first one.
     index = IntegerList::get(operands, indices);
-    valid = IntegerList::get(operands, adaptor.getValid().front());
+    valid = IntegerList::get(operands, in[op.getValid()]);
     numSelected = operands.addIndex(selected);
     batch.emplace(emit, emit.getLoc(), operands, parts, rows);
     numStarts = operands.addIndex(numStartsOnHost);
     startsOut = IntegerList::get(operands, starts);
     positionsOut = IntegerList::get(operands, positions);
-    for (unsigned i = 0; i < op.getRows().size(); ++i)
-      pairs.emplace_back(operands, adaptor.getRows()[i].front(),
-                         outs[i].front());
+    for (auto [from, to] : llvm::zip_first(sources, outs))
+      pairs.emplace_back(operands, from, to);
   }
 
   void build() {
@@ -286,12 +282,11 @@ private:
   Value samples, last; ///< indices in shared memory
 };
 
-struct SelectRowsOpLowering : BatchOpLowering<SelectRowsOp> {
-  using BatchOpLowering::BatchOpLowering;
-  void lower(SelectRowsOp op, OneToNOpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    CodeBuilder emit(rewriter, op.getLoc());
-    SelectKernel(emit, op, adaptor).build();
+struct SelectRowsOpLowering : BufferOpLowering<SelectRowsOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(SelectRowsOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    SelectKernel(emit, op, in).build();
   }
 };
 

@@ -34,19 +34,11 @@ static constexpr int64_t kMostHeads = 64;
 // Operands
 //===----------------------------------------------------------------------===//
 
-AttentionCache::AttentionCache(OpBuilder &builder, Location loc, CacheType type,
-                               Value memref, bool isSecondSide)
-    : parts(builder, loc, type, memref), offset(parts.offset) {
-  if (isSecondSide)
-    offset =
-        CodeBuilder(builder, loc).addi(offset, parts.stride(AxisKind::Side));
-}
-
-AxisStrides AttentionCache::axis(KernelOperands &operands,
-                                 AxisKind kind) const {
-  const Layout &layout = parts.type.getLayout();
+static AxisStrides axisStrides(KernelOperands &operands,
+                               const CacheValue &cache, AxisKind kind) {
+  const Layout &layout = cache.type.getLayout();
   auto stride = [&](unsigned i) {
-    return operands.addStride(layout.stride(i), parts.strides[i]);
+    return operands.addStride(layout.stride(i), cache.strides[i]);
   };
   AxisStrides found;
   if (!layout.has(kind)) {
@@ -64,39 +56,31 @@ AxisStrides AttentionCache::axis(KernelOperands &operands,
   return found;
 }
 
-AttentionSide AttentionCache::parameters(KernelOperands &operands) const {
+AttentionSide kvcache::sideParameters(KernelOperands &operands,
+                                      const CacheValue &cache) {
+  auto axis = [&](AxisKind kind) { return axisStrides(operands, cache, kind); };
   AttentionSide side;
-  side.pointer = operands.addPointer(parts.buffer, offset);
-  side.block = axis(operands, AxisKind::Block).outer;
-  side.token = axis(operands, AxisKind::Token).outer;
-  side.head = axis(operands, AxisKind::Head);
-  side.channel = axis(operands, AxisKind::Channel);
+  side.pointer = operands.addPointer(cache.buffer, cache.offset);
+  side.block = axis(AxisKind::Block).outer;
+  side.token = axis(AxisKind::Token).outer;
+  side.head = axis(AxisKind::Head);
+  side.channel = axis(AxisKind::Channel);
   return side;
 }
 
-AttentionOperands::AttentionOperands(OpBuilder &builder, Location loc,
-                                     AttentionOp op,
-                                     ArrayRef<ValueRange> operands)
-    : keys(builder, loc, op.getKeyType(), operands[1].front(), false),
-      values(builder, loc, op.getValueType(),
-             operands[op.getCaches().size()].front(),
-             op.getCaches().size() == 1),
-      batch(op.getBatch().getType(), operands[1 + op.getCaches().size()]) {
-  CodeBuilder emit(builder, loc);
-  query = operands[0].front();
-  unsigned next = 2 + op.getCaches().size();
-  if (op.getAlibi())
-    alibi = operands[next++].front();
-  if (op.getSinks())
-    sinks = operands[next++].front();
-  out = operands[next++].front();
+AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
+                                     const LoweredOperands &in)
+    : keys(in.cache(op.getCaches().front())),
+      values(in.cache(op.getCaches().back())
+                 .side(emit, op.getCaches().size() == 1 ? 1 : 0)),
+      batch(in[op.getBatch()]), query(in[op.getQuery()]),
+      out(in[op.getOuts().front()]), lse(in[op.getLse()]),
+      alibi(in[op.getAlibi()]), sinks(in[op.getSinks()]) {
   rows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
-  if (op.getLse()) {
-    lse = operands[next++].front();
+  if (lse)
     rows = emit.minsi(rows, emit.dim(lse, 0));
-  }
-  blocks = emit.minsi(keys.parts.extent(AxisKind::Block),
-                      values.parts.extent(AxisKind::Block));
+  blocks =
+      emit.minsi(keys.extent(AxisKind::Block), values.extent(AxisKind::Block));
 }
 
 //===----------------------------------------------------------------------===//
@@ -186,13 +170,12 @@ static Value findParts(Operation *op) {
 //===----------------------------------------------------------------------===//
 
 /// The widest copy that all chunks of a side are aligned to: 16, 4 or 2 bytes.
-static Value copyWidth(CodeBuilder &emit, const AttentionCache &cache) {
-  const CacheParts &parts = cache.parts;
-  const Layout &layout = parts.type.getLayout();
+static Value copyWidth(CodeBuilder &emit, const CacheValue &cache) {
+  const Layout &layout = cache.type.getLayout();
   Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(emit, parts.buffer);
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
   return chunkWidth(emit, layout, emit.addMul(address, cache.offset, 2),
-                    parts.strides, 2, {AxisKind::Side, AxisKind::Layer});
+                    cache.strides, 2, {AxisKind::Side, AxisKind::Layer});
 }
 
 /// Memory of the host function, for `bytes` at most.
@@ -214,18 +197,17 @@ static Value messageText(CodeBuilder &emit, Operation *op, const Twine &text) {
 
 /// A tensor map of one side: (channel, token, part of the channels, head,
 /// block), boxes of a unit.
-static Value emitMap(CodeBuilder &emit, Operation *op,
-                     const AttentionCache &cache, int64_t inner) {
+static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
+                     int64_t inner) {
   Value map = allocaInEntry(emit, op, KVRT_MAP_BYTES, KVRT_MAP_ALIGN);
   Value shape = allocaInEntry(emit, op, sizeof(kvrt_map_shape), 8);
-  const CacheParts &parts = cache.parts;
-  const Layout &layout = parts.type.getLayout();
+  const Layout &layout = cache.type.getLayout();
   Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(emit, parts.buffer);
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
   address = emit.addMul(address, cache.offset, 2);
   int64_t channels = layout.extent(AxisKind::Channel);
   auto outer = layout.find(Axis{AxisKind::Channel, AxisPart::Outer});
-  Value part = outer ? parts.strides[*outer] : emit.index(inner);
+  Value part = outer ? cache.strides[*outer] : emit.index(inner);
   auto set = [&](size_t offset, Value word) {
     Value place =
         LLVM::GEPOp::create(emit, shape.getType(), emit.getI8Type(), shape,
@@ -242,10 +224,10 @@ static Value emitMap(CodeBuilder &emit, Operation *op,
   Value one = emit.index(1);
   Value extents[] = {width, emit.index(layout.extent(AxisKind::Token)), count,
                      emit.index(layout.extent(AxisKind::Head)),
-                     parts.extent(AxisKind::Block)};
-  Value strides[] = {emit.index(2), bytes(parts.stride(AxisKind::Token)),
-                     bytes(part), bytes(parts.stride(AxisKind::Head)),
-                     bytes(parts.stride(AxisKind::Block))};
+                     cache.extent(AxisKind::Block)};
+  Value strides[] = {emit.index(2), bytes(cache.stride(AxisKind::Token)),
+                     bytes(part), bytes(cache.stride(AxisKind::Head)),
+                     bytes(cache.stride(AxisKind::Block))};
   Value box[] = {width, emit.index(AttentionShape::kUnit), count, one, one};
   static_assert(std::size(extents) <= KVRT_MAP_MAX_RANK);
   set(offsetof(kvrt_map_shape, type), emit.index(KVRT_MAP_FLOAT16));
@@ -292,14 +274,12 @@ static Value gridSize(CodeBuilder &emit, AttentionOp op,
   return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
 
-static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
+static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
                          const AttentionOperands &given) {
-  CodeBuilder emit(builder, op.getLoc());
-  KernelOperands operands(builder, emit.getLoc());
-  BatchParameters batch(builder, emit.getLoc(), operands, given.batch,
-                        given.rows);
+  KernelOperands operands(emit, emit.getLoc());
+  BatchParameters batch(emit, emit.getLoc(), operands, given.batch, given.rows);
   AttentionParameters p = {};
   p.chunkBits = operands.addIndex(chunkBits(emit, traits, shape, given));
   Value grid = gridSize(emit, op, traits);
@@ -312,7 +292,7 @@ static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
   p.sharedScale = scale(traits.heads / shape.phases);
   p.blocks = operands.addIndex(given.blocks);
   p.state = operands.addAddress(
-      emitQuery(builder, emit.getLoc(), op, "kvrt_workspace_state", {}));
+      emitQuery(emit, emit.getLoc(), op, "kvrt_workspace_state", {}));
   p.parts = operands.addBuffer(findParts(op));
   RowBuffer query(operands, given.query), out(operands, given.out);
   p.query = query.pointer;
@@ -329,15 +309,15 @@ static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
     p.alibi = operands.addBuffer(given.alibi);
   if (given.sinks)
     p.sinks = operands.addBuffer(given.sinks);
-  const AttentionCache *caches[2] = {&given.keys, &given.values};
+  const CacheValue *caches[2] = {&given.keys, &given.values};
   for (unsigned side : {0u, 1u}) {
     if (shape.boxes) {
       Value map = emitMap(emit, op, *caches[side], shape.inner[side]);
       p.sides[side].map = operands.addMap(map);
       continue;
     }
-    p.sides[side] = caches[side]->parameters(operands);
-    const Layout &layout = caches[side]->parts.type.getLayout();
+    p.sides[side] = sideParameters(operands, *caches[side]);
+    const Layout &layout = caches[side]->type.getLayout();
     p.sides[side].isWide =
         chunkBytes(layout, 2, fixedAxes(op)) == Layout::kWidestAccess;
     if (!p.sides[side].isWide)
@@ -367,25 +347,24 @@ static void emitProducts(OpBuilder &builder, AttentionOp op, TargetAttr gpu,
 
 namespace {
 
-struct AttentionOpLowering : BatchOpLowering<AttentionOp> {
+struct AttentionOpLowering : BufferOpLowering<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
                       TargetAttr gpu)
-      : BatchOpLowering(converter, context), gpu(gpu) {}
+      : BufferOpLowering(converter, context), gpu(gpu) {}
 
-  void lower(AttentionOp op, OneToNOpAdaptor adaptor,
-             ConversionPatternRewriter &rewriter) const override {
-    SmallVector<ValueRange> lists(adaptor.getOperands());
+  void lower(AttentionOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
     AttentionTraits traits(op);
-    AttentionOperands operands(rewriter, op.getLoc(), op, lists);
+    AttentionOperands operands(emit, op, in);
     std::string text = "a row and a query head for each block of threads";
     if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu)) {
-      emitProducts(rewriter, op, gpu, traits, *shape, operands);
+      emitProducts(emit, op, gpu, traits, *shape, operands);
       text = llvm::formatv("matrix products of {0} columns, {1} warps, {2} "
                            "slots; keys and values come in {3}",
                            shape->columns(), shape->warps, shape->slots,
                            shape->boxes ? "boxes of a tensor map" : "rows");
     } else {
-      emitAttentionRows(rewriter, op, traits, operands);
+      emitAttentionRows(emit, op, traits, operands);
     }
     auto options = remark::RemarkOpts::name("attention").category("kvcache");
     remark::analysis(op.getLoc(), options) << text;

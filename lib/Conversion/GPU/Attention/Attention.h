@@ -12,32 +12,23 @@
 
 namespace kvcache {
 
-/// One side of the caches of an op, taken apart.
-struct AttentionCache {
-  AttentionCache(mlir::OpBuilder &builder, mlir::Location loc, CacheType type,
-                 mlir::Value memref, bool isSecondSide);
-  /// As parameters of a kernel.
-  AttentionSide parameters(KernelOperands &operands) const;
-  AxisStrides axis(KernelOperands &operands, AxisKind kind) const;
-
-  CacheParts parts;
-  mlir::Value offset; ///< of the side, in elements
-};
+/// A side of the caches of an op as parameters of a kernel.
+AttentionSide sideParameters(KernelOperands &operands, const CacheValue &cache);
 
 /// The lowered operands of an op, and how many rows all of them have.
 struct AttentionOperands {
-  AttentionOperands(mlir::OpBuilder &builder, mlir::Location loc,
-                    AttentionOp op, llvm::ArrayRef<mlir::ValueRange> operands);
+  AttentionOperands(CodeBuilder &emit, AttentionOp op,
+                    const LoweredOperands &in);
 
-  AttentionCache keys, values;
-  BatchParts batch;
+  CacheValue keys, values; ///< sides
+  BatchValue batch;
   mlir::Value query, out, lse, alibi, sinks;
   mlir::Value rows, blocks;
 };
 
 /// Attention of any types and layouts: a block of threads for each row and
 /// query head.
-void emitAttentionRows(mlir::OpBuilder &builder, AttentionOp op,
+void emitAttentionRows(CodeBuilder &emit, AttentionOp op,
                        const AttentionTraits &traits,
                        const AttentionOperands &operands);
 

@@ -261,14 +261,13 @@ private:
 
 } // namespace
 
-void kvcache::emitAttentionRows(OpBuilder &builder, AttentionOp op,
+void kvcache::emitAttentionRows(CodeBuilder &emit, AttentionOp op,
                                 const AttentionTraits &traits,
                                 const AttentionOperands &given) {
-  CodeBuilder emit(builder, op.getLoc());
-  KernelOperands operands(builder, emit.getLoc());
+  KernelOperands operands(emit, emit.getLoc());
   RowsKernel::Parameters parameters;
-  parameters.keys = given.keys.parameters(operands);
-  parameters.values = given.values.parameters(operands);
+  parameters.keys = sideParameters(operands, given.keys);
+  parameters.values = sideParameters(operands, given.values);
   parameters.blocks = operands.addIndex(given.blocks);
   parameters.query.emplace(operands, given.query);
   parameters.out.emplace(operands, given.out);
@@ -278,8 +277,7 @@ void kvcache::emitAttentionRows(OpBuilder &builder, AttentionOp op,
     parameters.alibi = operands.addBuffer(given.alibi);
   if (given.sinks)
     parameters.sinks = operands.addBuffer(given.sinks);
-  BatchParameters batch(builder, emit.getLoc(), operands, given.batch,
-                        given.rows);
+  BatchParameters batch(emit, emit.getLoc(), operands, given.batch, given.rows);
   KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
                   "attention_rows", operands.types(), kThreads);
   RowsKernel(k, traits, parameters, batch).build();
