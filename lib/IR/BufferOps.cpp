@@ -88,6 +88,12 @@ LogicalResult kvcache::verifyIndices(Operation *op, StringRef label,
                            << rank << "-D, of i32 or i64, got " << buffer;
 }
 
+int64_t kvcache::extentInCache(Axis axis, int64_t extent) {
+  bool mayBeNone = axis.kind == AxisKind::Block || axis.kind == AxisKind::Layer;
+  bool isOpen = ShapedType::isDynamic(extent) || (extent == 0 && mayBeNone);
+  return isOpen ? kRunTime : extent;
+}
+
 std::optional<std::vector<StridedDim>> kvcache::stridedDims(MemRefType type) {
   SmallVector<int64_t> strides;
   int64_t offset;

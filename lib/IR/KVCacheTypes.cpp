@@ -7,6 +7,8 @@
 
 #include "kvcache/Layout/Orders.h"
 
+#include "kvcache/IR/Strides.h"
+
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -418,7 +420,7 @@ CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {
       return {};
     }
     order.push_back(*axis);
-    dims.push_back({*axis, ShapedType::isDynamic(extent) ? kRunTime : extent});
+    dims.push_back({*axis, extentInCache(*axis, extent)});
   }
   llvm::stable_sort(dims, [](const LayoutDim &a, const LayoutDim &b) {
     return a.axis < b.axis;

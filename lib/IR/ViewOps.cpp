@@ -99,7 +99,7 @@ static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   for (unsigned i = 0; i < layout.rank(); ++i) {
     const LayoutDim &dim = layout.dim(i);
     unsigned d = op.sourceDim(i);
-    int64_t extent = source.isDynamicDim(d) ? kRunTime : source.getDimSize(d);
+    int64_t extent = extentInCache(dim.axis, source.getDimSize(d));
     if (extent != dim.extent)
       return op.emitOpError() << "view_c3: the extent of " << dim.axis.str()
                               << " is expected to be " << extentStr(dim.extent)

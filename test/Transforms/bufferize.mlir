@@ -113,3 +113,23 @@ func.func private @write_rows(%pool: memref<?x16x64xf32>, %rows: tensor<?x64xf32
   kvcache.index_copy %rows into %cache at %s : tensor<?x64xf32> into !kv at !slots
   return
 }
+
+// A slice of length 0 gets a type that says so. It is a pool without blocks,
+// which any pool may be in a call.
+
+// CHECK-LABEL: func.func @no_blocks(
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<0x16x64xf32>
+// CHECK: %[[VIEW:.*]] = kvcache.view %[[POOL]][B, N, D] : memref<0x16x64xf32> to !kv
+// CHECK: kvcache.index_copy %{{.*}} into %[[VIEW]] at
+func.func @no_blocks(%pool: tensor<0x16x64xf32> {bufferization.writable = true}, %rows: tensor<?x64xf32>, %t: tensor<?xi64>) -> tensor<0x16x64xf32> {
+  %s = kvcache.make_slots %t : tensor<?xi64> to !slots
+  %0 = kvcache.index_copy %rows into %pool[B, N, D] at %s : tensor<?x64xf32> into tensor<0x16x64xf32> at !slots
+  return %0 : tensor<0x16x64xf32>
+}
+
+// CHECK-LABEL: func.func @no_layers(
+// CHECK: kvcache.view %{{.*}}[L, B, N, D] : memref<0x?x16x64xf32> to !kv_cross_nd
+func.func @no_layers(%a: tensor<0x?x16x64xf32>, %b: tensor<0x?x16x64xf32> {bufferization.writable = true}) -> tensor<0x?x16x64xf32> {
+  %0 = kvcache.relayout %a[L, B, N, D] into %b[L, B, N, D] : tensor<0x?x16x64xf32> into tensor<0x?x16x64xf32>
+  return %0 : tensor<0x?x16x64xf32>
+}

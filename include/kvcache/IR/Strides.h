@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the types of memrefs say of strides, in the words of layouts.
+// What the types of memrefs and tensors say, in the words of layouts.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +15,11 @@ namespace kvcache {
 
 /// The dimensions of a memref, if it has strides.
 std::optional<std::vector<StridedDim>> stridedDims(mlir::MemRefType type);
+
+/// The extent of an axis of a memref or a tensor, as a layout says it. No
+/// blocks and no layers are a number that is known in a call, as any other:
+/// slices of length 0 have such types, and no type of a cache says 0.
+int64_t extentInCache(Axis axis, int64_t extent);
 
 /// How strides of a memref are looked at.
 enum class Contiguity { All, Inner };
