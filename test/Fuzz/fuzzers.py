@@ -188,11 +188,30 @@ def run_once(command, environment, log_path):
                     - before.ru_stime)
 
 
+def take_sources(path, findings):
+    """A crash while an input was made leaves an empty one; what it was made of is
+    one more input, or two."""
+    made = next(findings.glob("new-*"), None)
+    if not made or made.stat().st_size or not path.exists():
+        return
+    data = path.read_bytes()
+    first, second = (int.from_bytes(data[i:i + 4], "little") for i in (0, 4))
+    texts = data[8:8 + first], data[8 + first:8 + first + second]
+    for number, text in enumerate(filter(None, texts)):
+        made.with_name(f"{made.name}-of-{number}").write_bytes(text)
+    made.unlink()
+
+
 def with_whole_stack(command, findings, log, environment):
     """Where memory ran out, frames of code without frame pointers are missing."""
-    artifact = next(findings.glob("new-*"), None)
+    for artifact in sorted(findings.glob("new-*")):
+        log = whole_stack_of(command, artifact, log, environment)
+    return log
+
+
+def whole_stack_of(command, artifact, log, environment):
     frames = [f for f in stack_of(log) if not MACHINERY.match(f)]
-    if not artifact or len(frames) > 2:
+    if len(frames) > 2:
         return log
     options = environment["ASAN_OPTIONS"] + ":fast_unwind_on_malloc=0"
     again = subprocess.run(
@@ -210,6 +229,8 @@ def run_target(name, options, environment, signatures):
     for folder in corpus, findings, seeds:
         folder.mkdir(parents=True, exist_ok=True)
     log_path = options.work / f"{name}.log"
+    sources = options.work / f"{name}.sources"
+    environment = dict(environment, KV_FUZZ_SOURCES=str(sources))
     end = time.monotonic() + (options.seconds or 0)
     left = options.runs
     take_seeds = True
@@ -241,6 +262,7 @@ def run_target(name, options, environment, signatures):
             result.features = max(result.features, int(features))
         if status == 0:
             break
+        take_sources(sources, findings)
         log = with_whole_stack(command[:2], findings, log, environment)
         what, top = signature_of(log)
         found = result.upstream if is_upstream(log, signatures) else result.ours

@@ -19,6 +19,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 using namespace kvcache;
@@ -56,6 +59,45 @@ static int runOne(const uint8_t *data, size_t size) {
   return 0;
 }
 
+/// A file that shows what is being made of what. A crash in a mutation has no
+/// input that anybody could look at otherwise.
+class Sources {
+public:
+  explicit Sources(const char *path) {
+    int file = path ? open(path, O_RDWR | O_CREAT, 0600) : -1;
+    if (file < 0 || ftruncate(file, sizeof(Page)) != 0)
+      return;
+    void *map = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED,
+                     file, 0);
+    page = map == MAP_FAILED ? nullptr : static_cast<Page *>(map);
+    close(file);
+  }
+  void show(StringRef first, StringRef second) {
+    if (!page)
+      return;
+    page->sizes[0] = page->sizes[1] = 0;
+    if (first.size() + second.size() > sizeof(page->bytes))
+      return;
+    std::memcpy(page->bytes, first.data(), first.size());
+    if (!second.empty())
+      std::memcpy(page->bytes + first.size(), second.data(), second.size());
+    page->sizes[0] = first.size();
+    page->sizes[1] = second.size();
+  }
+
+private:
+  struct Page {
+    uint32_t sizes[2];
+    char bytes[(1 << 16) - 8];
+  };
+  Page *page = nullptr;
+};
+
+static Sources &sources() {
+  static Sources all(std::getenv("KV_FUZZ_SOURCES"));
+  return all;
+}
+
 /// Nothing if it does not fit.
 static size_t put(const std::string &made, uint8_t *data, size_t most) {
   if (made.empty() || made.size() > most)
@@ -68,6 +110,7 @@ static size_t put(const std::string &made, uint8_t *data, size_t most) {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
                                           size_t most, unsigned seed) {
   Random random(seed);
+  sources().show(text(data, size), {});
   size_t made = chosen->mutate
                     ? put(chosen->mutate(text(data, size), random), data, most)
                     : 0;
@@ -80,6 +123,7 @@ extern "C" size_t LLVMFuzzerCustomCrossOver(const uint8_t *first,
                                             size_t secondSize, uint8_t *out,
                                             size_t most, unsigned seed) {
   Random random(seed);
+  sources().show(text(first, firstSize), text(second, secondSize));
   return chosen->cross ? put(chosen->cross(text(first, firstSize),
                                            text(second, secondSize), random),
                              out, most)
