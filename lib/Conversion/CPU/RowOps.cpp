@@ -9,6 +9,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
+#include "../Common/SlotCursor.h"
 #include "Patterns.h"
 #include "Runs.h"
 
@@ -22,25 +23,28 @@ namespace {
 
 /// A cache and rows of it, taken apart.
 struct RowMover {
-  RowMover(CodeBuilder &emit, const CacheValue &cache, ValueRange rowMemRefs)
-      : cache(cache), plan(cache.type), pool(flatten(emit, cache.buffer)) {
+  RowMover(CodeBuilder &emit, const CacheValue &cache, ValueRange rowMemRefs,
+           SlotCursor cursor)
+      : cache(cache), cursor(cursor), plan(cache.type),
+        pool(flatten(emit, cache.buffer)) {
     for (Value row : rowMemRefs)
       rows.emplace_back(emit, row);
   }
 
-  /// Where the row of a token of a block begins.
-  Value offsetOf(CodeBuilder &emit, Value block, Value token) const {
-    Value at = emit.addMul(cache.offset, block, cache.stride(AxisKind::Block));
-    return emit.addMul(at, token, cache.stride(AxisKind::Token));
+  RowMover(CodeBuilder &emit, const CacheValue &cache, ValueRange rowMemRefs,
+           TypedValue<SlotsType> slots)
+      : RowMover(emit, cache, rowMemRefs,
+                 {cache.type.getLayout(), slots.getType().getRowsPerBlock()}) {}
+
+  Value slotLimit(CodeBuilder &emit) const {
+    return cursor.slotLimit(emit, cache.extent(AxisKind::Block));
   }
 
-  /// The same for a slot; no division where rows have one number, which is
-  /// where slots are scaled or the layout is flat.
-  Value offsetOf(CodeBuilder &emit, Value slot, bool isScaled = false) const {
-    if (isScaled || cache.type.getLayout().isFlat())
-      return emit.addMul(cache.offset, slot, cache.stride(AxisKind::Token));
-    Value tokens = cache.extent(AxisKind::Token);
-    return offsetOf(emit, emit.divui(slot, tokens), emit.remui(slot, tokens));
+  /// Where the row of a place begins.
+  Value offsetOf(CodeBuilder &emit, SlotCursor::Place place) const {
+    return emit.addi(cache.offset,
+                     cursor.offset(emit, place, cache.stride(AxisKind::Block),
+                                   cache.stride(AxisKind::Token)));
   }
 
   Value sideOffset(CodeBuilder &emit, Value at, unsigned side) const {
@@ -65,6 +69,7 @@ struct RowMover {
   }
 
   CacheValue cache;
+  SlotCursor cursor;
   RowPlan plan;
   Value pool;
   SmallVector<Rows> rows;
@@ -160,18 +165,13 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
              CodeBuilder &emit) const override {
     Value slots = in[op.getSlots()];
     Values rows = in[op.getRows()];
-    RowMover mover(emit, in.cache(op.getCache()), rows);
+    RowMover mover(emit, in.cache(op.getCache()), rows, op.getSlots());
     Value count = emitRowCount(emit, rows, slots);
-    int64_t perBlock = op.getSlots().getType().getRowsPerBlock();
-    int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);
-    bool isScaled = perBlock != tokens;
-    Value capacity = emit.mulSat(mover.cache.extent(AxisKind::Block), perBlock);
+    Value capacity = mover.slotLimit(emit);
     emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
       Value slot = e.loadIndex(slots, t);
-      Value live = e.ult(slot, capacity);
-      if (isScaled)
-        live = e.andi(live, e.ult(e.remui(slot, perBlock), e.index(tokens)));
-      return std::pair(live, mover.offsetOf(e, slot, isScaled));
+      return std::pair(mover.cursor.isLive(e, slot, capacity),
+                       mover.offsetOf(e, slot));
     });
   }
 };
@@ -182,16 +182,16 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
              CodeBuilder &emit) const override {
     Value blockList = in[op.getBlocks()], offsets = in[op.getOffsets()];
     Values rows = in[op.getRows()];
-    RowMover mover(emit, in.cache(op.getCache()), rows);
+    CacheValue cache = in.cache(op.getCache());
+    RowMover mover(emit, cache, rows, SlotCursor(cache.type.getLayout()));
     Value count = emitRowCount(emit, rows, blockList);
     count = emit.minsi(count, emit.dim(offsets, 0));
-    Value blocks = mover.cache.extent(AxisKind::Block);
-    Value tokens = mover.cache.extent(AxisKind::Token);
+    Value limits[] = {cache.extent(AxisKind::Block),
+                      cache.extent(AxisKind::Token)};
     emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
-      Value block = e.loadIndex(blockList, t);
-      Value token = e.loadIndex(offsets, t);
-      Value live = e.andi(e.ult(block, blocks), e.ult(token, tokens));
-      return std::pair(live, mover.offsetOf(e, block, token));
+      Value place[] = {e.loadIndex(blockList, t), e.loadIndex(offsets, t)};
+      return std::pair(mover.cursor.isLive(e, place, limits),
+                       mover.offsetOf(e, place));
     });
   }
 };
@@ -202,9 +202,9 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
              CodeBuilder &emit) const override {
     Value slots = in[op.getSlots()];
     Values outs = in[op.getOuts()];
-    RowMover mover(emit, in.cache(op.getCache()), outs);
+    RowMover mover(emit, in.cache(op.getCache()), outs, op.getSlots());
     Value count = emitRowCount(emit, outs, slots);
-    Value capacity = mover.cache.numSlots(emit);
+    Value capacity = mover.slotLimit(emit);
     int64_t sides = mover.rows.size();
     Value tasks =
         emitTaskCount(emit, emit.muli(count, mover.rowBytes() * sides), count);
@@ -215,7 +215,7 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
                 [&](CodeBuilder &e, Value t) {
                   Value slot = e.loadIndex(slots, t);
                   e.ifThen(
-                      e.ult(slot, capacity),
+                      mover.cursor.isLive(e, slot, capacity),
                       [&](CodeBuilder &e) { read(e, mover, slot, t); },
                       [&](CodeBuilder &e) {
                         if (!op.getZero())

@@ -105,10 +105,6 @@ Value CacheValue::stride(AxisKind kind) const {
   return strides[*type.getLayout().find(kind)];
 }
 
-Value CacheValue::numSlots(CodeBuilder &emit) const {
-  return emit.mulSat(extent(AxisKind::Block), extent(AxisKind::Token));
-}
-
 CacheValue CacheValue::as(CacheType other) const {
   CacheValue result(other, buffer, offset);
   for (const LayoutDim &dim : other.getLayout().listing()) {

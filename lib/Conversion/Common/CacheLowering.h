@@ -68,8 +68,6 @@ struct CacheValue {
 
   mlir::Value extent(AxisKind kind) const;
   mlir::Value stride(AxisKind kind) const;
-  /// The number of slots, B * N.
-  mlir::Value numSlots(CodeBuilder &emit) const;
 
   /// The same memory as a cache of another type, all of whose axes this one
   /// has.

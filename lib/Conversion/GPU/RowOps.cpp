@@ -14,6 +14,7 @@
 
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
+#include "../Common/SlotCursor.h"
 #include "Patterns.h"
 #include "RowShape.h"
 
@@ -44,8 +45,8 @@ constexpr CopySchedule kDefaultSchedule = {128, 1, false};
 /// What is known of an op before a kernel is built, or what is if numbers of
 /// run time are `aligned`.
 struct RowFacts {
-  RowFacts(CacheType type, ValueRange rows, bool aligned)
-      : type(type), layout(type.getLayout()), plan(type),
+  RowFacts(CacheType type, ValueRange rows, SlotCursor cursor, bool aligned)
+      : type(type), layout(type.getLayout()), cursor(cursor), plan(type),
         elementBytes(type.getElementBytes()) {
     width = layout.accessBytes(plan.run, elementBytes, aligned);
     for (Value row : rows) {
@@ -62,6 +63,7 @@ struct RowFacts {
 
   CacheType type;
   const Layout &layout;
+  SlotCursor cursor;
   RowPlan plan;
   int64_t elementBytes;
   int64_t width;                                  ///< bytes of one access
@@ -74,9 +76,6 @@ struct Places {
   SmallVector<unsigned> lists;  ///< pointers to the numbers
   SmallVector<unsigned> limits; ///< each number is below its own
   SmallVector<Type> types;
-  /// Of slots that count the rows of gaps too: how many there are in a block,
-  /// of which only the first ones are tokens. 0 of others.
-  int64_t scaled = 0;
 };
 
 struct RowParameters {
@@ -195,6 +194,7 @@ private:
   Value stride(unsigned axis) {
     return k.stride(parameters.strides[axis], facts.elementBytes);
   }
+  Value stride(AxisKind kind) { return stride(*facts.layout.find(kind)); }
 
   SmallVector<Value> loadPlace(Value token) {
     SmallVector<Value> numbers;
@@ -204,17 +204,11 @@ private:
     return numbers;
   }
 
-  /// Unsigned: one comparison drops negative numbers and those past the end.
   Value isInCache(ArrayRef<Value> place) {
-    Value live;
-    for (auto [number, limit] : llvm::zip(place, parameters.places.limits))
-      live = k.andiIfAny(live, k.ult(number, k.parameter(limit)));
-    if (int64_t scaled = parameters.places.scaled) {
-      Value token = k.remui(place.front(), scaled);
-      int64_t tokens = facts.layout.extent(AxisKind::Token);
-      live = k.andiIfAny(live, k.ult(token, k.i64(tokens)));
-    }
-    return live;
+    SmallVector<Value> limits;
+    for (unsigned limit : parameters.places.limits)
+      limits.push_back(k.parameter(limit));
+    return facts.cursor.isLive(k, place, limits);
   }
 
   /// Where access number `access` of a row lies, in bytes from the start of
@@ -236,29 +230,10 @@ private:
     return offset;
   }
 
-  /// The start of a slot, in bytes. All slots are stride(N) apart, and at the
-  /// end of a block there is a gap: no remainder is needed, and nothing is
-  /// divided where slots are rows of one array.
+  /// Where the row of a place begins, in bytes.
   Value placeOffset(ArrayRef<Value> place) {
-    const Layout &layout = facts.layout;
-    unsigned token = *layout.find(AxisKind::Token);
-    unsigned block = *layout.find(AxisKind::Block);
-    if (place.size() == 2)
-      return k.addi(k.muli(place[0], stride(block)),
-                    k.muli(place[1], stride(token)));
-    Value slot = place.front();
-    Value tokenStride = stride(token);
-    Value offset = k.muli(slot, tokenStride);
-    if (parameters.places.scaled || layout.isFlat())
-      return offset;
-    int64_t tokens = layout.dim(token).extent;
-    Value gap;
-    if (layout.stride(token) && layout.stride(block))
-      gap = k.i64((*layout.stride(block) - tokens * *layout.stride(token)) *
-                  facts.elementBytes);
-    else
-      gap = k.addi(stride(block), k.muli(tokenStride, k.i64(-tokens)));
-    return k.addi(offset, k.muli(k.divui(slot, tokens), gap));
+    Value tokenStride = stride(AxisKind::Token);
+    return facts.cursor.offset(k, place, stride(AxisKind::Block), tokenStride);
   }
 
   const RowFacts &facts;
@@ -274,10 +249,11 @@ private:
 class RowLaunch {
 public:
   RowLaunch(CodeBuilder &builder, Operation *op, const CacheValue &cache,
-            ValueRange rows)
+            ValueRange rows, SlotCursor cursor)
       : builder(builder), op(op), loc(op->getLoc()), rows(rows),
-        facts(cache.type, rows, false), wide(cache.type, rows, true),
-        operands(builder, loc), cache(cache) {
+        facts(cache.type, rows, cursor, false),
+        wide(cache.type, rows, cursor, true), operands(builder, loc),
+        cache(cache) {
     for (auto [side, row] : llvm::enumerate(rows)) {
       auto metadata =
           memref::ExtractStridedMetadataOp::create(builder, loc, row);
@@ -299,12 +275,9 @@ public:
     places.types.push_back(cast<MemRefType>(list.getType()).getElementType());
   }
 
-  /// Slots of one number, which may be scaled.
-  void addSlots(Value list, SlotsType type) {
-    int64_t perBlock = type.getRowsPerBlock();
-    if (perBlock != facts.layout.extent(AxisKind::Token))
-      parameters.places.scaled = perBlock;
-    addPlace(list, builder.mulSat(cache.extent(AxisKind::Block), perBlock));
+  void addSlots(Value list) {
+    addPlace(list,
+             facts.cursor.slotLimit(builder, cache.extent(AxisKind::Block)));
   }
 
   void emit(StringRef name, Direction direction, Value count,
@@ -343,9 +316,9 @@ public:
         "bytes{4}, {3} addressing",
         facts.plan.rowElements * facts.elementBytes,
         facts.plan.run.elements * facts.elementBytes, facts.width,
-        parameters.places.scaled            ? "scaled"
-        : byNumber && facts.layout.isFlat() ? "flat"
-                                            : "block and offset",
+        facts.cursor.isScaled()              ? "scaled"
+        : byNumber && facts.cursor.isWhole() ? "flat"
+                                             : "block and offset",
         wide.width == facts.width
             ? ""
             : " or if all is aligned of " + std::to_string(wide.width));
@@ -406,14 +379,19 @@ public:
   RowParameters parameters;
 };
 
+SlotCursor slotCursor(const CacheValue &cache, TypedValue<SlotsType> slots) {
+  return {cache.type.getLayout(), slots.getType().getRowsPerBlock()};
+}
+
 struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
   using BufferOpLowering::BufferOpLowering;
   void lower(IndexCopyOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
     Values rows = in[op.getRows()];
     Value slots = in[op.getSlots()];
-    RowLaunch launch(emit, op, in.cache(op.getCache()), rows);
-    launch.addSlots(slots, op.getSlots().getType());
+    CacheValue cache = in.cache(op.getCache());
+    RowLaunch launch(emit, op, cache, rows, slotCursor(cache, op.getSlots()));
+    launch.addSlots(slots);
     Value count = emitRowCount(emit, rows, slots);
     launch.emit("index_copy", Direction::IntoCache, count,
                 op.getScheduleAttr());
@@ -427,7 +405,8 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
              CodeBuilder &emit) const override {
     Values rows = in[op.getRows()];
     Value blocks = in[op.getBlocks()], offsets = in[op.getOffsets()];
-    RowLaunch launch(emit, op, in.cache(op.getCache()), rows);
+    CacheValue cache = in.cache(op.getCache());
+    RowLaunch launch(emit, op, cache, rows, SlotCursor(cache.type.getLayout()));
     launch.addPlace(blocks, launch.cache.extent(AxisKind::Block));
     launch.addPlace(offsets, launch.cache.extent(AxisKind::Token));
     // Offsets are as many as blocks, or fewer.
@@ -444,8 +423,9 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
              CodeBuilder &emit) const override {
     Values outs = in[op.getOuts()];
     Value slots = in[op.getSlots()];
-    RowLaunch launch(emit, op, in.cache(op.getCache()), outs);
-    launch.addSlots(slots, op.getSlots().getType());
+    CacheValue cache = in.cache(op.getCache());
+    RowLaunch launch(emit, op, cache, outs, slotCursor(cache, op.getSlots()));
+    launch.addSlots(slots);
     Value count = emitRowCount(emit, outs, slots);
     launch.emit("gather",
                 op.getZero() ? Direction::OutOfCacheOrZero

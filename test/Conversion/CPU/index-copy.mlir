@@ -88,13 +88,13 @@ func.func @one_run_per_side(%cache: !nhd, %k: memref<?x8x128xbf16>, %v: memref<?
 // CHECK-DAG: %[[C32:.*]] = arith.constant 32 : index
 // CHECK-DAG: %[[HEAD:.*]] = arith.constant 128 : index
 // CHECK-DAG: %[[HEAD_STRIDE:.*]] = arith.constant 2048 : index
-// CHECK-DAG: %[[BLOCK_STRIDE:.*]] = arith.constant 16384 : index
+// A block spans 16384, of which its 16 tokens take 2048.
+// CHECK-DAG: %[[GAP:.*]] = arith.constant 14336 : index
 // CHECK: llvm.fence seq_cst
 // CHECK: %[[SLOT:.*]] = arith.index_cast %{{.*}} : i64 to index
+// CHECK: arith.muli %[[SLOT]], %[[HEAD]]
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
-// CHECK: %[[IN_BLOCK:.*]] = arith.remui %[[SLOT]], %[[C16]]
-// CHECK: arith.muli %[[BLOCK]], %[[BLOCK_STRIDE]]
-// CHECK: arith.muli %[[IN_BLOCK]], %[[HEAD]]
+// CHECK: arith.muli %[[BLOCK]], %[[GAP]]
 // CHECK: scf.for %[[H:.*]] = %[[C0]] to %[[C8]] step %[[C1]] {
 // CHECK-DAG: arith.muli %[[H]], %[[HEAD_STRIDE]]
 // CHECK-DAG: arith.muli %[[H]], %[[HEAD]]
@@ -114,15 +114,14 @@ func.func @loop_over_heads(%cache: !hnd, %k: memref<?x8x128xbf16>, %s: !slots) {
 // CHECK-LABEL: func.func @doubled_block_stride(
 // CHECK-SAME: %[[CACHE:[^ ]*]]: memref<?x16x16xf32, strided<[512, 16, 1], offset: ?>>, %[[ROWS:[^ ]*]]: memref
 // CHECK-DAG: %[[C16:.*]] = arith.constant 16 : index
-// CHECK-DAG: %[[C512:.*]] = arith.constant 512 : index
+// CHECK-DAG: %[[GAP:.*]] = arith.constant 256 : index
 // CHECK: %{{.*}}, %[[OFFSET:.*]], %{{.*}}:2, %[[STRIDES:.*]]:2 = memref.extract_strided_metadata %[[ROWS]]
 // CHECK: llvm.fence seq_cst
 // CHECK: scf.for %[[TOKEN:.*]] =
 // CHECK: %[[SLOT:.*]] = arith.index_cast
+// CHECK: arith.muli %[[SLOT]], %[[C16]]
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %[[C16]]
-// CHECK: %[[IN_BLOCK:.*]] = arith.remui %[[SLOT]], %[[C16]]
-// CHECK: arith.muli %[[BLOCK]], %[[C512]]
-// CHECK: arith.muli %[[IN_BLOCK]], %[[C16]]
+// CHECK: arith.muli %[[BLOCK]], %[[GAP]]
 // CHECK: %[[AT:.*]] = arith.muli %[[TOKEN]], %[[STRIDES]]#0
 // CHECK: arith.addi %[[OFFSET]], %[[AT]]
 // CHECK-NOT: scf.for
@@ -143,8 +142,9 @@ func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, stride
 // CHECK-NOT: nontemporal
 // CHECK: %{{.*}}, %{{.*}}, %{{.*}}:3, %[[STRIDES:.*]]:3 = memref.extract_strided_metadata %[[CACHE]]
 // CHECK: %[[SLOT:.*]] = arith.index_cast
+// CHECK: %[[GAP:.*]] = arith.addi %[[STRIDES]]#0, %c-256
 // CHECK: %[[BLOCK:.*]] = arith.divui %[[SLOT]]
-// CHECK: arith.muli %[[BLOCK]], %[[STRIDES]]#0
+// CHECK: arith.muli %[[BLOCK]], %[[GAP]]
 // CHECK-NOT: nontemporal
 // CHECK: return
 func.func @run_time_block_stride(%cache: !dynamic, %rows: memref<?x16xf32>, %s: !slots) {

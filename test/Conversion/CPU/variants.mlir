@@ -27,10 +27,10 @@
 // CHECK: scf.parallel
 // CHECK: %[[SLOT:.*]] = arith.index_cast %{{.*}} : i64 to index
 // CHECK: arith.cmpi ult, %[[SLOT]]
+// CHECK-NEXT: arith.muli %[[SLOT]], %c1024
+// CHECK-NEXT: %[[GAP:.*]] = arith.addi %{{.*}}#0, %c-16384
 // CHECK-NEXT: %[[BLOCK:.*]] = arith.divui %[[SLOT]], %c16
-// CHECK-NEXT: %[[TOKEN:.*]] = arith.remui %[[SLOT]], %c16
-// CHECK-NEXT: %[[A:.*]] = arith.muli %[[BLOCK]], %{{.*}}#0
-// CHECK: arith.muli %[[TOKEN]], %c1024
+// CHECK-NEXT: arith.muli %[[BLOCK]], %[[GAP]]
 
 // On a GPU it is the width of an access. 16 bytes take a stride that is a
 // multiple of 8 elements.
