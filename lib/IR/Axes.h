@@ -11,7 +11,7 @@
 
 namespace kvcache {
 
-/// `[L, S, B]` of those axes of a layout that fulfil a condition.
+/// `[L, S, B]` for those axes of a layout that satisfy a condition.
 std::string axesWhere(const Layout &layout,
                       llvm::function_ref<bool(unsigned)> condition);
 /// All of them.
@@ -19,12 +19,12 @@ std::string axesStr(const Layout &layout);
 std::string namesStr(mlir::ArrayAttr names);
 std::string extentStr(int64_t extent);
 
-/// The dimension of a memref that holds the axis listed at `i`, where the
+/// The dimension of a memref that holds the axis listed at `i`, if the
 /// dimensions may be named.
 unsigned dimOfAxis(std::optional<mlir::ArrayAttr> names, const Layout &layout,
                    unsigned i);
 
-/// That the names, if there are any, are the axes in some sequence.
+/// Verifies that the names, if any, are the axes in some sequence.
 mlir::LogicalResult verifyAxisNames(mlir::Operation *op,
                                     std::optional<mlir::ArrayAttr> names,
                                     const Layout &layout,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the operations on buffers (tensors or memrefs) have in common: checks of
-// shapes, memory effects, results that follow from destinations.
+// Common code of operations on buffers (tensors or memrefs): checks of shapes,
+// memory effects, results that follow from destinations.
 //
 //===----------------------------------------------------------------------===//
 
@@ -13,31 +13,31 @@
 
 namespace kvcache {
 
-/// An extent of the dialect as one of a shape.
+/// An extent of the dialect as an extent of a shape.
 inline int64_t toShape(int64_t extent) {
   return extent == kRunTime ? mlir::ShapedType::kDynamic : extent;
 }
 
-/// That a buffer has a shape and an element type, null for any. A run-time
-/// extent that is expected agrees with all, a constant one with itself only;
-/// `leading` says how many of the first extents also agree if the buffer does
-/// not know them.
+/// Verifies that a buffer has a shape and an element type (null for any). An
+/// expected run-time extent matches any extent, a constant one only itself; the
+/// first `leading` extents also match if they are dynamic in the buffer.
 mlir::LogicalResult verifyShape(mlir::Operation *op, llvm::StringRef label,
                                 const llvm::Twine &what, mlir::Type buffer,
                                 llvm::ArrayRef<int64_t> shape,
                                 mlir::Type elementType, unsigned leading = 1);
 
-/// That an integer buffer has a rank, and i32 or i64 elements.
+/// Verifies that an integer buffer has a rank, and i32 or i64 elements.
 mlir::LogicalResult verifyIndices(mlir::Operation *op, llvm::StringRef label,
                                   const llvm::Twine &what, mlir::Type buffer,
                                   unsigned rank);
 
-/// That memrefs are contiguous and in the default memory space.
+/// Verifies that memrefs are contiguous and in the default memory space.
 mlir::LogicalResult verifyMemory(mlir::Operation *op, llvm::StringRef label,
                                  mlir::ValueRange buffers,
                                  Contiguity contiguity);
 
-/// That buffers are all tensors or all memrefs, and tensors if a cache is one.
+/// Verifies that buffers are all tensors or all memrefs, and tensors if a cache
+/// is a tensor.
 mlir::LogicalResult verifyOneForm(mlir::Operation *op, llvm::StringRef label,
                                   mlir::ValueRange buffers,
                                   mlir::ValueRange caches = {});
@@ -52,8 +52,8 @@ void addBufferEffects(mlir::Operation *op, unsigned first, unsigned count,
                       llvm::SmallVectorImpl<mlir::SideEffects::EffectInstance<
                           mlir::MemoryEffects::Effect>> &effects);
 
-/// Destinations out of `count` operands from number `first` on. A cache that
-/// is a reference is none.
+/// The destinations among `count` operands from number `first` on. A cache that
+/// is a reference is not a destination.
 mlir::MutableOperandRange destinations(mlir::Operation *op, unsigned first,
                                        unsigned count);
 
@@ -63,7 +63,7 @@ reifyFromDestinations(mlir::Operation *op, mlir::OpBuilder &builder,
 
 /// The extents of the first dimensions of values.
 TiedExtents leadingExtents(mlir::ValueRange values);
-/// The same, and the number of query rows where a batch has one.
+/// The same, and the number of query rows if a batch has one.
 TiedExtents leadingExtents(mlir::TypedValue<BatchType> batch,
                            mlir::ValueRange values);
 

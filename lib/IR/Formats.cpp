@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The formats of contents: what the element position of a cache type may say. A
-// further format is a model here, or a type of the dialect, and a codec for
-// each target (lib/Conversion/{CPU,GPU}/Codecs.cpp).
+// The formats that the element of a cache type may have. A new format needs a
+// model here, or a type of the dialect, and a codec for each target
+// (lib/Conversion/{CPU,GPU}/Codecs.cpp).
 //
 //===----------------------------------------------------------------------===//
 

@@ -9,10 +9,10 @@
 
 namespace kvcache {
 
-/// Makes formats of the types of other dialects that are some.
+/// Registers the types of other dialects that are formats.
 void attachFormats(mlir::MLIRContext &context);
 
-/// The formats as a message lists them: `f16, bf16 or f32`.
+/// The formats as listed in a message: `f16, bf16 or f32`.
 std::string listFormats(mlir::MLIRContext *context);
 
 } // namespace kvcache

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Slots, block tables, batches, and what computes them.
+// Slots, block tables, batches, and the operations that compute them.
 //
 //===----------------------------------------------------------------------===//
 

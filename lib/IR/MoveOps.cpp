@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rows in and out of caches, and blocks from here to there.
+// Moves of rows into and out of caches, and moves of blocks.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The elements of a cache under other extents.
+// Views of a cache with other extents.
 //
 //===----------------------------------------------------------------------===//
 

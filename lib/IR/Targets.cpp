@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The chips that code is made for, one row each. What a lowering has to know of
-// a chip is a column here, and no lowering looks at a name.
+// The supported chips, one row each. Every feature that a lowering depends on
+// is a column here, and no lowering tests a name.
 //
 //===----------------------------------------------------------------------===//
 

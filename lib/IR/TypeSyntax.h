@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// How the types of the dialect spell numbers.
+// The syntax of numbers in types of the dialect.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,12 +11,12 @@
 
 namespace kvcache {
 
-/// A decimal number. The lexer takes `0x16N` for the hexadecimal number 0x16,
-/// which is never what was meant, so hexadecimal numbers are refused.
+/// A decimal number. The lexer reads `0x16N` as the hexadecimal number 0x16,
+/// which is never intended, so hexadecimal numbers are rejected.
 mlir::ParseResult parseDecimal(mlir::AsmParser &parser, int64_t &value);
 
-/// `?` or a decimal number of at least `least`. Negative numbers are refused
-/// here, as -1 is how a run-time value is stored.
+/// `?` or a decimal number of at least `least`. Negative numbers are rejected
+/// here, as -1 represents a run-time value.
 mlir::ParseResult parseExtent(mlir::AsmParser &parser, int64_t &extent,
                               int64_t least);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What each scalar operation does to values on a box.
+// The effect of each scalar operation on values on a box.
 //
 //===----------------------------------------------------------------------===//
 

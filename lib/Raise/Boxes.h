@@ -59,13 +59,13 @@ public:
     cut.reset();
   }
 
-  /// The value on the box. Nothing if the box has to be cut first: see `split`.
+  /// The value on the box. Nothing if the box must be split first: see `split`.
   std::optional<Number> evaluate(mlir::Value value);
 
-  /// Whether a value is less than a number, everywhere on the box.
+  /// Whether a value is less than a number everywhere on the box.
   Answer isLess(const Number &value, Wide than);
 
-  /// The two parts of the box where an answer was Split.
+  /// The two parts of the box for the answer Split.
   std::pair<Box, Box> split() const;
 
 private:
@@ -76,7 +76,7 @@ private:
   Number affine(Wide q, Wide r, Wide c) const;
   static Number between(Wide lo, Wide hi);
   static Number unknown(mlir::Type type);
-  /// What is left of a result when it is put into a type.
+  /// A result converted to a type.
   static Number fit(const Number &value, mlir::Type type);
 
   std::optional<Number> compute(mlir::Value value);
@@ -103,7 +103,7 @@ private:
                                const Number &no);
 
   struct Cut {
-    bool isRow; ///< of r, else of q
+    bool isRow; ///< splits r, otherwise q
     Wide lastOfFirst;
   };
 

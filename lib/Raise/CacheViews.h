@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// From a memref whose dimensions have been given names to a cache. Transposes,
-// slices and reshapes between a buffer and the memref become names, and views
-// of this dialect:
+// From a memref with named dimensions to a cache. Transposes, slices and
+// reshapes between a buffer and the memref become names, and views of this
+// dialect:
 //
 //   %p: memref<64x32x8x16x128>                        [B, L, H, N, D]
 //   %s = memref.subview %p[0, %l, 0, 0, 0] [...]      [B, H, N, D]
@@ -22,22 +22,24 @@
 
 namespace kvcache::raise {
 
-/// How a memref is a cache. Nothing is built until `build`.
+/// A memref interpreted as a cache. Nothing is built until `build`.
 class CacheView {
 public:
   /// The dimensions of `memref` have the names B, N, H, D, or kRows for a
-  /// dimension of all rows. Nothing if no cache has that layout; `why` says so.
-  /// Axes of extent 1 stand in the order where they stand in that of `like`.
+  /// dimension of all rows. Nothing if no cache has that layout, with the
+  /// reason in `why`. Axes of extent 1 have the same place in the order as in
+  /// that of `like`.
   static std::optional<CacheView> get(mlir::Value memref,
                                       llvm::ArrayRef<char> axes,
                                       std::string &why,
                                       const Layout *like = nullptr);
 
-  /// The type of the cache that the memref is.
+  /// The cache type of the memref.
   CacheType type() const { return sliced; }
   mlir::Value build(mlir::OpBuilder &builder, mlir::Location loc) const;
 
-  /// What was folded, for remarks; empty if the memref itself is viewed.
+  /// A description of what was folded, for remarks; empty if the memref itself
+  /// is viewed.
   llvm::StringRef folded() const { return what; }
 
 private:
@@ -53,14 +55,14 @@ private:
 
   mlir::Value base;
   llvm::SmallVector<char> axes;
-  llvm::SmallVector<Slice> slices; ///< the first is the last to be applied
+  llvm::SmallVector<Slice> slices; ///< in reverse order of application
   std::string what;
   CacheType whole, sliced;
 };
 
-/// The same cache as a view of the buffer behind transposes, slices and
+/// The same cache as a view of the buffer before transposes, slices and
 /// collapsed dimensions; null if there are none, or if no cache has that
-/// layout: `text` then says why, and else what was folded.
+/// layout: `text` then gives the reason, and otherwise what was folded.
 mlir::Value foldIntoView(ViewOp view, std::string &text);
 
 } // namespace kvcache::raise

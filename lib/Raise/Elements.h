@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// From tensors of numbers to what computes one of them.
+// From tensors of integers to the computation of one element.
 //
-// A list of block numbers comes out of chains of elementwise operations,
+// A list of block numbers is computed by chains of elementwise operations,
 // broadcasts, unit dimensions, concatenations and calls. An ElementTracer
 // follows such a chain for the element at given coordinates and builds the same
-// computation of scalars, in a block of its own. What it cannot follow is a
-// leaf: an element of a tensor that stays. The block can be asked
+// computation on scalars, in a separate block. A value that it cannot follow is
+// a leaf: an element of a tensor that is kept. The block can be analysed
 // (SlotProof.h), and can become the body of a linalg.generic that makes the
 // list.
 //
@@ -26,7 +26,7 @@
 namespace kvcache::raise {
 
 /// A coordinate of an element: a number, or the position along one of the
-/// dimensions of the list that is made.
+/// dimensions of the list to be made.
 struct Coord {
   bool isLoop;
   int64_t value; ///< the number, or which dimension
@@ -40,26 +40,26 @@ struct Coord {
 
 class ElementTracer {
 public:
-  /// Lists have one extent for each of `shape`; where it is dynamic, it is that
-  /// of dimension `d` of `like`.
+  /// Lists have the extents of `shape`; a dynamic one is that of dimension `d`
+  /// of `like`.
   ElementTracer(mlir::Location loc, llvm::ArrayRef<int64_t> shape,
                 mlir::Value like);
   ~ElementTracer();
 
-  /// The scalar that is the element of a tensor at some coordinates; null if
-  /// its type is no scalar.
+  /// The scalar element of a tensor at some coordinates; null if its type is
+  /// not scalar.
   mlir::Value trace(mlir::Value tensor, llvm::ArrayRef<Coord> at);
 
   /// Builds further scalars in the block.
   mlir::OpBuilder &scalars() { return builder; }
 
-  /// The only leaf that all of these scalars depend on; null if there are
+  /// The single leaf that all of these scalars depend on; null if there are
   /// several or none.
   mlir::Value onlyLeaf(llvm::ArrayRef<mlir::Value> values);
 
-  /// Lists of these scalars, made where `at` inserts: a leaf that is such a
-  /// list already, or the results of one linalg.generic, which takes the block;
-  /// it is the last call.
+  /// Lists of these scalars, made at the insertion point of `at`: a leaf that
+  /// already is such a list, or the results of one linalg.generic, which takes
+  /// over the block; no further calls are allowed.
   llvm::SmallVector<mlir::Value> makeLists(mlir::OpBuilder &at,
                                            llvm::ArrayRef<mlir::Value> values);
 
@@ -69,8 +69,8 @@ private:
     llvm::SmallVector<Coord> at;
     mlir::BlockArgument scalar;
   };
-  /// The call that the values of a function are looked at for, and what has
-  /// been built for them: values are used more than once.
+  /// The call for which the values of a function are traced, and what has been
+  /// built for them, since values are used more than once.
   struct Frame {
     const Frame *outer = nullptr;
     mlir::Operation *call = nullptr;
@@ -102,15 +102,15 @@ private:
   Frame top;
 };
 
-/// Whether nothing but a value comes out of an operation that the tracer
-/// follows, so that it may be erased once nothing uses it.
+/// Whether an operation that the tracer follows has no effect besides its
+/// value, so that it may be erased once unused.
 bool isErasable(mlir::Operation *op);
 
-/// The operations that an operation and what is in it take values from.
+/// The operations that define the operands of an operation and of its body.
 void addSources(mlir::Operation *op,
                 llvm::SetVector<mlir::Operation *> &sources);
 
-/// Erases operations that nothing uses any more, and those that only they used.
+/// Erases operations that are no longer used, and those that only they used.
 void eraseUnused(llvm::SmallVector<mlir::Operation *> worklist);
 
 } // namespace kvcache::raise

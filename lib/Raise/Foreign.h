@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Operations of dialects that this project does not link, by their names. Their
-// attributes are read as text where their dialect is not registered, and as the
-// same text where it is.
+// Operations of dialects that this project does not link, by name. Their
+// attributes are read as text, whether or not their dialect is registered.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,29 +14,29 @@ namespace kvcache::raise {
 
 /// The numbers after `name = ` in the text of an attribute such as
 /// `#stablehlo.scatter<update_window_dims = [1, 2], index_vector_dim = 1>`;
-/// none where the name is left out.
+/// empty if the name is missing.
 llvm::SmallVector<int64_t> numbersOf(mlir::Attribute attribute,
                                      llvm::StringRef name);
 
 /// The last word of an attribute such as `#stablehlo<comparison_direction LT>`.
 std::string lastWordOf(mlir::Attribute attribute);
 
-/// A boolean or unit attribute that is there and not false.
+/// Whether a boolean or unit attribute exists and is not false.
 bool isSet(mlir::Operation *op, llvm::StringRef name);
 
-/// Nothing if it is no integer, or one that needs more than 64 bits.
+/// Nothing if it is not an integer, or needs more than 64 bits.
 std::optional<int64_t> integerOf(mlir::Attribute attribute);
 
-/// The numbers of an array attribute, dense or not; nothing if it is none.
+/// The numbers of an array attribute, dense or not; nothing if it is not one.
 std::optional<llvm::SmallVector<int64_t>> integersOf(mlir::Operation *op,
                                                      llvm::StringRef name);
 
-/// Whether the region of an operation gives its argument number `argument` and
-/// nothing else: what overwrites, and does not add or multiply.
+/// Whether the region of an operation just yields its argument number
+/// `argument`: it overwrites instead of adding or multiplying.
 bool yieldsArgument(mlir::Operation *op, unsigned argument);
 
-/// Descriptions of what is built in, for operations of any other name nothing
-/// with an empty `why`: see RaiseInterface.
+/// Descriptions of built-in operations; nothing with an empty `why` for
+/// operations of any other name. See RaiseInterface.
 namespace stablehlo {
 std::optional<RowAccess> describeWrite(mlir::Operation *op, std::string &why);
 std::optional<RowAccess> describeRead(mlir::Operation *op, std::string &why);

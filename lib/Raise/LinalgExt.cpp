@@ -5,9 +5,9 @@
 //   scatter dimension_map = [0, 1] unique_indices(true)
 //     ins(%rows, %indices) outs(%pool) { yield of the row }
 //
-// A row with numbers outside of the pool is not excluded by its definition, and
-// no code that is made of it checks them. It is taken as skipped, the only one
-// of the possible readings that never writes anything else.
+// Its definition does not exclude rows with indices outside the pool, and no
+// generated code checks them. Such a row is treated as skipped, the only
+// possible reading that never writes anything else.
 //
 //===----------------------------------------------------------------------===//
 

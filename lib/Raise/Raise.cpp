@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The pass: which operations are looked at, in which sequence, and what is left
-// behind.
+// The pass: which operations are processed, in which order, and what remains.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What writes (Rows.cpp) and reads (RowReads.cpp) of rows have in common: names
-// for the dimensions of the pool, and the numbers of the list as scalars.
+// Common code of writes (Rows.cpp) and reads (RowReads.cpp) of rows: names for
+// the dimensions of the pool, and the entries of the list as scalars.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,19 +16,19 @@
 
 namespace kvcache::raise {
 
-/// What a pool is, once it is known which dimension is which.
+/// A pool whose dimensions have been identified.
 struct Pool {
   PoolChain chain;
   /// The base, with a dimension for the tokens of a block.
   mlir::RankedTensorType type;
   llvm::SmallVector<mlir::ReassociationIndices>
-      groups; ///< to it; none if it is the base
+      groups; ///< to the base; empty if it is the base
   mlir::ArrayAttr axes;
   CacheType cache;
 
   int64_t tokens() const { return cache.getLayout().extent(AxisKind::Token); }
   int64_t blocks() const { return cache.getLayout().extent(AxisKind::Block); }
-  /// How many rows all blocks have; kRunTime if it is not known.
+  /// The number of rows of all blocks; kRunTime if unknown.
   int64_t rows() const {
     return blocks() == kRunTime ? kRunTime : blocks() * tokens();
   }
@@ -46,7 +46,7 @@ public:
   Raised read();
 
 private:
-  /// Says what is missing.
+  /// Reports what is missing.
   llvm::LogicalResult refuse(const llvm::Twine &text) {
     raised.text = text.str();
     return mlir::failure();

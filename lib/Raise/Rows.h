@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // From a described write or read of rows to the operation of this dialect that
-// does the same for every number in the list.
+// is equivalent for every entry of the list.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,21 +14,21 @@
 namespace kvcache::raise {
 
 struct RaiseFacts {
-  /// Rows are written in sequence where the program runs, or no slot is named
+  /// Rows are written in sequence where the program runs, or no slot occurs
   /// twice.
   bool lastRowWins = false;
 };
 
-/// What became of an operation.
+/// The outcome for an operation.
 struct Raised {
-  /// What it is now; null if it was left alone.
+  /// The new operation; null if it was left alone.
   mlir::Operation *op = nullptr;
-  /// It updates a tensor, and its source is no upstream operation, of which
-  /// bufferization says whose memory is written.
+  /// Whether it updates a tensor and its source is not an upstream operation,
+  /// for which bufferization decides whose memory is written.
   bool isFunctional = false;
-  /// What was done, or which fact is missing.
+  /// A text on what was done, or which fact is missing.
   std::string text;
-  /// Operations that nothing uses any more, to be erased in this sequence.
+  /// Operations that are no longer used, to be erased in this order.
   llvm::SmallVector<mlir::Operation *> erased;
 };
 
@@ -36,7 +36,7 @@ Raised raiseWrite(mlir::Operation *op, const RowAccess &access,
                   const RaiseFacts &facts);
 Raised raiseRead(mlir::Operation *op, const RowAccess &access);
 
-/// The type of a list of slots, and what it is called in remarks.
+/// The type of a list of slots, and its name in remarks.
 SlotsType slotsOf(mlir::Type list, int64_t tokens, Padding pad);
 std::string describe(Padding pad);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// StableHLO, which JAX emits. A scatter drops what is outside, a gather moves
-// each number to the nearest that is inside, and of several rows for one place
-// any may stay. That negative numbers count from the end is arithmetic before
-// it.
+// StableHLO, which JAX emits. A scatter drops out-of-range indices, a gather
+// clamps them, and of several rows for one place any may be kept. Negative
+// indices that count from the end are handled by arithmetic before the
+// operation.
 //
 //===----------------------------------------------------------------------===//
 

@@ -17,11 +17,11 @@
 
 namespace kvcache::raise {
 
-/// Whether a loop is one that nothing of its kind is around, with one store of
-/// f16, bf16 or f32 in it at a place that is computed from loaded numbers.
+/// Whether a loop is outermost among its kind and contains one store of f16,
+/// bf16 or f32 at an index computed from loaded integers.
 bool isStoreLoop(mlir::Operation *op);
 
-/// Makes `index_copy` of such a loop.
+/// Turns such a loop into `index_copy`.
 Raised raiseStoreLoop(mlir::Operation *op, const RaiseFacts &facts);
 
 } // namespace kvcache::raise

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// tensor.scatter, whose numbers are unique and in range by definition. Nothing
-// upstream bufferizes it, so where it could not be done in place there is no
-// code that it is equal to; and its scatter_dims may leave unit dimensions in
-// the rows.
+// tensor.scatter, whose indices are unique and in range by definition. Nothing
+// upstream bufferizes it, so if it cannot be done in place there is no
+// equivalent code; and its scatter_dims may leave unit dimensions in the rows.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What is not needed any more once what used it is raised.
+// Removal of operations whose users have been raised.
 //
 //===----------------------------------------------------------------------===//
 

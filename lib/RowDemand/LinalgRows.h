@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rows of linalg operations, by their indexing maps and by what their bodies
-// extract.
+// Rows of linalg operations, from their indexing maps and the extractions in
+// their bodies.
 //
 //===----------------------------------------------------------------------===//
 

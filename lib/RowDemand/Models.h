@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The interfaces that operations get from here.
+// External models of interfaces, implemented in this library.
 //
 //===----------------------------------------------------------------------===//
 

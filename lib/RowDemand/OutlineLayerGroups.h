@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The parts of a function that run on all rows and on selected rows, as
-// functions.
+// Outlines the parts of a function that run on all rows and on selected rows.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,10 +14,10 @@
 
 namespace kvcache::rowdemand {
 
-/// Moves what does not depend on the selections to `NAME_group0`, the
-/// selections to `NAME_select`, and what depends on them to `NAME_group1`.
-/// Fails, and says why, if an effect of the first would come before one of the
-/// second that it came after.
+/// Moves operations that do not depend on the selections to `NAME_group0`, the
+/// selections to `NAME_select`, and operations that depend on them to
+/// `NAME_group1`. Fails with a reason if effects of the first and the last
+/// would be reordered.
 bool outlineLayerGroups(mlir::func::FuncOp function,
                         const llvm::SetVector<mlir::Operation *> &selections,
                         std::string &why);

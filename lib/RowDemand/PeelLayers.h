@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// A loop over layers as one over all but the last layer, and the last one.
+// Peels the last iteration of a loop over layers.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,10 +11,10 @@
 
 namespace kvcache::rowdemand {
 
-/// Peels the last iteration of each loop of which some rows of a result are
-/// needed and all rows of what it carries, if the operation that gives the
-/// result could run on some rows, and the loop is none of `peeled`, the rests
-/// of loops that were peeled before. Says whether there was one.
+/// Peels the last iteration of each loop for which only some rows of a result
+/// but all rows of the carried value are needed, if the operation that computes
+/// the result could run on some rows, and the loop is not in `peeled`, the
+/// remainders of loops that were peeled before. Returns whether there was one.
 bool peelLayers(mlir::RewriterBase &rewriter,
                 mlir::FunctionOpInterface function,
                 const RowDemandAnalysis &analysis,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The operations of a plan, made anew one after the other. The old ones stay
-// where they are until nothing reads them.
+// Recreates the operations of a plan one by one. The old ones stay in place
+// until nothing reads them.
 //
 //===----------------------------------------------------------------------===//
 

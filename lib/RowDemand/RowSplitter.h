@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Runs the operations whose rows are needed in part only on that part.
+// Restricts operations of which only some rows are needed to these rows.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,28 +15,27 @@
 
 namespace kvcache::rowdemand {
 
-/// What there is to do in a function for the rows that one index value names.
-/// Making a plan changes nothing.
+/// The plan for a function and the rows that one index value names. Making a
+/// plan changes nothing.
 struct SplitPlan {
-  /// Operations that run on the rows only, loops, branches, and their ends, in
-  /// the sequence of the function.
+  /// Operations that run on the rows only, including loops, branches and their
+  /// terminators, in the order of the function.
   llvm::SmallVector<mlir::Operation *> operations;
-  /// Values that are made with the selected rows only, and the dimension of
-  /// these.
+  /// Values computed for the selected rows only, and their row dimension.
   llvm::DenseMap<mlir::Value, int64_t> restricted;
-  /// Values that are there with all rows, and the dimension of these.
+  /// Values available with all rows, and their row dimension.
   llvm::SetVector<std::pair<mlir::Value, int64_t>> frontier;
-  /// Who reads the rows by name.
+  /// The reads of the rows through the index value.
   llvm::SmallVector<std::pair<mlir::Operation *, RowGather>> gathers;
-  /// Results of the function of which the rows are needed.
+  /// Results of the function of which only the rows are needed.
   llvm::SmallVector<std::pair<mlir::OpOperand *, int64_t>> outputs;
   /// Batches of attentions.
   llvm::SetVector<mlir::Value> batches;
-  /// Extents of restricted values, which others still ask for.
+  /// Extents of restricted values that are still used by others.
   llvm::SmallVector<mlir::Operation *> extents;
   /// Attentions and contractions.
   unsigned computes = 0, attentions = 0;
-  /// Additions and multiplications of contractions for one row.
+  /// Additions and multiplications of contractions per row.
   uint64_t flops = 0;
 
   SplitPlan(mlir::FunctionOpInterface function,
@@ -44,8 +43,8 @@ struct SplitPlan {
             const RowDemandAnalysis::Outputs &outputs);
 };
 
-/// Whether an operation is what is worth running on fewer rows: an attention or
-/// a contraction.
+/// Whether an operation is worth running on fewer rows: an attention or a
+/// contraction.
 bool isCompute(mlir::Operation *op);
 
 class RowSplitter : public RowSelection {
@@ -53,13 +52,13 @@ public:
   RowSplitter(mlir::RewriterBase &rewriter, mlir::FunctionOpInterface function,
               const RowDemandAnalysis &analysis, unsigned set, SplitPlan &plan);
 
-  /// Whether the plan can be carried out; else says why not.
+  /// Whether the plan can be carried out; if not, reports why.
   bool isPossible(int64_t minRows, std::string &why);
   /// Carries out the plan.
   void split();
-  /// The operations that select, and the numbers they are asked for.
+  /// The selecting operations, and the index values that they use.
   llvm::ArrayRef<mlir::Operation *> getSelections() const { return selections; }
-  /// What the selections name rows by.
+  /// The index values of the selections.
   llvm::ArrayRef<RowSet> getMade() const { return made; }
 
   mlir::Value getRows(mlir::OpOperand &use, int64_t axis) override;
@@ -71,7 +70,7 @@ public:
                              mlir::Value value) override;
 
 private:
-  /// A batch of the selected rows, and what it was made of.
+  /// A batch of the selected rows, and its source.
   struct Description {
     mlir::Value whole, rows, starts, positions;
   };
@@ -108,16 +107,16 @@ private:
   RowSet set;
   SplitPlan &plan;
   mlir::DominanceInfo dominance;
-  /// Where the operation stands that is being made anew.
+  /// The place of the operation that is being recreated.
   mlir::Operation *current = nullptr;
   mlir::OpFoldResult count;
-  /// The number of indices that count, if it is not that of all.
+  /// The number of valid indices, if not all are.
   mlir::Value valid;
   llvm::SmallVector<mlir::Operation *> selections;
   llvm::SmallVector<RowSet> made;
   llvm::DenseMap<std::pair<mlir::Value, int64_t>, mlir::Value> selected;
   llvm::DenseMap<mlir::Value, mlir::Value> small;
-  /// Results of new loops and branches that have selected rows, and where.
+  /// Results of new loops and branches with selected rows, and their dimension.
   llvm::DenseMap<mlir::Value, int64_t> divided;
   llvm::SmallVector<Description> descriptions;
   llvm::SmallVector<mlir::Operation *> dead;

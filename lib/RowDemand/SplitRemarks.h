@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What kvcache-split-layer-groups tells about a function.
+// Remarks of kvcache-split-layer-groups on a function.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,23 +16,23 @@ public:
   explicit SplitRemarks(mlir::FunctionOpInterface function)
       : function(function) {}
 
-  /// What runs on selected rows, and which operations need all rows of what is
-  /// selected from.
+  /// Reports what runs on selected rows, and which operations need all rows of
+  /// the values selected from.
   void split(const SplitPlan &plan, const RowDemandAnalysis &analysis);
-  /// Why nothing runs on the rows of a set only: `why`, or the operations that
-  /// need all rows of what is read by name.
+  /// Reports why nothing runs on only the rows of a set: `why`, or the
+  /// operations that need all rows of the values read.
   void noSplit(const RowDemandAnalysis &analysis, unsigned set,
                llvm::StringRef why);
-  /// Rows that are read and that nothing selects, as no list names them.
+  /// Reports rows that are read but not selected, as no list names them.
   void partialReads(const RowDemandAnalysis &analysis);
-  /// Why the groups are no functions of their own.
+  /// Reports why the groups are not outlined.
   void noOutline(llvm::StringRef why);
 
 private:
   void missed(mlir::Operation *op, llvm::StringRef why);
 
   mlir::FunctionOpInterface function;
-  /// What was said: two sets of rows may have one reason.
+  /// Remarks already made: two sets of rows may have the same reason.
   llvm::DenseSet<std::pair<mlir::Location, mlir::StringAttr>> said;
 };
 

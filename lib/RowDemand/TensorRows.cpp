@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Rows of operations of tensor, and of linalg operations that are no LinalgOp.
+// Rows of operations of tensor, and of linalg operations that are not a
+// LinalgOp.
 //
 //===----------------------------------------------------------------------===//
 

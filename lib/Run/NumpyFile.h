@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The header of a .npy file: element type and shape of the bytes behind it.
+// The header of a .npy file: element type and shape of the bytes after it.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,10 +16,10 @@ struct NumpyHeader {
   std::vector<int64_t> shape;
   size_t size = 0; ///< bytes before the elements
 
-  /// Fails for what is no array in C order.
+  /// Fails if the file is not an array in C order.
   static llvm::Expected<NumpyHeader> parse(llvm::StringRef file);
   std::string str() const;
-  /// The size of an element, 0 if it is not known.
+  /// The size of an element, 0 if unknown.
   unsigned elementBytes() const;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * What an entry function checks of its arguments, and the frame that compiled
- * code gets of them.
+ * The checks that an entry function makes on its arguments, and the frame that
+ * it builds from them for compiled code.
  */
 
 #include "kvrt.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * The CUDA part: the driver is found with dlopen when it is first needed.
- * Images are loaded as libraries, which belong to no context: one handle of a
- * kernel serves every context and device of the process.
+ * The CUDA part: the driver is opened with dlopen when first needed. Images are
+ * loaded as libraries, which belong to no context: one kernel handle serves
+ * every context and device of the process.
  */
 
 #include "kvrt.h"

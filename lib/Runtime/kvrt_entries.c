@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * What checks of entries report: on a CPU at once, on a GPU by a record in
- * memory of the host, which is looked at in the next call.
+ * Reports of entry checks: immediately on a CPU, on a GPU through a record in
+ * host memory, which the next call reads.
  */
 
 #include "kvrt.h"

@@ -2,12 +2,13 @@
  *
  * Parallel loops: a pool of threads per artefact, or the threads of the host.
  *
- * One call has the pool at a time. It publishes its loop, opens the gate and
- * counts `epoch` up; workers that notice come in through the gate, take pieces
- * of the loop, and leave. The caller takes pieces too. When none is left it
- * closes the gate and waits for those inside, so a worker that was slow to wake
- * holds up nobody. Workers are detached and stay; a library whose program has
- * parallel loops is linked so that it cannot be unloaded from under them.
+ * One call uses the pool at a time. It publishes its loop, opens the gate and
+ * increments `epoch`; workers that notice enter through the gate, take pieces
+ * of the loop, and leave. The caller takes pieces too. When none is left, it
+ * closes the gate and waits for the workers inside, so a worker that is slow to
+ * wake delays no one. Workers are detached and never exit; a library whose
+ * program has parallel loops is linked so that it cannot be unloaded while they
+ * run.
  */
 
 #define _GNU_SOURCE /* sched_getaffinity, syscall */

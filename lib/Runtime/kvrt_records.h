@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * What compiled programs and the run time have to agree on: limits, how kernels
- * are launched, and the records that programs hold as data. Both sides include
- * this file, and nothing of it is written down a second time: the compiler
- * makes its types of the lists of fields that the structs are made of
- * (lib/Target/EntryPoints.cpp, lib/Conversion/GPU/LaunchToRuntime.cpp), and
- * numbers in code it emits are the constants here.
+ * The contract between compiled programs and the runtime: limits, launch modes,
+ * and the records that programs contain as data. Both sides include this file,
+ * and nothing in it is duplicated: the compiler builds its types from the field
+ * lists of the structs (lib/Target/EntryPoints.cpp,
+ * lib/Conversion/GPU/LaunchToRuntime.cpp), and uses these constants in the code
+ * that it emits.
  */
 
 #ifndef KVRT_RECORDS_H
@@ -23,7 +23,7 @@
 #define KVRT_ATOMIC(type) _Atomic(type)
 #endif
 
-/* A struct of the fields that a list has. */
+/* A struct with the fields of a list. */
 #define KVRT_FIELD(type, name) type name;
 #define KVRT_RECORD(fields)                                                    \
   struct {                                                                     \
@@ -32,22 +32,22 @@
 
 /* ---- Limits -------------------------------------------------------------- */
 
-/* What the run time has room for on the stack of a call; the compiler refuses
- * functions with more. */
+/* The runtime's capacity on the stack of a call; the compiler rejects functions
+ * that need more. */
 enum {
   KVRT_MAX_ARGUMENTS = 128,
   KVRT_MAX_FRAME_WORDS = 2048,
   KVRT_MAX_SYMBOLS = 256
 };
-/* Of the workspace and of each buffer in it, in bytes. */
+/* Alignment of the workspace and of each buffer in it, in bytes. */
 enum { KVRT_WORKSPACE_ALIGN = 256 };
 
 /* ---- What an entry function checks --------------------------------------- */
 
 enum { KVRT_ANY = -1 };
 
-/* All that is said of a stride holds: it is at least what `next` spans
- * (extent * stride), and that number if it is compact.
+/* All facts about a stride hold together: it is at least the span of `next`
+ * (extent * stride), and equal to it if compact.
  *
  *   extent    or KVRT_ANY
  *   constant  the stride, or KVRT_ANY
@@ -126,7 +126,7 @@ typedef KVRT_RECORD(KVRT_FUNCTION_FIELDS) kvrt_function;
 
 /* ---- Kernels ------------------------------------------------------------- */
 
-/* What a device loads: PTX text or machine code.
+/* The image that a device loads: PTX text or machine code.
  *
  *   library  CUlibrary, null until it is loaded
  */
@@ -147,31 +147,31 @@ typedef KVRT_RECORD(KVRT_IMAGE_FIELDS) kvrt_image;
   FIELD(KVRT_ATOMIC(uint64_t), devices)
 typedef KVRT_RECORD(KVRT_KERNEL_FIELDS) kvrt_kernel;
 
-/* The mode of a launch: how its kernel goes with the one before it in the
- * stream, and its blocks of threads with each other. */
+/* The mode of a launch: how its kernel is ordered after the previous one in the
+ * stream, and how its thread blocks run. */
 enum {
-  KVRT_LAUNCH_IN_ORDER = 0,    /* begins when the one before it has ended */
-  KVRT_LAUNCH_COOPERATIVE = 1, /* the same, and all blocks run at one time */
-  KVRT_LAUNCH_OVERLAPPING = 2  /* may begin earlier, and waits itself */
+  KVRT_LAUNCH_IN_ORDER = 0,    /* starts when the previous one has ended */
+  KVRT_LAUNCH_COOPERATIVE = 1, /* the same, and all blocks run at once */
+  KVRT_LAUNCH_OVERLAPPING = 2  /* may start earlier, and itself waits */
 };
 
-/* What a tensor map is made of. It has `rank` dimensions, of which the first is
- * contiguous: nobody looks at its stride. An extent of 0 counts as 1, as no map
- * has one. */
+/* The description of a tensor map. It has `rank` dimensions, of which the first
+ * is contiguous: its stride is not used. An extent of 0 counts as 1, as maps do
+ * not allow 0. */
 enum { KVRT_MAP_MAX_RANK = 5, KVRT_MAP_BYTES = 128, KVRT_MAP_ALIGN = 64 };
-enum { KVRT_MAP_FLOAT16 = 6 }; /* as the driver numbers types of elements */
+enum { KVRT_MAP_FLOAT16 = 6 }; /* the driver's number of the element type */
 typedef struct {
   int64_t type; /* KVRT_MAP_FLOAT16 for any 16 bits: they are copied only */
   int64_t rank;
   int64_t swizzle; /* of shared memory, 32, 64 or 128 bytes, or 0 */
   int64_t extents[KVRT_MAP_MAX_RANK];
   int64_t strides[KVRT_MAP_MAX_RANK]; /* bytes */
-  int64_t box[KVRT_MAP_MAX_RANK];     /* extents of what one copy moves */
+  int64_t box[KVRT_MAP_MAX_RANK];     /* extents of one copy */
 } kvrt_map_shape;
 
 /* ---- Checks of entries --------------------------------------------------- */
 
-/* What an entry is. docs/abi.md says what checks are for. */
+/* The kind of an entry. docs/abi.md explains the checks. */
 enum {
   KVRT_CHECK_SLOT,
   KVRT_CHECK_BLOCK,
@@ -184,8 +184,8 @@ enum {
   KVRT_CHECK_INDEX
 };
 
-/* Of a record: the device takes it from free to taken and to whole, the host
- * from whole to being read and to free. */
+/* State of a record: the device changes it from free to taken and to whole, the
+ * host from whole to being read and to free. */
 enum {
   KVRT_RECORD_FREE,
   KVRT_RECORD_TAKEN,
@@ -202,14 +202,14 @@ typedef struct {
   int64_t request;  /* or the place in the first of two dimensions, or -1 */
   int64_t position; /* of the entry */
   int64_t value;
-  int64_t low, high; /* what is allowed, both included; low < 0: or padding */
+  int64_t low, high; /* allowed range, inclusive; low < 0: or padding */
   int64_t tokens;    /* of a block, for an entry of a table */
 } kvrt_check_record;
 
 /* ---- Layout -------------------------------------------------------------- */
 
-/* Structs without holes: a field follows the one before it at once, which is
- * how the compiler lays out the same types. */
+/* Structs without padding: each field directly follows the previous one, as the
+ * compiler lays out the same types. */
 #define KVRT_SIZE_OF(type, name) +sizeof(type)
 #define KVRT_IS_DENSE(record, fields)                                          \
   KVRT_STATIC_ASSERT(sizeof(record) == 0 fields(KVRT_SIZE_OF),                 \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * Blocks of one pool to another as a list of runs, for the copy engine. Runs
- * that continue each other on both sides are one.
+ * Copies of blocks from one pool to another as a list of runs, for the copy
+ * engine. Runs that are contiguous on both sides are merged.
  */
 
 #include "kvrt.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * KVRT_TRACE=1: which variant of the code a call takes, one line each on the
+ * KVRT_TRACE=1: prints the code variants that a call takes, one line each, to
  * standard error.
  */
 

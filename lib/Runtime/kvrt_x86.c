@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * Whether this machine runs host code that was compiled for an x86-64. Code for
- * another architecture is for any machine of it.
+ * Whether this machine can run host code compiled for a given x86-64 level.
+ * Code for other architectures runs on any machine of that architecture.
  */
 
 #include "kvrt.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What a program may be made of. Nothing else gets to code generation, so that
-// what a library calls and shows is known before there is one.
+// The operations and attributes allowed in a program. Nothing else reaches code
+// generation, so that the calls and exports of a library are known in advance.
 //
 //===----------------------------------------------------------------------===//
 
@@ -12,12 +12,12 @@
 
 namespace kvcache::target {
 
-/// Refuses names and attributes that would mean something else further down:
-/// symbols that the compiler makes itself, attributes that speak to LLVM.
+/// Rejects names and attributes that would have another meaning further down:
+/// symbols that the compiler makes itself, attributes addressed to LLVM.
 mlir::LogicalResult admitNames(mlir::ModuleOp module);
 
-/// Refuses operations of a bufferized program that are not lowered, or are
-/// lowered to calls of something that no library has.
+/// Rejects operations of a bufferized program that are not lowered, or are
+/// lowered to calls of functions that no library has.
 mlir::LogicalResult admitOperations(mlir::ModuleOp module, bool isGpu);
 
 } // namespace kvcache::target

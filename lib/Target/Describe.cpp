@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What is written beside a library: the C header and the manifest.
+// The C header and the manifest that are written beside a library.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Files that artefacts are made of, kept inside the compiler so that it can be
-// moved and embedded without a folder of resources.
+// Files that go into artefacts, embedded in the compiler so that it can be
+// moved and linked without a resource folder.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,7 +11,7 @@
 #include "llvm/ADT/StringRef.h"
 
 namespace kvcache::target {
-/// The run time as one relocatable object file.
+/// The runtime as one relocatable object file.
 llvm::StringRef getRuntimeObject();
 /// The text of kv_abi.h.
 llvm::StringRef getAbiHeader();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The records that are written here are those of lib/Runtime/kvrt_records.h. A
-// record is filled in by the names of its fields; their sequence and their
-// types are made of the lists that its struct is made of.
+// The records written here are those of lib/Runtime/kvrt_records.h. A record is
+// filled in by field name; the order and types of the fields come from the
+// field list of its struct.
 //
 //===----------------------------------------------------------------------===//
 

@@ -13,7 +13,7 @@
 
 namespace kvcache::target {
 
-/// (times * extent + plus) / over, of a dimension of an argument; without an
+/// (times * extent + plus) / over, for a dimension of an argument; without an
 /// argument, plus / over.
 struct ArgumentExtent {
   mlir::Value of; ///< the argument of the function, or null
@@ -22,11 +22,11 @@ struct ArgumentExtent {
   int64_t times = 0, plus = 0, over = 1;
 };
 
-/// What is known of an extent of a memref. Nothing, if it depends on several
-/// arguments, on a number that the caller gives, or on data.
+/// The formula for an extent of a memref. Nothing if it depends on several
+/// arguments, on a scalar argument, or on data.
 std::optional<ArgumentExtent> extentOf(mlir::Value memref, unsigned dim);
 
-/// The same of a member of a batch.
+/// The same for a member of a batch.
 std::optional<ArgumentExtent> extentOfMember(mlir::TypedValue<BatchType> batch,
                                              BatchMember member, unsigned dim);
 
@@ -35,15 +35,15 @@ std::optional<ArgumentExtent> timesConstant(ArgumentExtent extent,
 std::optional<ArgumentExtent> plusConstant(ArgumentExtent extent,
                                            int64_t number);
 
-/// extent = times * of + plus: both are dimensions as they are given; `of` has
-/// no argument if the extent is a constant.
+/// extent = times * of + plus: both are dimensions of arguments; `of` has no
+/// argument if the extent is a constant.
 struct ExtentRule {
   ArgumentExtent extent, of;
   int64_t times, plus;
 };
 
-/// What has to hold of arguments so that two extents are equal; nothing if that
-/// says nothing, or cannot be said as a rule.
+/// The rule on arguments that makes two extents equal; nothing if it is
+/// trivial, or cannot be expressed as a rule.
 std::optional<ExtentRule> ruleOfEqual(const ArgumentExtent &a,
                                       const ArgumentExtent &b);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What is looked at before a library is given to anybody.
+// Checks of a library before it is released.
 //
 //===----------------------------------------------------------------------===//
 
@@ -12,12 +12,12 @@
 
 namespace kvcache::target {
 
-/// Whether a linked library needs only what every process has, runs nothing
-/// when it is loaded, and can be loaded: it is loaded once, and unloaded.
+/// Whether a linked library needs only symbols that every process has, runs
+/// nothing when loaded, and can be loaded: it is loaded once, and unloaded.
 ///
-/// It is loaded here and not in a child process. By then it is known that
-/// loading runs none of its code, so that nothing of a hostile program comes to
-/// run; and a fork of a host with threads could do nothing more than exec.
+/// It is loaded here and not in a child process. At that point it is known that
+/// loading runs none of its code, so no code of a hostile program can run; and
+/// a fork of a multithreaded host could only exec.
 llvm::Error checkLinkedLibrary(llvm::StringRef path);
 
 } // namespace kvcache::target

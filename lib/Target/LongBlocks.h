@@ -13,10 +13,10 @@ class Module;
 
 namespace kvcache::target {
 
-/// Makes functions of parts of blocks that have very many calls. The register
-/// allocator compares the uses of a value in a block with each other, so that
-/// a block of twice as many calls takes four times as long. For after
-/// optimization, which would put them back.
+/// Outlines parts of blocks that have very many calls. The register allocator
+/// compares the uses of a value in a block with each other, so that a block
+/// with twice as many calls takes four times as long. Runs after optimization,
+/// which would inline them again.
 void outlineLongBlocks(llvm::Module &module);
 
 } // namespace kvcache::target

@@ -8,8 +8,8 @@
 namespace kvcache::target {
 
 /// Whether there is nothing to check: the type of the source has all strides
-/// that the layout knows, and no alignment but that of elements is promised,
-/// or both are those of a cache that was seen as a memref.
+/// that the layout knows, and only the alignment of elements is promised, or
+/// both are those of a cache that was viewed as a memref.
 bool isProvenByType(ViewOp view);
 
 } // namespace kvcache::target

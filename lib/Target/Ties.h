@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Which extents have to be equal because of what is done with them.
+// Which extents must be equal because of how they are used.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,8 +17,8 @@ namespace kvcache::target {
 using EquateExtents =
     llvm::function_ref<void(const ArgumentExtent &, const ArgumentExtent &)>;
 
-/// Calls `equate` for extents that an operation needs to be equal, as far as
-/// they follow from those of arguments.
+/// Calls `equate` for extents that an operation requires to be equal, if they
+/// follow from those of arguments.
 void tieExtents(mlir::Operation *op, EquateExtents equate);
 
 /// The same for the members of a batch; nothing for other values.

@@ -7,10 +7,10 @@
 
 namespace kvcache {
 
-/// Gives each cache value of a module the most precise type that is known to be
-/// true of it, also arguments and results of private functions and of regions.
-/// Where a value flows into one of which less is known, a cast forgets facts.
-/// Returns the number of values whose type changed.
+/// Gives each cache value of a module the most precise type known to hold,
+/// including arguments and results of private functions and of regions. Where a
+/// value flows into one with fewer facts, a cast drops facts. Returns the
+/// number of values whose type changed.
 unsigned applyStrideFacts(mlir::ModuleOp module);
 
 } // namespace kvcache

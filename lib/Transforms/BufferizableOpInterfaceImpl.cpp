@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Bufferization of the operands that may be tensors. The operations stay what
-// they are; tensors become memrefs, and a pool that is a tensor becomes a view
-// of its buffer.
+// Bufferization of operands that may be tensors. The operations stay the same;
+// tensors become memrefs, and a tensor pool becomes a view of its buffer.
 //
 //===----------------------------------------------------------------------===//
 

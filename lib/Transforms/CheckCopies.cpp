@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// No copy in silence, and no write that is lost in one.
+// Rejects silent copies, and writes that are lost in one.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Operations that only change how memory is seen fold into the type of a cache
-// and into the names of dimensions, and facts flow to where they are used.
+// Folds operations that only change the view of memory into the type of a cache
+// and into the names of dimensions, and propagates facts to their uses.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// A table, for people or as JSON, of what each operation gets out of its
+// A report, as a table or as JSON, of what each operation derives from its
 // layouts.
 //
 //===----------------------------------------------------------------------===//

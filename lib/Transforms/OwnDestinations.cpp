@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// CSE makes one tensor of all that are equal, also of those that operations are
-// to write into. Two operations share one buffer then if the first result is
-// dead before the second one is made, which is welcome. But to find out which
-// of a thousand operations can do so, bufferization compares each with all
-// others; and what was filled once for a thousand is copied for all but one.
+// CSE merges equal tensors, including those that operations write into. Two
+// operations then share one buffer if the first result is dead before the
+// second is computed, which is desirable. But to find out which of a thousand
+// operations can do so, bufferization compares each with all others; and a
+// tensor that is filled once for a thousand operations is copied for all but
+// one.
 //
 //===----------------------------------------------------------------------===//
 

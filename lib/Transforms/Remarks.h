@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What a pass did and what it declined, as remarks. Passes that emit them are
-// passes on a module, so that they come in the order of the IR.
+// Remarks on what a pass did and what it declined. Passes that emit them are
+// module passes, so that remarks come in the order of the IR.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// A scatter has two numbers per row, a block and an offset; an index copy has
-// one. Where the program divided the two out of one, that one is used. Where
-// they are lists of their own, slots are computed from them if rows have one
-// number in memory.
+// A scatter has two indices per row, a block and an offset; an index copy has
+// one, a slot. If the program computed the two from a slot by division, that
+// slot is used. If they are independent lists, slots are computed from them if
+// rows are linear.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Blocks and offsets that a program divided out of slots, element by element:
-// the way back to the list of slots.
+// Blocks and offsets that a program computed from slots by division, element by
+// element: how to find the list of slots.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,8 +29,9 @@ struct DividedList {
   Kind kind = Kind::Truncated;
 };
 
-/// The list that `blocks` is the quotient of. Nothing if it is none, and `why`
-/// says what was looked for. Memory is not followed past a second writer.
+/// The list that `blocks` is the quotient of. Nothing if it is not a quotient,
+/// and `why` says what was expected. Memory with a second writer is not
+/// followed.
 std::optional<DividedList> findQuotient(mlir::Value blocks, std::string &why);
 std::optional<DividedList> findRemainder(mlir::Value offsets, std::string &why);
 

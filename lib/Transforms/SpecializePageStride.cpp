@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Code for what a call may turn out to be: where strides are known at run time
-// only, an operation gets variants for facts that change its code, and a test
-// that chooses. The last variant assumes nothing.
+// Code for the facts that a call may have: if strides are known only at run
+// time, an operation gets variants for facts that change its code, and a test
+// that selects one. The last variant assumes nothing.
 //
 //===----------------------------------------------------------------------===//
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// One-shot-bufferize compares each use of a buffer with each write to it, and
-// that for each operand. A pool, or the sum that all layers of a model add to,
-// is updated in place from the first layer to the last: its analysis takes time
-// with the third power of their number. Here the value is handed over as a
-// buffer between two updates, where nothing refers to it but what comes next.
+// One-shot-bufferize compares each use of a buffer with each write to it, for
+// each operand. A pool, or the sum to which all layers of a model add, is
+// updated in place from the first layer to the last: its analysis takes time
+// cubic in their number. Here the value is passed on as a buffer between two
+// updates, where only later operations refer to it.
 //
 //===----------------------------------------------------------------------===//
 

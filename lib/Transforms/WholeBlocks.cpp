@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The tokens of a block that lie one after the other, as rows do, are one row
-// of a cache with blocks of one token:
+// If the tokens of a block are contiguous, like rows, they are one row of a
+// cache with blocks of one token:
 //
 //   ?B x 16N x 8H x 128D    slots b * 16 .. b * 16 + 15, rows [T, 8, 128]
 //   ?B x 1N x 128H x 128D   slot b, rows [T / 16, 128, 128]
 //
-// This takes more than slots that are numbers of rows do inside of a block, and
-// nothing of the distance between blocks.
+// Within a block this requires more than a flat layout does; the distance
+// between blocks is arbitrary.
 //
 //===----------------------------------------------------------------------===//
 

@@ -12,12 +12,12 @@
 
 namespace kvcache {
 
-/// What made the slots that an index copy writes, all of them those of blocks;
-/// null if there is no such operation.
+/// The operation that made the slots of an index copy as all slots of some
+/// blocks; null if there is none.
 BlockSlotsOp findWholeBlocks(IndexCopyOp op, WriterIndex &writers);
 
-/// Writes these blocks as one row each. Null where the facts that this takes
-/// are missing, and `why` says which.
+/// Writes these blocks as one row each. Null if required facts are missing, and
+/// `why` says which.
 IndexCopyOp writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
                              std::string &why);
 

@@ -10,8 +10,8 @@
 
 // PASSES-DAG: --convert-kvcache-to-gpu {{.*}} Lower kvcache operations to kernels and launches
 // PASSES-DAG: --convert-kvcache-to-loops {{.*}} Lower kvcache operations to loops over vectors, for a CPU
-// PASSES-DAG: --kvcache-launch-to-runtime {{.*}} Turn GPU binaries and launches into data and run-time calls
-// PASSES-DAG: --kvcache-outline-workspace-size {{.*}} Add a function that says how much workspace a call needs
+// PASSES-DAG: --kvcache-launch-to-runtime {{.*}} Turn GPU binaries and launches into data and runtime calls
+// PASSES-DAG: --kvcache-outline-workspace-size {{.*}} Add a function that computes the workspace size of a call
 // PASSES-DAG: --one-shot-bufferize {{.*}}
 // PASSES-DAG: --canonicalize {{.*}}
 // PASSES-DAG: --cse {{.*}}

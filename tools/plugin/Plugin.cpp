@@ -6,8 +6,8 @@
 //            --load-pass-plugin=KVCachePlugin.so \
 //            --pass-pipeline='builtin.module(convert-kvcache-to-loops)'
 //
-// mlir-opt makes its own flags before it loads a plugin, so a pass of a plugin
-// has none and is named in the pipeline.
+// mlir-opt registers its flags before it loads a plugin, so passes of a plugin
+// have none and are named in the pipeline.
 //
 //===----------------------------------------------------------------------===//
 

@@ -15,8 +15,8 @@
 
 namespace kvcache {
 
-/// A constant, an index value, or an extent of a tensor that nothing is known
-/// about.
+/// A constant, an index value, or an extent of a tensor without further
+/// information.
 struct Extent {
   mlir::Value origin; ///< null for a constant
   int64_t number = 0; ///< the constant, or the dimension of the tensor
@@ -26,11 +26,11 @@ struct Extent {
   }
 };
 
-/// The dimension that is asked for, if it is a constant and the tensor is known
-/// to have it: no verifier says so.
+/// The queried dimension, if it is a constant and the tensor is known to have
+/// it, which no verifier guarantees.
 std::optional<int64_t> dimOf(mlir::tensor::DimOp op);
 
-/// Follows a tensor to what its extent is made from: two extents with the same
+/// Follows a tensor to the origin of its extent: two extents with the same
 /// origin are equal.
 Extent extentOf(mlir::Value tensor, int64_t dim);
 /// The same for an index value, which may be an extent of a tensor.

@@ -3,18 +3,18 @@
 // Which memory a value refers to, and what writes it.
 //
 // Caches, memrefs, slots, tables and batches are all references. A reference is
-// followed through views to its root. That is a local buffer, an argument of
-// the function, or a value of which nothing is known, such as what a loop
-// carries and what a select, a branch, a call or any other operation gives. Two
-// roots can be the same memory unless
+// followed through views to its root: a local buffer, an argument of the
+// function, or an opaque value, such as a loop-carried value or the result of a
+// select, a branch, a call or any other operation. Two roots can be the same
+// memory unless
 //
-//   one is a local buffer, and the other is another one or an argument
-//   one is a local buffer that goes nowhere but into views and into what reads
-//   and writes it: then no value of which nothing is known refers to it
+//   one is a local buffer, and the other is a different one or an argument
+//   one is a local buffer that is used only by views and by operations that
+//   read or write it: then no opaque value refers to it
 //   both are arguments, and one is marked `kvcache.noalias`
 //
-// What is no tensor is memory that anybody may change; tensors are values, and
-// nothing changes them.
+// Everything but tensors is memory that anything may change; tensors are
+// values, which nothing changes.
 //
 //===----------------------------------------------------------------------===//
 
@@ -26,38 +26,38 @@
 
 namespace kvcache {
 
-/// The value that views, casts and index values were made of: an argument, an
-/// allocation, or what is not followed further. A batch is its own root, as it
-/// is made of several buffers.
+/// The value that views, casts and index values were made from: an argument, an
+/// allocation, or an opaque value. A batch is its own root, as it is made from
+/// several buffers.
 mlir::Value rootOf(mlir::Value reference);
 
-/// The root is a buffer that its function allocates.
+/// Whether the root is a buffer that its function allocates.
 bool isLocal(mlir::Value root);
 
-/// A buffer and all views of it, batches that are made of it included. False if
-/// there may be more: a reference goes where it is not followed, to a branch, a
-/// loop, a call, another buffer, or an operation that is not known.
+/// A buffer and all views of it, including batches made from it. False if there
+/// may be more because a reference escapes: to a branch, a loop, a call,
+/// another buffer, or an unknown operation.
 bool collectReferences(mlir::Value buffer,
                        llvm::SmallVectorImpl<mlir::Value> &references);
 
-/// Whether there may be references to a buffer that are no views of it.
+/// Whether there may be references to a buffer that are not views of it.
 bool escapes(mlir::Value buffer);
 
-/// Whether two references can be the same memory, whatever elements it has.
+/// Whether two references can be the same memory, whatever its element types.
 bool mayShareMemory(mlir::Value a, mlir::Value b);
 
-/// The same where one more thing is known: lists of integers do not overlap
-/// caches and activations of floating-point numbers (docs/abi.md).
+/// The same, also using that lists of integers do not overlap caches and
+/// activations of floating-point numbers (docs/abi.md).
 bool mayOverlap(mlir::Value a, mlir::Value b);
 
-/// Whether an operation, or one inside of it, may change this memory. Null
-/// where it does not, else the operation that does.
+/// The operation that may change this memory: the given one, or one nested in
+/// it. Null if there is none.
 mlir::Operation *findWriter(mlir::Operation *op, mlir::Value memory);
 
-/// The same for what may run after `from` and before `to`, which lies in the
-/// block of `from` or deeper. Of operations around `to`, all is taken to run
-/// before it, as they may be loops. `from` itself is returned if `to` is
-/// elsewhere.
+/// The same for operations that may run after `from` and before `to`, which is
+/// in the block of `from` or nested deeper. All of the operations around `to`
+/// are assumed to run before it, as they may be loops. Returns `from` itself if
+/// `to` is elsewhere.
 mlir::Operation *findWriterBetween(mlir::Operation *from, mlir::Operation *to,
                                    mlir::Value memory);
 

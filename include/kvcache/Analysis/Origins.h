@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Whose memory a tensor may be updated in, once tensors are buffers.
+// Which arguments a tensor may be updated in, once tensors are buffers.
 //
 // A tensor that is an argument of a function is memory of the caller. A private
-// function may hand on what its own caller gave it, a loop what it began with,
-// a slice or a reshape what it was cut from:
+// function may pass on an argument of its own caller, a loop its initial value,
+// a slice or a reshape its source:
 //
 //   func public @main(%pool)   %next = call @write(%pool)
 //   func private @write(%p)    %r = reshape %p    index_copy into %r
 //
-// The update of %r would be one of the argument of @main.
+// The update of %r would update the argument of @main.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,13 +29,13 @@ bool hasKnownCallers(mlir::func::FuncOp function, mlir::ModuleOp module);
 class TensorOrigins {
 public:
   /// Whether arithmetic on tensors may write its result to an operand, as it
-  /// may where `kvcache-keep-arguments` does not run. If not, what a loop
-  /// carries is taken as the loop's own: it is one buffer, which the program
+  /// may if `kvcache-keep-arguments` does not run. If not, loop-carried tensors
+  /// are treated as owned by the loop: each is one buffer, which the program
   /// updates.
   TensorOrigins(mlir::ModuleOp module, bool arithmeticOverwrites);
 
-  /// The arguments of functions with unknown callers that a tensor may be in
-  /// the memory of.
+  /// The arguments of functions with unknown callers whose memory a tensor may
+  /// be in.
   llvm::SmallVector<mlir::BlockArgument> argumentsOf(mlir::Value tensor);
 
 private:
@@ -48,7 +48,7 @@ private:
   bool arithmeticOverwrites;
   llvm::DenseMap<mlir::Operation *, llvm::SmallVector<mlir::func::CallOp>>
       callsOf;
-  llvm::DenseSet<mlir::Operation *> known; ///< their callers are
+  llvm::DenseSet<mlir::Operation *> known; ///< functions with known callers
   llvm::DenseSet<mlir::Value> seen;
   llvm::SmallVector<mlir::Value> worklist;
   llvm::SmallVector<mlir::BlockArgument> found;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What belongs to a function. A module may be in a function, and functions with
-// arguments and buffers of their own are in that; nobody outside of it calls
-// them.
+// The operations that belong to a function. A function may contain a module
+// with further functions, which have their own arguments and buffers, and are
+// not called from outside it.
 //
 //===----------------------------------------------------------------------===//
 
@@ -13,7 +13,8 @@
 
 namespace kvcache {
 
-/// Visits all operations in an operation but those that cannot see its values.
+/// Visits all operations in an operation except those that cannot see its
+/// values.
 inline mlir::WalkResult
 walkOwnBody(mlir::Operation *parent,
             llvm::function_ref<mlir::WalkResult(mlir::Operation *)> visit) {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What is known of the layout of each cache value, beyond what its type says.
+// Facts about the layout of each cache value beyond its type.
 //
-// Facts flow from where they are known to where they are used: from the strides
-// of a memref, or constants and products that a view of bytes gets, through
-// casts and slices, into and out of branches, loops and private functions.
-// Where paths meet, what they have in common is known (`join`).
+// Facts flow from definitions to uses: from the strides of a memref, or
+// constants and products that are operands of a byte view, through casts and
+// slices, into and out of branches, loops and private functions. Where paths
+// join, their common facts remain (`join`).
 //
 //   view %bytes strides(B = %c4096)     B = 4096
 //   view %bytes strides(B = %n * 16)    B = ? mult 16
-//   cast to a vaguer type               what it was before
-//   argument of a private function      what all callers have in common
-//   argument of a public function       what its type says
+//   cast to a less precise type         the facts before it
+//   argument of a private function      the common facts of all callers
+//   argument of a public function       the facts of its type
 //
 //===----------------------------------------------------------------------===//
 
@@ -25,12 +25,12 @@
 
 namespace kvcache {
 
-/// A number that divides an index or integer whatever it is at run time: of
-/// constants, products, sums, shifts and extents. 0 of 0.
+/// A number that divides an index or integer whatever its run-time value,
+/// derived from constants, products, sums, shifts and extents. 0 for 0.
 int64_t knownMultiple(mlir::Value value);
 
-/// A value that reaches another one without being changed: an operand of a
-/// call, a branch, a loop.
+/// A value that flows into another one unchanged: an operand of a call, a
+/// branch, a loop.
 struct FlowEdge {
   mlir::OpOperand *from;
   mlir::Value to;
@@ -40,11 +40,11 @@ class StrideFacts {
 public:
   explicit StrideFacts(mlir::ModuleOp module);
 
-  /// The most precise type that is known to be true of a cache value: that of
-  /// the value, or one whose layout implies it.
+  /// The most precise type known to hold for a cache value: its own, or one
+  /// whose layout implies it.
   CacheType typeOf(mlir::Value cache) const;
 
-  /// All ways by which caches flow into values other than results of ordinary
+  /// All edges by which caches flow into values other than results of ordinary
   /// operations.
   llvm::ArrayRef<FlowEdge> edges() const { return flow; }
 
@@ -54,7 +54,7 @@ private:
   void update(mlir::Value value, CacheType type, bool &changed);
 
   llvm::DenseMap<mlir::Value, CacheType> types;
-  /// By the value that they lead to.
+  /// Keyed by the value that they lead to.
   llvm::SmallVector<FlowEdge> flow;
 };
 

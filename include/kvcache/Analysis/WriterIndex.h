@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What `findWriterBetween` says, for many questions about few blocks and
-// buffers: each block is searched once for each buffer.
+// A cached `findWriterBetween`, for many queries about few blocks and buffers:
+// each block is searched once for each buffer.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,7 +15,7 @@
 
 namespace kvcache {
 
-/// Holds while nothing is changed: make it for the questions of a pass, and
+/// Valid while the IR is unchanged: create it for the queries of a pass, and
 /// drop it before the pass rewrites anything.
 class WriterIndex {
 public:
@@ -23,8 +23,8 @@ public:
                                mlir::Value memory);
 
 private:
-  /// Operations of a block that may change a buffer, or have one inside that
-  /// may, in their sequence.
+  /// Operations of a block that may change a buffer, or contain one that may,
+  /// in order.
   using Writers = llvm::SmallVector<mlir::Operation *>;
   const Writers &writersIn(mlir::Block *block, mlir::Value memory);
 

@@ -10,8 +10,8 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
   let description = [{
     Contract in: kvcache operations whose operands are memrefs (bufferized).
     Contract out: no kvcache operation, type or target is left; caches are
-    strided memrefs, rows are copied in vectors along the longest run that the
-    layout and the rows share.
+    strided memrefs, and rows are copied in vectors along the longest run that
+    the layout and the rows share.
 
     Before:
 
@@ -39,25 +39,25 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
   let summary = "Lower kvcache operations to kernels and launches";
   let description = [{
     Contract in: kvcache operations whose operands are memrefs (bufferized) of
-    memory that the device can reach.
-    Contract out: no kvcache operation and no kvcache type is left, but in kernels
-    that a program brings along; each operation is a kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func`
-    in the host function. The operation's facts decide the kernel: the width of
+    memory that the device can reach. Contract out: no kvcache operation or type
+    is left, except in kernels that are part of the program; each operation is a
+    kernel in the `gpu.module` `@kv_kernels` and a `gpu.launch_func` in the host
+    function. The facts of the operation determine the kernel: the width of
     accesses, the addressing, which strides are constants, and whether elements
-    go through shared memory. The target that they are built for is left on the
-    module, as `kvcache.target`.
+    go through shared memory. The target of the kernels is left on the module,
+    as `kvcache.target`.
 
-    `attention` keeps state between launches at the start of the workspace, which
-    is zero before its first use.
+    `attention` keeps state between launches at the start of the workspace,
+    which must be zero before its first use.
 
-    One kernel serves every number of tokens and every size of the pool. A
-    remark names for each operation what the facts gave.
+    One kernel serves any number of tokens and any pool size. For each
+    operation, a remark reports what was derived from the facts.
   }];
   let options = [
     Option<"copyEngineBytes", "copy-engine-bytes", "int64_t",
            /*default=*/"1048576",
            "A transfer between host and device whose list of pairs is in host "
-           "memory uses the copy engine if its runs have at least so many "
+           "memory uses the copy engine if its runs have at least this many "
            "bytes, and a kernel otherwise">,
     Option<"chip", "chip", "std::string", /*default=*/"",
            "The row of the table of chips, if the module has no target "
@@ -72,13 +72,13 @@ def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {
 }
 
 def AttachNVVMTarget : Pass<"kvcache-attach-nvvm-target", "mlir::ModuleOp"> {
-  let summary = "Say on kernels what they are compiled for";
+  let summary = "Attach the NVVM target to kernels";
   let description = [{
-    Contract in: a module with a `kvcache.target` whose instructions are `nvvm`.
-    Contract out: each `gpu.module` has the `#nvvm.target` of that chip, with its
-    version of PTX; the module has no `kvcache.target`.
+    Contract in: a module with a `kvcache.target` whose instruction set is
+    `nvvm`. Contract out: each `gpu.module` has the `#nvvm.target` of that chip,
+    with its PTX version; the module has no `kvcache.target`.
 
-    As `nvvm-attach-target`, for facts that are those of the table of chips.
+    Like `nvvm-attach-target`, with the features from the table of chips.
   }];
   let dependentDialects = ["kvcache::KVCacheDialect",
                            "mlir::NVVM::NVVMDialect"];
@@ -86,17 +86,17 @@ def AttachNVVMTarget : Pass<"kvcache-attach-nvvm-target", "mlir::ModuleOp"> {
 
 def ConvertLaunchToRuntime
     : Pass<"kvcache-launch-to-runtime", "mlir::ModuleOp"> {
-  let summary = "Turn GPU binaries and launches into data and run-time calls";
+  let summary = "Turn GPU binaries and launches into data and runtime calls";
   let description = [{
-    Contract in: `gpu.binary` operations with one object each (PTX or cubin), and
-    `gpu.launch_func` operations whose operands are of LLVM types.
-    Contract out: neither is left. Each binary is a constant with a record that
-    the run time loads on first use; each launch is a call of `kvrt_launch`,
-    which allocates nothing and takes the stream of the entry function. A launch
-    that has a token, a stream of its own or clusters is an error.
+    Contract in: `gpu.binary` operations with one object each (PTX or cubin),
+    and `gpu.launch_func` operations whose operands have LLVM types. Contract
+    out: neither is left. Each binary is a constant with a record that the
+    runtime loads on first use; each launch is a call of `kvrt_launch`, which
+    allocates nothing and uses the stream of the entry function. A launch with a
+    token, its own stream or clusters is an error.
 
-    The stock offloading handler loads modules in a global constructor, and
-    creates, synchronizes and destroys a stream per launch.
+    The upstream offloading handler, in contrast, loads modules in a global
+    constructor, and creates, synchronizes and destroys a stream per launch.
   }];
   let dependentDialects = ["mlir::LLVM::LLVMDialect"];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The lowerings as sets of patterns, for compilers that convert in a pass of
-// their own. What the passes do beside the patterns is said for each.
+// The lowerings as pattern sets, for compilers with their own conversion pass.
+// Each comment lists what our pass does beyond the patterns.
 //
 //===----------------------------------------------------------------------===//
 
@@ -19,35 +19,35 @@ class TypeConverter;
 
 namespace kvcache {
 
-/// A cache becomes a strided memref, its dimensions the axes as listed; slots
-/// and block tables become a memref each, a batch one for each of its members.
+/// A cache becomes a strided memref whose dimensions are the axes as listed;
+/// slots and block tables become a memref each, a batch one for each of its
+/// members.
 void populateKVCacheTypeConversions(mlir::TypeConverter &converter);
 
-/// Everything of the dialect as loops and vectors, also the boundaries of
+/// Lowers the whole dialect to loops and vectors, including the boundaries of
 /// functions and of scf regions. The converter has the conversions above.
-/// Without a target vectors are those of any CPU.
-/// `kvcache.*` attributes of arguments mean nothing afterwards and are the
-/// caller's to remove.
+/// Without a target, vectors suit any CPU. `kvcache.*` attributes of arguments
+/// have no meaning afterwards; the caller has to remove them.
 void populateKVCacheToLoopsPatterns(mlir::TypeConverter &converter,
                                     mlir::RewritePatternSet &patterns,
                                     mlir::ConversionTarget &target,
                                     TargetAttr cpu = TargetAttr());
 
-/// Transfers between host and device whose runs have fewer bytes are made by a
-/// kernel, others by the copy engine.
+/// A kernel makes transfers between host and device whose runs have fewer bytes
+/// than this, the copy engine all others.
 inline constexpr int64_t kCopyEngineBytes = 1 << 20;
 
-/// Everything of the dialect as launches of kernels, which are built in a
-/// `gpu.module` of the name `kv_kernels`; boundaries as above. The module that
-/// is converted has been prepared, and is finished afterwards.
+/// Lowers the whole dialect to launches of kernels, which are built in a
+/// `gpu.module` named `kv_kernels`; boundaries as above. The module has to be
+/// prepared before the conversion, and finished afterwards.
 void populateKVCacheToGPUPatterns(mlir::TypeConverter &converter,
                                   mlir::RewritePatternSet &patterns,
                                   mlir::ConversionTarget &target,
                                   TargetAttr gpu,
                                   int64_t copyEngineBytes = kCopyEngineBytes);
-/// Says on a module what it is made for, and gives memory to its attentions.
+/// Sets the target of a module, and provides memory for its attentions.
 void prepareKVCacheToGPU(mlir::ModuleOp module, TargetAttr gpu);
-/// Lets kernels begin while those before them end, where the target can.
+/// Lets kernels start while the previous ones end, if the target supports it.
 void finishKVCacheToGPU(mlir::ModuleOp module, TargetAttr gpu);
 
 } // namespace kvcache

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What surrounds a cache on a CPU: linalg, math and parallel loops.
+// Lowerings of the code around a cache on a CPU: linalg, math and parallel
+// loops.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,8 +19,8 @@ namespace kvcache {
 #define GEN_PASS_REGISTRATION
 #include "kvcache/HostCPU/Passes.h.inc"
 
-/// Whether `kvcache-expand-math` takes an operation of the math dialect, or it
-/// needs no expansion.
+/// Whether `kvcache-expand-math` handles an operation of the math dialect, or
+/// the operation needs no expansion.
 bool isExpandable(mlir::Operation *op);
 
 } // namespace kvcache

@@ -10,23 +10,23 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
   let description = [{
     Contract in: linalg operations on memrefs, and copies between memrefs.
     Contract out: no linalg operation on memrefs and no copy of a strided memref
-    is left, but in modules of kernels. Operations of one module that are the same
-    but for their operands, and for where parts of buffers begin, share a private
-    function, which LLVM does not inline.
-    Loops that are worth several threads are one-dimensional `scf.parallel`.
+    is left, except in modules of kernels. Operations of one module that differ
+    only in their operands, and in the offsets of slices of buffers, share a
+    private function, which LLVM does not inline. Loops that are worth several
+    threads are one-dimensional `scf.parallel`.
 
     *Matrix products* (named or generic; batches; either operand transposed;
-    f32, f16 or bf16 into f32) are computed in tiles from copies of blocks that
-    fit the caches; a product with one row reads the other operand once, in
-    order. The order of summation depends on extents and on which dimension is
-    contiguous, and partial sums are f32.
+    f32, f16 or bf16 into f32) are computed in tiles from packed blocks that fit
+    the caches; a product with one row reads the other operand once, in order.
+    The order of summation depends on extents and on which dimension is
+    contiguous, and accumulators are f32.
 
-    *Other operations* run in vectors along one dimension: one along which every
-    result is contiguous, or one that is summed over, where the lanes of a
-    vector are partial results. So the order of such a reduction of f32, f64 or
-    integers is not that of a loop. A load in the body may gather.
+    *Other operations* are vectorized along one dimension: one along which every
+    result is contiguous, or a reduction dimension, where the lanes of a vector
+    are partial results. So the order of such a reduction of f32, f64 or
+    integers differs from a sequential loop. A load in the body may gather.
 
-    What fits neither is lowered to scalar loops.
+    Everything else is lowered to scalar loops.
 
     Before:
 
@@ -46,18 +46,19 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
 }
 
 def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
-  let summary = "Compute mathematical functions and bf16 without a library";
+  let summary = "Expand math functions and bf16 arithmetic inline";
   let description = [{
-    Contract in: anything; what is inside linalg operations comes out as it would
-    be on their elements, and what is on tensors is left. Contract out: `exp`, `exp2`, `expm1`,
-    `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`, `cos`, `erf`, `rsqrt` of f32,
-    f16 and bf16, and the roundings of any float, are arithmetic on scalars or
-    vectors. Results are within 2 ulp of f32 over the whole range, infinities,
-    denormals and NaN included. Arithmetic on bf16 is done in f32, and conversion
-    between bf16 and wider floats in integers: to the nearest, ties to even.
+    Contract in: any IR; operations inside linalg operations are expanded on
+    their elements, and operations on tensors are left alone. Contract out:
+    `exp`, `exp2`, `expm1`, `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`,
+    `cos`, `erf`, `rsqrt` of f32, f16 and bf16, and the rounding functions of
+    any float, are arithmetic on scalars or vectors. Results are within 2 ulp of
+    f32 over the whole range, including infinities, denormals and NaN.
+    Arithmetic on bf16 is done in f32, and conversion between bf16 and wider
+    floats in integers, rounding to nearest even.
 
-    Other functions are left: a CPU pipeline must not be given them, as LLVM would
-    call a mathematical library.
+    Other functions are left alone: a CPU pipeline must not contain them, as
+    LLVM would call a math library.
 
     Before:
 
@@ -65,8 +66,8 @@ def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
     %y = arith.truncf %x : vector<16xf32> to vector<16xbf16>
     ```
 
-    After: shifts, an addition of 0x7fff and the last bit that is kept, and a
-    selection for NaN.
+    After: shifts, an addition of 0x7fff and the last bit kept, and a select for
+    NaN.
   }];
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::math::MathDialect",
@@ -77,19 +78,20 @@ def MoveHalvesAsIntegers
     : Pass<"kvcache-move-halves-as-integers", "mlir::ModuleOp"> {
   let summary = "Move bf16, and vectors of 16-bit floats, as integers";
   let description = [{
-    Where a CPU does not compute with bf16, code generation keeps a value of it as
-    f32 wherever it is carried or chosen, and calls a library to make it narrow
-    again; it takes a vector of it apart, also where it is only copied. 16-bit
-    integers are moved as they are, and vectors of them whole.
+    On a CPU without bf16 arithmetic, code generation promotes bf16 values to
+    f32 wherever they are carried or selected, and calls a library to narrow
+    them again; it splits vectors of bf16 into single elements even if they are
+    only copied. 16-bit integers are moved unchanged, and vectors of them as a
+    whole.
 
-    Contract in: the LLVM dialect, without arithmetic on bf16 but that of
+    Contract in: the LLVM dialect, with arithmetic on bf16 only in native
     instructions. Contract out: bf16 is i16 in loads, stores, constants, calls,
-    arguments, branches and everything else that only moves it, and bit casts
-    stand around what computes; no load or store of a vector of f16 is left. An
-    atomic update of bf16 that is no exchange is an error.
+    arguments, branches and everything else that only moves it, with bit casts
+    around computation; no load or store of a vector of f16 is left. An atomic
+    update of bf16 other than an exchange is an error.
 
-    Other dialects, functions without a body, globals and structs that have a name
-    keep bf16, and bit casts stand between.
+    Other dialects, functions without a body, globals and named structs keep
+    bf16, with bit casts in between.
 
     Before:
 
@@ -109,31 +111,30 @@ def MoveHalvesAsIntegers
 }
 
 def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
-  let summary = "Make functions of the bodies of parallel loops";
+  let summary = "Outline the bodies of parallel loops into functions";
   let description = [{
-    Contract in: bufferized host code; `affine.parallel` is lowered. An operation
-    of linalg or tensor with a body is an error.
-    Contract out: no `scf.parallel` is left in a function. The body of an
-    outermost loop is a private function `@NAME_parallel_K` of the number of an
-    iteration and of the values that the body uses. The loop is a call of
-    `@NAME_parallel_K.all`, with the number of iterations in the first place:
+    Contract in: bufferized host code, with `affine.parallel` already lowered. A
+    linalg or tensor operation with a body is an error. Contract out: no
+    `scf.parallel` is left in a function. The body of an outermost loop becomes
+    a private function `@NAME_parallel_K`, whose arguments are the iteration
+    number and the values that the body uses. The loop becomes a call of
+    `@NAME_parallel_K.all`, with the number of iterations as its first argument:
     a function without a body whose attribute `kvcache.parallel_body` names the
-    function that it is to call with each number. `kvcache-parallel-to-runtime`
-    defines it.
+    function to call for each number. `kvcache-parallel-to-runtime` defines it.
 
-    - Loops of several dimensions get one number, the last dimension fastest.
-      It costs one division for each dimension but the first; none for those
-      that have one iteration.
-    - Equal bodies share a function, whichever functions they come from.
-    - Constants are made again in the body. `memref.alloca` stays in the body,
-      one of constant size outside of its loops.
+    - Iterations of multi-dimensional loops are numbered linearly, last
+      dimension fastest. This costs one division for each dimension but the
+      first, and none for dimensions with one iteration.
+    - Equal bodies share a function, even across functions.
+    - Constants are rematerialized in the body. `memref.alloca` stays in the
+      body, outside its loops if the size is constant.
     - A parallel loop in the body of another one becomes sequential. So does a
       loop with reductions, whose order is then the same in every run, and a
-      loop that launches kernels; what is in it is looked at again.
-    - The body is called by its address for each number: a loop over elements
-      is better left sequential, where it becomes vectors.
+      loop that launches kernels; the body of such a loop is processed again.
+    - The body is called through a pointer for each number: a loop over elements
+      is better left sequential, so that it can be vectorized.
     - `memref.alloc` in a parallel loop is an error: the workspace belongs to
-      the thread of the call.
+      the calling thread.
 
     Before:
 
@@ -181,13 +182,13 @@ def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
 
 def ConvertParallelToRuntime
     : Pass<"kvcache-parallel-to-runtime", "mlir::ModuleOp"> {
-  let summary = "Turn outlined parallel loops into calls of the run time";
+  let summary = "Turn outlined parallel loops into calls of the runtime";
   let description = [{
     Contract in: host code in the LLVM dialect, with the functions that
-    `kvcache-outline-parallel` made.
-    Contract out: no attribute `kvcache.parallel_body` is left. Each function
-    that had it puts its arguments in a struct on the stack, and calls
-    `kvrt_parallel_for` with it and with a function that takes them out again.
+    `kvcache-outline-parallel` made. Contract out: no attribute
+    `kvcache.parallel_body` is left. Each function that had it stores its
+    arguments in a struct on the stack, and calls `kvrt_parallel_for` with it
+    and with a function that unpacks them.
 
     An attribute that names no function of the same type is an error.
 

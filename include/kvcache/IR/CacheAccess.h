@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What an operation says of the caches, lists and batches that it takes, so
-// that passes and signatures need not know which operation it is. The words, on
+// How an operation describes the caches, lists and batches that it uses, so
+// that passes and signatures need not know which operation it is. The terms,
+// for
 //
 //   kvcache.index_copy %key, %value into %cache at %slots
 //
-//   use       %cache: written, a row at a time, each named by a slot
-//   entries   %slots: as many as there are rows, below slots of %cache
+//   use       %cache: written, a row at a time, each given by a slot
+//   entries   %slots: as many as there are rows, below the slots of %cache
 //   tie       %key, %value and %slots have the same leading extent
 //
-// The interfaces are described in KVCacheInterfaces.td.
+// The interfaces are documented in KVCacheInterfaces.td.
 //
 //===----------------------------------------------------------------------===//
 
@@ -26,70 +27,69 @@
 
 namespace kvcache {
 
-/// What names the rows or blocks of a cache that an operation is about.
+/// How the rows or blocks of a cache that an operation accesses are given.
 enum class NamedBy : uint8_t {
-  Nothing, ///< it is about all of them
-  Slots,   ///< one number for each row
-  Lists,   ///< of blocks, of blocks and offsets, of pairs
+  Nothing, ///< not at all: it accesses all of them
+  Slots,   ///< one slot for each row
+  Lists,   ///< blocks, blocks and offsets, or pairs
   Batch,   ///< the table of a batch
 };
 
-/// A cache of which an operation reads or writes elements.
+/// A cache whose elements an operation reads or writes.
 struct CacheUse {
   mlir::OpOperand *operand;
-  CacheType type; ///< also where the operand is a tensor
+  CacheType type; ///< even if the operand is a tensor
   /// The names of the dimensions of a tensor.
   mlir::ArrayAttr axes = {};
   Moved moved; ///< the axes that move together
   NamedBy namedBy;
   bool isRead = false, isWritten = false;
-  /// The code for a CPU has streaming stores to it where they are worth it.
+  /// Code for a CPU uses streaming stores to it where they pay off.
   bool mayStream = false;
-  /// What it is once for each of that bytes are counted.
+  /// The unit per which bytes are counted.
   llvm::StringRef unit = {};
-  /// What is made sure of in each call, in words; empty: nothing.
+  /// A description of what is checked in each call; empty: nothing.
   llvm::StringRef checked = {};
-  /// Floating-point operations, and for each of what.
+  /// Floating-point operations, and the unit per which they are counted.
   int64_t flops = 0;
   llvm::StringRef flopsUnit = {};
 };
 
-/// A list of numbers of slots, blocks, offsets or chunks.
+/// A list of slots, blocks, offsets or chunks.
 struct EntryUse {
   llvm::StringRef what;
   mlir::Value list;
   std::optional<int64_t> column = {}; ///< of a matrix
-  /// As many entries count as the shortest of these has rows.
+  /// The number of entries used is that of the rows of the shortest of these.
   llvm::SmallVector<mlir::Value> counted;
-  /// They are below `perBlock` for each block of a cache; without one, below
-  /// `perBlock`.
+  /// The upper bound is `perBlock` times the blocks of a cache; without a
+  /// cache, `perBlock`.
   mlir::Value cache = {};
   int64_t perBlock = 1;
-  bool orNegative = false; ///< those are padding
+  bool orNegative = false; ///< negative entries are padding
   /// A list whose negative entries are padding in this one.
   mlir::Value unless = {};
 };
 
-/// A batch, and what it describes.
+/// A batch, and the buffers that it describes.
 struct BatchUse {
   mlir::TypedValue<BatchType> batch;
   /// It has as many query rows as the shortest of these.
   llvm::SmallVector<mlir::Value> rows;
-  /// The caches whose blocks the table names; none if it is not looked at.
+  /// The caches whose blocks the table names; empty if the table is not read.
   llvm::SmallVector<mlir::Value> caches = {};
   bool isCausal = false;
   mlir::IntegerAttr window = {};
 };
 
-/// Query rows of a batch that are named by indices.
+/// Query rows of a batch that are selected by indices.
 struct SelectionUse {
   mlir::Value indices, valid, batch;
-  /// As many rows as the shortest of these are there, or are selected.
+  /// The number of rows, or of selected rows, is that of the shortest of these.
   llvm::SmallVector<mlir::Value> rows, selected;
 };
 
-/// All numbers that an operation takes, in the sequence in which they are
-/// looked at.
+/// All entries that an operation uses, in the order in which they are checked.
 struct IndexUses {
   llvm::SmallVector<BatchUse, 1> batches = {};
   llvm::SmallVector<EntryUse, 2> entries = {};
@@ -108,29 +108,29 @@ struct OperandExtent {
   int64_t times = 1, plus = 0;
 };
 
-/// Extents that are one number.
+/// Extents that must be equal.
 using TiedExtents = llvm::SmallVector<OperandExtent, 4>;
 
-/// What a part of a cache keeps of an axis.
+/// Which indices of an axis a part of a cache keeps.
 enum class KeptExtent : uint8_t {
   All,
   AllOrFails, ///< all of its indices, or none in a call that fails
   Some,
 };
 
-/// Gives slots, a block table or a batch, which refers to the memory of the
-/// operands.
+/// The result is slots, a block table or a batch, which refers to the memory of
+/// the operands.
 template <typename ConcreteType>
 class MakesIndexValue
     : public mlir::OpTrait::TraitBase<ConcreteType, MakesIndexValue> {};
 
-/// Tells a person or the host something, and writes no memory of the program.
+/// Reports to the user or the host, and writes no memory of the program.
 template <typename ConcreteType>
 class OnlyReports : public mlir::OpTrait::TraitBase<ConcreteType, OnlyReports> {
 };
 
-/// Row i of each result is made of row i of those operands whose leading
-/// extents the first tie says are one, and of all of the other operands.
+/// Row i of each result is computed from row i of the operands whose leading
+/// extents are equal by the first tie, and from all of the other operands.
 template <typename ConcreteType>
 class HasRowsApart
     : public mlir::OpTrait::TraitBase<ConcreteType, HasRowsApart> {};
@@ -141,22 +141,22 @@ class HasRowsApart
 
 namespace kvcache {
 
-/// How an operation uses the cache that this operand is; nothing if it is none.
+/// How an operation uses this cache operand; nothing if it is not a cache.
 std::optional<CacheUse> cacheUseOf(mlir::OpOperand &operand);
 
-/// Whether an operation computes, and does not only move.
+/// Whether an operation computes rather than only moves.
 bool hasFlops(mlir::Operation *op);
 
-/// The cache whose elements all come to the places of the same indices in
-/// another one; null of operations that do something else.
+/// The cache whose elements are all copied to the same indices of another one;
+/// null for operations that do something else.
 mlir::Value copiedCache(mlir::Operation *op);
 
-/// The lists that a batch is made of.
+/// The lists that a batch is made from.
 struct BatchLists {
-  /// Null where it is that of `rest`, and positions where there are none.
+  /// Null if it is that of `rest`; positions also if there are none.
   mlir::Value starts, lengths, table, positions;
-  /// The batch that the function did not make and that has the others; null if
-  /// all are known.
+  /// A batch that was not made in the function and has the other members; null
+  /// if all are known.
   mlir::TypedValue<BatchType> rest;
 
   mlir::Value get(BatchMember member) const;

@@ -20,16 +20,16 @@
 
 namespace kvcache {
 
-/// The bytes of the largest cache of f32.
+/// The size in bytes of the largest f32 cache.
 inline constexpr int64_t kMaxElements = Layout::kMaxSpan * 4;
 
 /// The first tensor or memref with a constant extent that is negative or above
-/// `kMaxExtent`, or with constant extents that multiply to more than `most`;
-/// null if there is none. What is computed with the others fits 64 bits.
+/// `kMaxExtent`, or with constant extents whose product exceeds `most`; null if
+/// there is none. Computations with the others fit in 64 bits.
 mlir::Type findUnbounded(mlir::TypeRange types, int64_t most = kMaxElements);
 llvm::LogicalResult verifyExtents(mlir::Operation *op);
 
-/// Comes before the verifier of the operation.
+/// Runs before the verifier of the operation.
 template <typename ConcreteType>
 struct BoundedExtents : mlir::OpTrait::TraitBase<ConcreteType, BoundedExtents> {
   static llvm::LogicalResult verifyTrait(mlir::Operation *op) {

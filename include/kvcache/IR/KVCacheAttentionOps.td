@@ -8,11 +8,11 @@ include "kvcache/IR/KVCacheTypes.td"
 def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     "getCacheUses", "getIndexUses", "dropAxisNames"], [
     AttrSizedOperandSegments, KVCache_HasRowsApart]> {
-  let summary = "attention of query rows to the tokens in a paged cache";
+  let summary = "attention of query rows over the tokens in a paged cache";
   let description = [{
     For each row `t` of a request `r` of the batch, at position `p`, and each
-    query head `h`, over the keys `j` in `0 .. lengths[r] - 1` that the row
-    sees:
+    query head `h`, computes attention over the keys `j` in `0 .. lengths[r] -
+    1` that the row sees:
 
     ```
     g    = h / (Hq / H)
@@ -22,7 +22,7 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     m    = max over j of x[j], and sinks[h]                with sinks
     l    = sum over j of exp(x[j] - m), + exp(sinks[h] - m)
     out[t, h, d] = sum over j of exp(x[j] - m) * V[r, j, g, d] / l
-    lse[t, h]    = m + log(l)                              if it is asked for
+    lse[t, h]    = m + log(l)                              if requested
     ```
 
     `K[r, j]` is token `j % N` of block `table[r, j / N]`, of layer and side of
@@ -31,35 +31,36 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * with `causal`, if `j <= p`
       * with `window` w, if `j > p - w`
 
-    `scale` is `1 / sqrt(D)` if it is left out. A row that sees no key, also one
-    that is in no request, gives 0, and an lse of minus infinity (of `sinks[h]`
-    with sinks). Contents of the cache that no row sees never reach the result,
-    whatever they are: not as NaN and not as infinity.
+    `scale` defaults to `1 / sqrt(D)`. A row that sees no key, including a row
+    in no request, gives 0, and an lse of minus infinity (`sinks[h]` with
+    sinks). Contents of the cache that no row sees never reach the result, even
+    if they are NaN or infinite.
 
-    The cache is one with both sides, or one of keys and one of values, which
-    may have different layouts and different D. Sums are kept in f32, and their
-    order depends on extents and lengths only, never on the layout.
+    There is one cache with both sides, or one of keys and one of values, which
+    may have different layouts and different D. Accumulators are f32, and the
+    order of summation depends only on extents and lengths, never on the layout.
 
     Constraints:
       * `attention_c1` one cache with two sides, or two caches without sides
-      * `attention_c2` caches are one layer, and have the same heads and the
-        same block size
-      * `attention_c3` the query is `[T, Hq, D]` with a constant Hq and D of the
-        keys
-      * `attention_c4` Hq is a multiple of the heads of the cache, and not 0
-      * `attention_c5` the first destination is `[T, Hq, D]` with D of the
-        values, the second, if there is one, `[T, Hq]` of f32
-      * `attention_c6` query and output are of f16, bf16 or f32
+      * `attention_c2` each cache is a single layer, and caches have the same
+        heads and block size
+      * `attention_c3` the query is `[T, Hq, D]` with a constant Hq and the D of
+        the keys
+      * `attention_c4` Hq is a multiple of the number of heads of the cache, and
+        not 0
+      * `attention_c5` the first destination is `[T, Hq, D]` with the D of the
+        values; the second, if any, is `[T, Hq]` of f32
+      * `attention_c6` the elements of query and output are f16, bf16 or f32
       * `attention_c7` the block size of the batch is that of the caches
       * `attention_c8` alibi slopes and sinks are `[Hq]` of f32
       * `attention_c9` the window is at least 1, softcap is positive, and scale
         and softcap are finite
-      * `attention_c10` inner dimensions of memrefs are contiguous, and they are
-        in the default memory space
+      * `attention_c10` memrefs have contiguous inner dimensions and are in the
+        default memory space
       * `attention_c11` buffers are all tensors or all memrefs, tensors if a
         cache is a tensor
-      * `attention_c12` where a cache is a tensor, and only there, its dimensions
-        are named, and they are those of a cache
+      * `attention_c12` the dimensions of a cache are named if and only if it is
+        a tensor, and the names are the axes of a cache
 
     Examples:
 
@@ -88,17 +89,17 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     `:` type($query) `over` type($caches) `in` type($batch) `into` type($outs)
   }];
   let extraClassDeclaration = intoDeclaration # [{
-    /// The type of a cache operand, also where it is a tensor.
+    /// The type of a cache operand, even if it is a tensor.
     ::kvcache::CacheType getCacheType(unsigned i);
     /// The type of the cache that keys and values are read from.
     ::kvcache::CacheType getKeyType() { return getCacheType(0); }
     ::kvcache::CacheType getValueType() {
       return getCacheType(getCaches().size() - 1);
     }
-    /// The scale, also where it is left out.
+    /// The scale, or its default.
     double getScaleValue();
     ::mlir::Value getOut() { return getOuts().front(); }
-    /// Null if it is not asked for.
+    /// Null if not requested.
     ::mlir::Value getLse() {
       return getOuts().size() > 1 ? getOuts()[1] : ::mlir::Value();
     }
@@ -107,28 +108,28 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
 
 def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs", [], [
     KVCache_HasRowsApart]> {
-  let summary = "put together two attentions over parts of the keys";
+  let summary = "merge two attention results over splits of the keys";
   let description = [{
-    Given the results of attention over two disjoint sets of keys, gives that
-    over both. With `m = max(lse_a, lse_b)`:
+    Merges the results of attention over two disjoint sets of keys into the
+    result over both. With `m = max(lse_a, lse_b)`:
 
     ```
     w_a = exp(lse_a[t, h] - m), w_b = exp(lse_b[t, h] - m)
     out[t, h, d] = (w_a * a[t, h, d] + w_b * b[t, h, d]) / (w_a + w_b)
-    lse[t, h]    = m + log(w_a + w_b)                      if it is asked for
+    lse[t, h]    = m + log(w_a + w_b)                      if requested
     ```
 
-    Where an lse is minus infinity, that part is not looked at; where both are,
-    the result is 0 and its lse minus infinity. With sinks, only one of the two
-    parts has them.
+    If an lse is minus infinity, that split is ignored; if both are, the result
+    is 0 and its lse minus infinity. Sinks must be applied in only one of the
+    two splits.
 
     Constraints:
-      * `merge_states_c1` both parts and the first destination are `[T, H, D]`
-        of the same type, of f16, bf16 or f32, with constant H and D; their lse
-        and the second destination, if there is one, are `[T, H]` of f32
-      * `merge_states_c2` inner dimensions of memrefs are contiguous, and they
-        are in the default memory space
-      * `merge_states_c3` the buffers are all tensors or all memrefs
+      * `merge_states_c1` both splits and the first destination are `[T, H, D]`
+        of the same element type, f16, bf16 or f32, with constant H and D; their
+        lse and the second destination, if any, are `[T, H]` of f32
+      * `merge_states_c2` memrefs have contiguous inner dimensions and are in
+        the default memory space
+      * `merge_states_c3` buffers are all tensors or all memrefs
 
     Example:
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The dialect and what its attributes, types and operations have in common.
+// The dialect, and the common parts of its attributes, types and operations.
 //
 //===----------------------------------------------------------------------===//
 
@@ -21,13 +21,14 @@ def KVCache_Dialect : Dialect {
   let cppNamespace = "::kvcache";
   let summary = "Paged key/value caches of LLM inference, with layouts as types";
   let description = [{
-    A paged cache keeps the keys and values of past tokens in blocks of a fixed
-    number of tokens. Where an element lies is decided by the order of the axes
-    and by their strides; in this dialect both belong to the *type* of a cache,
-    so that a pass can prove what is a view and what is a copy, and a lowering
-    can pick addresses and access widths from facts instead of guesses.
+    A paged cache stores the keys and values of past tokens in blocks of a fixed
+    number of tokens. The place of an element is determined by the order of the
+    axes and by their strides. In this dialect both are part of the *type* of a
+    cache, so that a pass can prove what is a view and what is a copy, and a
+    lowering can derive addresses and access widths from facts instead of
+    guesses.
 
-    A program says what happens to a cache in logical terms:
+    A program describes accesses to a cache in logical terms:
 
     ```mlir
     !kv    = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
@@ -44,11 +45,11 @@ def KVCache_Dialect : Dialect {
     ```
 
     A cache value is a reference and never owns memory. Operations on it have
-    memory effects; nothing is copied unless an operation says so.
+    memory effects; nothing is copied unless an operation is documented to copy.
 
     Constraint of all operations:
-      * `extents_c1` constant extents of a tensor or memref are at most 2^40, and
-        those above 0 multiply to at most 2^54
+      * `extents_c1` constant extents of a tensor or memref are at most 2^40,
+        and the product of the nonzero ones is at most 2^54
   }];
   let dependentDialects = ["::mlir::arith::ArithDialect",
                            "::mlir::memref::MemRefDialect"];
@@ -60,14 +61,14 @@ def KVCache_Dialect : Dialect {
   let extraClassDeclaration = [{
     void registerTypes();
 
-    /// Argument attribute: the name of an argument in messages, header and
+    /// Argument attribute: the name of the argument in messages, header and
     /// manifest.
     static constexpr ::llvm::StringLiteral kNameAttr = "kvcache.name";
-    /// Argument attribute: the alignment in bytes that the base of a tensor or
-    /// memref argument, and each of its rows, is promised to have.
+    /// Argument attribute: the promised alignment in bytes of the base of a
+    /// tensor or memref argument, and of each of its rows.
     static constexpr ::llvm::StringLiteral kAlignAttr = "kvcache.align";
-    /// Argument attribute (unit): the memory of the argument is that of no other
-    /// argument. Without it arguments may alias.
+    /// Argument attribute (unit): no other argument overlaps the memory of this
+    /// argument. Without it, arguments may alias.
     static constexpr ::llvm::StringLiteral kNoAliasAttr = "kvcache.noalias";
     /// Argument attribute (unit): the tensor or memref is in host memory, pinned
     /// if a device reads it.
@@ -76,10 +77,10 @@ def KVCache_Dialect : Dialect {
     /// each iteration of a parallel loop.
     static constexpr ::llvm::StringLiteral kParallelBodyAttr =
         "kvcache.parallel_body";
-    /// Attribute (unit) of an `scf.if` that was put around an operation: it runs
-    /// if what it takes passed its checks.
+    /// Attribute (unit) of an `scf.if` that was put around an operation, which
+    /// runs only if its operands passed their checks.
     static constexpr ::llvm::StringLiteral kCheckedAttr = "kvcache.checked";
-    /// Attribute of a module: the `#kvcache.target` its code is made for.
+    /// Attribute of a module: the `#kvcache.target` its code is generated for.
     static constexpr ::llvm::StringLiteral kTargetAttr = "kvcache.target";
     /// Attribute of a `gpu.launch_func`: a `#kvcache.launch_mode`.
     static constexpr ::llvm::StringLiteral kLaunchModeAttr =
@@ -89,22 +90,23 @@ def KVCache_Dialect : Dialect {
 
 def KVCache_BoundedExtents : KVCache_Trait<"BoundedExtents">;
 
-/// Every operation of the dialect. Mnemonics are verbs or the noun of what is
-/// made; operands that are written come after `into`, index values after `at`.
+/// Every operation of the dialect. Mnemonics are verbs, or a noun for the
+/// result; operands that are written come after `into`, index values after
+/// `at`.
 class KVCache_Op<string mnemonic, list<Trait> traits = []>
     : Op<KVCache_Dialect, mnemonic,
          !listconcat([KVCache_BoundedExtents], traits)>;
 
-/// An operation says which numbers it takes, and which caches it touches, where
-/// it does.
+/// An operation that describes the caches, and the entries of lists, that it
+/// accesses.
 class KVCache_Accesses<list<string> says = []>
     : DeclareOpInterfaceMethods<KVCache_CacheAccessOpInterface, says>;
 
-/// An operation in destination style: what it writes is its operand `dest`,
-/// after `into`. A buffer is a tensor or a memref, all of one operation the
-/// same. Each destination that is a tensor has a result of its type, which is
-/// not written out. `says` are the methods of CacheAccessOpInterface that it has
-/// beside its ties.
+/// An operation in destination style: it writes its operand `dest`, after
+/// `into`. The buffers of an operation are all tensors or all memrefs. Each
+/// destination that is a tensor has a result of its type, which is omitted in
+/// the assembly. `says` are the methods of CacheAccessOpInterface that it
+/// implements besides its ties.
 class KVCache_IntoOp<string mnemonic, string dest, list<string> says = [],
                      list<Trait> traits = []>
     : KVCache_Op<mnemonic, !listconcat([

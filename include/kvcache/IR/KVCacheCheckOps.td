@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Checks of the entries of index values, where a program is compiled with them.
-// `kvcache-insert-checks` puts them in; no program is written with them.
+// Checks of the entries of index values, for programs compiled with checks.
+// `kvcache-insert-checks` inserts them; programs are not written with them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -10,15 +10,16 @@
 
 include "kvcache/IR/KVCacheTypes.td"
 
-/// An operation that looks at entries and reports the first one that is not
-/// allowed. On a CPU its result is whether the call has had no error so far. On
-/// a GPU that is not known before the device got there: it is true, and the
+/// An operation that checks entries and reports the first invalid one. On a CPU
+/// its result is true if the call has had no error so far. On a GPU this is
+/// unknown until the device has run the check, so the result is true, and the
 /// report comes later (docs/abi.md).
 ///
-/// `user` is the operation that takes the entries; names are those of arguments,
-/// empty for a list that is none. With `on_request`, nothing is looked at unless
-/// the process asks for it. With `early`, no operation of the program writes to
-/// the lists, so a kernel may read them while the operations before it run.
+/// `user` is the operation that uses the entries; names are those of arguments,
+/// empty for a list that is not an argument. With `on_request`, nothing is
+/// checked unless the process requests it. With `early`, no operation of the
+/// program writes to the lists, so a kernel may read them while earlier
+/// operations run.
 class KVCache_CheckOp<string mnemonic, list<Trait> traits = []>
     : KVCache_Op<mnemonic, !listconcat([KVCache_OnlyReports], traits)> {
   let results = (outs I1:$passes);
@@ -40,8 +41,9 @@ def KVCache_CheckEntriesOp : KVCache_CheckOp<"check_entries"> {
     Constraints:
       * `check_entries_c1` the entries are a slot, a block, an offset or a chunk
       * `check_entries_c2` the list is slots, or a list of i32 or i64, or with
-        `column` a matrix of them that has this column
-      * `check_entries_c3` the list after `unless` is one of i32 or i64
+        `column` a matrix of i32 or i64 that has this column
+      * `check_entries_c3` the elements of the list after `unless` are i32 or
+        i64
       * `check_entries_c4` memrefs are contiguous and in the default memory space
 
     Examples:
@@ -69,22 +71,22 @@ def KVCache_CheckEntriesOp : KVCache_CheckOp<"check_entries"> {
 }
 
 def KVCache_CheckBatchOp : KVCache_CheckOp<"check_batch"> {
-  let summary = "check the numbers of a batch";
+  let summary = "check the entries of a batch";
   let description = [{
-    With the number of rows of the activations, reports
+    Given the number of rows of the activations, reports
 
-      * a start that is below the one before it, or 0 for the first, or above
+      * a start that is below the previous one (for the first, below 0) or above
         the number of rows
       * a length that is below 0, or below the number of query rows if there are
-        no positions, or above what the table has room for
+        no positions, or above the capacity of the table
       * a position of a query row that is below -1 or not below the length
       * with `blocks`, an entry of the table that is not from 0 to `blocks` - 1,
-        for a token that a query row sees, with `causal` and `window` as those of
+        for a token that a query row sees; `causal` and `window` are those of
         `attention`
 
     The first start need not be 0: rows before it are in no request. Entries
-    that no row sees are not looked at, such as those of tokens that a window has
-    left behind.
+    that no row sees are not checked, such as those of tokens that a window has
+    passed.
 
     Constraints:
       * `check_batch_c1` there is a name for each member of the batch
@@ -113,8 +115,8 @@ def KVCache_CheckBatchOp : KVCache_CheckOp<"check_batch"> {
 def KVCache_CheckSelectionOp : KVCache_CheckOp<"check_selection"> {
   let summary = "check the indices of select_rows";
   let description = [{
-    Reports an index that is below the one before it, or no row of a request of
-    the batch:
+    Reports an index that is below the previous one, or is not a row of a
+    request of the batch:
 
     ```
     for i in 0 .. min(valid[0], count)-1, as far as the list goes:
@@ -123,8 +125,8 @@ def KVCache_CheckSelectionOp : KVCache_CheckOp<"check_selection"> {
     ```
 
     Constraints:
-      * `check_selection_c1` indices are a list of i32 or i64, and `valid` one of
-        one entry
+      * `check_selection_c1` indices are a list of i32 or i64, and `valid` is
+        such a list with one entry
       * `check_selection_c2` memrefs are contiguous and in the default memory
         space
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Index values: slots, block tables, batches, and what computes them. The
-// entries of index values are data; none of them is trusted beyond its type.
+// Index values: slots, block tables, batches, and the operations that compute
+// them. The entries of index values are data; none is trusted beyond its type.
 //
 //===----------------------------------------------------------------------===//
 
@@ -11,16 +11,16 @@
 include "kvcache/IR/KVCacheTypes.td"
 
 //===----------------------------------------------------------------------===//
-// Index values of buffers
+// Index values from buffers
 //===----------------------------------------------------------------------===//
 
 def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [
     Pure, KVCache_MakesIndexValue]> {
-  let summary = "use a list of numbers as slots";
+  let summary = "use a list of integers as slots";
   let description = [{
-    Gives the slots that a 1-D tensor or memref of integers names. The entries
-    of a tensor are those at the point of this operation: a later update does
-    not change them. A memref is referred to, and is read when the slots are
+    Returns the slots listed in a 1-D tensor or memref of integers. For a
+    tensor, they are its entries at the point of this operation: a later update
+    does not change them. A memref is referenced, and is read when the slots are
     used: its entries may change between two runs of a captured graph.
 
     Constraints:
@@ -46,11 +46,11 @@ def KVCache_MakeSlotsOp : KVCache_Op<"make_slots", [
 
 def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [
     Pure, KVCache_MakesIndexValue]> {
-  let summary = "use a matrix of numbers as a block table";
+  let summary = "use a matrix of integers as a block table";
   let description = [{
-    Gives the block table whose entries a 2-D tensor or memref of integers has.
-    Tensors and memrefs are treated as by `make_slots`. The distance between the
-    rows of a memref is free.
+    Returns the block table with the entries of a 2-D tensor or memref of
+    integers. Tensors and memrefs are treated as in `make_slots`. The rows of a
+    memref may be apart.
 
     Constraints:
       * `make_block_table_c1` the source is 2-D, and its element type and
@@ -76,15 +76,14 @@ def KVCache_MakeBlockTableOp : KVCache_Op<"make_block_table", [
 
 def KVCache_MakeBatchOp : KVCache_Op<"make_batch", [
     Pure, InferTypeOpAdaptor, KVCache_MakesIndexValue]> {
-  let summary = "a ragged batch of its query starts, lengths and blocks";
+  let summary = "make a ragged batch from query starts, lengths and blocks";
   let description = [{
-    Gives the batch that has these members; the type of the result follows from
-    theirs. Tensors and memrefs are treated as by `make_slots`.
+    Returns the batch with these members; its type follows from theirs. Tensors
+    and memrefs are treated as in `make_slots`.
 
     Constraints:
       * `make_batch_c1` starts and lengths are 1-D and have the element type of
-        the table, and where the number of requests R is known, R + 1 and R
-        entries
+        the table and, if the number of requests R is known, R + 1 and R entries
       * `make_batch_c2` positions are 1-D, of i32 or i64
       * `make_batch_c3` memrefs are contiguous
       * `make_batch_c4` memrefs are in the default memory space
@@ -114,16 +113,16 @@ def KVCache_WithRowsOp : KVCache_Op<"with_rows", [
     Pure, InferTypeOpAdaptor, KVCache_MakesIndexValue]> {
   let summary = "the same requests with other query rows";
   let description = [{
-    The batch that has the lengths and the blocks of `batch`, and other query
-    rows with their positions, such as `select_rows` gives. Tensors and memrefs
-    are treated as by `make_slots`.
+    Returns the batch with the lengths and the blocks of `batch`, and other
+    query rows with their positions, such as those from `select_rows`. Tensors
+    and memrefs are treated as in `make_slots`.
 
     A batch whose query rows need not be the last tokens of their request always
-    has positions; so `positions` is no optional operand.
+    has positions, so `positions` is not optional.
 
     Constraints:
       * `with_rows_c1` starts are 1-D and have the element type of the batch,
-        and R + 1 entries where R is known
+        and R + 1 entries if R is known
       * `with_rows_c2` positions are 1-D, of i32 or i64
       * `with_rows_c3` memrefs are contiguous
       * `with_rows_c4` memrefs are in the default memory space
@@ -146,14 +145,14 @@ def KVCache_WithRowsOp : KVCache_Op<"with_rows", [
 }
 
 //===----------------------------------------------------------------------===//
-// What computes indices
+// Index computation
 //===----------------------------------------------------------------------===//
 
 def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out", [
     "getIndexUses"]> {
-  let summary = "the slots of the query rows of a batch";
+  let summary = "compute the slots of the query rows of a batch";
   let description = [{
-    Writes the slot of each query row, N being the block size of the batch:
+    Writes the slot of each query row, where N is the block size of the batch:
 
     ```
     for t in 0 .. T-1:
@@ -164,8 +163,8 @@ def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out", [
         out[t] = -1, or sink * N + t % N if there is a sink
     ```
 
-    A block with a slot that has no room in an element of the destination counts
-    as one that is not there, and a sink like that gives -1.
+    A block with a slot that does not fit in an element of the destination is
+    treated as missing, and such a sink gives -1.
 
     Constraints:
       * `slot_mapping_c1` the destination is 1-D, of i32 or i64
@@ -187,9 +186,9 @@ def KVCache_SlotMappingOp : KVCache_IntoOp<"slot_mapping", "out", [
 }
 
 def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
-  let summary = "the blocks of a kernel for the blocks of a block manager";
+  let summary = "convert the blocks of a block manager to those of a kernel";
   let description = [{
-    A block manager may hand out blocks of `ratio` times as many tokens as the
+    A block manager may allocate blocks with `ratio` times as many tokens as the
     blocks that a kernel reads. For a list, or for each row of a matrix:
 
     ```
@@ -197,8 +196,8 @@ def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
       out[j * ratio + i] = blocks[j] < 0 ? -1 : blocks[j] * ratio + i
     ```
 
-    A block with a part that has no room in an element of the destination has
-    -1 for all of them.
+    If one of the parts of a block does not fit in an element of the
+    destination, all of them are -1.
 
     Constraints:
       * `map_blocks_c1` the source is a list or a matrix of i32 or i64, and the
@@ -207,7 +206,7 @@ def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
       * `map_blocks_c2` the ratio is from 1 to 2^20
       * `map_blocks_c3` memrefs have contiguous rows and are in the default
         memory space
-      * `map_blocks_c4` the buffers are all tensors or all memrefs
+      * `map_blocks_c4` buffers are all tensors or all memrefs
 
     Example:
 
@@ -225,25 +224,25 @@ def KVCache_MapBlocksOp : KVCache_IntoOp<"map_blocks", "out"> {
 }
 
 def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
-  let summary = "all slots of some blocks";
+  let summary = "list all slots of some blocks";
   let description = [{
-    Writes the slots of the tokens of each block of a list, for blocks of N =
-    `tokens` tokens:
+    Writes the slots of the tokens of each block of a list, for the block size N
+    = `tokens`:
 
     ```
     for k in 0 .. K-1, n in 0 .. N-1:
       out[k * N + n] = blocks[k] < 0 ? -1 : blocks[k] * N + n
     ```
 
-    A block with a slot that has no room in an element of the destination has
-    -1 for all of them.
+    If one of the slots of a block does not fit in an element of the
+    destination, all of them are -1.
 
     Constraints:
-      * `block_slots_c1` blocks are a list of i32 or i64, slots one of i32 or
-        i64 with `tokens` entries per block, at most 2^40
+      * `block_slots_c1` blocks are a list of i32 or i64; slots are a list of
+        i32 or i64 with `tokens` entries per block, at most 2^40
       * `block_slots_c2` `tokens` is from 1 to 2^40
       * `block_slots_c3` memrefs are contiguous and in the default memory space
-      * `block_slots_c4` the buffers are all tensors or all memrefs
+      * `block_slots_c4` buffers are all tensors or all memrefs
 
     Example:
 
@@ -262,17 +261,17 @@ def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
 
 def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
     "getIndexUses"], [AttrSizedOperandSegments]> {
-  let summary = "some query rows of a batch, with their positions";
+  let summary = "select query rows of a batch, with their positions";
   let description = [{
-    Gathers rows of activations, and what `with_rows` needs to make a batch of
-    them. The first `n = valid[0]` entries of `indices` count, limited to the
-    number S of entries; what is behind them is padding.
+    Gathers rows of activations, and the starts and positions from which
+    `with_rows` makes a batch of them. The first `n = valid[0]` of the S entries
+    of `indices` are used, at most S; the rest is padding.
 
     ```
     for i in 0 .. n-1:
       out[k][i]     = rows[k][indices[i]]                   for each k
-      positions[i]  = the position of row indices[i] of the batch, or the
-                      number next to it that an element has room for
+      positions[i]  = the position of row indices[i] of the batch, clamped
+                      to the range of an element
     for i in n .. S-1:
       out[k][i]     = 0
       positions[i]  = -1
@@ -280,23 +279,23 @@ def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
       the number of i in 0 .. n-1 for which row indices[i] is of request r
     ```
 
-    The valid indices do not decrease and name rows of requests. Where they do
-    not, all of `starts` are 0. On a CPU the call fails then; on a GPU it is over
-    before that is known, and all rows are padding.
+    The valid indices must not decrease and must name rows of requests.
+    Otherwise all of `starts` are 0; on a CPU the call fails, while on a GPU it
+    has already returned, and all rows are padding.
 
     Constraints:
       * `select_rows_c1` indices are 1-D, of i32 or i64; `valid` has one entry
         of that type
-      * `select_rows_c2` there is at least one operand of rows; after their
-        destinations come the starts, 1-D of the element type of the batch with
-        R + 1 entries where R is known, and the positions, 1-D of i32 or i64 and
-        as long as the indices
+      * `select_rows_c2` there is at least one row operand; the destinations of
+        the rows are followed by the starts, 1-D with the element type of the
+        batch and R + 1 entries if R is known, and the positions, 1-D of i32 or
+        i64 and as long as the indices
       * `select_rows_c3` rows have constant inner extents; each destination of
         rows has their element type and inner extents, and the leading extent of
-        the indices where both are known
-      * `select_rows_c4` inner dimensions of memrefs are contiguous, and they
-        are in the default memory space
-      * `select_rows_c5` the buffers are all tensors or all memrefs
+        the indices if both are known
+      * `select_rows_c4` memrefs have contiguous inner dimensions and are in the
+        default memory space
+      * `select_rows_c5` buffers are all tensors or all memrefs
 
     Example:
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What operations and formats say of themselves. The types are explained in
+// Interfaces of operations and formats. Their types are documented in
 // CacheAccess.h.
 //
 //===----------------------------------------------------------------------===//
@@ -14,32 +14,30 @@ def KVCache_CacheAccessOpInterface : OpInterface<"CacheAccessOpInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{
     An operation that reads or writes elements of caches, rows, or the lists and
-    batches that name them. What passes, signatures and reports do with such an
-    operation follows from what is said here.
+    batches that index them. Passes, signatures and reports handle such
+    operations through this interface alone.
   }];
   let methods = [
     InterfaceMethod<[{
-      The caches of which elements are read or written, in the sequence of
-      operands.
+      The caches whose elements are read or written, in operand order.
     }], "::llvm::SmallVector<::kvcache::CacheUse>", "getCacheUses", (ins),
       /*methodBody=*/"", /*defaultImplementation=*/[{ return {}; }]>,
     InterfaceMethod<[{
-      The numbers that are taken from lists and batches, and what they have to
-      be below. `kvcache-insert-checks` makes checks of them.
+      The entries that are read from lists and batches, and their upper bounds.
+      `kvcache-insert-checks` turns them into checks.
     }], "::kvcache::IndexUses", "getIndexUses", (ins),
       /*methodBody=*/"", /*defaultImplementation=*/[{ return {}; }]>,
     InterfaceMethod<[{
-      The extents of operands that are one number. They become rules of the
-      signature where they are those of arguments. Valid of memrefs only.
+      The extents of operands that must be equal. They become rules of the
+      signature if they are those of arguments. Valid for memrefs only.
     }], "::llvm::SmallVector<::kvcache::TiedExtents>", "getTiedExtents">,
     InterfaceMethod<[{
-      Whether elements of a destination may stay what they were, so that it is
+      Whether elements of a destination may keep their values, so that it is
       read as well.
     }], "bool", "keepsDestination", (ins),
       /*methodBody=*/"", /*defaultImplementation=*/[{ return false; }]>,
     InterfaceMethod<[{
-      Takes away the names of dimensions, after all caches have become
-      references.
+      Removes the names of dimensions, once all caches are references.
     }], "void", "dropAxisNames", (ins),
       /*methodBody=*/"", /*defaultImplementation=*/[{ return; }]>,
   ];
@@ -48,16 +46,16 @@ def KVCache_CacheAccessOpInterface : OpInterface<"CacheAccessOpInterface"> {
 def KVCache_CachePartOpInterface : OpInterface<"CachePartOpInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{
-    An operation whose result is the cache that its first operand is, or a part
-    of it. Strides stay what they are.
+    An operation whose result is its first operand, a cache, or a part of it.
+    Strides are unchanged.
   }];
   let methods = [
     InterfaceMethod<[{
-      The type of the result where `known` is known of the operand; null if no
-      type says it.
+      The type of the result if the operand has the facts of `known`; null if no
+      type expresses it.
     }], "::kvcache::CacheType", "getPartOf", (ins "::kvcache::CacheType":$known)>,
     InterfaceMethod<[{
-      What the result has of the indices of an axis.
+      Which indices of an axis the result keeps.
     }], "::kvcache::KeptExtent", "getKept", (ins "::kvcache::AxisKind":$kind),
       /*methodBody=*/"", /*defaultImplementation=*/[{
         return ::kvcache::KeptExtent::All;
@@ -68,13 +66,14 @@ def KVCache_CachePartOpInterface : OpInterface<"CachePartOpInterface"> {
 def KVCache_ViewCheckOpInterface : OpInterface<"ViewCheckOpInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{
-    An operation that finds out in each call whether a cache is what a type
-    says, or has a part.
+    An operation that checks in each call whether a cache matches a type, or has
+    a part.
   }];
   let methods = [
-    InterfaceMethod<"The type.", "::kvcache::CacheType", "getCheckedType">,
+    InterfaceMethod<"The type to check.", "::kvcache::CacheType",
+      "getCheckedType">,
     InterfaceMethod<[{
-      What is looked at, in words; nothing if all of it is known.
+      Descriptions of the checks; empty if everything is known.
     }], "::llvm::SmallVector<::std::string>", "getCallChecks">,
   ];
 }
@@ -94,13 +93,13 @@ def KVCache_HasRowsApart : KVCache_Trait<"HasRowsApart">;
 def KVCache_FormatTypeInterface : TypeInterface<"FormatTypeInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{
-    What stands in the element position of a cache type: how its numbers are
-    stored. Types of other dialects have it from `lib/IR/Formats.cpp`.
+    The element of a cache type: how its values are stored. Types of other
+    dialects implement it through external models in `lib/IR/Formats.cpp`.
   }];
   let methods = [
-    InterfaceMethod<"The bits of a stored number.",
+    InterfaceMethod<"The number of bits of a stored value.",
       "int64_t", "getStoredBits">,
-    InterfaceMethod<"The element type of a memref of stored numbers.",
+    InterfaceMethod<"The element type of a memref of stored values.",
       "::mlir::Type", "getStoredType">
   ];
 }

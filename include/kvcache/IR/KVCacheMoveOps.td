@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Operations that move the elements of caches: rows in and out, blocks from
-// here to there, and zeros into blocks. Nothing else in the dialect moves data.
+// Operations that move the elements of caches: rows in and out, blocks between
+// places, and zeros into blocks. Nothing else in the dialect moves data.
 //
-// Where the cache is a tensor, the operation gives the updated tensor. Its
+// If the cache is a tensor, the operation returns the updated tensor. Its
 // dimensions are the axes of the cache, which are named in brackets, and its
-// elements are packed in this sequence. Bufferization turns that into a `view`
+// elements are packed in this sequence. Bufferization turns this into a `view`
 // of the buffer and the operation on a reference.
 //
 //===----------------------------------------------------------------------===//
@@ -20,7 +20,7 @@ class KVCache_CacheIntoOp<string mnemonic, string dest>
     : KVCache_IntoOp<mnemonic, dest, [
           "getCacheUses", "getIndexUses", "keepsDestination", "dropAxisNames"]> {
   let extraClassDeclaration = intoDeclaration # [{
-    /// The type of the cache, also where the cache is a tensor.
+    /// The type of the cache, even if it is a tensor.
     ::kvcache::CacheType getCacheType();
   }];
 }
@@ -41,34 +41,34 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
           = rows[s][t, h, d]
     ```
 
-    There is one operand of rows per side, key before value, each a tensor or
-    memref `[T, H, D]` (`[T, D]` if the cache has no head axis) whose inner
-    dimensions are contiguous; the distance between rows is free. Of several
-    rows for one slot, the last one stays on a CPU, and on a GPU each element
-    comes from one of them. Rows that are skipped are not written anywhere. The
-    rows must not lie in the part of the cache that is written. `schedule`
-    overrides how a GPU kernel spreads the work; it never changes the result.
+    There is one row operand per side, key before value, each a tensor or memref
+    `[T, H, D]` (`[T, D]` if the cache has no head axis) whose inner dimensions
+    are contiguous; rows may be apart. Of several rows for one slot, the last
+    one is kept on a CPU, and on a GPU each element comes from one of them.
+    Skipped rows are not written anywhere. The rows must not overlap the part of
+    the cache that is written. `schedule` overrides how a GPU kernel distributes
+    the work; it never changes the result.
 
-    *Scaled rows.* Where the stride of B is known to be `scale` times that of N,
+    *Scaled rows.* If the stride of B is known to be `scale` times that of N,
     with a constant scale above N, slots may have `scale` rows per block. Slot
     `b * scale + n` is then token n of block b, its row begins at `slot *
-    stride(N)`, and nothing is divided. A slot with `n >= N` is in the gap behind
-    a block, where other layers have their rows, and is skipped.
+    stride(N)`, and no division is needed. A slot with `n >= N` is in the gap
+    after a block, where other layers have their rows, and is skipped.
 
     Constraints:
-      * `index_copy_c1` one operand of rows per side of the cache
-      * `index_copy_c2` rows have the shape and element type of the cache, and
-        the length of the slots where both are constants
+      * `index_copy_c1` there is one row operand per side of the cache
+      * `index_copy_c2` rows have the row shape and element type of the cache,
+        and as many rows as slots if both numbers are constant
       * `index_copy_c3` the block size of the slots is that of the cache, or the
         scale of its rows
       * `index_copy_c4` the inner dimensions of a row are contiguous
-      * `index_copy_c5` the cache is one layer
+      * `index_copy_c5` the cache is a single layer
       * `index_copy_c6` rows are all tensors or all memrefs, tensors if the
         cache is a tensor
       * `index_copy_c7` rows in memory are in the default memory space
       * `index_copy_c8` the cache may be written
-      * `index_copy_c9` where the cache is a tensor, and only there, its
-        dimensions are named, and they are those of a cache
+      * `index_copy_c9` the dimensions of the cache are named if and only if it
+        is a tensor, and the names are the axes of a cache
 
     Examples:
 
@@ -94,7 +94,8 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
 def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
   let summary = "write rows to blocks and offsets of a cache";
   let description = [{
-    As `index_copy`, with two numbers for each row instead of a slot:
+    Like `index_copy`, with a block and an offset for each row instead of a
+    slot:
 
     ```
     for t in 0 .. T-1, s in sides, h in heads, d in channels:
@@ -103,27 +104,26 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
           = rows[s][t, h, d]
     ```
 
-    `pad` says what padding entries are and what is done with them, in the words
-    of `!kvcache.slots`: with `skip_negative` those whose block or offset is
-    negative; with `skip_out_of_range` also those past the last block or past
-    the end of the block; with `none` there are none. An entry that is not
-    allowed is an error of the caller; it is skipped.
+    `pad` defines padding entries, as in `!kvcache.slots`: with `skip_negative`,
+    entries whose block or offset is negative; with `skip_out_of_range`, also
+    those past the last block or past the end of the block; with `none`, there
+    are none. An invalid entry is an error of the caller; it is skipped.
 
     Constraints:
-      * `scatter_c1` one operand of rows per side of the cache
-      * `scatter_c2` rows have the shape and element type of the cache, and the
-        length of the blocks where both are constants
-      * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with one length
-        where both are constants
-      * `scatter_c4` the inner dimensions of a row are contiguous, and memrefs
-        are in the default memory space
-      * `scatter_c5` the cache is one layer
+      * `scatter_c1` there is one row operand per side of the cache
+      * `scatter_c2` rows have the row shape and element type of the cache, and
+        as many rows as blocks if both numbers are constant
+      * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with equal
+        lengths if both are constant
+      * `scatter_c4` rows have contiguous inner dimensions, and memrefs are in
+        the default memory space
+      * `scatter_c5` the cache is a single layer
       * `scatter_c6` buffers are all tensors or all memrefs, tensors if the
         cache is a tensor
       * `scatter_c7` the cache may be written
       * `scatter_c8` `pad` is not `sink`
-      * `scatter_c9` where the cache is a tensor, and only there, its dimensions
-        are named, and they are those of a cache
+      * `scatter_c9` the dimensions of the cache are named if and only if it is
+        a tensor, and the names are the axes of a cache
 
     Example:
 
@@ -149,7 +149,7 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
 def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
   let summary = "read rows from the slots of a cache";
   let description = [{
-    The way back from `index_copy`:
+    The inverse of `index_copy`:
 
     ```
     for t in 0 .. T-1, s in sides, h in heads, d in channels:
@@ -157,21 +157,21 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
         outs[s][t, h, d]
           = cache[S = s, B = slots[t] / N, N = slots[t] % N, H = h, D = d]
       else:
-        outs[s][t] stays what it is, or is 0 with `zero`
+    outs[s][t] is unchanged, or 0 with `zero`
     ```
 
     Constraints:
-      * `gather_c1` one destination per side of the cache
-      * `gather_c2` destinations have the shape and element type of the rows of
-        the cache, and the length of the slots where both are constants
+      * `gather_c1` there is one destination per side of the cache
+      * `gather_c2` destinations have the row shape and element type of the
+        cache, and as many rows as slots if both numbers are constant
       * `gather_c3` the block size of the slots is that of the cache
-      * `gather_c4` the inner dimensions of a destination are contiguous, and
-        memrefs are in the default memory space
-      * `gather_c5` the cache is one layer
+      * `gather_c4` destinations have contiguous inner dimensions, and memrefs
+        are in the default memory space
+      * `gather_c5` the cache is a single layer
       * `gather_c6` destinations are all tensors or all memrefs, tensors if the
         cache is a tensor
-      * `gather_c7` where the cache is a tensor, and only there, its dimensions are
-        named, and they are those of a cache
+      * `gather_c7` the dimensions of the cache are named if and only if it is a
+        tensor, and the names are the axes of a cache
 
     Example:
 
@@ -199,20 +199,20 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
     "getCacheUses", "keepsDestination", "dropAxisNames"]> {
   let summary = "copy a cache to one with another layout";
   let description = [{
-    Copies every element to the place of the same indices, converted to the
-    element type of the destination (to the nearest, ties to even). Orders,
-    strides and splits of axes are free. Where one of the two has fewer blocks,
-    the blocks that both have are copied; others stay what they are.
+    Copies every element to the element with the same indices, converted to the
+    element type of the destination (round to nearest even). Orders, strides and
+    splits of axes may differ. If one cache has fewer blocks, the blocks that
+    both have are copied; others are unchanged.
 
-    The two must not overlap.
+    The two caches must not overlap.
 
     Constraints:
-      * `relayout_c1` both have the same axes, with equal extents where both
+      * `relayout_c1` both caches have the same axes, with equal extents if both
         are known
       * `relayout_c2` the destination may be written
-      * `relayout_c3` where caches are tensors, and only there, their dimensions
-        are named, and they are those of a cache
-      * `relayout_c4` the two are both tensors or both references
+      * `relayout_c3` the dimensions of the caches are named if and only if they
+        are tensors, and the names are the axes of a cache
+      * `relayout_c4` the caches are both tensors or both references
 
     Examples:
 
@@ -232,7 +232,7 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
     `:` type($source) `into` type($dest)
   }];
   let extraClassDeclaration = intoDeclaration # [{
-    /// The types of the caches, also where they are tensors.
+    /// The types of the caches, even if they are tensors.
     ::kvcache::CacheType getSourceType();
     ::kvcache::CacheType getDestType();
   }];
@@ -251,16 +251,17 @@ def KVCache_CopyBlocksOp : KVCache_Op<"copy_blocks", [
         cache[B = pairs[p, 1]] = cache[B = pairs[p, 0]]
     ```
 
-    Other pairs are skipped: those with a negative number are padding, those with
-    a block past the last one an error of the caller. On a CPU, pairs are copied
-    one after the other. On a GPU they are copied at once: a block should be the
-    destination of one pair only, and not also the source of another; else each
-    of its elements is one of those that the sequences of pairs could give.
+    Other pairs are skipped: pairs with a negative number are padding; pairs
+    with a block past the last one are an error of the caller. On a CPU, pairs
+    are copied in sequence. On a GPU they are copied concurrently: a block
+    should be the destination of one pair only, and not also the source of
+    another; otherwise each of its elements has a value that some order of the
+    pairs would give.
 
     Constraints:
       * `copy_blocks_c1` pairs are a matrix of two columns of i32 or i64
       * `copy_blocks_c2` the cache may be written
-      * `copy_blocks_c3` a memref is contiguous and in the default memory space
+      * `copy_blocks_c3` memrefs are contiguous and in the default memory space
 
     Example:
 
@@ -288,17 +289,18 @@ def KVCache_ClearBlocksOp : KVCache_Op<"clear_blocks", [
         cache[B = blocks[k]] = 0
     ```
 
-    Other entries are skipped: negative ones are padding, those past the last
-    block an error of the caller. A block may be named more than once.
+    Other entries are skipped: negative ones are padding; those past the last
+    block are an error of the caller. A block may be listed more than once.
 
     Engines clear the null block, which a table names where a sequence has no
-    other, and blocks of state before they go to the next sequence. Memory
-    between the elements of a block, where strides leave gaps, stays as it is.
+    other, and blocks of state before they are reused for another sequence.
+    Memory between the elements of a block, where strides leave gaps, is not
+    changed.
 
     Constraints:
       * `clear_blocks_c1` blocks are 1-D, of i32 or i64
       * `clear_blocks_c2` the cache may be written
-      * `clear_blocks_c3` a memref is contiguous and in the default memory space
+      * `clear_blocks_c3` memrefs are contiguous and in the default memory space
 
     Example:
 
@@ -318,9 +320,9 @@ def KVCache_TransferOp : KVCache_Op<"transfer", [
     DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
   let summary = "move chunks of tokens from one pool to another";
   let description = [{
-    Copies chunks of tokens, all layers, sides, heads and channels of them. A
-    chunk has as many tokens as the smaller of the two block sizes, n; chunk `c`
-    of a pool of blocks of N tokens is in block `c / (N / n)`.
+    Copies chunks of tokens, with all their layers, sides, heads and channels. A
+    chunk has n tokens, the smaller of the two block sizes; in a pool with block
+    size N, chunk `c` is in block `c / (N / n)`.
 
     ```
     for p in 0 .. P-1:
@@ -333,25 +335,25 @@ def KVCache_TransferOp : KVCache_Op<"transfer", [
             dest[token i of chunk to] = 0
     ```
 
-    Other pairs are skipped: those with a negative chunk are padding, those with
-    a chunk past the last one an error of the caller. So blocks of different sizes, a partial
-    first or last chunk and a zeroed tail are entries of the table; a part of
-    the heads is a view (`heads`) of either pool. The pools may be in different
-    memories and have different orders. They must not overlap; a chunk of the
-    destination should be named once.
+    Other pairs are skipped: pairs with a negative chunk are padding; pairs with
+    a chunk past the last one are an error of the caller. Different block sizes,
+    a partial first or last chunk and a zeroed tail are thus expressed as
+    entries of the table, a subset of the heads as a view (`heads`) of either
+    pool. The pools may be in different memory spaces and have different orders.
+    They must not overlap; a chunk of the destination should be listed once.
 
-    Between host and device a GPU moves long runs with its copy engine if the
+    Between host and device, a GPU moves long runs with its copy engine if the
     pairs are in host memory (an argument with `kvcache.host`), and everything
-    else with a kernel that reads and writes pinned memory: docs/transfers.md.
+    else with a kernel that reads and writes pinned memory (docs/transfers.md).
 
     Constraints:
-      * `transfer_c1` both have the same axes, with equal extents but for blocks
-        and tokens
+      * `transfer_c1` both caches have the same axes, with equal extents except
+        for blocks and tokens
       * `transfer_c2` one block size is a multiple of the other
       * `transfer_c3` the element types agree
       * `transfer_c4` the destination may be written
       * `transfer_c5` pairs are a matrix of two or four columns of i32 or i64
-      * `transfer_c6` a memref is contiguous and in the default memory space
+      * `transfer_c6` memrefs are contiguous and in the default memory space
 
     Example:
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What code is made for, and how its kernels are launched.
+// Targets of code generation, and launch modes of kernels.
 //
 //===----------------------------------------------------------------------===//
 
@@ -9,14 +9,14 @@
 
 include "kvcache/IR/KVCacheBase.td"
 
-def KVCache_Isa : I32Enum<"Isa", "the instructions that code is made of", [
+def KVCache_Isa : I32Enum<"Isa", "instruction set", [
     I32EnumCase<"cpu", 0>,
     I32EnumCase<"nvvm", 1>]> {
   let cppNamespace = "::kvcache";
 }
 
 def KVCache_MatrixOps
-    : I32Enum<"MatrixOps", "instructions for products of matrices", [
+    : I32Enum<"MatrixOps", "matrix product instructions", [
     I32EnumCase<"none", 0>,
     I32EnumCase<"mma_sync", 1>,
     I32EnumCase<"avx512_bf16", 2>]> {
@@ -29,24 +29,23 @@ def KVCache_MatrixOpsParameter : EnumParameter<KVCache_MatrixOps> {
 
 def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
   let mnemonic = "target";
-  let summary = "what the code of a module is made for";
+  let summary = "target of the code of a module";
   let description = [{
-    Lowerings choose by these facts, and by nothing else of a chip:
+    Lowerings depend on these features of a chip, and on nothing else:
 
-      * `chip`: the name, as `kv-opt` and the code generator of LLVM know it
-      * `isa`: `cpu`, or `nvvm` for kernels of an NVIDIA GPU
-      * `lanes`: threads of a warp; on a CPU the f32 of a vector register
+      * `chip`: the name, as known to `kv-opt` and LLVM's code generator
+      * `isa`: `cpu`, or `nvvm` for kernels on an NVIDIA GPU
+      * `lanes`: threads of a warp; on a CPU, f32 elements of a vector register
       * `matrix`: `mma_sync` (16x8x16, f16 and bf16), `avx512_bf16` (pairs of
         bf16), or `none`
-      * `shared_bytes`: shared memory that one block of threads may have
-      * `tensor_maps`: boxes of a tensor are copied by one instruction
+      * `shared_bytes`: maximum shared memory of a thread block
+      * `tensor_maps`: one instruction copies a box of a tensor
       * `try_wait`: a wait for a barrier may suspend the thread
-      * `overlap`: a kernel may begin while the one before it ends
-      * `ptx`: the version of PTX that has all instructions of the chip, 83 for
-        8.3
+      * `overlap`: a kernel may start while the previous one ends
+      * `ptx`: the PTX version with all instructions of the chip, 83 for 8.3
 
-    Passes look for it as `kvcache.target` of the module. Where there is none, the
-    option `chip` of the pass names a row of the table of known chips
+    Passes read it from the attribute `kvcache.target` of the module. Without
+    one, the option `chip` of the pass names a row of the table of known chips
     (`lib/IR/Targets.cpp`). A chip that the table lacks can be written out:
 
     ```mlir
@@ -58,8 +57,8 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
     Constraints:
       * `target_c1` `lanes` is 8 or 16 on a CPU, and 32 with `nvvm`
       * `target_c2` `mma_sync`, `shared_bytes`, `tensor_maps`, `try_wait`,
-        `overlap` and `ptx` are of `nvvm`, which has `ptx`; `avx512_bf16` is of a
-        CPU with 16 lanes
+        `overlap` and `ptx` require `nvvm`, which requires `ptx`; `avx512_bf16`
+        requires a CPU with 16 lanes
   }];
   let parameters = (ins
       StringRefParameter<>:$chip,
@@ -77,16 +76,16 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
     /// The row of a chip; null if the table has none.
     static TargetAttr lookup(::mlir::MLIRContext *context,
                              ::llvm::StringRef chip);
-    /// The names of rows, as a message lists them: `sm_80, sm_90a or sm_100a`.
+    /// The names of rows as listed in a message: `sm_80, sm_90a or sm_100a`.
     static ::std::string known(Isa isa, ::llvm::StringRef before = "");
     /// Whether there is a row of that name.
     static bool isKnown(Isa isa, ::llvm::StringRef chip);
-    /// The target of the module that holds an operation, which a pass has set.
+    /// The target, set by a pass, of the module that contains an operation.
     static TargetAttr of(::mlir::Operation *op);
-    /// The target of a module for a pass that makes code of `isa`. If the module
-    /// has none, it gets the row of `chip`, or if that is empty, of `standard`.
-    /// Fails with a diagnostic if there is no such row, or if the module is for
-    /// something else.
+    /// The target of a module for a pass that generates code for `isa`. If the
+    /// module has none, it gets the row of `chip` or, if that is empty, of
+    /// `standard`. Fails with a diagnostic if there is no such row, or if the
+    /// module has another instruction set.
     static ::mlir::FailureOr<TargetAttr> resolve(::mlir::Operation *module,
                                                  Isa isa,
                                                  ::llvm::StringRef chip,
@@ -103,15 +102,15 @@ def KVCache_LaunchMode : I32Enum<"LaunchMode", "how a kernel is launched", [
 
 def KVCache_LaunchModeAttr
     : EnumAttr<KVCache_Dialect, KVCache_LaunchMode, "launch_mode"> {
-  let summary = "how a kernel goes with the one before it in the stream";
+  let summary = "how a kernel is ordered after the previous one in the stream";
   let description = [{
-    On a `gpu.launch_func`, as `kvcache.launch_mode`; without it a launch is in
-    order. The run time has the same modes (`lib/Runtime/kvrt_records.h`).
+    Attribute `kvcache.launch_mode` of a `gpu.launch_func`; without it, a launch
+    is in order. The runtime has the same modes (`lib/Runtime/kvrt_records.h`).
 
-      * `in_order`: it begins when the kernel before it has ended
-      * `cooperative`: the same, and all blocks of threads run at one time
-      * `overlapping`: it may begin while the kernel before it ends, and waits
-        for it itself
+      * `in_order`: the kernel starts when the previous one has ended
+      * `cooperative`: the same, and all thread blocks run at the same time
+      * `overlapping`: the kernel may start while the previous one ends, and
+        itself waits for it
   }];
   let assemblyFormat = "`<` $value `>`";
 }

@@ -5,19 +5,19 @@
 
 include "kvcache/IR/KVCacheBase.td"
 
-def KVCache_MemorySpace : I32Enum<"MemorySpace", "where a cache lives", [
+def KVCache_MemorySpace : I32Enum<"MemorySpace", "memory space of a cache", [
     I32EnumCase<"device", 0>,
     I32EnumCase<"host", 1>]> {
   let cppNamespace = "::kvcache";
 }
 
-def KVCache_Access : I32Enum<"Access", "what a reference to a cache may do", [
+def KVCache_Access : I32Enum<"Access", "access through a cache reference", [
     I32EnumCase<"write", 0>,
     I32EnumCase<"read", 1>]> {
   let cppNamespace = "::kvcache";
 }
 
-def KVCache_Padding : I32Enum<"Padding", "what the padding of a slot list is", [
+def KVCache_Padding : I32Enum<"Padding", "padding of a slot list", [
     I32EnumCase<"none", 0>,
     I32EnumCase<"skip_negative", 1>,
     I32EnumCase<"skip_out_of_range", 2>,
@@ -30,14 +30,15 @@ def KVCache_PaddingAttr
 
 def KVCache_CopyScheduleAttr : AttrDef<KVCache_Dialect, "CopySchedule"> {
   let mnemonic = "copy_schedule";
-  let summary = "how a GPU kernel that moves rows spreads its work";
+  let summary = "work distribution of a GPU kernel that moves rows";
   let description = [{
-    Where a write or a copy of rows has this attribute, its kernel is built so;
-    otherwise the target has a default.
+    Determines the kernel of a write or a copy of rows; without it, the target
+    has a default.
 
-      * `threads`: of a block, which covers whole rows or a part of one
-      * `rows`: of each side that a thread has in flight
-      * `streaming`: loads and stores say that the data is not used again
+      * `threads`: threads per block, which covers whole rows or a part of one
+      * `rows`: rows of each side that a thread has in flight
+      * `streaming`: loads and stores are marked as streaming (data is not used
+        again)
 
     Constraints:
       * `copy_schedule_c1` `threads` is a multiple of 32 from 32 to 1024, and
@@ -85,29 +86,29 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
 
     The axes are L layer, S side (0 key, 1 value), B block, N token in the
     block, H KV head, D channel, listed in this sequence. B, N and D are always
-    there. H and D can be split in an outer and an inner part, as in `D.o` and
-    `D.i`. `order` gives the memory order from slowest to fastest axis and is
-    the listed sequence when it is left out. `strides` gives what is known about
-    strides that do not follow from the order: a constant, or a run-time value
-    (`?`), possibly a multiple of a constant. All counts are in elements.
+    present. H and D can be split into an outer and an inner part, as in `D.o`
+    and `D.i`. `order` gives the memory order from slowest to fastest axis; the
+    default is the listed sequence. `strides` gives facts about strides that do
+    not follow from the order: a constant, or a run-time value (`?`), possibly a
+    multiple of a constant. All counts are in elements.
 
-    Common orders have a name, which may be written instead of the letters:
+    Common orders have names, which may be written instead of the letters:
     `nhd`, `hnd`, `paired_nhd`, `paired_hnd`, `cross_layer_nhd`,
     `cross_layer_hnd`, `LBHNC`, `LBNHC`, `LHBNC`, `BLHNC`, `BLNHC`, `BHLNC`,
-    `x_packed_key`, `x_packed_value`. Axes that a cache lacks are left out.
+    `x_packed_key`, `x_packed_value`. Axes that a cache lacks are omitted.
 
-    `align` is the alignment of the base in bytes, 16 when it is left out.
-    `space` is where the cache lives: in the memory of the target, or in pinned
-    host memory.
+    `align` is the alignment of the base in bytes; the default is 16. `space` is
+    the memory space: the memory of the target, or pinned host memory.
 
-    `access = read` makes a reference that nothing is written through: a layer
-    that uses the cache of another one says so in its type, and a write to it is
-    an error. A reference for writing can be cast to one for reading, not back.
+    `access = read` makes a read-only reference: a layer that uses the cache of
+    another one declares this in its type, and a write to it is an error. A
+    writable reference can be cast to a read-only one, but not back.
 
-    Tokens are separated by blanks, as `0x16N` would be a hexadecimal number.
+    Extents and `x` are separated by blanks, as `0x16N` would be a hexadecimal
+    number.
 
     Constraints:
-      * `layout_c1` axes are listed once each, in the sequence L S B N H D
+      * `layout_c1` each axis is listed once, in the sequence L S B N H D
       * `layout_c2` B, N and D are present
       * `layout_c3` extents are between 1 and 2^40
       * `layout_c4` the order is a permutation of the axes
@@ -117,7 +118,7 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
       * `cache_c1` the element type is f16, bf16 or f32
       * `cache_c2` the extents of S, N, H and D are constants, and S is 1 or 2
       * `cache_c3` the alignment is at least the size of an element
-      * `cache_c4` only H and D are split in two parts
+      * `cache_c4` only H and D are split into two parts
 
     Examples:
 
@@ -135,11 +136,12 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
                         "::kvcache::MemorySpace":$space,
                         "::kvcache::Access":$access);
   let extraClassDeclaration = [{
-    /// The alignment of the base that a type has when it does not say one.
+    /// The alignment of the base if the type does not give one.
     static constexpr int64_t kDefaultAlign = 16;
 
     /// The type of a cache operand: its own, or that of a tensor whose packed
-    /// dimensions are the named axes. Null if it is none, and `why` says why.
+    /// dimensions are the named axes. Null if it is not a cache, with the
+    /// reason in `why`.
     static CacheType of(::mlir::Type type, ::mlir::ArrayAttr axes,
                         std::string &why);
 
@@ -149,14 +151,14 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     int64_t getNumSides() const;
     /// The shape of the part of a row that one token writes, [H, D] or [D].
     ::llvm::SmallVector<int64_t> getRowShape() const;
-    /// The memref that stands for the cache once it is lowered: its dimensions
-    /// are the axes as listed.
+    /// The memref that the cache is lowered to: its dimensions are the axes as
+    /// listed.
     ::mlir::MemRefType getMemRefType() const;
   }];
 }
 
 def KVCache_SlotsType : KVCache_Type<"Slots", "slots"> {
-  let summary = "the rows of a cache that a list of tokens goes to";
+  let summary = "the rows of a cache for a list of tokens";
   let description = [{
     ```
     slots   ::= `!kvcache.slots` `<` (integer | `?`) `T` `x` (`i32` | `i64`) `,`
@@ -165,28 +167,28 @@ def KVCache_SlotsType : KVCache_Type<"Slots", "slots"> {
                 | `sink` `(` (integer | `?`) `)`
     ```
 
-    Slot `s` is token `s % rows_per_block` of block `s / rows_per_block`. The
-    number is signed. What padding entries look like, and what an operation does
-    with them, belongs to the type:
+    Slot `s` is token `s % rows_per_block` of block `s / rows_per_block`, where
+    `rows_per_block` is the block size. Slots are signed. The form of padding
+    entries, and their effect, are part of the type:
 
-    | `pad`               | padding entries                | they are             |
-    |---------------------|--------------------------------|----------------------|
-    | `skip_negative`     | negative                       | skipped              |
-    | `skip_out_of_range` | negative, or past the last block | skipped            |
-    | `sink(b)`           | in block `b`, which holds no live token | written like any other |
-    | `none`              | there are none                 |                      |
+    | `pad`               | padding entries        | effect                 |
+    |---------------------|------------------------|------------------------|
+    | `skip_negative`     | negative               | skipped                |
+    | `skip_out_of_range` | negative, or past the last block | skipped      |
+    | `sink(b)`           | in block `b`, without live tokens | written normally |
+    | `none`              | there are none         |                        |
 
-    The number of the sink is a constant or known at run time only. An engine
-    that reserves slot 0 of a cache with one token in a block has `sink(0)`.
+    The sink is a constant, or known only at run time (`?`). An engine that
+    reserves slot 0 of a cache with blocks of one token uses `sink(0)`.
 
     An entry that is neither padding nor in the cache is an error of the caller.
-    It never reaches memory outside of the cache: it is skipped.
+    It is skipped, and never causes an access outside the cache.
 
     Constraints:
       * `slots_c1` the element type is i32 or i64
       * `slots_c2` the number of tokens is a run-time value or not negative
       * `slots_c3` `rows_per_block` is between 1 and 2^40
-      * `slots_c4` the number of the sink is `?` or from 0 to 2^40
+      * `slots_c4` the sink is `?` or from 0 to 2^40
 
     Examples:
 
@@ -213,10 +215,11 @@ def KVCache_BlockTableType : KVCache_Type<"BlockTable", "block_table"> {
     ```
 
     One row for each of R requests: entry `[r, j]` is the number of the block
-    that holds the tokens `j * tokens` to `(j + 1) * tokens - 1` of request `r`.
-    Entries behind the last token of a request are padding of any value and are
-    never used. A used entry that names no block of the cache is an error of the
-    caller; its tokens are then not there: nothing is read or written for them.
+    that holds the tokens `j * tokens` to `(j + 1) * tokens - 1` of request `r`,
+    where `tokens` is the block size. Entries after the last token of a request
+    are padding of any value and are never used. A used entry that names no
+    block of the cache is an error of the caller; its tokens are then missing:
+    nothing is read or written for them.
 
     Constraints:
       * `block_table_c1` the element type is i32 or i64
@@ -250,18 +253,19 @@ def KVCache_BatchType : KVCache_Type<"Batch", "batch"> {
 
       * `starts[0 .. R]`: the query rows of request `r` are the rows
         `starts[r]` to `starts[r + 1] - 1` of an activation
-      * `lengths[r]`: how many tokens of request `r` the cache holds, those of
-        its query rows included
+      * `lengths[r]`: the number of tokens of request `r` in the cache,
+        including those of its query rows
       * `table[r, j]`: its blocks, as in `block_table`
-      * `positions[t]`: where in its request the token of query row `t` is
+      * `positions[t]`: the position in its request of the token of query row
+        `t`
 
     Without `positions` the query rows are the last tokens of their request: row
-    `t` of request `r` is token `lengths[r] - (starts[r + 1] - t)`. Rows of
-    which this is not known carry positions.
+    `t` of request `r` is token `lengths[r] - (starts[r + 1] - t)`. Rows for
+    which this does not hold need positions.
 
-    Numbers are not trusted: a length is taken as at most `M * tokens`, starts
-    are taken as at least the start before and at most the number of rows, and
-    what is negative as 0. Rows in no request are padding.
+    Entries are not trusted: a length is clamped to at most `M * tokens`, a
+    start to at least the previous start and at most the number of rows, and
+    negative values to 0. Rows in no request are padding.
 
     Constraints:
       * `batch_c1` the element types are i32 or i64
@@ -282,15 +286,15 @@ def KVCache_BatchType : KVCache_Type<"Batch", "batch"> {
     bool hasPositions() const { return static_cast<bool>(getPositionType()); }
     /// The type of the table of the batch.
     ::kvcache::BlockTableType getTableType() const;
-    /// The memrefs that stand for the batch once it is lowered: starts,
-    /// lengths, table, and positions if it has them.
+    /// The memrefs that the batch is lowered to: starts, lengths, table, and
+    /// positions if it has them.
     ::llvm::SmallVector<::mlir::MemRefType> getMemRefTypes() const;
     /// Their names, as in the description.
     ::llvm::ArrayRef<::llvm::StringRef> getMemberNames() const;
   }];
 }
 
-// Operand and result constraints. They are not the types themselves, as those
+// Operand and result constraints. They are not the types themselves, which
 // would be printed without their name.
 def KVCache_AnyCache
     : Type<CPred<"::llvm::isa<::kvcache::CacheType>($_self)">, "cache",
@@ -307,7 +311,7 @@ def KVCache_AnyBatch
 
 /// A tensor, or a memref once the program is bufferized.
 def KVCache_Buffer : AnyTypeOf<[AnyRankedTensor, AnyMemRef]>;
-/// A reference to a cache, or for functional hosts the pool as a tensor.
+/// A reference to a cache or, for functional hosts, the pool as a tensor.
 def KVCache_CacheOrTensor : AnyTypeOf<[KVCache_AnyCache, AnyRankedTensor]>;
 
 #endif // KVCACHE_IR_TYPES_TD

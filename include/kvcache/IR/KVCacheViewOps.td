@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Operations that see memory as a cache, and a cache in another way: no data
-// moves. There is no operation that permutes a cache: its axes are named, and
-// their order in memory is part of the type. Where axes meet the dimensions of
-// a memref, in `view` and `storage`, the names are written.
+// Operations that view memory as a cache, or a cache in another way; no data
+// moves. No operation permutes a cache: its axes are named, and their order in
+// memory is part of the type. Where axes are matched with the dimensions of a
+// memref, in `view` and `storage`, their names are written.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,50 +16,48 @@ include "mlir/Interfaces/ViewLikeInterface.td"
 //===----------------------------------------------------------------------===//
 // Views: no data moves
 //===----------------------------------------------------------------------===//
-
 // A view that is checked at run time can make the call fail, so it must not be
-// moved to where the program does not go. One that nothing uses may be dropped,
-// with its check.
+// speculated. An unused view may be dropped together with its check.
 
 def KVCache_ViewOp : KVCache_Op<"view", [
     NoMemoryEffect, DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>,
     DeclareOpInterfaceMethods<ConditionallySpeculatable>,
     AttrSizedOperandSegments,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
-  let summary = "see a buffer as a cache";
+  let summary = "view a buffer as a cache";
   let description = [{
-    Gives a cache that refers to the elements of a buffer. Two forms:
+    Returns a cache that refers to the elements of a buffer. There are two
+    forms:
 
     *A memref of elements.* Its dimensions are the axes of the cache as listed,
-    or as named in brackets. Extents agree, and the strides of the memref agree
-    with the layout wherever both are known.
+    or as named in brackets. Extents must agree, and the strides of the memref
+    must agree with the layout where both are known.
 
-    *A memref of bytes* (`memref<?xi8>`). The first element lies at the byte
-    `offset`, 0 when it is left out. `extents` gives the extents, and `strides`
-    the strides, that the type leaves to run time; the layout decides the rest.
-    The stride of an axis of extent 1 is not looked at: it is the least that the
-    type allows.
+    *A memref of bytes* (`memref<?xi8>`). The first element is at byte `offset`,
+    by default 0. `extents` and `strides` give the extents and strides that the
+    type leaves to run time; the layout determines the rest. The stride of an
+    axis of extent 1 is ignored: the smallest that the type allows is used.
 
-    What the type of the cache promises and the type of the memref does not say
-    (strides, the alignment of the base, the size of the byte buffer) is a
-    precondition. Where the source is an argument of a public function the entry
-    function checks it; a byte view checks its bounds and its alignment each
-    time, and one that fails the check has no blocks and makes the call fail.
-    Its strides may be any: `has_facts` and `stride` give what they like.
+    Facts in the type of the cache that the type of the memref does not contain
+    (strides, the alignment of the base, the size of the byte buffer) are
+    preconditions. If the source is an argument of a public function, the entry
+    function checks them; a byte view checks its bounds and alignment each time,
+    and if it fails, it has no blocks and makes the call fail. Its strides are
+    then unspecified: `has_facts` and `stride` may return anything.
 
     Constraints:
       * `view_c1` the element types agree, or the source is `memref<?xi8>`
       * `view_c2` the source has one dimension per axis, each axis named once
       * `view_c3` extents agree
       * `view_c4` known strides agree with the layout
-      * `view_c5` `offset`, `extents` and `strides` belong to the byte form
-      * `view_c6` `extents` and `strides` name exactly what the type leaves to
-        run time
-      * `view_c7` the number of blocks of a view of bytes is a run-time value
+      * `view_c5` only the byte form has `offset`, `extents` and `strides`
+      * `view_c6` `extents` and `strides` name exactly the axes that the type
+        leaves to run time
+      * `view_c7` the number of blocks of a byte view is a run-time value
       * `view_c8` the source is in the default memory space
       * `view_c9` a function does not return the cache, or a view of it, if it
-        allocates the source itself: nobody would own the memory. Values that
-        pass through branches or regions are not followed
+        allocates the source itself: the memory would have no owner. Values that
+        pass through branches or regions are not tracked
 
     Examples:
 
@@ -93,18 +91,18 @@ def KVCache_ViewOp : KVCache_Op<"view", [
 
 def KVCache_StorageOp : KVCache_Op<"storage", [
     Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
-  let summary = "see a cache as a memref";
+  let summary = "view a cache as a memref";
   let description = [{
-    The way back from `view`: a memref of the elements of a cache. Its
-    dimensions are the axes as listed, or as named in brackets. Its type may say
-    less of the strides than the layout does, but nothing else.
+    The inverse of `view`: a memref of the elements of a cache. Its dimensions
+    are the axes as listed, or as named in brackets. Its type may contain less
+    about the strides than the layout, but must otherwise agree.
 
     Constraints:
       * `storage_c1` the element types agree
       * `storage_c2` the result has one dimension per axis, each axis named once
       * `storage_c3` extents agree
-      * `storage_c4` each stride that the result says is known by the layout; a
-        result without a layout says that its dimensions are packed
+      * `storage_c4` each stride in the result type is known from the layout; a
+        result without a layout has packed dimensions
       * `storage_c5` the cache may be written, as the memref may be
 
     Examples:
@@ -136,15 +134,15 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     DeclareOpInterfaceMethods<ViewLikeOpInterface>,
     DeclareOpInterfaceMethods<KVCache_CachePartOpInterface, ["getKept"]>,
     DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
-  let summary = "one layer of a cache of several";
+  let summary = "one layer of a cache with several layers";
   let description = [{
-    The elements of one layer. The strides of the other axes stay what they are
-    in the parent and become part of the type of the result, which follows from
-    that of the operand.
+    The elements of one layer. The strides of the other axes are those of the
+    parent and become part of the result type, which follows from that of the
+    operand.
 
     An index that is out of range makes the call fail, and the result has no
-    blocks. A constant that is out of range is no error of the program: the
-    operation may be where no call comes. It is warned of when it is lowered.
+    blocks. A constant that is out of range is not an error in the program,
+    since the operation may never be executed; the lowering warns about it.
 
     Constraints:
       * `layer_c1` the cache has a layer axis
@@ -174,7 +172,7 @@ def KVCache_SideOp : KVCache_Op<"side", [
   let summary = "the keys or the values of a cache";
   let description = [{
     The elements of one side, as a cache without a side axis. The strides of the
-    other axes stay what they are in the parent.
+    other axes are those of the parent.
 
     Constraints:
       * `side_c1` the cache has the side: 0 is the key, 1 the value
@@ -199,9 +197,9 @@ def KVCache_SubpoolOp : KVCache_Op<"subpool", [
     DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
   let summary = "some consecutive blocks of a cache";
   let description = [{
-    The blocks `first` to `first + count - 1`, which are then numbered from 0.
-    The strides stay what they are in the parent. The range is checked: one that
-    leaves the parent makes the call fail, and the result has no blocks.
+    The blocks `first` to `first + count - 1`, renumbered from 0. The strides
+    are those of the parent. The range is checked: if it exceeds the parent, the
+    call fails, and the result has no blocks.
 
     Example:
 
@@ -222,12 +220,12 @@ def KVCache_HeadsOp : KVCache_Op<"heads", [
     DeclareOpInterfaceMethods<KVCache_CachePartOpInterface, ["getKept"]>]> {
   let summary = "some consecutive heads of a cache";
   let description = [{
-    The heads `first` to `first + count - 1`, as one rank of a model that is
-    split by heads sees them. The strides stay what they are in the parent.
+    The heads `first` to `first + count - 1`, such as those of one rank of a
+    model that is split by heads. The strides are those of the parent.
 
     Constraints:
-      * `heads_c1` the cache has a head axis with all of the heads, and there is
-        at least one
+      * `heads_c1` the cache has a head axis that contains all of the heads, and
+        there is at least one
 
     Example:
 
@@ -244,30 +242,32 @@ def KVCache_HeadsOp : KVCache_Op<"heads", [
 
 def KVCache_ReshapeOp : KVCache_Op<"reshape", [
     Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
-  let summary = "see a cache with other extents";
+  let summary = "view a cache with other extents";
   let description = [{
-    The row-major numbering of the elements of a cache, its axes as listed or as
-    named in brackets, is cut into other extents. No data moves: a reshape that
-    would have to copy is an error, which names the axes that prevent it.
+    Numbers the elements of a cache in row-major order, with its axes as listed
+    or as named in brackets, and divides this numbering into other extents. No
+    data moves: a reshape that would have to copy is an error that names the
+    axes that prevent it.
 
-    *To a memref*, whose type may say less of the strides than is known.
+    *To a memref*, whose type may contain less about the strides than is known.
 
-    *To a cache* with another block size, or with heads or channels split
-    otherwise. The tokens of the pool keep their sequence, so slot numbers stay
-    what they are.
+    *To a cache* with another block size, or with another split of heads or
+    channels. The tokens of the pool keep their sequence, so slot numbers do not
+    change.
 
-    At most one extent of the result is known at run time only.
+    At most one extent of the result is known only at run time.
 
     Constraints:
-      * `reshape_c1` the element types agree; a cache stays in its space and
-        keeps its access
-      * `reshape_c2` brackets name each axis once, and belong to a memref result
+      * `reshape_c1` the element types agree; a cache keeps its memory space and
+        access
+      * `reshape_c2` brackets name each axis once, and only for a memref result
       * `reshape_c3` the reshape is a view
-      * `reshape_c4` each stride and the alignment that the result says are
-        known; the offset of a memref is not
+      * `reshape_c4` strides and alignment in the result type are known; the
+        offset of a memref is dynamic
       * `reshape_c5` a cache keeps layers, sides, heads and channels, and the
-        number of tokens; its number of blocks is a constant if it was one
-      * `reshape_c6` a cache that is seen as a memref may be written
+        number of tokens; its number of blocks remains constant if it was
+        constant
+      * `reshape_c6` a cache that is viewed as a memref may be written
 
     Examples:
 
@@ -293,15 +293,15 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
 def KVCache_FlattenOp : KVCache_Op<"flatten", [
     Pure, InferTypeOpAdaptor,
     DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
-  let summary = "the rows of one side of a cache by slot number";
+  let summary = "view one side of a cache as rows indexed by slot";
   let description = [{
     A memref `[slots, H, D]`, or `[slots, D]` if the cache has no head axis,
-    whose row `b * N + n` is token `n` of block `b`. That takes
-    `stride(B) = N * stride(N)`, a fact of the type.
+    whose row `b * N + n` is token `n` of block `b`. This requires `stride(B) =
+    N * stride(N)`, a fact of the type.
 
     Constraints:
       * `flatten_c1` the cache has neither layers nor sides
-      * `flatten_c2` blocks and tokens are numbered together by one stride
+      * `flatten_c2` the layout is flat: blocks and tokens share one stride
       * `flatten_c3` the cache may be written, as the memref may be
 
     Example:
@@ -322,16 +322,16 @@ def KVCache_FlattenOp : KVCache_Op<"flatten", [
 def KVCache_CastOp : KVCache_Op<"cast", [
     Pure, DeclareOpInterfaceMethods<ViewLikeOpInterface>,
     DeclareOpInterfaceMethods<KVCache_CachePartOpInterface>]> {
-  let summary = "the same cache under a type that says more, or less";
+  let summary = "the same cache with a type that has more or fewer facts";
   let description = [{
-    Changes what is known of a cache: extents, strides, alignment. What the type
-    of the result says and that of the operand does not is a precondition, which
+    Changes what is known of a cache: extents, strides, alignment. Facts of the
+    result type that the operand type does not imply are preconditions, which
     `has_facts` tests.
 
     Constraints:
       * `cast_c1` axes, order, element type and space agree
-      * `cast_c2` what both types know agrees
-      * `cast_c3` the result of casting a read-only cache is read only
+      * `cast_c2` facts that both types have agree
+      * `cast_c3` the result of casting a read-only cache is read-only
 
     Example:
 
@@ -352,13 +352,13 @@ def KVCache_CastOp : KVCache_Op<"cast", [
 
 def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure,
     DeclareOpInterfaceMethods<KVCache_ViewCheckOpInterface>]> {
-  let summary = "whether a cache is what a type says";
+  let summary = "test whether a cache matches a type";
   let description = [{
-    True if the extents, strides and base address of the cache fulfil all that
-    `facts` says. A stride of an axis of extent 1 is never used and always
-    fulfils it; an axis that is compact over it has one that it could have. Of a
-    cache without elements, which a view that fails is, too, the result may be
-    either.
+    True if the extents, strides and base address of the cache satisfy the type
+    `facts`. The stride of an axis of extent 1 is never used and always
+    satisfies it; an axis that is compact over it may have any stride that it
+    could have in the type. For a cache without elements, including a failed
+    view, the result may be either.
 
     Constraints: those of `cast`, as `has_facts_c1` and `has_facts_c2`.
 
@@ -372,11 +372,11 @@ def KVCache_HasFactsOp : KVCache_Op<"has_facts", [Pure,
 }
 
 def KVCache_TraceOp : KVCache_Op<"trace", [KVCache_OnlyReports]> {
-  let summary = "say which way a call went";
+  let summary = "report the path of a call";
   let description = [{
-    Prints the text, with the name of the function that was called, where the
-    program runs with `KVRT_TRACE=1` in its environment; otherwise it does
-    nothing. `kvcache-specialize-page-stride` puts one in each variant.
+    Prints the text and the name of the called function if the program runs with
+    `KVRT_TRACE=1` in its environment; otherwise it does nothing.
+    `kvcache-specialize-page-stride` puts one in each variant.
 
     Example:
 

@@ -7,8 +7,8 @@
 
 namespace kvcache {
 
-/// Whether one cache may have both types, so that a `cast` between them is
-/// valid. If not, `why` begins with the label of the rule, less the name of the
+/// Whether a cache may have both types, so that a `cast` between them is valid.
+/// If not, `why` begins with the label of the rule without the name of the
 /// operation: `c1: `.
 bool mayBeSame(CacheType a, CacheType b, std::string &why);
 

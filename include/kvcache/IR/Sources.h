@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Walks from a value to what it is made of. Where code is not reachable, and in
-// regions that are graphs, values may be made of themselves, so each such walk
-// has to end by itself.
+// Walks from a value to its source. In unreachable code and in graph regions,
+// values may depend on themselves, so each such walk has to guard against
+// cycles.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,8 +14,8 @@
 
 namespace kvcache {
 
-/// The end of a chain of sources, where `sourceOf` gives null. The value itself
-/// where the chain is a ring, which has no end.
+/// The end of a chain of sources, where `sourceOf` returns null. The value
+/// itself if the chain is a cycle.
 mlir::Value
 furthestSource(mlir::Value value,
                llvm::function_ref<mlir::Value(mlir::Value)> sourceOf);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the types of memrefs and tensors say, in the words of layouts.
+// The extents and strides of memref and tensor types, in terms of layouts.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,25 +16,24 @@ namespace kvcache {
 /// The dimensions of a memref, if it has strides.
 std::optional<std::vector<StridedDim>> stridedDims(mlir::MemRefType type);
 
-/// The extent of an axis of a memref or a tensor, as a layout says it. No
-/// blocks and no layers are a number that is known in a call, as any other:
-/// slices of length 0 have such types, and no type of a cache says 0.
+/// The extent of an axis of a memref or tensor, as a layout gives it. No blocks
+/// and no layers count as an extent known at run time: slices of length 0 have
+/// such types, and the type of a cache never says 0.
 int64_t extentInCache(Axis axis, int64_t extent);
 
-/// How strides of a memref are looked at.
+/// Which strides of a memref are considered.
 enum class Contiguity { All, Inner };
 
-/// That a memref is contiguous, or its inner dimensions are; true of tensors.
+/// Whether a memref, or its inner dimensions, are contiguous; true for tensors.
 bool isContiguous(mlir::Type buffer, Contiguity contiguity);
 
 /// Whether the dimensions of a memref are the axes of a layout in memory order.
-/// `dimOf` gives the dimension of the axis that is listed at a place.
+/// `dimOf` maps a position in the listing to the dimension of that axis.
 bool isInMemoryOrder(const Layout &layout,
                      llvm::function_ref<unsigned(unsigned)> dimOf);
 
-/// The first axis whose stride in a memref is known, and is not what a layout
-/// says of it. `dimOf` gives the dimension of the axis that is listed at a
-/// place.
+/// The first axis whose stride in a memref is known and contradicts a layout.
+/// `dimOf` maps a position in the listing to the dimension of that axis.
 std::optional<unsigned>
 findOtherStride(const Layout &layout, llvm::ArrayRef<int64_t> strides,
                 llvm::function_ref<unsigned(unsigned)> dimOf);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// How a dialect tells kvcache-raise what its operations mean for a cache.
+// How a dialect describes its cache accesses to kvcache-raise.
 //
-// An operation that writes or reads rows of a pool at numbers in a list is
-// described by a RowAccess; the pass then makes `index_copy`, `scatter` or
-// `gather` of it. Scatters and gathers of StableHLO, of IREE and torch-mlir and
-// of the tensor dialect are known already. A dialect adds its own like this:
+// An operation that writes or reads rows of a pool at indices in a list is
+// described by a RowAccess; the pass then turns it into `index_copy`, `scatter`
+// or `gather`. Scatters and gathers of StableHLO, IREE, torch-mlir and the
+// tensor dialect are built in. A dialect adds its own like this:
 //
 //   struct MyRaising : kvcache::RaiseInterface {
 //     using RaiseInterface::RaiseInterface;
@@ -16,8 +16,8 @@
 //     dialect->addInterfaces<MyRaising>();
 //   });
 //
-// The description is a promise: the pass proves what it does with it, but
-// cannot look behind it.
+// The description is a promise: the pass proves its own conclusions from it,
+// but cannot verify the description itself.
 //
 //===----------------------------------------------------------------------===//
 
@@ -33,30 +33,30 @@
 
 namespace kvcache {
 
-/// What happens to a row whose numbers are not in the pool.
+/// What happens to a row whose indices are not in the pool.
 enum class OutOfRange {
   Skipped,   ///< it is not written
   Undefined, ///< the program has no such row
-  Clamped,   ///< each number is moved to the nearest one in the pool
+  Clamped,   ///< each index is clamped to the pool
 };
 
-/// What happens where several rows have the same numbers.
+/// What happens if several rows have the same indices.
 enum class Repeated {
   Excluded, ///< the program has no such rows
   AnyOrder, ///< each element comes from one of them
-  LastWins, ///< the last one stays
+  LastWins, ///< the last one is kept
 };
 
-/// Rows of a pool that are written or read at numbers in a list:
+/// Rows of a pool that are written or read at indices in a list:
 ///
 ///   pool[.., indices[t, k], ..] = rows[t]      or the other way round
 ///
-/// The numbers of column k stand in dimension `poolDims[k]` of the pool. The
-/// other dimensions of the pool are, in their sequence, the inner dimensions of
-/// the rows, and are covered whole.
+/// The indices of column k refer to dimension `poolDims[k]` of the pool. The
+/// other dimensions of the pool are, in order, the inner dimensions of the
+/// rows, and are covered completely.
 struct RowAccess {
-  /// The tensor that is updated or read. A write gives the updated tensor as
-  /// the only result of the operation, a read the rows.
+  /// The tensor that is updated or read. The only result of the operation is
+  /// the updated tensor for a write, the rows for a read.
   mlir::Value pool;
   /// A write: one row for each entry of the list. A read has none.
   mlir::Value rows;
@@ -74,8 +74,8 @@ class RaiseInterface : public mlir::DialectInterface::Base<RaiseInterface> {
 public:
   RaiseInterface(mlir::Dialect *dialect) : Base(dialect) {}
 
-  /// The write that an operation is. Nothing if it is none; then `why` says
-  /// which fact is missing if it almost is one, and becomes a remark.
+  /// Describes an operation that is a write. Nothing if it is not; if it almost
+  /// is one, `why` names the missing fact and becomes a remark.
   virtual std::optional<RowAccess> describeWrite(mlir::Operation *,
                                                  std::string &why) const {
     return std::nullopt;
@@ -87,16 +87,16 @@ public:
     return std::nullopt;
   }
 
-  /// What an elementwise operation on tensors does to one element, built of
-  /// scalar operations of upstream dialects; null for other operations. So
-  /// index arithmetic of the dialect is understood.
+  /// Builds the effect of an elementwise operation on one element from scalar
+  /// operations of upstream dialects; null for other operations. This makes
+  /// index arithmetic of the dialect understood.
   virtual mlir::Value buildElement(mlir::Operation *, mlir::OpBuilder &,
                                    mlir::ValueRange operands) const {
     return {};
   }
 
-  /// Whether an operation may be erased once nothing uses its results, for
-  /// operations that do not say so by their memory effects.
+  /// Whether an operation may be erased once its results are unused, for
+  /// operations that do not declare this by their memory effects.
   virtual bool isErasable(mlir::Operation *) const { return false; }
 };
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Which rows of its operands does an operation need to make some rows of its
-// results? Where only a few rows of a model's last values are sampled, the
-// answer decides how much of the layers before them has to run.
+// Which rows of its operands does an operation need to compute some rows of its
+// results? If only a few rows of a model's output are sampled, the answer
+// determines how much of the preceding layers has to run.
 //
-// The words, on `y = x * w`, x and y of T rows (dimension 0), of which somebody
-// reads those that `indices` names:
+// The terms, for `y = x * w` with x and y of T rows (dimension 0), of which
+// those listed in `indices` are read:
 //
-//   demand    of y: the rows named by `indices`, of dimension 0
-//   row axes  of the product: dimension 0 of x goes with dimension 0 of y; w is
-//             needed whole
-//   gather    who reads y: the one operation that mentions `indices`
-//   selection what the product is run on: x with the rows of `indices` only
+//   demand    of y: the rows listed in `indices`, along dimension 0
+//   row axes  of the product: dimension 0 of x corresponds to dimension 0 of y;
+//             w is needed whole
+//   gather    the operation that reads y: the only one that refers to `indices`
+//   selection the operands of the product: x with the rows of `indices` only
 //
-// An operation says the second, or that its rows are not made apart from each
-// other, by `RowDemandOpInterface`.
+// An operation provides its row axes, or the reason why its rows are not
+// computed independently, through `RowDemandOpInterface`.
 //
 //===----------------------------------------------------------------------===//
 
@@ -29,17 +29,18 @@
 
 namespace kvcache {
 
-/// How rows of results are made of rows of operands.
+/// How rows of results depend on rows of operands.
 struct RowAxes {
-  /// Operands that are divided in rows, and the dimension that is rows: of the
-  /// operation, or of an operation in its body. All others are needed whole.
+  /// Operands that are divided into rows, and their row dimension: operands of
+  /// the operation, or of an operation in its body. All others are needed
+  /// whole.
   llvm::SmallVector<std::pair<mlir::OpOperand *, int64_t>> uses;
-  /// For each result the dimension that is rows; -1 for one that has none.
+  /// The row dimension of each result, or -1.
   llvm::SmallVector<int64_t> results;
 };
 
-/// Rows that are named at run time: by the entries of `indices`, 1-D, of which
-/// the first `valid[0]` count. Without `valid` all of them do.
+/// Rows that are known at run time: the entries of `indices`, 1-D, of which the
+/// first `valid[0]` are used, or all without `valid`.
 struct RowSet {
   mlir::Value indices, valid;
 
@@ -55,7 +56,7 @@ struct RowGather {
   RowSet rows;
 };
 
-/// The rows that an operation is to be run on.
+/// The rows on which an operation is to run.
 class RowSelection {
 public:
   virtual ~RowSelection();
@@ -66,11 +67,10 @@ public:
   virtual mlir::OpFoldResult getCount() = 0;
   /// How many rows there are in all.
   virtual mlir::OpFoldResult getWholeCount(mlir::OpBuilder &builder) = 0;
-  /// The number that row `i` of the selection has among all rows; 0 if it is
-  /// padding.
+  /// The index of row `i` of the selection among all rows; 0 if it is padding.
   virtual mlir::Value getRowNumber(mlir::OpBuilder &builder, mlir::Location loc,
                                    mlir::Value i) = 0;
-  /// What stands for a value that describes all rows, such as a batch.
+  /// The replacement of a value that describes all rows, such as a batch.
   virtual mlir::Value getDescription(mlir::OpBuilder &builder,
                                      mlir::Value value) = 0;
 };

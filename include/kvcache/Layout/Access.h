@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What code gets out of a layout: how long the pieces are that it moves, how
-// wide it may access them, and how it finds them. Two layouts that agree in
-// this get the same loops.
+// What code depends on in a layout: the length of the pieces that it moves, the
+// width of accesses, and the addressing. Two layouts that agree in these get
+// the same loops.
 //
 //   2S x ?B x 16N x 8H x 128D x bf16    moved  run   access  addressing
 //   nhd, packed                         H D    1024  16      row
@@ -26,17 +26,16 @@ namespace kvcache {
 enum class Moved : uint8_t { Row, Channels, Block };
 
 struct LayoutAccess {
-  /// Elements of one contiguous piece, of those that a packed row or block
-  /// has in the same sequence.
+  /// Elements of one contiguous piece that are in the same sequence in a packed
+  /// row or block.
   int64_t runElements = 1;
-  /// How many pieces there are; kRunTime if the number is not known.
+  /// The number of pieces; kRunTime if unknown.
   int64_t runs = 1;
   /// The widest aligned access, in bytes.
   int64_t accessBytes = 1;
-  /// A row is found by one number: nothing is divided.
+  /// The layout is flat: a slot is a row number, and nothing is divided.
   bool isFlat = false;
-  /// How many multiplications by a number that is known at run time only it
-  /// takes to find a piece.
+  /// The number of multiplications by run-time values needed to find a piece.
   unsigned runTimeFactors = 0;
 
   bool operator==(const LayoutAccess &o) const {
@@ -49,31 +48,31 @@ struct LayoutAccess {
 /// Precondition: elementBytes > 0.
 LayoutAccess accessOf(const Layout &layout, Moved moved, int64_t elementBytes);
 
-/// The bytes that a streaming store of a CPU writes, and a multiple of which
-/// its address is.
+/// The size in bytes of a streaming store of a CPU, and the alignment of its
+/// address.
 constexpr int64_t kStreamedBytes = 16;
 
-/// Whether a CPU may stream runs of so many elements to any place of a cache.
-/// Runs lie one after the other in what is contiguous in a block, so that what
-/// is proven for its beginning is true of each run. Less than a line at a time
-/// is not worth it.
+/// Whether a CPU may stream runs of this many elements to any place of a cache.
+/// Runs follow each other in the contiguous part of a block, so that the
+/// alignment proven for its start holds for each run. Less than a cache line at
+/// a time does not pay off.
 bool canStream(const Layout &layout, int64_t runElements, int64_t elementBytes);
 
-/// The axis that cuts channels in contiguous chunks of the widest access, if
-/// one does: the fastest part of D.
+/// The axis that divides channels into contiguous chunks of the widest access,
+/// if any: the fastest part of D.
 std::optional<unsigned> chunkAxis(const Layout &layout, int64_t elementBytes);
 
 /// The widest copy that all chunks are proven to be aligned to (chunkWidth in
-/// Numbers.h). Of axes that are `fixed` one index is part of the base.
+/// Numbers.h). One index of each `fixed` axis is part of the base.
 int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed);
 
-/// The channels that lie side by side in a box of a tensor map, which has so
-/// many tokens of a head; 0 if the facts do not allow boxes.
+/// The number of adjacent channels in a box of a tensor map with this many
+/// tokens of a head; 0 if the facts do not allow boxes.
 int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
                     AxisSet fixed);
 
-/// The widest part of channels that divides them and that a chip permutes, of
-/// a multiple of 16.
+/// The widest part that divides the channels and that a chip can swizzle, for a
+/// multiple of 16.
 int64_t innerChannels(int64_t channels);
 
 } // namespace kvcache

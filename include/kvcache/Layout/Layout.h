@@ -7,13 +7,13 @@
 //   L layer   S side (0 key, 1 value)   B block   N token in the block
 //   H KV head   D channel
 //
-// B, N and D are always there, the others may be. An axis can be split in an
-// outer and an inner part, written `D.o` and `D.i`: channel d is found at
-// D.o = d / extent(D.i), D.i = d % extent(D.i).
+// B, N and D are always present, the others are optional. An axis can be split
+// into an outer and an inner part, written `D.o` and `D.i`: channel d is at D.o
+// = d / extent(D.i), D.i = d % extent(D.i).
 //
-// A layout lists its axes in one canonical sequence, L S B N H D, so that two
-// equal layouts are spelled alike, and adds the two things that decide where
-// an element lies:
+// A layout lists its axes in one canonical sequence, L S B N H D, so that equal
+// layouts are spelled alike, and adds the two properties that determine the
+// place of an element:
 //
 //   order    the axes from slowest to fastest
 //   strides  for each axis what is known about its stride:
@@ -23,7 +23,7 @@
 //              constant   a number of elements
 //              run time   unknown, but a multiple of k (k = 1: nothing known)
 //
-// Example: one layer of a pool that keeps 32 layers of a block together.
+// Example: one layer of a pool that stores 32 layers of a block together.
 //
 //   axes  2S x ?B x 16N x 8H x 128D, order [B, S, N, H, D], stride B = 1048576
 //
@@ -35,15 +35,15 @@
 // A stride multiple proves an alignment only together with the alignment of
 // the base, so the base alignment is part of the layout.
 //
-// What can be asked about a layout, beyond its value:
+// Queries on layouts, by header:
 //
 //   Orders.h     names of orders; the layout of a buffer with given strides
-//   Views.h      collapse, reshape, slice, rows of one number
-//   Access.h     runs, accesses and factors of what is read and written
+//   Views.h      collapse, reshape, slice, linear rows
+//   Access.h     runs, access widths and factors of reads and writes
 //   Transfers.h  runs and descriptors when blocks or parts of them move
-//   Offsets.h    concrete offsets, the block split, do offsets fit 32 bits
-//   Facts.h      does one layout imply another, what do two have in common
-//   Numbers.h    what is known at run time only, for integers and emitted code
+//   Offsets.h    concrete offsets, the block split, whether offsets fit 32 bits
+//   Facts.h      whether one layout implies another, common facts of two
+//   Numbers.h    run-time values, for integers and emitted code
 //
 //===----------------------------------------------------------------------===//
 
@@ -98,7 +98,7 @@ private:
   uint32_t bits = 0;
 };
 
-/// An extent that is known at run time only.
+/// An extent that is known only at run time.
 inline constexpr int64_t kRunTime = -1;
 /// The largest extent and stride that a layout accepts.
 inline constexpr int64_t kMaxExtent = int64_t(1) << 40;
@@ -133,7 +133,7 @@ struct LayoutDim {
   }
 };
 
-/// What can be said about a statement before the run-time values are there.
+/// What is known of a statement before the run-time values are.
 enum class Proof : uint8_t { No, Unknown, Yes };
 
 /// A contiguous piece of memory that one copy can move.
@@ -146,7 +146,7 @@ struct Run {
 class Layout {
 public:
   static constexpr unsigned kMaxRank = 8;
-  /// The most elements that a layout spans, gaps included.
+  /// The maximum number of elements that a layout spans, including gaps.
   static constexpr int64_t kMaxSpan = int64_t(1) << 52;
   /// The widest access that any target makes, in bytes.
   static constexpr int64_t kWidestAccess = 16;
@@ -187,8 +187,8 @@ public:
   /// A number that divides the stride whatever it is at run time.
   int64_t strideMultiple(unsigned i) const;
 
-  /// stride(slower) = extent(faster) * stride(faster), proven: the two axes
-  /// run through memory like one. Positions in the listing, below the rank.
+  /// Whether stride(slower) = extent(faster) * stride(faster) is proven: the
+  /// two axes can be merged. Positions in the listing, below the rank.
   bool isPackedOver(unsigned slower, unsigned faster) const;
 
   /// The axes from slowest to fastest.
@@ -196,9 +196,9 @@ public:
   /// The dimensions as listed, to change some of them and call `get`.
   std::vector<LayoutDim> listing() const;
 
-  /// No gaps: each axis is compact in the order.
+  /// Whether there are no gaps: each axis is compact in the order.
   bool isCompact() const;
-  /// stride(B) = N * stride(N), proven: rows have one number.
+  /// Whether stride(B) = N * stride(N) is proven: a slot is a row number.
   bool isFlat() const;
 
   /// The longest contiguous run when the axes of `moved` move together and
@@ -206,19 +206,19 @@ public:
   Run contiguousRun(AxisSet moved) const;
 
   /// The longest run that is also contiguous in a packed array of the given
-  /// axes, listed from slowest to fastest and all of this layout: what one copy
-  /// can move between the two.
+  /// axes of this layout, listed from slowest to fastest: what one copy can
+  /// move between the two.
   Run commonRun(const std::vector<Axis> &packed) const;
 
   /// The widest access, a power of two of at most kWidestAccess bytes, such
-  /// that each run of this shape can be cut into whole accesses and each
-  /// access is aligned. `aligned`: if the base and all strides that are known
-  /// at run time only were multiples of the widest one.
+  /// that each run of this shape can be divided into whole accesses and each
+  /// access is aligned. `aligned`: assuming that the base and all run-time
+  /// strides are multiples of the widest one.
   int64_t accessBytes(Run run, int64_t elementBytes,
                       bool aligned = false) const;
 
-  /// The alignment in bytes of places that multiples of `step` indices of an
-  /// axis are apart, up to a limit.
+  /// The alignment in bytes of places whose distance is a multiple of `step`
+  /// indices of an axis, up to a limit.
   int64_t stepAlignment(unsigned i, int64_t step, int64_t elementBytes,
                         int64_t limit) const;
 
@@ -237,9 +237,8 @@ private:
 /// The largest power of two that divides `value`; `limit` for 0.
 int64_t powerOfTwoDivisor(int64_t value, int64_t limit);
 
-/// The alignment of a number of elements, up to a limit. The bytes that they
-/// take need not fit into 64 bits: extents and strides of memrefs have no
-/// bound.
+/// The alignment of a number of elements, up to a limit. Their size in bytes
+/// need not fit in 64 bits: extents and strides of memrefs are not bounded.
 int64_t alignmentOf(int64_t elements, int64_t elementBytes, int64_t limit);
 
 } // namespace kvcache

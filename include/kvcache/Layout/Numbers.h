@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The numbers of a layout: extents and strides that are known at run time only,
-// and what views make of them. Each function is written once, for any
-// kind of number. A builder makes them: `Integers` computes them at once, and
-// the builder of the lowerings emits code that will. So what a compiled program
-// computes is what the tests of this folder compute.
+// The numbers of a layout: extents and strides that are known only at run time,
+// and those of views. Each function is written once, for any kind of number. A
+// builder creates them: `Integers` computes them immediately, and the builder
+// of the lowerings emits code. So compiled programs compute the same as the
+// unit tests.
 //
 // A builder has a type `Number`, and methods named after operations of arith:
 //
@@ -30,7 +30,7 @@
 
 namespace kvcache {
 
-/// Numbers that are known: the builder that computes at once.
+/// Known numbers: the builder that computes immediately.
 class Integers {
 public:
   using Number = int64_t;
@@ -61,8 +61,8 @@ private:
 };
 
 /// The strides of all axes as listed. `given` are those of a descriptor, by
-/// axis, which are looked at only where the layout has no answer: not of an
-/// axis of extent 1, which has the compact stride.
+/// axis, which are used only where the layout does not know a stride: not for
+/// an axis of extent 1, which has the compact stride.
 template <typename Builder, typename Number = typename Builder::Number>
 std::vector<Number> stridesOf(Builder &b, const Layout &layout,
                               const std::vector<Number> &extents,
@@ -82,17 +82,17 @@ std::vector<Number> stridesOf(Builder &b, const Layout &layout,
   return strides;
 }
 
-/// Extents and strides that may be anything, made safe to compute with.
+/// Arbitrary extents and strides, made safe to compute with.
 template <typename Number> struct BoundedNumbers {
   std::vector<Number> extents, strides;
   /// The elements from the first to the end of the last, 0 if there are none.
   Number span;
 };
 
-/// Numbers of a layout whose run-time extents and strides, by axis, come from
-/// anywhere. What is not as the layout says is reported to `require`, which is
-/// given conditions that have to hold; what is computed from it is bounded
-/// nevertheless: extents and strides by 2^40, products by saturation.
+/// Numbers of a layout whose run-time extents and strides, by axis, are
+/// untrusted. `require` receives the conditions under which they match the
+/// layout; results are bounded in any case: extents and strides by 2^40,
+/// products by saturation.
 template <typename Builder, typename Require,
           typename Number = typename Builder::Number>
 BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
@@ -121,8 +121,8 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
     std::optional<unsigned> faster = layout.nextFaster(i);
     Number packed =
         faster ? b.mulSat(out.strides[*faster], out.extents[*faster]) : one;
-    // The stride of one index alone is not looked at: it is the least one that
-    // the layout allows, as slower axes that are compact over it take it.
+    // The stride of a single index is ignored: it is the smallest that the
+    // layout allows, as slower axes that are compact over it use it.
     auto isUnit = b.eq(extent, one);
     auto requireOfStride = [&](typename Builder::Condition holds) {
       require(b.ori(isUnit, holds));
@@ -139,8 +139,8 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
     } else {
       stride = known ? b.index(*known) : packed;
     }
-    // No axis overlaps the faster ones. What is compact cannot, but over one
-    // index whose constant stride is less than what they span.
+    // No axis overlaps the faster ones. A compact axis cannot, except over a
+    // single index whose constant stride is less than their span.
     if (dim.stride.kind != StrideFact::Kind::Compact || room)
       requireOfStride(b.sge(stride, room ? *room : packed));
     bool mayBeLess =
@@ -154,9 +154,9 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
   return out;
 }
 
-/// The bits of all places that whole strides of the axes that are used lead to
-/// from a base in bytes: an access of 2^k bytes is aligned at each of them if
-/// the lowest k bits are 0. What divides the strides may stand for them.
+/// The bitwise or of a base in bytes and the strides of the axes that are used:
+/// an access of 2^k bytes is aligned at each index if the lowest k bits are 0.
+/// Divisors of the strides may be used instead.
 template <typename Builder, typename IsUsed,
           typename Number = typename Builder::Number>
 Number placeBits(Builder &b, typename Builder::Number base,
@@ -169,8 +169,9 @@ Number placeBits(Builder &b, typename Builder::Number base,
 }
 
 /// The widest copy that all chunks of channels are aligned to, whatever the
-/// indices of axes that are not `fixed`: 16 or 4 bytes, or those of an element.
-/// The base is one in bytes, at least as aligned as an element of 4 or less.
+/// indices of axes that are not `fixed`: 16 or 4 bytes, or the size of an
+/// element. The base is in bytes, and at least as aligned as an element of at
+/// most 4 bytes.
 template <typename Builder, typename Number = typename Builder::Number>
 Number chunkWidth(Builder &b, const Layout &layout,
                   typename Builder::Number base,
@@ -190,9 +191,9 @@ Number chunkWidth(Builder &b, const Layout &layout,
                   b.select(of4, b.index(4), b.index(elementBytes)));
 }
 
-/// The numbers of a reshape, one for each dimension of `shape`: what `reshape`
-/// says of them where they are constants, else those of the axes that a
-/// dimension is made of.
+/// The numbers of a reshape, one for each dimension of `shape`: those of
+/// `reshape` if constant, otherwise those of the axes that a dimension is made
+/// of.
 template <typename Builder, typename Number = typename Builder::Number>
 class ReshapedNumbers {
 public:
@@ -231,8 +232,8 @@ private:
     return product;
   }
 
-  /// How far apart the elements of packed axes are: the stride of the fastest
-  /// one that has more than one index, as the others have any.
+  /// The distance between elements of packed axes: the stride of the fastest
+  /// one that has more than one index, as the others are arbitrary.
   Number unitStride(const std::vector<unsigned> &axes) {
     std::optional<Number> step;
     for (unsigned axis : axes) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Names of memory orders, and the way back from the strides of a buffer.
+// Names of memory orders, and the inverse: the order of a buffer with given
+// strides.
 //
 // An order lists axes from slowest to fastest. These have names:
 //
@@ -11,7 +12,7 @@
 //   cross_layer_nhd   B L S N H D     all layers of a block together
 //   cross_layer_hnd   B H L S N D     ... and of a head of the block
 //   LBHNC             L B H N S D     C, content: key and value of one token
-//   LBNHC             L B N H S D     and head lie side by side
+//   LBNHC             L B N H S D     and head are adjacent
 //   LHBNC             L H B N S D
 //   BLHNC             B L H N S D
 //   BLNHC             B L N H S D
@@ -19,19 +20,19 @@
 //   x_packed_key      B H D.o N D.i   D.i channels (often 16 bytes) per token
 //   x_packed_value    B H D N         tokens fastest
 //
-// A cache need not have all axes of a name: `nhd` of a key cache alone is
-// B N H D, and `hnd` of one without heads is S B N D. Several names can then
-// say the same; the first of the table is the one that is given.
+// A cache need not have all axes of a name: `nhd` of a key cache alone is B N H
+// D, and `hnd` of one without heads is S B N D. Several names may then mean the
+// same order; the first one in the table is used.
 //
-// The way back takes extents and strides as a tensor library reports them:
+// The inverse takes extents and strides as a tensor library reports them:
 //
 //   axes      B      S      N     H    D
 //   extent    100    2      16    1    128
 //   stride    65536  2048   128   7    1
 //
 // is paired_nhd with the stride fact B = 65536 (packed would be 4096). The
-// stride of H has no meaning, as H has one index only; by the strides alone it
-// is paired_hnd just as well.
+// stride of H is meaningless, as H has only one index; by the strides alone, it
+// is equally paired_hnd.
 //
 //===----------------------------------------------------------------------===//
 
@@ -45,38 +46,38 @@ namespace kvcache {
 /// All names, in the sequence of the table.
 std::vector<std::string_view> orderNames();
 
-/// The order of that name with all its axes; nothing if there is no such name.
+/// The order of this name with all its axes; nothing if there is no such name.
 /// Names are case-sensitive.
 std::optional<std::vector<Axis>> orderByName(std::string_view name);
 
-/// The order of that name without the axes that are not among `axes`. Nothing
-/// if there is no such name, or if `axes` has one that the name does not place.
+/// The order of this name without the axes that are not among `axes`. Nothing
+/// if there is no such name, or if it does not include one of `axes`.
 std::optional<std::vector<Axis>> orderByName(std::string_view name,
                                              const std::vector<Axis> &axes);
 
-/// The first name whose order is this one, absent axes left out.
+/// The first name with this order, ignoring absent axes.
 std::optional<std::string_view> nameOfOrder(const std::vector<Axis> &order);
 
-/// All names whose order this layout has, in the sequence of the table. Axes
-/// of extent 1 are in every place at once.
+/// All names whose order this layout has, in the sequence of the table. Axes of
+/// extent 1 match in any place.
 std::vector<std::string_view> namesOf(const Layout &layout);
 
 /// One dimension of a buffer, as a tensor library reports it.
 struct BufferDim {
   Axis axis;
   int64_t extent = 1;
-  /// In elements. Has no meaning where the extent is 1.
+  /// In elements. Meaningless if the extent is 1.
   int64_t stride = 1;
 };
 
 /// The layout of a buffer with these dimensions, given in any sequence: the
-/// order follows from the strides, and what is no compact stride is a constant.
-/// Axes of extent 1 are placed so that the order has a name if it can, as
-/// listed if it can, and slowest otherwise.
+/// order follows from the strides, and strides that are not compact are
+/// constants. Axes of extent 1 are placed so that the order has a name if
+/// possible, otherwise as listed if possible, and otherwise slowest.
 ///
-/// Nothing, and a message in `why`, where no layout has these strides: two axes
-/// overlap, a stride is not positive, an axis starts inside of what faster axes
-/// span, or a rule of Layout::get is broken (the message then begins with its
+/// Nothing, and a message in `why`, if no layout has these strides: two axes
+/// overlap, a stride is not positive, an axis starts within the span of faster
+/// axes, or a rule of Layout::get is violated (the message then begins with its
 /// label).
 std::optional<Layout> layoutOfBuffer(const std::vector<BufferDim> &dims,
                                      int64_t align, std::string &why);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Moving a part of a cache: how long the contiguous runs are and how many.
+// Moving a part of a cache: the length and the number of contiguous runs.
 //
-// Some axes move together, from the first index to the last or a slice of
-// them; the others are fixed, as the block is when one block moves. What moves
-// is then a run of elements without a gap, repeated over loops:
+// Some axes move together, completely or in slices; the others are fixed, like
+// the block when one block moves. The moved elements are then a run without
+// gaps, repeated over loops:
 //
 //   loops   (extent, stride), from slowest to fastest, as few as possible
 //   runs    the product of their extents: descriptors, if a descriptor is one
@@ -22,8 +22,8 @@
 //   L S B N H D       L S N H D            16384           64 x stride(S)
 //
 // In the last line the stride of S is the number of blocks times 16384: the
-// loop has a stride that is known at run time only. Sides and layers still make
-// one loop, as layers are packed over sides.
+// loop has a run-time stride. Sides and layers still form one loop, as layers
+// are packed over sides.
 //
 //===----------------------------------------------------------------------===//
 
@@ -44,23 +44,23 @@ struct AxisSlice {
 struct Transfer {
   /// Elements of one contiguous run.
   int64_t runElements = 1;
-  /// How many runs, or kRunTime.
+  /// The number of runs, or kRunTime.
   int64_t runs = 1;
-  /// Where the runs begin, relative to the first.
+  /// Where the runs start, relative to the first.
   std::vector<StridedDim> loops;
-  /// The widest access in bytes that cuts each run into whole accesses and is
-  /// aligned at every position of the fixed axes; see Layout::accessBytes.
+  /// The widest access in bytes that divides each run into whole accesses and
+  /// is aligned at every position of the fixed axes; see Layout::accessBytes.
   int64_t accessBytes = 1;
 };
 
-/// How the elements of `moved` lie in memory when the other axes are fixed at
-/// any index. Both parts of a split axis move. A slice restricts an axis to a
-/// part of its indices; the axis has to be among those moved.
+/// The runs of the elements of `moved` when the other axes are fixed at any
+/// index. Both parts of a split axis move. A slice restricts an axis to a part
+/// of its indices; the axis must be among those moved.
 ///
 /// Nothing, and a message in `why`, if a slice names an axis that does not move
-/// or is not inside of its extent (a run-time extent is checked by the caller),
-/// or if there are more than 2^52 runs.
-/// Preconditions: each axis has at most one slice, elementBytes > 0.
+/// or exceeds its extent (the caller checks run-time extents), or if there are
+/// more than 2^52 runs. Preconditions: each axis has at most one slice,
+/// elementBytes > 0.
 std::optional<Transfer> transferOf(const Layout &layout, AxisSet moved,
                                    const std::vector<AxisSlice> &slices,
                                    int64_t elementBytes, std::string &why);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The named pipelines, the same from C++ and from the command line. Each is a
-// phase that stops at IR that can be read:
+// The named pipelines, identical from C++ and from the command line. Each is a
+// phase that ends in readable IR:
 //
 //   kvcache-bufferize   tensors become memrefs, results become arguments; no
 //                       pool is copied
@@ -110,21 +110,21 @@ void buildCpuPipeline(mlir::OpPassManager &pm, const CpuOptions &options);
 void buildKernelsPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 void buildNvvmPipeline(mlir::OpPassManager &pm, const GpuOptions &options);
 
-/// A pipeline as the command line knows it.
+/// A pipeline as registered on the command line.
 struct NamedPipeline {
   llvm::StringRef name, description;
-  /// Adds the passes that the pipeline has when no option is given.
+  /// Adds the passes of the pipeline with default options.
   void (*build)(mlir::OpPassManager &pm);
   void (*enroll)(const NamedPipeline &self);
 };
 
-/// All of the above, in the order in which a program goes through them.
+/// All of the above, in the order in which a program passes through them.
 llvm::ArrayRef<NamedPipeline> getPipelines();
 
 void registerPipelines();
 
-/// Prints each pipeline with its description and, as `--pass-pipeline` takes
-/// it, what it expands to.
+/// Prints each pipeline with its description and its expansion, in
+/// `--pass-pipeline` syntax.
 void printPipelines(llvm::raw_ostream &os);
 
 } // namespace kvcache

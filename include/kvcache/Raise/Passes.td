@@ -8,33 +8,33 @@ include "mlir/Pass/PassBase.td"
 def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
   let summary = "Recognise writes and reads of caches in other dialects";
   let description = [{
-    Model compilers write rows to a cache by scatters and loops, with block and
-    offset computed from slot numbers. This pass turns them into `index_copy`,
-    `scatter` and `gather`. The result does what the input did for every number
-    in the lists, wrapping, rounding and dropping included, or the operation is
-    left alone. A remark says for each what was done, or which fact is missing.
+    Model compilers write rows to a cache with scatters and loops, with block
+    and offset computed from slots. This pass turns them into `index_copy`,
+    `scatter` and `gather`. The result is equivalent to the input for every list
+    entry, including wrapping, rounding and dropping; otherwise the operation is
+    left alone. A remark reports for each what was done, or which fact is
+    missing.
 
-    Recognised are:
+    The pass recognises:
 
       * scatters of rows to one or two dimensions of a pool:
         `stablehlo.scatter`, `iree_linalg_ext.scatter`, `tm_tensor.scatter`,
-        `tensor.scatter`. Dialects that are not linked are recognised by name
-        and attributes. Others describe theirs by
-        `kvcache/Interfaces/Raise.h`
+        `tensor.scatter`. Operations of dialects that are not linked are
+        recognised by name and attributes. Other dialects describe theirs
+        through `kvcache/Interfaces/Raise.h`
       * gathers of rows or blocks: `stablehlo.gather`
       * the arithmetic before them, elementwise on tensors, through broadcasts,
         concatenations and calls of private functions, if it is division and
         remainder by the block size, in whatever form
-      * transposes and reshapes of the pool around them, which vanish: axes of a
-        cache are named
+      * transposes and reshapes of the pool around them, which disappear, since
+        axes of a cache are named
 
-    Where block and offset are not proven to be those of a slot, a write becomes
-    `scatter` with the numbers as they were computed. docs/raise.md says how that
-    is proven.
+    If block and offset are not proven to belong to a slot, a write becomes a
+    `scatter` with the indices as computed. docs/raise.md describes the proof.
 
-    Contract in: any IR. Contract out: what is not named in a remark as raised is
-    what it was; operations that only it used, and private functions that only
-    they called, are gone.
+    Contract in: any IR. Contract out: operations that no remark reports as
+    raised are unchanged; operations that were used only by raised ones, and
+    private functions called only by these, are removed.
 
     Before:
 
@@ -59,11 +59,11 @@ def Raise : Pass<"kvcache-raise", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"lastRowWins", "last-row-wins", "bool", "false",
-           "Promise that of several rows for one slot the last one stays where "
-           "the program will run, as on a CPU, or that there are none">,
+           "Promise that the program will run where the last of several rows for "
+           "one slot is kept, as on a CPU, or that no slot has several rows">,
     Option<"standalone", "standalone", "bool", "false",
            "Drop attributes of functions and of the module that belong to "
-           "dialects which are not loaded">,
+           "dialects that are not loaded">,
   ];
   let dependentDialects = [
     "kvcache::KVCacheDialect", "mlir::arith::ArithDialect",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// One call each for what a tool or an embedder needs of this project.
+// The registrations that a tool or an embedder needs, one call each.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,7 +18,7 @@ namespace kvcache {
 void registerKVCacheDialect(mlir::DialectRegistry &registry);
 
 /// Also the upstream dialects, interfaces and translations that the pipelines
-/// of this project go through.
+/// of this project use.
 void registerAllDialects(mlir::DialectRegistry &registry);
 
 /// The passes and pipelines of this project.

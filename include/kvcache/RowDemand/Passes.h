@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Which rows anyone needs, and the split of layer groups.
+// Row demand, and the split of layer groups.
 //
 //===----------------------------------------------------------------------===//
 

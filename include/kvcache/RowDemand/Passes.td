@@ -6,49 +6,51 @@
 include "mlir/Pass/PassBase.td"
 
 def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
-  let summary = "Run operations on the rows that are sampled, where others are "
-                "not needed";
+  let summary = "Run operations on the sampled rows only, where no others are "
+                "needed";
   let description = [{
-    Of what a model computes for a prompt, a sampler reads a few rows: mostly one
-    for each request. Whatever lies between the last write of a cache and the
-    sampler needs to run on those rows only. This pass finds that part by data
-    flow, and makes it run so.
+    Of the result of a model for a prompt, a sampler reads a few rows, usually
+    one per request. Operations between the last write of a cache and the
+    sampler need to run on those rows only. This pass finds them by data flow,
+    and restricts them to these rows.
 
-    Demand flows backwards. Who reads rows by name, by `select_rows` or by a
-    `linalg` operation whose body does `tensor.extract` at the entry of a list,
-    needs the rows that the list names. Such a demand passes:
+    Demand flows backwards. An operation that reads rows through a list,
+    `select_rows` or a `linalg` operation with a `tensor.extract` at an entry of
+    a list, needs the rows that the list names. Such a demand passes through:
 
       * `linalg` operations along a dimension that is one parallel loop
       * elementwise operations, casts, concatenations, slices, paddings and
-        reshapes that leave the dimension of rows alone
-      * `attention`, to its queries, and not to the cache; `merge_states`
-      * `scf.for` and `scf.if`. Of a loop that writes a cache in each iteration,
-        and could do with fewer rows in the last one, that is peeled
+        reshapes that leave the row dimension alone
+      * `attention`, to its queries but not to the cache; `merge_states`
+      * `scf.for` and `scf.if`. If a loop writes a cache in each iteration and
+        needs fewer rows only in the last one, the last iteration is peeled
       * operations of other dialects that implement `RowDemandOpInterface`
 
-    Everything else needs all rows: a write of a cache, an operation that
-    combines rows, an output. Calls are inlined first. docs/row-demand.md tells
-    more.
+    Everything else needs all rows: a write to a cache, an operation that
+    combines rows, an output. Calls are inlined first. docs/row-demand.md has
+    the details.
 
-    Contract in: tensors, before bufferization. The rows of an attention belong
-    to requests, and their list does not decrease: `select_rows` fails at run
-    time where that is not so. Where only linalg is in between, any list will do.
+    Contract in: tensors, before bufferization. The selected rows of an
+    attention belong to requests, and their list does not decrease: otherwise
+    `select_rows` fails at run time. If only linalg operations are in between,
+    any list works.
 
-    Contract out: results and caches are what they were, the rows that nobody
-    reads excepted. Rows are selected once, as early as that is possible, with
-    their positions; the batch of the operations behind has the lengths and the
-    blocks that it had, and starts and positions of the selected rows. A remark
-    says what runs on them, and which operations need all rows; where nothing
-    can run on selected rows the program does not change, and a remark names the
-    operation that is in the way.
+    Contract out: results and caches are unchanged, except for rows that are
+    never read. Rows are selected once, as early as possible, with their
+    positions; the batch of later operations has the original lengths and
+    blocks, and the starts and positions of the selected rows. A remark reports
+    what runs on them, and which operations need all rows; if nothing can run on
+    selected rows, the program does not change, and a remark names the operation
+    that prevents it.
 
-    `outputs` gives a function that returns all rows, of which the caller reads
-    some, a demand of its own: the result has its shape, and 0 in other rows.
+    `outputs` adds a demand for a function that returns all rows but whose
+    caller reads only some: the result keeps its shape, with 0 in the other
+    rows.
 
-    With `outline`, what runs on all rows becomes `NAME_group0`, the selection
-    `NAME_select`, and what runs on selected rows `NAME_group1`: functions with
-    the numbers of their rows as arguments, which can be captured as a graph each.
-    `NAME` calls them.
+    With `outline`, the operations on all rows become `NAME_group0`, the
+    selection `NAME_select`, and the operations on selected rows `NAME_group1`:
+    functions that take their number of rows as an argument, so that each can be
+    captured as a graph. `NAME` calls them.
 
     Before:
 
@@ -71,15 +73,15 @@ def SplitLayerGroups : Pass<"kvcache-split-layer-groups", "mlir::ModuleOp"> {
   }];
   let options = [
     ListOption<"functions", "functions", "std::string",
-               "The functions to look at (default: all)">,
+               "The functions to process (default: all)">,
     ListOption<"outputs", "outputs", "std::string",
-               "Results of which only rows are needed that an argument names, "
+               "Results of which only the rows listed in an argument are needed, "
                "as in 0=sampled or 0=sampled:num_valid">,
     Option<"outline", "outline", "bool", /*default=*/"false",
-           "Make each group of layers a function: NAME_group0, NAME_select and "
+           "Outline each group of layers: NAME_group0, NAME_select and "
            "NAME_group1">,
     Option<"minRows", "min-rows", "int64_t", /*default=*/"2",
-           "Rows there must be for a split, where their number is a constant">,
+           "Minimum number of rows for a split, if it is constant">,
   ];
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::func::FuncDialect",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The row-demand analysis: of each tensor of a function, the rows that anyone
-// needs. The words are explained in kvcache/Interfaces/RowDemand.h.
+// The row-demand analysis: which rows of each tensor of a function are needed.
+// The terms are explained in kvcache/Interfaces/RowDemand.h.
 //
-// Demand flows backwards, from what has effects or leaves the function, through
-// operations whose rows are made apart from each other. What is not known needs
-// all rows, and what has other results than tensors is needed if these are
-// used. A loop that carries rows is taken to its fixed point: a demand only
+// Demand flows backwards, from effects and results of the function, through
+// operations whose rows are computed independently. Unknown operations need all
+// rows, and operations with results other than tensors are needed if these are
+// used. Loops that carry rows are analysed to a fixed point: a demand only
 // grows, from none to some rows to all.
 //
 //===----------------------------------------------------------------------===//
@@ -21,8 +21,8 @@
 namespace kvcache::rowdemand {
 
 //===----------------------------------------------------------------------===//
-// Operations: the interface where there is one, else elementwise operations by
-// their trait, and linalg by indexing maps.
+// Operations: by the interface if there is one, otherwise elementwise
+// operations by their trait, and linalg by indexing maps.
 //===----------------------------------------------------------------------===//
 
 llvm::FailureOr<RowAxes> getRowAxes(mlir::Operation *op, unsigned result,
@@ -37,28 +37,29 @@ void replaceRowGather(mlir::RewriterBase &rewriter, mlir::Operation *op,
                       RowSelection &selection);
 
 /// Indices of an operand, along one of its dimensions, that are read in part,
-/// and are not named by a list: nothing can select them.
+/// but not through a list: nothing can select them.
 struct PartialRead {
   mlir::OpOperand *source;
   int64_t axis;
-  llvm::StringRef why; ///< what is read, behind the name of the operation
+  llvm::StringRef why; ///< what is read, to follow the name of the operation
 };
 llvm::SmallVector<PartialRead> getPartialReads(mlir::Operation *op);
 
-/// The interface on operations of tensor, linalg and kvcache.
+/// Registers the interface for operations of tensor, linalg and kvcache.
 void registerRowDemandModels(mlir::DialectRegistry &registry);
 
 //===----------------------------------------------------------------------===//
 // Values
 //===----------------------------------------------------------------------===//
 
-/// What is needed of a tensor.
+/// The demand for a tensor.
 struct RowDemand {
   enum class Kind { None, Rows, All };
   Kind kind = Kind::None;
-  int64_t axis = -1; ///< the dimension that is rows
-  unsigned set = 0;  ///< which rows, a number of `RowDemandAnalysis::getSets`
-  /// Who needs all, and why. Of several the last one in the function.
+  int64_t axis = -1; ///< the row dimension
+  unsigned set = 0;  ///< which rows, an index into `RowDemandAnalysis::getSets`
+  /// The operation that needs all rows, and why. Of several, the last one in
+  /// the function.
   mlir::Operation *by = nullptr;
   std::string why;
 
@@ -68,21 +69,22 @@ struct RowDemand {
 
 class RowDemandAnalysis {
 public:
-  /// Rows that are needed of results of the function; of others all are.
+  /// Results of the function of which only some rows are needed; of others, all
+  /// are.
   using Outputs = llvm::DenseMap<unsigned, std::pair<int64_t, RowSet>>;
 
   explicit RowDemandAnalysis(mlir::FunctionOpInterface function,
                              const Outputs &outputs);
 
-  /// The row sets that the gathers of the function name.
+  /// The row sets used by the gathers of the function.
   llvm::ArrayRef<RowSet> getSets() const { return sets; }
   const RowDemand &getDemand(mlir::Value value) const;
-  /// Whether a value can be made with the rows alone that are needed of it.
+  /// Whether a value can be computed for only the needed rows.
   bool isRestricted(mlir::Value value) const;
-  /// How the rows of an operation with restricted results are made.
+  /// The row axes of an operation with restricted results.
   const RowAxes *getAxes(mlir::Operation *op) const;
-  /// Why an operation cannot be run on the rows that are needed of a result;
-  /// empty if it can.
+  /// Why an operation cannot run on the needed rows of a result; empty if it
+  /// can.
   llvm::StringRef whyNot(mlir::Operation *op) const;
 
 private:
@@ -92,7 +94,7 @@ private:
   bool visitBranches(mlir::Operation *op);
   bool visitLoop(mlir::Operation *op);
   bool join(mlir::Value value, const RowDemand &demand, mlir::Operation *user);
-  /// What is needed of the results together, and the axes if it is rows.
+  /// The joint demand for the results, and the axes if it is for rows.
   RowDemand resultDemand(mlir::Operation *op);
   unsigned numberOf(const RowSet &set);
 

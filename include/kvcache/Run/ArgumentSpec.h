@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What a person writes for an argument: a value, and how it lies in memory.
+// An argument as written on the command line: a value, and its layout in
+// memory.
 //
 //   @pool.bin,dtype=bf16,shape=[2,100,16,8,128],strides=[...],offset=0
 //   random,shape=[4,8,128],seed=7     random,range=[0,99]
@@ -22,7 +23,7 @@
 
 namespace kvcache::run {
 
-/// A number as it was written: an integer keeps all of its 64 bits.
+/// A number as written: an integer keeps all of its 64 bits.
 struct Number {
   bool isInteger = true;
   int64_t integer = 0;
@@ -35,11 +36,11 @@ struct ArgumentSpec {
   std::string text; ///< the value as written, for messages
   std::string path;
   std::vector<Number> numbers;
-  /// Counts are in elements. What is left out follows from the signature.
+  /// Counts are in elements. Omitted properties follow from the signature.
   std::optional<std::string> elementType;
   std::optional<std::vector<int64_t>> shape, strides;
   std::optional<int64_t> offset, seed;
-  std::optional<std::pair<int64_t, int64_t>> range; ///< both ends belong to it
+  std::optional<std::pair<int64_t, int64_t>> range; ///< both ends included
 };
 
 llvm::Expected<ArgumentSpec> parseArgumentSpec(llvm::StringRef text);

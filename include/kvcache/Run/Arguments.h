@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The arguments of one call, made from what a person wrote. What a caller can
-// get wrong in C is not repaired and not refused here: the tensors are as they
-// were described, and the entry function says what it thinks of them.
+// The arguments of one call, made from the command line. Mistakes that a caller
+// could make in C are neither repaired nor rejected here: the tensors are as
+// described, and the entry function checks them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,17 +20,17 @@ namespace kvcache::run {
 
 class Arguments {
 public:
-  /// `specs` by the name of the argument. Arguments in `results` need none if
+  /// `specs` are keyed by argument name. Arguments in `results` need none if
   /// the function writes them.
   static llvm::Expected<Arguments>
   make(const target::FunctionSignature &signature,
        const llvm::StringMap<ArgumentSpec> &specs,
        const llvm::StringSet<> &results);
 
-  /// Null for a number.
+  /// Null for a scalar.
   const Tensor *tensor(unsigned i) const { return tensors[i].get(); }
   int64_t integer(unsigned i) const { return words[i]; }
-  /// What the call takes, in 64 bits each: pointers to tensors, and numbers.
+  /// The arguments of the call, 64 bits each: pointers to tensors, and scalars.
   llvm::ArrayRef<int64_t> callWords() const { return words; }
 
 private:
@@ -39,7 +39,7 @@ private:
   std::vector<int64_t> words;
 };
 
-/// The argument with this name, or an error that lists those that there are.
+/// The argument with this name, or an error that lists the existing ones.
 llvm::Expected<unsigned>
 findArgument(const target::FunctionSignature &signature, llvm::StringRef name);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The elements that tensors of a library can have, as bytes and as numbers.
+// The element types of tensors of a library, as bytes and as numbers.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,7 +16,7 @@ struct ElementType {
   unsigned bytes;
   bool isInteger;
   uint8_t code;      ///< of DLPack
-  const char *numpy; ///< what a .npy file calls it; bf16 is stored as its bits
+  const char *numpy; ///< name in a .npy file; bf16 is stored as its bits
 
   double real(const void *element) const;
   int64_t integer(const void *element) const;
@@ -24,7 +24,7 @@ struct ElementType {
   void setReal(void *element, double value) const;
   void setInteger(void *element, int64_t value) const;
 
-  /// Whether elements can be this number, integers exactly.
+  /// Whether elements can represent this number, integers exactly.
   bool takes(const Number &number) const;
   /// `an integer from -128 to 127`
   std::string expectation() const;
@@ -32,7 +32,7 @@ struct ElementType {
 
 /// Null if there is none.
 const ElementType *findElementType(llvm::StringRef name);
-/// The type that a .npy file calls `numpy`; never bf16.
+/// The type with the name `numpy` in a .npy file; never bf16.
 const ElementType *findNumpyType(llvm::StringRef numpy);
 /// `f16|bf16|...`
 std::string elementTypeNames();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// How many floating-point operations a call does: only what is known for sure,
-// and what is not, by name.
+// The number of floating-point operations of a call: only those known for
+// certain, and the names of the others.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,15 +16,15 @@
 
 namespace kvcache::run {
 
-/// Additions and multiplications of attention (the products of queries and keys
-/// that are seen, and of weights and values) and of linalg contractions.
+/// Counts additions and multiplications of attention (the products of queries
+/// and visible keys, and of weights and values) and of linalg contractions.
 class FlopCount {
 public:
   /// Reads a bufferized function, before it is lowered.
   FlopCount(mlir::func::FuncOp function,
             const target::FunctionSignature &signature);
 
-  /// What a call with these arguments does; to be asked before the call.
+  /// The count for a call with these arguments; to be queried before the call.
   uint64_t of(const Arguments &arguments) const;
 
   unsigned numCounted() const { return terms.size(); }

@@ -9,20 +9,20 @@
 namespace kvcache::run {
 
 /// A function of a library that was compiled, linked and loaded in this
-/// process. It stays loaded.
+/// process. The library stays loaded.
 class LoadedFunction {
 public:
   /// Takes a translated program.
   static llvm::Expected<LoadedFunction> load(target::Compilation &compilation,
                                              llvm::StringRef function);
-  /// The same for several functions of it, in one library.
+  /// The same for several functions of the program, in one library.
   static llvm::Expected<std::vector<LoadedFunction>>
   loadAll(target::Compilation &compilation,
           llvm::ArrayRef<std::string> functions);
 
-  /// Bytes, or the message of the library.
+  /// The size in bytes, or the error message of the library.
   llvm::Expected<int64_t> workspaceSize(const Arguments &arguments) const;
-  /// `workspace` is of the size that was asked for.
+  /// `workspace` has the requested size.
   llvm::Error call(const Arguments &arguments, const Storage &workspace) const;
 
 private:

@@ -13,8 +13,8 @@
 
 namespace kvcache::run {
 
-/// Memory that begins at a page. All its bits are set where nothing was written
-/// to: as elements, NaN or -1.
+/// Memory that starts at a page. Unwritten memory has all bits set: as
+/// elements, NaN or -1.
 class Storage {
 public:
   static llvm::Expected<Storage> allocate(uint64_t bytes);
@@ -29,16 +29,16 @@ private:
   uint64_t bytes = 0;
 };
 
-/// A tensor in memory of its own. Counts are in elements.
+/// A tensor that owns its memory. Counts are in elements.
 struct Tensor {
   const ElementType *type = nullptr;
   std::vector<int64_t> shape, strides;
   int64_t offset = 0;
   Storage storage;
 
-  /// Of the elements that a shape has; nothing if that is too many to have.
+  /// The number of elements of a shape; nothing if it is too large.
   static std::optional<int64_t> count(llvm::ArrayRef<int64_t> shape);
-  /// One more than the place of the last element; nothing if that is too far.
+  /// One more than the offset of the last element; nothing if it is too large.
   static std::optional<int64_t> reach(llvm::ArrayRef<int64_t> shape,
                                       llvm::ArrayRef<int64_t> strides,
                                       int64_t offset);
@@ -48,13 +48,13 @@ struct Tensor {
   /// Calls `body` with the address of each element, the last dimension fastest.
   void forEach(llvm::function_ref<void(char *)> body) const;
 
-  /// Fills with what is no number of a file.
+  /// Fills with a value that does not come from a file.
   void fill(const ArgumentSpec &spec, uint64_t seed);
 
-  /// Elements as a packed array, or the whole storage.
+  /// The elements as a packed array, or the whole storage.
   llvm::Error writeNumpy(llvm::StringRef path) const;
   llvm::Error writeRaw(llvm::StringRef path) const;
-  /// Shape, least, greatest and mean, and the first elements or all of them.
+  /// Shape, minimum, maximum and mean, and the first elements or all of them.
   void print(llvm::raw_ostream &os, llvm::StringRef name, bool all) const;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
  *
- * What every artefact of kv-compile shares: tensors, error codes, version. The
- * header that is written beside a library contains this text.
+ * The common part of all artefacts of kv-compile: tensors, error codes,
+ * version. The header that is written beside a library contains this text.
  *
  * A function of a program is called as
  *
@@ -10,11 +10,11 @@
  *
  * with one DLTensor per tensor argument, an int64_t or double per scalar. The
  * caller owns everything. Nothing is written unless all checks of the arguments
- * pass; a view of bytes or of a layer is checked when it is made, and the
- * driver reports errors of a launch, which may be after an earlier operation
- * ran. The stream is a cudaStream_t for an artefact that runs on a GPU, and is
- * not used otherwise. The message of the last error in a thread is given by
- * kv1_LIBRARY_last_error(). docs/abi.md has the rules in full.
+ * pass; byte and layer views are checked when they are made, and the driver
+ * reports errors at a launch, possibly after earlier operations have run. The
+ * stream is a cudaStream_t for an artefact that runs on a GPU, and is not used
+ * otherwise. kv1_LIBRARY_last_error() returns the message of the last error in
+ * a thread. docs/abi.md has the full rules.
  */
 
 #ifndef KV_ABI_H
@@ -24,8 +24,8 @@
 
 #define KV_ABI_VERSION 1
 
-/* The start of a workspace on a GPU, where launches keep what the next one has
- * to know. No function of any library puts anything else there. */
+/* The start of a workspace on a GPU, where launches keep state for the next
+ * one. No function of any library uses it for anything else. */
 #define KV_WORKSPACE_STATE_BYTES 8192
 
 /* The structs of DLPack. Include dlpack.h first if a file uses both. */
@@ -74,18 +74,18 @@ typedef void kv_parallel_for(void *user, int64_t count,
 /* What a call returns. New codes are added at the end. */
 enum {
   KV_OK = 0,
-  KV_ERROR_NULL = 1,       /* a null pointer where there must be one */
+  KV_ERROR_NULL = 1,       /* a null pointer that must not be null */
   KV_ERROR_TYPE = 2,       /* element type */
   KV_ERROR_SHAPE = 3,      /* number of dimensions, extents */
   KV_ERROR_STRIDE = 4,     /* strides */
   KV_ERROR_ALIGNMENT = 5,  /* address */
   KV_ERROR_DEVICE = 6,     /* device of a tensor */
   KV_ERROR_WORKSPACE = 7,  /* workspace missing or too small */
-  KV_ERROR_BOUNDS = 8,     /* a view leaves its buffer, a layer its cache */
+  KV_ERROR_BOUNDS = 8,     /* a view exceeds its buffer, a layer its cache */
   KV_ERROR_CPU = 9,        /* compiled for another CPU */
   KV_ERROR_CUDA = 10,      /* no driver, no device, or an error of the driver */
   KV_ERROR_ARGUMENTS = 11, /* number or kind of arguments (TVM-FFI) */
-  KV_ERROR_ENTRY = 12      /* an entry of a list, where entries are checked */
+  KV_ERROR_ENTRY = 12      /* an entry of a list, if entries are checked */
 };
 
 #endif /* KV_ABI_H */

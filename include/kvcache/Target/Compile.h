@@ -34,25 +34,27 @@ class OutputFiles;
 struct CompileOptions {
   /// `cpu`, or a GPU architecture such as `sm_90a`.
   std::string target = "cpu";
-  /// What host code is compiled for: an LLVM CPU name, or `native`.
+  /// The CPU of host code: an LLVM CPU name, or `native`.
   std::string cpu = "x86-64-v3";
-  /// `auto`, `ptx` or `cubin`: what a GPU artefact carries.
+  /// The kernels of a GPU artefact: `auto`, `ptx` or `cubin`.
   std::string image = "auto";
-  /// The shortest runs between host and device that the copy engine moves.
+  /// The size in bytes of the shortest runs between host and device that the
+  /// copy engine moves.
   int64_t copyEngineBytes = 1 << 20;
-  /// Copies of pools that bufferization makes are no errors.
+  /// Allow bufferization to copy pools.
   bool allowPoolCopies = false;
-  /// Views fold, scatters become index copies, operations get variants. Off to
-  /// compare a program with what passes make of it.
+  /// Fold views, turn scatters into index copies, make variants. Off to compare
+  /// optimized and unoptimized programs.
   bool optimizeLayouts = true;
-  /// What LLVM does: as -O0 to -O3.
+  /// LLVM optimization level, 0 to 3.
   unsigned llvmLevel = 3;
-  /// Variants of one operation at most, for facts that only a call has.
+  /// Maximum number of variants of one operation, for facts known only in a
+  /// call.
   unsigned maxVariants = 3;
-  /// Whether code checks the entries of lists: `none`, `on-request`, where the
-  /// process has KVRT_CHECK=1, or `full`.
+  /// Whether code checks the entries of lists: `none`, `on-request` (if the
+  /// process has KVRT_CHECK=1), or `full`.
   std::string checks = "none";
-  /// Called for each pass manager, for what a command line says of passes.
+  /// Called for each pass manager, to apply pass options of a command line.
   std::function<mlir::LogicalResult(mlir::PassManager &)> configurePasses;
   /// A C identifier.
   std::string libraryName = "program";
@@ -81,12 +83,12 @@ public:
   const LibraryInfo &library() const { return info; }
   llvm::ArrayRef<FunctionSignature> functions() const { return signatures; }
 
-  // Files are written after `translate`, whole or not at all.
+  // Files are written after `translate`, completely or not at all.
 
   /// An object file.
   mlir::LogicalResult writeObject(llvm::StringRef path);
-  /// A shared library with the run time in it. It is looked at before it takes
-  /// its place: it calls what it may, and can be loaded.
+  /// A shared library that includes the runtime. Before it is moved into place,
+  /// it is checked for disallowed calls, and for whether it can be loaded.
   mlir::LogicalResult linkLibrary(llvm::StringRef path);
   /// The same with a header and a manifest beside it, all three or none.
   mlir::LogicalResult writeLibrary(llvm::StringRef path);

@@ -12,18 +12,18 @@ class Module;
 namespace kvcache::target {
 
 struct LibraryInfo {
-  /// A C identifier; part of the symbols that belong to the library as a whole.
+  /// A C identifier; part of the symbols of the library as a whole.
   std::string name;
-  /// What the code was compiled for, as written on the command line.
+  /// The target of the code, as on the command line.
   std::string target, cpu;
-  /// Whether it checks entries of lists: as in CompileOptions.
+  /// Whether it checks entries of lists, as in CompileOptions.
   std::string checks = "none";
   /// The x86-64 microarchitecture level that host code needs; 5 is level 4 with
   /// AVX512_BF16.
   int cpuLevel = 1;
 };
 
-/// Adds the functions that callers see to a module of lowered code:
+/// Adds the exported functions to a module of lowered code:
 ///
 ///   kv1_NAME, kv1_NAME_workspace_size      the C ABI (kv_abi.h)
 ///   __tvm_ffi_NAME                         the convention of TVM-FFI
@@ -38,7 +38,7 @@ void addEntryPoints(llvm::Module &module, const LibraryInfo &library,
 std::string writeHeader(const LibraryInfo &library,
                         llvm::ArrayRef<FunctionSignature> signatures);
 
-/// The manifest of a library, JSON: what an engine may ask of it.
+/// The manifest of a library in JSON: its interface, for engines.
 std::string writeManifest(const LibraryInfo &library,
                           llvm::ArrayRef<FunctionSignature> signatures);
 

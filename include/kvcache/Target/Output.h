@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Files that are written whole or not at all.
+// Files that are written completely or not at all.
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,10 +20,10 @@ class raw_ostream;
 
 namespace kvcache::target {
 
-/// Files that replace others together. They are written in a hidden folder
-/// beside the first one, so that taking their place is a rename. The folder
-/// goes with the object; one that a killed process left is removed by the next
-/// process that writes a file of that name.
+/// Files that are replaced together. They are written to a hidden folder beside
+/// the first one, and moved into place by renaming. The folder is removed with
+/// this object; the folder of a killed process is removed by the next process
+/// that writes a file of that name.
 class OutputFiles {
 public:
   /// The folder is named after `path`, and beside it.
@@ -32,12 +32,12 @@ public:
   OutputFiles &operator=(OutputFiles &&) = delete;
   ~OutputFiles();
 
-  /// Where to write a file that is no output.
+  /// Where to write a temporary file.
   std::string scratch(llvm::StringRef name) const;
-  /// Where to write the file that shall be at `path`.
+  /// Where to write the file that will be at `path`.
   std::string add(llvm::StringRef path);
-  /// Puts all files in their places, in the order in which they were added, or
-  /// leaves all places as they were. They are on the disk then.
+  /// Moves all files into place, in the order in which they were added, or
+  /// changes nothing. The files have then been synced to disk.
   llvm::Error publish();
 
 private:
@@ -48,11 +48,11 @@ private:
   std::vector<std::string> places;
 };
 
-/// Writes a file where it is; an error says `name`.
+/// Writes a file in place; an error mentions `name`.
 llvm::Error writeFile(llvm::StringRef path, llvm::StringRef name,
                       llvm::function_ref<void(llvm::raw_ostream &)> write);
 
-/// Writes one output, also to `-` and to what is no regular file. An error
+/// Writes one output, also to `-` and to files that are not regular. An error
 /// names the path.
 llvm::Error writeOutput(llvm::StringRef path,
                         llvm::function_ref<void(llvm::raw_ostream &)> write);

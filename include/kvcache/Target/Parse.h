@@ -12,9 +12,9 @@ class SourceMgr;
 
 namespace kvcache::target {
 
-/// The program in the main buffer of `sources`, text or bytecode. Arguments of
-/// functions get the names that they have in the text, as attributes. Null
-/// after a diagnostic.
+/// Parses the program in the main buffer of `sources`, text or bytecode.
+/// Arguments of functions get their names in the text as attributes. Null after
+/// a diagnostic.
 mlir::OwningOpRef<mlir::ModuleOp> parseProgram(mlir::MLIRContext &context,
                                                llvm::SourceMgr &sources);
 

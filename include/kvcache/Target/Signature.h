@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What a caller has to know of a compiled function, as data. The checks of the
-// entry function, the C header and the manifest are all written from it.
+// The interface of a compiled function, as data. The checks of the entry
+// function, the C header and the manifest are all generated from it.
 //
 //===----------------------------------------------------------------------===//
 
@@ -16,7 +16,8 @@
 
 namespace kvcache::target {
 
-/// One dimension of a tensor argument. All that is said of its stride holds.
+/// One dimension of a tensor argument. All facts about its stride hold
+/// together.
 struct DimRule {
   int64_t extent = -1; ///< -1: any
   int symbol = -1;     ///< dimensions with one symbol are equal
@@ -25,14 +26,14 @@ struct DimRule {
   int64_t plus = 0;
   int64_t constant = -1; ///< the stride; -1: not known
   int64_t multiple = 1;  ///< the stride is a multiple of this
-  bool compact = false; ///< the stride is what `next` spans, else at least that
-  int next = -1;        ///< the next faster dimension
+  bool compact = false;  ///< the span of `next`, else at least that
+  int next = -1;         ///< the next faster dimension
 };
 
-/// What the dimensions of a pool are, and how one block lies in memory: runs of
-/// `runBytes` at the indices of `loops`.
+/// The axes of a pool, and the runs of one block: `runBytes` bytes at each
+/// combination of indices of `loops`.
 struct PoolSignature {
-  std::vector<std::string> axes; ///< of each dimension; none of other tensors
+  std::vector<std::string> axes; ///< of each dimension; empty for other tensors
   std::vector<unsigned> order;   ///< dimensions from slowest to fastest
   std::vector<unsigned> loops;   ///< dimensions, slowest first
   int64_t runBytes = 0;
@@ -43,7 +44,7 @@ struct ArgumentSignature {
   enum class Device { Cpu, Cuda };
   std::string name;
   Kind kind = Kind::Tensor;
-  /// The element type as in MLIR: `bf16`, `i64`; `f64`, `i64` of scalars.
+  /// The element type as in MLIR: `bf16`, `i64`; for scalars `f64`, `i64`.
   std::string elementType;
   unsigned elementBits = 64;
   std::vector<DimRule> dims;
@@ -54,7 +55,7 @@ struct ArgumentSignature {
   /// The type as written, for people and for engines that know the dialect.
   std::string type;
 
-  /// Words of the frame that the run time fills.
+  /// Words of the frame that the runtime fills.
   unsigned frameWords() const {
     return kind == Kind::Tensor ? 3 + 2 * dims.size() : 1;
   }
@@ -73,11 +74,11 @@ struct FunctionSignature {
   std::vector<SymbolRule> rules;
 };
 
-/// Fills in the extents of symbols that follow from others; -1 is not known.
+/// Computes the extents of symbols that follow from others; -1 is unknown.
 void followRules(const FunctionSignature &function,
                  llvm::MutableArrayRef<int64_t> extents);
 
-/// `[2, n0, 16, 8, 128]`: run-time extents that are equal have one name, and
+/// `[2, n0, 16, 8, 128]`: equal run-time extents have the same name, and
 /// multiples of another one are `16 * n0`.
 std::string shapeStr(const ArgumentSignature &argument);
 

@@ -8,9 +8,9 @@
 
 namespace kvcache {
 
-/// Refuses an operation with a region of a dialect that is not loaded. It may
-/// name functions in ways that nobody knows; upstream's inliner asks which ones
-/// it uses, and does not expect that this has no answer.
+/// Rejects an operation with a region from a dialect that is not loaded. It may
+/// reference functions in unknown ways; upstream's inliner queries its symbol
+/// uses, and does not handle that they are unknown.
 inline llvm::LogicalResult checkRegionIsKnown(mlir::Operation *op) {
   if (op->getDialect() || op->getNumRegions() == 0)
     return mlir::success();

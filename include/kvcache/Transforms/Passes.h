@@ -16,11 +16,12 @@ class RewritePatternSet;
 
 namespace kvcache {
 
-/// What is put behind the name of a function to name its workspace function.
+/// The suffix that turns the name of a function into that of its workspace
+/// function.
 inline constexpr llvm::StringLiteral kWorkspaceSizeSuffix = ".workspace_size";
 
-/// Folds views of memrefs with what the memrefs are made of: transpositions,
-/// casts, memrefs and flattened rows of caches. `kvcache-fold-permutes` begins
+/// Folds views of memrefs with the definitions of the memrefs: transpositions,
+/// casts, memrefs and flattened rows of caches. `kvcache-fold-permutes` starts
 /// with them.
 void populateFoldViewPatterns(mlir::RewritePatternSet &patterns);
 

@@ -7,19 +7,19 @@ include "mlir/Pass/PassBase.td"
 
 def CopyCarriedTensors
     : Pass<"kvcache-copy-carried-tensors", "mlir::ModuleOp"> {
-  let summary = "Copy what a loop carries into the buffer that it began with";
+  let summary = "Copy loop-carried tensors into their initial buffer";
   let description = [{
-    A loop has one buffer for each tensor that it carries. A layer that makes its
-    result in a tensor of its own, as `outs(%empty)`, gives the loop a second
-    one; one-shot-bufferize refuses that. Such results are copied at the end of
-    each iteration. Those that are made in the place of the old value, as
-    `outs(%carried)`, need no copy.
+    A loop has one buffer for each tensor that it carries. A layer that computes
+    its result in a separate tensor, as with `outs(%empty)`, gives the loop a
+    second one, which one-shot-bufferize rejects. This pass copies such results
+    at the end of each iteration. Results computed in place of the old value, as
+    with `outs(%carried)`, need no copy.
 
-    Contract in: tensors that one-shot-bufferize takes, except for such loops.
-    Contract out: in each `scf.for`, what is yielded has the buffer of what is
-    carried. Where its extents are not known to be those before the loop, a copy
-    would not fit, which is an error. Of a pool it is one as well, but
-    `kvcache-check-copies` gives it.
+    Contract in: tensors that one-shot-bufferize accepts, except for such loops.
+    Contract out: in each `scf.for`, the yielded value has the buffer of the
+    carried one. If its extents are not known to equal those before the loop, a
+    copy might not fit, which is an error. Copying a pool is an error as well,
+    reported by `kvcache-check-copies`.
 
     Before:
 
@@ -42,14 +42,14 @@ def CopyCarriedTensors
 }
 
 def KeepArguments : Pass<"kvcache-keep-arguments", "mlir::ModuleOp"> {
-  let summary = "Give arithmetic on tensors a result that is no argument";
+  let summary = "Keep arithmetic on tensors from overwriting arguments";
   let description = [{
-    Arithmetic on tensors, such as `arith.addf`, does not say where its result
-    lies. `convert-elementwise-to-linalg` takes an operand of the same type for
-    it, so that an argument of the function would be overwritten, also one that
-    came through slices or calls. Such operations are converted here, into
-    tensors of their own. Where that operand is made in the function, or carried
-    by a loop, they stay, and it may be overwritten.
+    Arithmetic on tensors, such as `arith.addf`, names no destination for its
+    result. `convert-elementwise-to-linalg` uses an operand of the same type, so
+    that an argument of the function would be overwritten, even one passed
+    through slices or calls. This pass converts such operations to use a
+    separate tensor. If the operand is created in the function, or carried by a
+    loop, the operation is left alone, and the operand may be overwritten.
 
     Contract in: any IR. Contract out: the result of an elementwise operation on
     tensors is not written to an operand that may be memory of a caller.
@@ -76,14 +76,14 @@ def DropDonatedResults
   let summary = "Drop results that are arguments of their function";
   let description = [{
     A functional host updates a pool that it donates: it passes the pool as an
-    argument and takes the updated one as a result. Bufferized in place, both
-    are one buffer, and giving it back would copy the whole pool to an
+    argument and receives the updated pool as a result. After bufferization in
+    place, both are one buffer, and returning it would copy the whole pool to an
     out-parameter. Such results are dropped, also from public functions, and
     callers use the argument.
 
     Contract in: bufferized functions. Contract out: no result of a function
-    with a body is one of its arguments each time. A function that is used by
-    anything but calls stays what it is.
+    with a body is always the same one of its arguments. A function with uses
+    other than calls is left unchanged.
 
     Before:
 
@@ -101,19 +101,20 @@ def DropDonatedResults
 
 def OutlineWorkspaceSize
     : Pass<"kvcache-outline-workspace-size", "mlir::ModuleOp"> {
-  let summary = "Add a function that says how much workspace a call needs";
+  let summary = "Add a function that computes the workspace size of a call";
   let description = [{
     Contract in: bufferized functions. Contract out: for each public function
     `@f` there is a private function `@f.workspace_size` with the same arguments
-    that gives the bytes of all buffers that a call of `@f` allocates, or -1 if
-    an extent is negative or they are 2^62 or more. It reads extents of arguments
-    and nothing else, so it can be asked before there is any data. One that an
-    earlier run made is made anew.
+    that returns the size in bytes of all buffers that a call of `@f` allocates,
+    or -1 if an extent is negative or the size is 2^62 or more. It reads only
+    extents of arguments, so it can be called before there is any data. The
+    function from an earlier run is replaced.
 
     A buffer whose size depends on data, or that is allocated in a loop or by a
     call that was not inlined, is an error: its size has no upper bound that a
-    caller could provide. So is one whose size is divided in a branch that a call
-    may not take, and one whose elements are neither integers nor floats.
+    caller could provide. So is a buffer whose size involves a division in a
+    branch that may not be taken, or whose elements are neither integers nor
+    floats.
 
     Before:
 
@@ -125,7 +126,7 @@ def OutlineWorkspaceSize
     ```
 
     After, in addition: `func.func private @f.workspace_size(memref<?xi64>) ->
-    i64`, which gives 8 * n, rounded up to 256.
+    i64`, which returns 8 * n, rounded up to a multiple of 256.
   }];
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::func::FuncDialect"];
@@ -133,33 +134,33 @@ def OutlineWorkspaceSize
 
 def ScatterToIndexCopy
     : Pass<"kvcache-scatter-to-index-copy", "mlir::ModuleOp"> {
-  let summary = "Write rows by one number instead of a block and an offset";
+  let summary = "Write rows by slot instead of by block and offset";
   let description = [{
-    Contract in: bufferized functions. Contract out: a `scatter` became an
-    `index_copy` where that does the same for every entry, also for padding and
-    for numbers that are wrong; a remark says for each what was done, or which
-    fact is missing.
+    Contract in: bufferized functions. Contract out: a `scatter` has become an
+    `index_copy` if that is equivalent for every entry, including padding and
+    invalid entries; a remark reports for each what was done, or which fact is
+    missing.
 
-    *Divided slots.* Blocks and offsets that a loop divides out of one list of
-    slots are that list: it is used, and the loop goes. Where rows have one
-    number in memory (`stride(B) = N * stride(N)`), nothing divides any more.
-    Quotients may be rounded to zero or down, also as shifts, and remainders be
-    masks. If a slot below 0 would end in a live row, as with a quotient that is
-    rounded to zero and a masked offset, this is an error where the padding of
-    the scatter is `skip_negative`.
+    *Divided slots.* If a loop computes blocks and offsets from one list of
+    slots by division, that list is used, and the loop is removed. If the cache
+    is flat (`stride(B) = N * stride(N)`), no division is left. Quotients may be
+    rounded towards zero or down, or be shifts, and remainders may be masks. If
+    a slot below 0 would be written to a live row, as with a quotient rounded
+    towards zero and a masked offset, this is an error for a scatter with `pad =
+    skip_negative`.
 
-    *Lists of their own.* With `compute-slots`, slots are computed from the two
-    lists, into a buffer: `block * N + offset` where rows have one number, `block
-    * scale + offset` where `stride(B) = scale * stride(N)`, and with a test in
-    each call where the stride is not known. What the scatter skips becomes -1.
+    *Independent lists.* With `compute-slots`, slots are computed from the two
+    lists into a buffer: `block * N + offset` if the cache is flat, `block *
+    scale + offset` if `stride(B) = scale * stride(N)`, and with a test in each
+    call if the stride is unknown. Entries that the scatter skips become -1.
 
     *Whole blocks.* An `index_copy` at all slots of some blocks (`block_slots`)
-    becomes one whose rows are these blocks, of a view with blocks of one token:
-    `?B x 16N x 8H x 128D` is seen as `?B x 1N x 128H x 128D`. This takes tokens,
-    heads and channels that lie one after the other in a block as in the rows,
-    which is more than `stride(B) = N * stride(N)` says of a block and nothing
-    of the distance between blocks; packed rows; padding that is skipped, not
-    written to a sink; and a list that is known to have all slots of the blocks.
+    becomes one whose rows are these blocks, on a view with blocks of one token:
+    `?B x 16N x 8H x 128D` is viewed as `?B x 1N x 128H x 128D`. This requires
+    tokens, heads and channels that are contiguous within a block, in the order
+    of the rows (blocks may be any distance apart); packed rows; padding that is
+    skipped, not written to a sink; and a list that is known to contain all
+    slots of the blocks.
 
     Before:
 
@@ -191,27 +192,27 @@ def ScatterToIndexCopy
 }
 
 def FoldPermutes : Pass<"kvcache-fold-permutes", "mlir::ModuleOp"> {
-  let summary = "Fold what only changes the view into types and names";
+  let summary = "Fold permutations and casts into types and axis names";
   let description = [{
-    Contract in: any kvcache IR. Contract out: between a cache and its use, no
-    transposition and no cast is left that only changes how memory is seen, which
-    a verifier at the end of the pass checks; each cache value has the most
-    precise type that is known to be true of it.
+    Contract in: any kvcache IR. Contract out: no transposition or cast that
+    only changes the view of memory is left between a cache and its use, which a
+    verifier at the end of the pass checks; each cache value has the most
+    precise type that is known to hold.
 
-    *Transpositions* of a memref that is seen as a cache become names of its
-    dimensions. Memrefs of a cache that are seen as the same cache again, and
-    rows that were flattened and are cut in the same blocks again, are that
-    cache.
+    *Transpositions* of a memref that is viewed as a cache become names of its
+    dimensions. A memref of a cache that is viewed as the same cache again, and
+    flattened rows that are divided into the same blocks again, are replaced by
+    that cache.
 
-    *Facts* flow from where they are known to where they are used: strides of
-    memrefs, constants and products that a view of bytes gets, through casts,
-    slices, branches, loops, and into and out of private functions whose callers
-    are known. Where paths meet, what they have in common is known; a cast
-    forgets the rest.
+    *Facts* flow from definitions to uses: strides of memrefs, constants and
+    products that are operands of a byte view, through casts, slices, branches,
+    loops, and into and out of private functions whose callers are known. Where
+    paths join, their common facts remain; a cast drops the others.
 
-    *A `relayout` to a local buffer that is only read* folds: readers take the
-    source, if nothing may write it before they read, the readers included: what
-    they write is a local buffer, or `kvcache.noalias` is said of an argument.
+    *A `relayout` to a local buffer that is only read* folds: readers use the
+    source, if nothing may write it before they read, including the readers
+    themselves: they must write to a local buffer, or one of the arguments must
+    have `kvcache.noalias`.
 
     Before:
 
@@ -236,18 +237,18 @@ def SpecializePageStride
   let summary = "Give operations a variant for each fact that changes their code";
   let description = [{
     Contract in: bufferized functions, best after `kvcache-fold-permutes`, which
-    finds the facts that are known anyway. Contract out: an operation on a cache
-    whose strides are known at run time only has up to `max-variants` variants,
-    chosen by `has_facts` in each call: strides are compact; strides are
-    multiples of `multiple` elements; any strides. The last one is always there.
-    There is none for a certain stride unless `block-strides` asks for it.
+    finds statically known facts. Contract out: an operation on a cache whose
+    strides are known only at run time has up to `max-variants` variants, chosen
+    by `has_facts` in each call: strides are compact; strides are multiples of
+    `multiple` elements; any strides. The last one always exists. There is no
+    variant for a specific stride unless `block-strides` requests it.
 
-    A variant that would get the same code as the next one that assumes less is
-    left out, and a remark says so. What the code depends on is asked of the
-    layout: the length of a contiguous run, whether rows have one number, and for
-    a GPU the width of an aligned access. For reads on a CPU the number of a row
-    counts where rows are short, below 256 bytes. With `trace`, each variant says so
-    where the program runs with `KVRT_TRACE=1`.
+    A variant with the same code as the next more general one is omitted, with a
+    remark. The layout determines on what the code depends: the length of a
+    contiguous run, whether the cache is flat, and for a GPU the width of an
+    aligned access. For reads on a CPU, flatness matters only if rows are
+    shorter than 256 bytes. With `trace`, each variant reports itself if the
+    program runs with `KVRT_TRACE=1`.
 
     Before:
 
@@ -279,54 +280,53 @@ def SpecializePageStride
   }];
   let options = [
     Option<"target", "target", "std::string", /*default=*/"\"gpu\"",
-           "What code is made for: cpu, or gpu, where accesses are aligned">,
+           "Target of the code: cpu, or gpu, where accesses are aligned">,
     Option<"multiple", "multiple", "int64_t", /*default=*/"16",
-           "Elements that strides are a multiple of in the second variant">,
+           "Divisor of strides, in elements, in the second variant">,
     Option<"maxVariants", "max-variants", "unsigned", /*default=*/"3",
-           "Variants of one operation at most, the generic one included">,
+           "Maximum number of variants, including the generic one">,
     ListOption<"blockStrides", "block-strides", "int64_t",
-           "Strides of blocks, in elements, that get a variant of their own">,
+           "Block strides, in elements, that get a separate variant">,
     Option<"trace", "trace", "bool", /*default=*/"true",
-           "Say in each variant which one it is, for KVRT_TRACE=1">];
+           "Report the variant in use, for KVRT_TRACE=1">];
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::scf::SCFDialect"];
 }
 
 def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
-  let summary = "Refuse copies of pools, and writes that are lost in a copy";
+  let summary = "Reject copies of pools, and writes that are lost in a copy";
   let description = [{
-    Runs twice. It changes nothing but marks on what the program asks for, which
-    the second run reads and removes.
+    Runs twice. It changes nothing except marks on explicit requests of the
+    program, which the second run reads and removes.
 
     *On the program*, before anything is simplified. It is an error if
 
-      * an operation with a region is left of a dialect that is not loaded, as
-        nothing can be told of what it does
-      * a pool as a tensor is updated and nobody uses the updated one
-      * rows are written to a copy of a buffer, and nobody reads the copy
-        afterwards
+      * there is an operation with a region from a dialect that is not loaded,
+        as its behaviour is unknown
+      * a tensor pool is updated and the updated tensor is not used
+      * rows are written to a copy of a buffer that is not read afterwards
       * a pool is read as a tensor after it was written through a reference to
         its buffer
 
-    *After bufferization* (`bufferized`), the second of these again, and it is an
-    error if
+    *After bufferization* (`bufferized`), lost rows are checked again, and it is
+    an error if
 
-      * bufferization copies a buffer that is seen as a cache, which it does
-        where the old contents are used after an update, or where the caller does
-        not donate the pool
-      * bufferization allocates a buffer that is seen as a cache, which it does
-        for a result whose destination it cannot overwrite, and for arithmetic on
-        whole pools
+      * bufferization copies a buffer that is viewed as a cache, which happens
+        if the old contents are used after an update, or if the caller does not
+        donate the pool
+      * bufferization allocates a buffer that is viewed as a cache, which
+        happens for a result whose destination cannot be overwritten, and for
+        arithmetic on whole pools
 
-    The message has the bytes. Each copy and each buffer gets a remark with its
-    bytes. `allow-pool-copies` makes remarks of these errors.
+    The message gives the size in bytes. Each copy and each buffer gets a remark
+    with its size. `allow-pool-copies` turns these errors into remarks.
 
-    What the program asks for is no error: `memref.copy`, `memref.alloc`,
-    `tensor.empty` and what else makes a tensor of nothing (`tensor.splat`,
+    Explicit requests are not errors: `memref.copy`, `memref.alloc`,
+    `tensor.empty` and other operations that create a tensor (`tensor.splat`,
     `tensor.generate`), `bufferization.alloc_tensor`, and results that are
     written to memory of the caller.
 
-    Before, where `%pool` is read again later:
+    Before, if `%pool` is read again later:
 
     ```mlir
     %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
@@ -339,23 +339,24 @@ def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"bufferized", "bufferized", "bool", /*default=*/"false",
-           "The second run">,
+           "Whether this is the second run">,
     Option<"allowPoolCopies", "allow-pool-copies", "bool", /*default=*/"false",
-           "Copies of pools that bufferization makes are no errors">];
+           "Allow bufferization to copy pools">];
 }
 
 def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
-  let summary = "Print what each operation gets out of its layouts";
+  let summary = "Print what each operation derives from its layouts";
   let description = [{
-    For each operation and each cache of it: the memory order, the strides that
-    are not compact, the axis whose elements are contiguous, the contiguous runs
-    that the operation moves, the widest aligned access, whether rows have one
-    number, how many descriptors of which size it takes to move one block, bytes
-    and floating-point operations, and what is checked in each call. Numbers that
-    are known at run time only are `?`, and null in JSON. An attention on some of
-    the rows of a batch says so: its operations are per selected row and key.
+    For each operation and each of its caches, the report lists the memory
+    order, the strides that are not compact, the axis whose elements are
+    contiguous, the contiguous runs that the operation moves, the widest aligned
+    access, whether rows are flat, the number and size of descriptors
+    needed to move one block, bytes and floating-point operations, and the
+    checks in each call. Numbers known only at run time are `?`, and null in
+    JSON. For an attention on selected rows of a batch, operations are per
+    selected row and key.
 
-    It changes nothing, and can stand anywhere in a pipeline. The program:
+    It changes nothing, and can run anywhere in a pipeline. The program:
 
     ```mlir
     %pool = kvcache.view %bytes extents(B = %n) : memref<?xi8> to !all
@@ -364,7 +365,7 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
     kvcache.attention %q over %layer in %batch into %out causal : !heads over !one in !batch into !heads
     ```
 
-    What is printed:
+    The report:
 
     ```
     line  operation   order            strides    fastest  runs         access  rows  block moves as  bytes           FLOPs                  checked in each call
@@ -378,32 +379,32 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
     Option<"format", "format", "std::string", /*default=*/"\"table\"",
            "table, or json">,
     Option<"output", "output", "std::string", /*default=*/"\"-\"",
-           "The file that it is written to, - for the standard output">];
+           "The output file, - for standard output">];
 }
 
 def HoistBuffers : Pass<"kvcache-hoist-buffers", "mlir::func::FuncOp"> {
-  let summary = "Allocate buffers in front of loops, where there are any in one";
+  let summary = "Hoist allocations out of loops, if there are any";
   let description = [{
     Runs `buffer-loop-hoisting` on functions that allocate in a loop. That pass
-    computes what is live in all of a function, and a model whose layers are
-    written out has no buffer in a loop.
+    computes liveness for a whole function, which is wasted on a model with
+    unrolled layers, as it has no buffer in a loop.
   }];
   let dependentDialects = ["mlir::memref::MemRefDialect"];
 }
 
 def OwnDestinations : Pass<"kvcache-own-destinations", "mlir::ModuleOp"> {
-  let summary = "Let few operations share a tensor that they write into";
+  let summary = "Limit how many operations share a destination tensor";
   let description = [{
-    CSE makes one `tensor.empty`, and one `linalg.fill` of it, of all that are
-    equal: of the destinations of a thousand operations. One-shot-bufferize then
-    compares each of these with all others, to find out which may have the same
-    buffer, and copies what was filled for all but one. Here each operation
-    fills its own destination, and few of them, neighbours in the program,
+    CSE merges all equal `tensor.empty`, and equal `linalg.fill` of them, into
+    one: the destination of a thousand operations. One-shot-bufferize then
+    compares each of these with all others to find out which may share a buffer,
+    and copies the filled tensor for all but one. After this pass, each
+    operation fills its own destination, and only a few neighbouring operations
     share one `tensor.empty`.
 
     Contract in: tensors. Contract out: no `linalg.fill` of a `tensor.empty` is
-    the destination of two operations, and no `tensor.empty` that of more than
-    `share`.
+    the destination of two operations, and no `tensor.empty` is the destination
+    of more than `share`.
 
     Before:
 
@@ -424,25 +425,25 @@ def OwnDestinations : Pass<"kvcache-own-destinations", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"share", "share", "unsigned", "16",
-           "Operations that write into one tensor, at most">
+           "Maximum number of operations that write into one tensor">
   ];
 }
 
 def SplitUpdates : Pass<"kvcache-split-updates", "mlir::ModuleOp"> {
   let summary = "Split long chains of updates before bufferization";
   let description = [{
-    A pool, or the sum that all layers of a model add to, is one buffer from the
-    first layer to the last. One-shot-bufferize compares each use of it with each
-    write, for each operand: a model with twice as many layers takes eight times
-    as long. Between two updates, where nothing but the next ones refers to the
-    buffer, the value is handed over as a memref, behind which the analysis does
-    not look. The two operations are gone after bufferization.
+    A pool, or the sum to which all layers of a model add, is one buffer from
+    the first layer to the last. One-shot-bufferize compares each use of it with
+    each write, for each operand: a model with twice as many layers takes eight
+    times as long. Between two updates, where only later updates refer to the
+    buffer, the value is passed on as a memref, through which the analysis does
+    not look. The two operations disappear in bufferization.
 
     Contract in: tensors, in functions whose arguments become packed memrefs.
-    Contract out: the same program. A value is handed over only if it was
-    written in the place of an argument of a public function or of a
-    `tensor.empty`, in a function of one block, and nothing that may refer to its
-    buffer is used afterwards.
+    Contract out: an equivalent program. A value is passed on only if it was
+    written in place of an argument of a public function or of a `tensor.empty`,
+    in a function with one block, and nothing that may refer to its buffer is
+    used afterwards.
 
     Before:
 
@@ -462,8 +463,7 @@ def SplitUpdates : Pass<"kvcache-split-updates", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"distance", "distance", "unsigned", "16",
-           "Values of one buffer, at least, from one place where it is split to "
-           "the next">
+           "Minimum number of values of one buffer between two splits">
   ];
   let dependentDialects = ["mlir::bufferization::BufferizationDialect"];
 }
@@ -471,23 +471,23 @@ def SplitUpdates : Pass<"kvcache-split-updates", "mlir::ModuleOp"> {
 def InsertChecks : Pass<"kvcache-insert-checks", "mlir::ModuleOp"> {
   let summary = "Check the entries of lists where the program uses them";
   let description = [{
-    For a mode of compiled programs in which wrong numbers are found: slots,
-    blocks, starts, lengths, positions that no type allows (docs/types.md,
-    "Slots and padding" and "Untrusted numbers").
+    For a mode of compiled programs that detects invalid entries: slots, blocks,
+    starts, lengths and positions that their types do not allow (docs/types.md,
+    "Slots and padding" and "Untrusted entries").
 
     Contract in: bufferized functions, with views folded and variants made.
-    Contract out: each operation that takes entries has its checks
+    Contract out: each operation that uses entries has its checks
     (`check_entries`, `check_batch`, `check_selection`), with the name of the
-    operation and of the argument. What a type allows is not looked at, and a list
-    that was checked is not checked again before it is written.
+    operation and of the argument. If a type allows every entry, there is no
+    check, and a checked list is not checked again before it is written.
 
-    For a CPU (`target=cpu`) checks come before the operation, which runs only if
-    the call has had no error so far; so does each kvcache operation that writes
-    after the first check. For a GPU an operation never waits for its checks:
-    they come behind it, so that their kernel runs while that of the operation
-    does, or before it where the operation may write one of the lists. Checks of
-    lists that the function does not write are `early`: their kernel need not wait
-    for the ones before it.
+    On a CPU (`target=cpu`), checks come before the operation, which runs only
+    if the call has had no error so far; so does each kvcache operation that
+    writes after the first check. On a GPU, an operation never waits for its
+    checks: they come after it, so that their kernel runs concurrently with that
+    of the operation, or before it if the operation may write one of the lists.
+    Checks of lists that the function does not write are `early`: their kernel
+    need not wait for earlier ones.
 
     Before:
 
@@ -510,9 +510,9 @@ def InsertChecks : Pass<"kvcache-insert-checks", "mlir::ModuleOp"> {
   }];
   let options = [
     Option<"target", "target", "std::string", /*default=*/"\"cpu\"",
-           "What code is made for: cpu or gpu">,
+           "Target of the code: cpu or gpu">,
     Option<"onRequest", "on-request", "bool", /*default=*/"false",
-           "Check only if the process asks for it (KVRT_CHECK=1)">];
+           "Check only if the process requests it (KVRT_CHECK=1)">];
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::memref::MemRefDialect",
                            "mlir::scf::SCFDialect"];
