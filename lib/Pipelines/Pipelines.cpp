@@ -202,7 +202,7 @@ ArrayRef<NamedPipeline> kvcache::getPipelines() {
       pipeline<OptimizeOptions, buildOptimizePipeline>(
           "kvcache-optimize",
           "Bufferized kvcache IR, with views folded, scatters as index copies, "
-          "and variants for facts that only a call has"),
+          "and variants for facts known only in a call"),
       pipeline<CpuOptions, buildCpuPipeline>(
           "kvcache-to-cpu",
           "Bufferized kvcache IR to the LLVM dialect, as code for a CPU"),

@@ -20,8 +20,8 @@
 // PIPELINES-DAG: --kvcache-to-cpu {{.*}} Bufferized kvcache IR to the LLVM dialect, as code for a CPU
 // PIPELINES-DAG: --kvcache-to-kernels {{.*}} Bufferized kvcache IR to kernels in a gpu.module and launches
 // PIPELINES-DAG: --kvcache-to-nvvm {{.*}} Bufferized kvcache IR to the LLVM dialect, with kernels embedded as PTX or cubin
-// PIPELINES-DAG: --chip=<string> {{.*}} What the kernels are compiled for
-// PIPELINES-DAG: --image=<string> {{.*}} What is embedded
+// PIPELINES-DAG: --chip=<string> {{.*}} Chip of the kernels
+// PIPELINES-DAG: --image=<string> {{.*}} Embedded kernels
 
 // DIALECTS: kvcache
 

@@ -37,33 +37,33 @@ cl::opt<std::string>
                cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
                cl::init("cpu"), cl::cat(category));
 cl::opt<std::string> cpu("cpu",
-                         cl::desc("What host code is compiled for: a CPU name "
-                                  "of LLVM, or native"),
+                         cl::desc("CPU of the host code: an LLVM CPU name, or "
+                                  "native"),
                          cl::init("x86-64-v3"), cl::cat(category));
 cl::opt<std::string>
     image("gpu-image",
-          cl::desc("What a GPU library carries: ptx, cubin (needs ptxas), or "
-                   "auto, which is cubin where ptxas is found"),
+          cl::desc("Kernels in a GPU library: ptx, cubin (needs ptxas), or "
+                   "auto, which is cubin if ptxas is found"),
           cl::init("auto"), cl::cat(category));
 cl::opt<int64_t> copyEngineBytes(
     "copy-engine-bytes",
-    cl::desc("The shortest runs between host and GPU that the copy engine "
-             "moves; shorter ones, and those whose list of pairs is on the "
-             "GPU, are moved by a kernel"),
+    cl::desc("Bytes of the shortest runs between host and GPU that the copy "
+             "engine moves; a kernel moves shorter runs, and all runs if the "
+             "pairs are in GPU memory"),
     cl::init(1 << 20), cl::cat(category));
 cl::opt<std::string>
     name("name",
          cl::desc("Name of the library in symbols (default: from the output "
                   "file)"),
          cl::cat(category));
-cl::opt<bool> allowPoolCopies(
-    "allow-pool-copies",
-    cl::desc("Copy a pool where an update cannot be done in place"),
-    cl::init(false), cl::cat(category));
+cl::opt<bool>
+    allowPoolCopies("allow-pool-copies",
+                    cl::desc("Copy a pool if it cannot be updated in place"),
+                    cl::init(false), cl::cat(category));
 cl::opt<unsigned> maxVariants(
     "max-variants",
-    cl::desc("Variants of an operation at most, for strides that only a call "
-             "knows; 1 is the one that takes any"),
+    cl::desc("Maximum number of variants of an operation, for strides known "
+             "only in a call; 1 is only the generic one"),
     cl::init(3), cl::cat(category));
 cl::opt<std::string>
     checks("checks",
@@ -72,17 +72,17 @@ cl::opt<std::string>
            cl::init("none"), cl::cat(category));
 cl::opt<Emit> emit(
     "emit", cl::desc("What to write"),
-    cl::values(
-        clEnumValN(Emit::So, "so",
-                   "shared library, with a C header and a JSON "
-                   "manifest beside it (default)"),
-        clEnumValN(Emit::Obj, "obj", "object file, without the run time"),
-        clEnumValN(Emit::LLVM, "llvm", "optimized LLVM IR of the host code"),
-        clEnumValN(Emit::MLIR, "mlir", "MLIR in the LLVM dialect"),
-        clEnumValN(Emit::PTX, "ptx", "PTX of the kernels"),
-        clEnumValN(Emit::Cubin, "cubin", "machine code of the kernels"),
-        clEnumValN(Emit::Header, "header", "the C header"),
-        clEnumValN(Emit::Manifest, "manifest", "the JSON manifest")),
+    cl::values(clEnumValN(Emit::So, "so",
+                          "shared library, with a C header and a JSON "
+                          "manifest beside it (default)"),
+               clEnumValN(Emit::Obj, "obj", "object file, without the runtime"),
+               clEnumValN(Emit::LLVM, "llvm",
+                          "optimized LLVM IR of the host code"),
+               clEnumValN(Emit::MLIR, "mlir", "MLIR in the LLVM dialect"),
+               clEnumValN(Emit::PTX, "ptx", "PTX of the kernels"),
+               clEnumValN(Emit::Cubin, "cubin", "machine code of the kernels"),
+               clEnumValN(Emit::Header, "header", "the C header"),
+               clEnumValN(Emit::Manifest, "manifest", "the JSON manifest")),
     cl::init(Emit::So), cl::cat(category));
 
 int fail(const llvm::Twine &message) {

@@ -14,8 +14,8 @@ int main(int argc, char **argv) {
   kvcache::registerAllPasses();
   llvm::cl::opt<bool> listPipelines(
       "list-pipelines",
-      llvm::cl::desc("Print what the pipelines of this project expand to, as "
-                     "--pass-pipeline takes it, and exit"));
+      llvm::cl::desc("Print the pipelines of this project in --pass-pipeline "
+                     "syntax, and exit"));
   auto [input, output] = mlir::registerAndParseCLIOptions(
       argc, argv, "kvcache optimizer driver\n", registry);
   if (listPipelines) {

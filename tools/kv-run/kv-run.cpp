@@ -51,15 +51,14 @@ cl::opt<bool> printAll("print-all",
                        cl::cat(category));
 cl::opt<unsigned> repeat(
     "repeat",
-    cl::desc("Call this many times more, for the time; results are those "
+    cl::desc("Make this many more calls to measure time; results are those "
              "of the first call"),
     cl::value_desc("n"), cl::init(0), cl::cat(category));
 cl::opt<std::string> targetName("target", cl::desc("cpu"), cl::init("cpu"),
                                 cl::cat(category));
-cl::opt<std::string> cpu("cpu",
-                         cl::desc("What code is compiled for: a CPU name of "
-                                  "LLVM, or native"),
-                         cl::init("x86-64-v3"), cl::cat(category));
+cl::opt<std::string>
+    cpu("cpu", cl::desc("CPU of the code: an LLVM CPU name, or native"),
+        cl::init("x86-64-v3"), cl::cat(category));
 
 cl::opt<std::string>
     checks("checks",

@@ -37,22 +37,22 @@ namespace kvcache {
 struct BufferizeOptions : mlir::PassPipelineOptions<BufferizeOptions> {
   Option<bool> allowPoolCopies{
       *this, "allow-pool-copies",
-      llvm::cl::desc("Copies of pools that bufferization makes are no errors"),
+      llvm::cl::desc("Allow bufferization to copy pools"),
       llvm::cl::init(false)};
 };
 
 struct OptimizeOptions : mlir::PassPipelineOptions<OptimizeOptions> {
-  Option<std::string> target{
-      *this, "target", llvm::cl::desc("What code is made for: cpu or gpu"),
-      llvm::cl::init("cpu")};
+  Option<std::string> target{*this, "target",
+                             llvm::cl::desc("Target of the code: cpu or gpu"),
+                             llvm::cl::init("cpu")};
   Option<bool> allowPoolCopies{
       *this, "allow-pool-copies",
-      llvm::cl::desc("Copies of pools that bufferization makes are no errors"),
+      llvm::cl::desc("Allow bufferization to copy pools"),
       llvm::cl::init(false)};
   Option<bool> standalone{
       *this, "standalone",
-      llvm::cl::desc("Drop attributes that are addressed to compilers whose "
-                     "dialects are not loaded"),
+      llvm::cl::desc("Drop attributes of compilers whose dialects are not "
+                     "loaded"),
       llvm::cl::init(false)};
   Option<bool> computeSlots{
       *this, "compute-slots",
@@ -61,7 +61,7 @@ struct OptimizeOptions : mlir::PassPipelineOptions<OptimizeOptions> {
       llvm::cl::init(false)};
   Option<unsigned> maxVariants{
       *this, "max-variants",
-      llvm::cl::desc("Variants of one operation at most; 1 is the generic one"),
+      llvm::cl::desc("Maximum number of variants; 1 is only the generic one"),
       llvm::cl::init(3)};
 };
 
@@ -75,7 +75,7 @@ struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
                              llvm::cl::init("none")};
   Option<std::string> chip{
       *this, "chip",
-      llvm::cl::desc("What the code is compiled for: generic, x86-64-v4 or "
+      llvm::cl::desc("Chip of the code: generic, x86-64-v4 or "
                      "x86-64-v4-bf16 (default: the target of the module, or "
                      "generic)"),
       llvm::cl::init("")};
@@ -86,18 +86,19 @@ struct GpuOptions : mlir::PassPipelineOptions<GpuOptions> {
                              llvm::cl::init("none")};
   Option<std::string> chip{
       *this, "chip",
-      llvm::cl::desc("What the kernels are compiled for: sm_80, sm_90a or "
+      llvm::cl::desc("Chip of the kernels: sm_80, sm_90a or "
                      "sm_100a (default: the target of the module, or sm_90a)"),
       llvm::cl::init("")};
   Option<std::string> image{
       *this, "image",
-      llvm::cl::desc("What is embedded: ptx, cubin (needs ptxas), or auto, "
-                     "which is cubin where ptxas is found"),
+      llvm::cl::desc("Embedded kernels: ptx, cubin (needs ptxas), or auto, "
+                     "which is cubin if ptxas is found"),
       llvm::cl::init("auto")};
   Option<int64_t> copyEngineBytes{
       *this, "copy-engine-bytes",
-      llvm::cl::desc("The shortest runs between host and device that the copy "
-                     "engine moves, if the list of pairs is in host memory"),
+      llvm::cl::desc(
+          "Bytes of the shortest runs between host and device that the "
+          "copy engine moves, if the pairs are in host memory"),
       llvm::cl::init(1 << 20)};
 };
 
