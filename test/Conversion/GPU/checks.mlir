@@ -43,8 +43,8 @@ func.func @on_request_and_early(%s: !slots, %n: index, %end: index) {
 // CHECK-NEXT: nvvm.griddepcontrol wait
 // CHECK-NEXT: nvvm.griddepcontrol launch_dependents
 // CHECK-NOT: nvvm.griddepcontrol
-// CHECK: atom.relaxed.sys.global.cas.b32
-// CHECK: fence.acq_rel.sys;
+// CHECK: llvm.cmpxchg %{{.*}}, %{{.*}}, %{{.*}} monotonic monotonic : !llvm.ptr<1>, i32
+// CHECK: llvm.fence acq_rel
 // CHECK: llvm.func @check_entries_1(
 // CHECK-NEXT: nvvm.griddepcontrol launch_dependents
 // CHECK: scf.for

@@ -102,10 +102,10 @@ func.func @select_rows(%x: memref<?x64xf32>, %y: memref<?x8x16xbf16>, %batch: !b
 // CHECK-LABEL: func.func @merge_states(
 // CHECK: llvm.func @merge_states(
 // CHECK: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xi32>
-// CHECK: llvm.inline_asm "ex2.approx.f32 $0, $1;", "=f,f"
+// CHECK: llvm.call_intrinsic "llvm.nvvm.ex2.approx"(
 // CHECK: arith.truncf %{{.*}} : vector<8xf32> to vector<8xbf16>
 // CHECK: llvm.store %{{.*}} {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<1>
-// CHECK: llvm.inline_asm "lg2.approx.f32 $0, $1;", "=f,f"
+// CHECK: llvm.call_intrinsic "llvm.nvvm.lg2.approx.f"(
 func.func @merge_states(%a: memref<?x4x64xbf16>, %la: memref<?x4xf32>, %b: memref<?x4x64xbf16>, %lb: memref<?x4xf32>,
                         %o: memref<?x4x64xbf16>, %lo: memref<?x4xf32>) {
   kvcache.merge_states %a, %la with %b, %lb into %o, %lo

@@ -128,16 +128,16 @@ Val NvvmOps::unary(StringRef intrinsic, Val x) const {
                    k, x.getType(), k.getStringAttr(intrinsic), ValueRange{x})
                    .getResult(0));
 }
-Val NvvmOps::ex2(Val x) const { return unary("llvm.nvvm.ex2.approx.ftz.f", x); }
+Val NvvmOps::ex2(Val x) const { return unary("llvm.nvvm.ex2.approx.ftz", x); }
 Val NvvmOps::lg2(Val x) const { return unary("llvm.nvvm.lg2.approx.ftz.f", x); }
-Val NvvmOps::rcp(Val x) const { return unary("llvm.nvvm.rcp.approx.ftz.f", x); }
+Val NvvmOps::rcp(Val x) const {
+  return k.val(NVVM::RcpApproxFtzF32Op::create(k, x.getType(), x));
+}
 Val NvvmOps::ex2Subnormal(Val x) const {
-  return k.val(assembly("ex2.approx.f32 $0, $1;", "=f,f", x.getType(),
-                        ValueRange{x}, false));
+  return unary("llvm.nvvm.ex2.approx", x);
 }
 Val NvvmOps::lg2Subnormal(Val x) const {
-  return k.val(assembly("lg2.approx.f32 $0, $1;", "=f,f", x.getType(),
-                        ValueRange{x}, false));
+  return unary("llvm.nvvm.lg2.approx.f", x);
 }
 
 //===----------------------------------------------------------------------===//
@@ -237,13 +237,13 @@ Value NvvmOps::loadIf(Value condition, Value pointer, int64_t bytes) const {
 
 Val NvvmOps::atomCasSystem(Value pointer, int32_t expected,
                            int32_t next) const {
-  return k.val(assembly("atom.relaxed.sys.global.cas.b32 $0, [$1], " +
-                            std::to_string(expected) + ", " +
-                            std::to_string(next) + ";",
-                        "=r,l,~{memory}", k.getI32Type(), pointer, true));
+  Value pair = LLVM::AtomicCmpXchgOp::create(
+      k, pointer, k.i32(expected), k.i32(next), LLVM::AtomicOrdering::monotonic,
+      LLVM::AtomicOrdering::monotonic);
+  return k.val(LLVM::ExtractValueOp::create(k, pair, 0));
 }
 void NvvmOps::fenceSystem() const {
-  assembly("fence.acq_rel.sys;", "~{memory}", {}, {}, true);
+  LLVM::FenceOp::create(k, LLVM::AtomicOrdering::acq_rel);
 }
 
 //===----------------------------------------------------------------------===//
@@ -295,12 +295,13 @@ Vals NvvmOps::mmaSync(ArrayRef<Val> a, ArrayRef<Val> b, ArrayRef<Val> c,
 }
 
 Val NvvmOps::cvtPack(Val low, Val high, Type type) const {
-  StringRef name =
-      type.isBF16() ? "llvm.nvvm.ff2bf16x2.rn" : "llvm.nvvm.ff2f16x2.rn";
-  Value pair = LLVM::CallIntrinsicOp::create(k, VectorType::get({2}, type),
-                                             k.getStringAttr(name),
-                                             ValueRange{high, low})
-                   .getResult(0);
+  auto convert = [&](auto op) -> Value {
+    return decltype(op)::create(k, VectorType::get({2}, type), high, low,
+                                /*random_bits=*/Value(),
+                                NVVM::FPRoundingMode::RN);
+  };
+  Value pair = type.isBF16() ? convert(NVVM::ConvertF32x2ToBF16x2Op())
+                             : convert(NVVM::ConvertF32x2ToF16x2Op());
   return k.val(LLVM::BitcastOp::create(k, k.getI32Type(), pair));
 }
 
@@ -405,6 +406,8 @@ void NvvmOps::cpAsync(Val isThere, Value to, Value from, int64_t bytes) const {
 }
 
 void NvvmOps::prefetch(Value pointer) const {
+  // For nvvm.prefetch, LLVM 22 selects no instruction before sm_90, and
+  // prefetches the tensor map of a parameter twice.
   assembly("prefetch.global.L2 [$0];", "l", {}, pointer, true);
 }
 
