@@ -11,7 +11,9 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
     Contract in: kvcache operations whose operands are memrefs (bufferized).
     Contract out: no kvcache operation, type or target is left; caches are
     strided memrefs, and rows are copied in vectors along the longest run that
-    the layout and the rows share.
+    the layout and the rows share. Exponentials and logarithms become operations
+    of math, conversions of bf16 those of arith: `kvcache-expand-math` must
+    follow, or LLVM calls a library for them.
 
     Before:
 

@@ -30,6 +30,8 @@
 #include "AttentionTile.h"
 #include "Patterns.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+
 #include <cmath>
 
 using namespace mlir;
@@ -360,8 +362,8 @@ void RowResult::store(CodeBuilder &emit, const AttentionFacts &facts,
     return;
   Value none = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, sum, zero);
   Value safe = emit.select(none, emit.f32(1), sum);
-  Value lse =
-      mulF(emit, addF(emit, maximum, emitLog2(emit, safe)), emit.f32(M_LN2));
+  Value lse = mulF(emit, addF(emit, maximum, emit.fold<math::Log2Op>(safe)),
+                   emit.f32(M_LN2));
   lse = emit.select(none, emit.f32(-INFINITY), lse);
   if (outputs.sinks)
     lse = emit.select(isEmpty, emit.load(outputs.sinks, head), lse);

@@ -36,13 +36,6 @@ static Value constantLike(CodeBuilder &emit, Value like, float value) {
   return arith::ConstantOp::create(emit, cast<TypedAttr>(attr));
 }
 
-static Value integerLike(CodeBuilder &emit, Type like, int64_t value) {
-  Attribute attr = emit.getI32IntegerAttr(value);
-  if (auto vector = dyn_cast<VectorType>(like))
-    attr = DenseElementsAttr::get(vector, attr);
-  return arith::ConstantOp::create(emit, cast<TypedAttr>(attr));
-}
-
 Value cpu::splat(CodeBuilder &emit, float value, int64_t lanes) {
   auto type = VectorType::get({lanes}, emit.getF32Type());
   return arith::ConstantOp::create(
@@ -71,68 +64,12 @@ Value cpu::fma(CodeBuilder &emit, Value a, Value b, Value c) {
   return emit.fold<math::FmaOp>(a, b, c);
 }
 
-static Type integersOf(CodeBuilder &emit, Value x) {
-  Type i32 = emit.getI32Type();
-  if (auto vector = dyn_cast<VectorType>(x.getType()))
-    return vector.clone(i32);
-  return i32;
-}
-
-/// c[0] + x * (c[1] + x * (c[2] + ...))
-static Value polynomial(CodeBuilder &emit, Value x, ArrayRef<float> c) {
-  Value sum = constantLike(emit, x, c.back());
-  for (float next : llvm::reverse(c.drop_back()))
-    sum = fma(emit, sum, x, constantLike(emit, x, next));
-  return sum;
-}
-
 Value cpu::emitExp2(CodeBuilder &emit, Value x) {
   Value least = constantLike(emit, x, -126.0f);
-  Value most = constantLike(emit, x, 127.0f);
   Value isLow = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OLT, x, least);
-  Value isHigh = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OGT, x, most);
-  Value isNaN = emit.fold<arith::CmpFOp>(arith::CmpFPredicate::UNO, x, x);
-  Value bounded =
-      emit.select(emit.ori(isLow, isNaN), least, emit.select(isHigh, most, x));
-  Value whole = emit.fold<math::RoundEvenOp>(bounded);
-  Value part = subF(emit, bounded, whole);
-  // Powers of ln 2 over factorials: the error on [-1/2, 1/2] is below one unit
-  // in the last place.
-  Value value = polynomial(emit, part,
-                           {1.0f, 0.693147182f, 0.240226507f, 0.0555041097f,
-                            0.00961813331f, 0.00133335581f, 0.000154035303f,
-                            0.0000152527337f});
-  Type integers = integersOf(emit, x);
-  Value exponent = emit.fold<arith::FPToSIOp>(integers, whole);
-  exponent =
-      emit.fold<arith::ShLIOp>(exponent, integerLike(emit, integers, 23));
-  Value bits = emit.fold<arith::BitcastOp>(integers, value);
-  Value scaled =
-      emit.fold<arith::BitcastOp>(x.getType(), emit.addi(bits, exponent));
-  Value zero = constantLike(emit, x, 0.0f);
-  return emit.select(isNaN, x, emit.select(isLow, zero, scaled));
-}
-
-Value cpu::emitLog2(CodeBuilder &emit, Value x) {
-  Type integers = integersOf(emit, x);
-  auto integer = [&](int64_t n) { return integerLike(emit, integers, n); };
-  // x = 2^e * m with m in [sqrt(1/2), sqrt(2)).
-  constexpr int64_t kSqrtHalf = 0x3f3504f3;
-  Value bits = emit.fold<arith::BitcastOp>(integers, x);
-  Value shifted = emit.subi(bits, integer(kSqrtHalf));
-  Value e = emit.fold<arith::ShRSIOp>(shifted, integer(23));
-  Value scale = emit.fold<arith::ShLIOp>(e, integer(23));
-  Value m = emit.fold<arith::BitcastOp>(x.getType(), emit.subi(bits, scale));
-  Value one = constantLike(emit, x, 1.0f);
-  Value t = divF(emit, subF(emit, m, one), addF(emit, m, one));
-  // log2(m) = 2 / ln 2 * (t + t^3 / 3 + t^5 / 5 + ...)
-  Value square = mulF(emit, t, t);
-  constexpr float kFactor = 2.88539008f;
-  Value series =
-      polynomial(emit, square,
-                 {kFactor, kFactor / 3, kFactor / 5, kFactor / 7, kFactor / 9});
-  Value whole = emit.fold<arith::SIToFPOp>(x.getType(), e);
-  return fma(emit, t, series, whole);
+  Value inside = emit.select(isLow, least, x);
+  Value power = emit.fold<math::Exp2Op>(inside);
+  return emit.select(isLow, constantLike(emit, x, 0.0f), power);
 }
 
 Value cpu::emitTanh(CodeBuilder &emit, Value x) {

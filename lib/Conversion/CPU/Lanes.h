@@ -28,10 +28,11 @@ mlir::Value divF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 mlir::Value maxF(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 mlir::Value fma(CodeBuilder &emit, mlir::Value a, mlir::Value b, mlir::Value c);
 
-/// Numbers and vectors alike. 2^x is 0 below 2^-126 and NaN of NaN; log2 is of
-/// positive normal numbers.
+/// 2^x, of a number or a vector, but 0 below 2^-126: CPUs take ten times as
+/// long for products with subnormal numbers.
 mlir::Value emitExp2(CodeBuilder &emit, mlir::Value x);
-mlir::Value emitLog2(CodeBuilder &emit, mlir::Value x);
+/// Of a number or a vector, within half a unit of 1: the scores that it caps
+/// need no more, and that of kvcache-expand-math takes f64.
 mlir::Value emitTanh(CodeBuilder &emit, mlir::Value x);
 
 /// The sums over the lanes of as many vectors as there are lanes: lane i has

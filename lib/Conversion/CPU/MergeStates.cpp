@@ -4,6 +4,8 @@
 #include "Lanes.h"
 #include "Patterns.h"
 
+#include "mlir/Dialect/Math/IR/Math.h"
+
 #include <cmath>
 
 using namespace mlir;
@@ -64,7 +66,8 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
         });
         if (!lse)
           return;
-        Value total = addF(e, base, mulF(e, emitLog2(e, safe), e.f32(M_LN2)));
+        Value total =
+            addF(e, base, mulF(e, e.fold<math::Log2Op>(safe), e.f32(M_LN2)));
         e.store(e.select(isEmpty, none, total), lse, {row, head});
       });
     });

@@ -22,11 +22,11 @@
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[C16]]
 // CHECK: scf.for %{{.*}} = %[[C0]] to %[[C128]] step %[[C16]]
 // CHECK: vector.load {{.*}}, vector<16xbf16>
-// CHECK: arith.shli {{.*}} : vector<16xi32>
+// CHECK: arith.extf {{.*}} : vector<16xbf16> to vector<16xf32>
 // CHECK-COUNT-4: vector.store {{.*}} {alignment = 16 : i64, nontemporal = true} : {{.*}}, vector<4xf32>
 // CHECK: llvm.fence seq_cst
 // CHECK-NEXT: } else {
-// CHECK: arith.shli {{.*}} : vector<16xi32>
+// CHECK: arith.extf {{.*}} : vector<16xbf16> to vector<16xf32>
 // CHECK: vector.store {{.*}}, vector<16xf32>
 // CHECK-NOT: vector.store
 // CHECK: return
