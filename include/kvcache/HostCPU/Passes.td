@@ -55,7 +55,8 @@ def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
     any float, are arithmetic on scalars or vectors. Results are within 2 ulp of
     f32 over the whole range, including infinities, denormals and NaN.
     Arithmetic on bf16 is done in f32, and conversion between bf16 and wider
-    floats in integers, rounding to nearest even.
+    floats in integers, rounding to nearest even; a NaN keeps neither its sign
+    nor its payload.
 
     Other functions are left alone: a CPU pipeline must not contain them, as
     LLVM would call a math library.

@@ -4,10 +4,13 @@
 
 #include "kvcache/HostCPU/Passes.h"
 
+#include "mlir/Dialect/Arith/Transforms/Passes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_EXPANDMATH
@@ -54,7 +57,7 @@ bool kvcache::isExpandable(Operation *op) {
 }
 
 /// The result of an operation on f32 (for rounding, f64 as well), or null for
-/// one that stays.
+/// one that stays or that a pattern of MLIR expands.
 static Value expand(MathBuilder &b, Operation *op) {
   if (isNative(op))
     return nullptr;
@@ -78,10 +81,6 @@ static Value expand(MathBuilder &b, Operation *op) {
     return b.toF32(b.tanhWide(b.toF64(x)));
   if (isa<math::ErfOp>(op))
     return b.toF32(b.erfWide(b.toF64(x)));
-  if (isa<math::RsqrtOp>(op)) {
-    Value root = math::SqrtOp::create(b, b.toF64(x));
-    return b.toF32(b.div(b.f64(x, 1.0), root));
-  }
   if (isa<math::LogOp, math::Log2Op, math::Log10Op>(op)) {
     Value y = b.logWide(b.toF64(x));
     if (isa<math::Log2Op>(op))
@@ -230,6 +229,24 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
     }
   }
 
+  /// Where MLIR's own patterns are as exact, and as fast.
+  LogicalResult applyUpstream() {
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Operation *op) {
+      bool isConversion = isa<arith::ExtFOp, arith::TruncFOp>(op);
+      if ((isConversion && isExpanded(op->getOperand(0).getType())) ||
+          (isa<math::RsqrtOp>(op) && isExpandable(op) &&
+           isExpanded(op->getResult(0).getType())))
+        ops.push_back(op);
+    });
+    RewritePatternSet patterns(&getContext());
+    arith::populateExpandBFloat16Patterns(patterns);
+    math::populateExpansionPatterns(patterns, {"rsqrt"});
+    auto config = GreedyRewriteConfig().enableFolding(false).setStrictness(
+        GreedyRewriteStrictness::ExistingOps);
+    return applyOpPatternsGreedily(ops, std::move(patterns), config);
+  }
+
   void runOnOperation() override {
     SmallVector<Operation *> narrow, functions, conversions;
     getOperation().walk([&](Operation *op) {
@@ -275,29 +292,22 @@ struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
         return;
       Type from = getElementTypeOrSelf(op->getOperand(0));
       Type to = getElementTypeOrSelf(op->getResult(0));
-      // No CPU rounds f64 to f16 at once.
-      if (from.isBF16() || to.isBF16() || (from.isF64() && to.isF16()))
+      // By way of f32: no CPU rounds f64 to 16 bits at once.
+      if ((from.isBF16() && to.isF64()) || (from.isF64() && isNarrow(to)))
         conversions.push_back(op);
     });
     for (Operation *op : conversions) {
       MathBuilder b(op->getLoc(), op);
       Value from = op->getOperand(0);
-      Value value;
-      if (isa<arith::ExtFOp>(op)) {
-        value = b.fromBF16(from);
-        if (getElementTypeOrSelf(op->getResult(0)).isF64())
-          value = b.toF64(value);
-      } else {
-        bool toBF16 = getElementTypeOrSelf(op->getResult(0)).isBF16();
-        if (getElementTypeOrSelf(from).isF64())
-          from = b.toOddF32(from);
-        value = toBF16 ? b.toBF16(from)
-                       : arith::TruncFOp::create(b, op->getResult(0).getType(),
-                                                 from);
-      }
-      op->getResult(0).replaceAllUsesWith(value);
-      op->erase();
+      if (isa<arith::ExtFOp>(op))
+        from = arith::ExtFOp::create(
+            b, MathBuilder::shaped(from, b.getF32Type()), from);
+      else
+        from = b.toOddF32(from);
+      op->setOperand(0, from);
     }
+    if (failed(applyUpstream()))
+      signalPassFailure();
   }
 };
 } // namespace

@@ -390,13 +390,8 @@ Value MathBuilder::sinCos(Value x, bool cosine) {
 }
 
 //===----------------------------------------------------------------------===//
-// bf16
+// Narrower floats
 //===----------------------------------------------------------------------===//
-
-Value MathBuilder::fromBF16(Value value) {
-  Value raw = zeroExtend(bits(value), getI32Type());
-  return fromBits(shl(raw, i32(raw, 16)), getF32Type());
-}
 
 Value MathBuilder::toOddF32(Value value) {
   Value near = toF32(value), raw = bits(near);
@@ -409,17 +404,4 @@ Value MathBuilder::toOddF32(Value value) {
   Value step = select(below, i32(raw, 1), i32(raw, -1));
   Value odd = select(even, addI(raw, step), raw);
   return fromBits(select(exact, raw, odd), getF32Type());
-}
-
-Value MathBuilder::toBF16(Value value) {
-  Value raw = bits(value);
-  Value last = andI(shr(raw, i32(raw, 16)), i32(raw, 1));
-  Value rounded = addI(raw, addI(last, i32(raw, 0x7fff)));
-  // A NaN keeps what fits of its payload, and gets the bit that makes it quiet.
-  Value quiet = orI(raw, i32(raw, 0x400000));
-  Value isNaN = compare(arith::CmpFPredicate::UNO, value, value);
-  Value high = shr(select(isNaN, quiet, rounded), i32(raw, 16));
-  Value narrow =
-      arith::TruncIOp::create(*this, shaped(value, getI16Type()), high);
-  return fromBits(narrow, getBF16Type());
 }

@@ -71,9 +71,6 @@ struct MathBuilder : mlir::ImplicitLocOpBuilder {
   /// f64 to f32: the one next to it with an odd last bit, unless it is exact.
   /// Rounding that again to fewer bits gives what rounding once would.
   Value toOddF32(Value value);
-  /// f32 to bf16, to the nearest, ties to even; a NaN stays one.
-  Value toBF16(Value value);
-  Value fromBF16(Value value);
 
 private:
   Value reduceLarge(Value x, Value small, Value smallQuadrant, Value &quadrant);

@@ -6,12 +6,11 @@
 
 // CHECK-LABEL: func.func @to_bf16(
 // CHECK-SAME: %[[X:.*]]: vector<16xf32>)
+// CHECK: %[[NAN:.*]] = arith.cmpf une, %[[X]], %[[X]]
 // CHECK: %[[BITS:.*]] = arith.bitcast %[[X]] : vector<16xf32> to vector<16xi32>
-// CHECK: %[[NAN:.*]] = arith.cmpf uno, %[[X]], %[[X]]
-// CHECK: %[[CHOSEN:.*]] = arith.select %[[NAN]]
-// CHECK: %[[HIGH:.*]] = arith.shrui %[[CHOSEN]]
-// CHECK: %[[NARROW:.*]] = arith.trunci %[[HIGH]] : vector<16xi32> to vector<16xi16>
-// CHECK: arith.bitcast %[[NARROW]] : vector<16xi16> to vector<16xbf16>
+// CHECK: %[[NARROW:.*]] = arith.trunci %{{.*}} : vector<16xi32> to vector<16xi16>
+// CHECK: %[[CHOSEN:.*]] = arith.select %[[NAN]], %{{.*}}, %[[NARROW]]
+// CHECK: arith.bitcast %[[CHOSEN]] : vector<16xi16> to vector<16xbf16>
 func.func @to_bf16(%x: vector<16xf32>) -> vector<16xbf16> {
   %y = arith.truncf %x : vector<16xf32> to vector<16xbf16>
   return %y : vector<16xbf16>
