@@ -99,7 +99,7 @@ static Error parseValue(ArgumentSpec &spec, StringRef text) {
   if (text.consume_front("@")) {
     spec.source = ArgumentSpec::Source::File;
     spec.path = text.str();
-    return text.empty() ? runError("expected the name of a file behind '@'")
+    return text.empty() ? runError("expected the name of a file after '@'")
                         : Error::success();
   }
   using Source = ArgumentSpec::Source;
@@ -174,6 +174,6 @@ Expected<ArgumentSpec> run::parseArgumentSpec(StringRef text) {
   }
   if (spec.source != ArgumentSpec::Source::Random && (spec.seed || spec.range))
     return runError("'" + Twine(spec.seed ? "seed" : "range") +
-                    "' belongs to random, got '" + parts.front() + "'");
+                    "' is valid only with random, got '" + parts.front() + "'");
   return spec;
 }

@@ -101,7 +101,7 @@ Error Planner::readFile(unsigned i) {
       plan.contents.size() % bytes)
     return runError("'" + spec.path + "': expected " + listStr(header->shape) +
                     " elements of '" + header->type +
-                    "' behind the header, got " + Twine(plan.contents.size()) +
+                    "' after the header, got " + Twine(plan.contents.size()) +
                     " bytes");
   // Unsigned integers and opaque bytes may hold anything, if that is said.
   bool isSaid = spec.elementType.has_value();
@@ -111,7 +111,8 @@ Error Planner::readFile(unsigned i) {
   if (found != plan.type && (!fits || !isSaid)) {
     std::string hint;
     if (fits)
-      hint = std::string("; dtype=") + plan.type->name + " reads the bits so";
+      hint = std::string("; dtype=") + plan.type->name +
+             " reads the bits as that type";
     return runError("expected elements of " + StringRef(plan.type->name) +
                     ", got '" + header->type + "' in '" + spec.path + "'" +
                     hint);
@@ -181,9 +182,10 @@ Error Planner::finishShape(unsigned i) {
   for (auto [d, rule] : enumerate(arg.dims)) {
     bool isKnown = rule.symbol >= 0 && symbols[rule.symbol] >= 0;
     if (rule.extent < 0 && !isKnown)
-      return runError("expected shape=" + shapeStr(arg) +
-                      ", as no other argument says the extent of dimension " +
-                      Twine(d));
+      return runError(
+          "expected shape=" + shapeStr(arg) +
+          ", as no other argument determines the extent of dimension " +
+          Twine(d));
     shape.push_back(isKnown ? symbols[rule.symbol] : rule.extent);
   }
   plan.shape = std::move(shape);

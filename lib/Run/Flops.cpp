@@ -332,7 +332,7 @@ FlopCount::FlopCount(func::FuncOp function,
     std::optional<Extent> rows = origins.extent(use.rows.front(), 0);
     if (!rows || !batch.isKnown(type.hasPositions())) {
       reasons.push_back(reasonFor(
-          op, "its batch, or the number of its rows, is no argument"));
+          op, "its batch, or the number of its rows, is not an argument"));
       return;
     }
     std::optional<int64_t> window;
@@ -357,7 +357,7 @@ FlopCount::FlopCount(func::FuncOp function,
         extent = origins.extent(operand, dim);
       if (!extent) {
         reasons.push_back(reasonFor(
-            op, "its extents are neither constants nor of arguments"));
+            op, "its extents are neither constants nor extents of arguments"));
         return;
       }
       extents.push_back(*extent);
@@ -373,7 +373,7 @@ FlopCount::FlopCount(func::FuncOp function,
     auto product = dyn_cast<linalg::LinalgOp>(op);
     bool isContraction = product && linalg::isaContractionOpInterface(product);
     if (isa<func::CallOp>(op))
-      reasons.push_back(reasonFor(op, "calls are not looked into"));
+      reasons.push_back(reasonFor(op, "calls are not followed"));
     if (!hasFlops(op) && !isContraction)
       return WalkResult::advance();
     std::optional<uint64_t> times = origins.executions(op);

@@ -97,9 +97,10 @@ LoadedFunction::workspaceSize(const Arguments &arguments) const {
   if (size >= 0)
     return size;
   StringRef message = lastError();
-  return runError(message.empty() ? StringRef("the workspace has no size of 64 "
-                                              "bits")
-                                  : message);
+  return runError(
+      message.empty()
+          ? StringRef("the size of the workspace does not fit in 64 bits")
+          : message);
 }
 
 Error LoadedFunction::call(const Arguments &arguments,

@@ -31,7 +31,7 @@ Expected<Storage> Storage::allocate(uint64_t bytes) {
   storage.memory.reset(static_cast<char *>(std::aligned_alloc(kPage, size)));
   if (!storage.memory)
     return runError("expected " + Twine(bytes) +
-                    " bytes of memory, which the system does not give");
+                    " bytes of memory, which the system cannot allocate");
   std::memset(storage.data(), 0xff, size);
   return storage;
 }

@@ -62,8 +62,8 @@ static int64_t workspace_of(const kvrt_function *function,
   if (buffers >= 0)
     return buffers ? buffers + function->state_bytes : 0;
   kvrt_fail(KV_ERROR_WORKSPACE,
-            "expected extents and numbers for which the workspace has a size "
-            "of 64 bits, got more or a negative number");
+            "expected extents and numbers for which the size of the workspace "
+            "fits in 64 bits, got more or a negative number");
   return -1;
 }
 
@@ -143,11 +143,11 @@ void kvrt_report_view(int64_t argument, int64_t offset, int64_t end,
   if (context.function && argument >= 0 &&
       argument < context.function->num_args)
     name = context.function->args[argument].name;
-  kvrt_fail(KV_ERROR_BOUNDS,
-            "argument '%s': expected a view inside of %lld bytes that is "
-            "aligned as its type says and has the strides of its type, got "
-            "bytes %lld to %lld",
-            name, (long long)bytes, (long long)offset, (long long)end);
+  kvrt_fail(
+      KV_ERROR_BOUNDS,
+      "argument '%s': expected a view within %lld bytes, aligned as its type "
+      "requires and with the strides of its type, got bytes %lld to %lld",
+      name, (long long)bytes, (long long)offset, (long long)end);
 }
 
 void kvrt_report_layer(int64_t index, int64_t layers) {
@@ -157,8 +157,8 @@ void kvrt_report_layer(int64_t index, int64_t layers) {
 
 void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks) {
   kvrt_fail(KV_ERROR_BOUNDS,
-            "expected a part of the %lld blocks of a pool, got %lld from %lld "
-            "on",
+            "expected a range within the %lld blocks of a pool, got %lld "
+            "starting at %lld",
             (long long)blocks, (long long)count, (long long)first);
 }
 
@@ -171,11 +171,11 @@ void kvrt_report_room(int64_t text, int64_t columns, int64_t tokens,
             (long long)tokens);
 }
 
-void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
+void kvrt_report_selection(int64_t entry, int64_t row, int64_t least,
                            int64_t rows) {
   kvrt_fail(KV_ERROR_BOUNDS,
             "expected entry %lld of the selected rows to be from %lld to %lld, "
             "a row of a request and not below the entry before it, got %lld",
-            (long long)entry, (long long)previous, (long long)rows - 1,
+            (long long)entry, (long long)least, (long long)rows - 1,
             (long long)row);
 }

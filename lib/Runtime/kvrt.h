@@ -44,7 +44,7 @@ void kvrt_report_layer(int64_t index, int64_t layers);
 void kvrt_report_blocks(int64_t first, int64_t count, int64_t blocks);
 void kvrt_report_room(int64_t text, int64_t columns, int64_t tokens,
                       int64_t most);
-void kvrt_report_selection(int64_t entry, int64_t row, int64_t previous,
+void kvrt_report_selection(int64_t entry, int64_t row, int64_t least,
                            int64_t rows);
 
 /* Checks of entries (kvrt_records.h): whether the process requests them;

@@ -61,14 +61,14 @@ static int32_t check_device(const kvrt_arg *arg, const DLTensor *tensor,
     return KV_OK;
   if (tensor->device.device_id < 0 ||
       tensor->device.device_id >= KVRT_MAX_DEVICES)
-    return kvrt_fail(KV_ERROR_DEVICE,
-                     "argument '%s': expected the number of a device, from 0 "
-                     "to %d, got %d",
-                     arg->name, KVRT_MAX_DEVICES - 1, tensor->device.device_id);
+    return kvrt_fail(
+        KV_ERROR_DEVICE,
+        "argument '%s': expected a device number from 0 to %d, got %d",
+        arg->name, KVRT_MAX_DEVICES - 1, tensor->device.device_id);
   if (*device_id >= 0 && *device_id != tensor->device.device_id)
     return kvrt_fail(KV_ERROR_DEVICE,
-                     "argument '%s': expected device %d as for the arguments "
-                     "before, got device %d",
+                     "argument '%s': expected device %d as for the earlier "
+                     "arguments, got device %d",
                      arg->name, *device_id, tensor->device.device_id);
   *device_id = tensor->device.device_id;
   return KV_OK;

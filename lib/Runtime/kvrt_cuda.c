@@ -131,7 +131,7 @@ static int32_t check(cu_result result, const char *what, const char *object) {
 static int32_t load_driver(void) {
   void *handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (!handle)
-    return kvrt_fail(KV_ERROR_CUDA, "compiled for a GPU, and no CUDA driver "
+    return kvrt_fail(KV_ERROR_CUDA, "compiled for a GPU, but no CUDA driver "
                                     "was found: libcuda.so.1 cannot be loaded");
 #define LOAD(result, name, parameters)                                         \
   *(void **)&driver.name = dlsym(handle, #name);                               \

@@ -115,8 +115,8 @@ static int32_t ffi_argument(const kvrt_arg *arg, const ffi_any *any,
 }
 
 static int32_t no_size(void) {
-  return kvrt_fail(KV_ERROR_SHAPE, "workspace: expected a tensor whose bytes "
-                                   "have a number of 63 bits, got more");
+  return kvrt_fail(KV_ERROR_SHAPE, "workspace: expected a tensor whose size in "
+                                   "bytes fits in 63 bits, got more");
 }
 
 /* Any tensor without gaps will do. */
@@ -148,10 +148,10 @@ static int32_t ffi_workspace(const ffi_any *any, const DLTensor *on_device,
   int64_t elements = 1; /* up to here, from the fastest dimension */
   for (int32_t d = tensor->ndim - 1; d >= 0; --d) {
     if (tensor->shape[d] < 0)
-      return kvrt_fail(KV_ERROR_SHAPE,
-                       "workspace: expected extents that are not negative, got "
-                       "%lld in dimension %d",
-                       (long long)tensor->shape[d], d);
+      return kvrt_fail(
+          KV_ERROR_SHAPE,
+          "workspace: expected nonnegative extents, got %lld in dimension %d",
+          (long long)tensor->shape[d], d);
     if (tensor->strides && tensor->shape[d] > 1 &&
         tensor->strides[d] != elements)
       return kvrt_fail(KV_ERROR_STRIDE,

@@ -70,6 +70,6 @@ int32_t kvrt_x86_check(int32_t needed) {
     return kvrt_fail(KV_ERROR_CPU, "compiled for x86-64-v4 with AVX512_BF16, "
                                    "which this machine does not have");
   return kvrt_fail(KV_ERROR_CPU,
-                   "compiled for x86-64-v%d, this machine has x86-64-v%d",
+                   "compiled for x86-64-v%d, but this machine has x86-64-v%d",
                    needed, level > 4 ? 4 : level);
 }

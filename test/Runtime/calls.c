@@ -173,7 +173,7 @@ static void check_workspace(void) {
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) {
     reset();
     bound = sizes[i];
-    refused(KV_ERROR_WORKSPACE, "a size of 64 bits");
+    refused(KV_ERROR_WORKSPACE, "fits in 64 bits");
   }
   bound = 256;
   int before = runs;
@@ -272,7 +272,7 @@ static void check_ffi_devices(void) {
   for (size_t i = 0; i < sizeof ids / sizeof *ids; ++i) {
     x.device.device_id = ids[i];
     ffi_refused(values, 2, "ValueError",
-                "expected the number of a device, from 0 to 63, got");
+                "expected a device number from 0 to 63, got");
   }
   CHECK(!streams);
   reset();
@@ -309,18 +309,18 @@ static void check_ffi_workspace(void) {
   }
   w = good;
   extents[0] = -2;
-  ffi_refused(values, 3, "ValueError", "extents that are not negative");
+  ffi_refused(values, 3, "ValueError", "nonnegative extents");
   /* 2^62 * 4 bytes would be 0. */
   w.strides = NULL;
   extents[0] = (int64_t)1 << 62, extents[1] = 4, extents[2] = 1;
-  ffi_refused(values, 3, "ValueError", "a number of 63 bits");
+  ffi_refused(values, 3, "ValueError", "fits in 63 bits");
   extents[0] = (int64_t)1 << 58;
   w.dtype.bits = 64;
-  ffi_refused(values, 3, "ValueError", "a number of 63 bits");
+  ffi_refused(values, 3, "ValueError", "fits in 63 bits");
   w = good;
   extents[0] = 2, extents[1] = 128, extents[2] = 2;
   w.byte_offset = UINT64_MAX - 2;
-  ffi_refused(values, 3, "ValueError", "a number of 63 bits");
+  ffi_refused(values, 3, "ValueError", "fits in 63 bits");
   w = good;
   w.data = NULL;
   ffi_refused(values, 3, "ValueError", "at least 512 bytes, got 0");

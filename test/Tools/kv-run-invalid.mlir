@@ -44,7 +44,7 @@
 // RUN: not kv-run %s --function=two --in x=[1,two] 2>&1 | FileCheck %s --check-prefix=LIST
 // LIST: kv-run: argument 'x': expected a value: {{.*}}, got '[1,two]'
 // RUN: not kv-run %s --function=two --in x=@ 2>&1 | FileCheck %s --check-prefix=AT
-// AT: kv-run: argument 'x': expected the name of a file behind '@'
+// AT: kv-run: argument 'x': expected the name of a file after '@'
 // RUN: not kv-run %s --function=two --in x=0,shp=[2] 2>&1 | FileCheck %s --check-prefix=KEY
 // KEY: kv-run: argument 'x': expected dtype, shape, strides, offset, seed or range, got 'shp'
 // RUN: not kv-run %s --function=two --in x=0,shape 2>&1 | FileCheck %s --check-prefix=NOKEY
@@ -62,7 +62,7 @@
 // RUN: not kv-run %s --function=two --in x=random,range=[3] 2>&1 | FileCheck %s --check-prefix=RANGE
 // RANGE: kv-run: argument 'x': expected range=[LOWEST,HIGHEST], got '[3]'
 // RUN: not kv-run %s --function=two --in x=0,seed=3 2>&1 | FileCheck %s --check-prefix=SEED
-// SEED: kv-run: argument 'x': 'seed' belongs to random, got '0'
+// SEED: kv-run: argument 'x': 'seed' is valid only with random, got '0'
 
 // Values that do not fit.
 // RUN: not kv-run %s --function=two --in n=1.5 --in x=0 2>&1 | FileCheck %s --check-prefix=INTEGER
@@ -78,7 +78,7 @@
 // RUN: not kv-run %s --function=two --in n=1 --in x=[1,2],shape=[3] 2>&1 | FileCheck %s --check-prefix=COUNT
 // COUNT: kv-run: argument 'x': expected 3 numbers for f32 [3], got 2
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=poison --in rows=zeros 2>&1 | FileCheck %s --check-prefix=NOSHAPE
-// NOSHAPE: kv-run: argument 'slots': expected shape=[n0], as no other argument says the extent of dimension 0
+// NOSHAPE: kv-run: argument 'slots': expected shape=[n0], as no other argument determines the extent of dimension 0
 // RUN: not kv-run %s --function=two --in n=1 --in x=0,shape=[3],strides=[1,1] 2>&1 | FileCheck %s --check-prefix=STRIDES
 // STRIDES: kv-run: argument 'x': expected 1 strides for f32 [3], got [1, 1]
 // RUN: not kv-run %s --function=two --in n=1 --in x=0,shape=[9999999999999] 2>&1 | FileCheck %s --check-prefix=EXTENT
@@ -104,11 +104,11 @@
 // RUN: not kv-run %s --function=two --in n=1 --in x=@%t.struct.npy 2>&1 | FileCheck %s --check-prefix=STRUCT
 // STRUCT: kv-run: argument 'x': '{{.*}}': expected an array of numbers, got elements of [('a', '<f4')]
 // RUN: not kv-run %s --function=two --in n=1 --in x=@%t.short.npy 2>&1 | FileCheck %s --check-prefix=SHORT
-// SHORT: kv-run: argument 'x': '{{.*}}': expected [5] elements of '<f4' behind the header, got 16 bytes
+// SHORT: kv-run: argument 'x': '{{.*}}': expected [5] elements of '<f4' after the header, got 16 bytes
 // RUN: not kv-run %s --function=two --in n=1 --in x=@%t.f8.npy 2>&1 | FileCheck %s --check-prefix=TYPE
 // TYPE: kv-run: argument 'x': expected elements of f32, got '<f8' in '{{.*}}.f8.npy'{{$}}
 // RUN: not kv-run %s --function=two --in n=1 --in x=@%t.u4.npy 2>&1 | FileCheck %s --check-prefix=HINT
-// HINT: kv-run: argument 'x': expected elements of f32, got '<u4' in '{{.*}}.u4.npy'; dtype=f32 reads the bits so
+// HINT: kv-run: argument 'x': expected elements of f32, got '<u4' in '{{.*}}.u4.npy'; dtype=f32 reads the bits as that type
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=0 --in rows=0,shape=[1,3] --out cache=@%t.none/x.npy 2>&1 | FileCheck %s --check-prefix=UNWRITABLE
 // UNWRITABLE: kv-run: argument 'cache': cannot write '{{.*}}.none/x.npy': No such file or directory
 // RUN: not kv-run %s --function=insert --in cache=zeros,shape=[2,2,3] --in slots=0 --in rows=0,shape=[1,3] --out cache=@/dev/full 2>&1 | FileCheck %s --check-prefix=FULL

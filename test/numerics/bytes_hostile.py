@@ -99,8 +99,8 @@ def test_names(library):
              Tensor(none, "i32", [1, 1])]
     other = Tensor(np.zeros(16, np.float32), "f32", [1, 4, 4])
     pairs = Tensor(np.zeros(2, np.int64), "i64", [1, 2])
-    library.expect_error(BOUNDS, "argument 'bytes': expected a view inside of "
-                         "100 bytes", "names", *batch, other,
+    library.expect_error(BOUNDS, "argument 'bytes': expected a view within 100 "
+                         "bytes", "names", *batch, other,
                          Tensor(aligned(100, np.int8), "i8", [100]), 3, pairs)
 
 

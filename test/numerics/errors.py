@@ -392,7 +392,7 @@ def test_bytes():
     def small(size):
         return dict(element_type="i8", shape=[size])
 
-    text = ["argument 'pool'", "expected a view inside of"]
+    text = ["argument 'pool'", "expected a view within"]
     passes("bytes", (128, BLOCKS, 80), pool=pool)
     passes("bytes", (128, BLOCKS, 80), pool=small(need + 128))
     for arguments, size in [

@@ -52,11 +52,11 @@ for image in images:
     library.expect_error(SHAPE, "argument 'key'", "insert",
                          *arguments(count=4))
     library.expect_error(
-        DEVICE, "argument 'key': expected device 1 as for the arguments "
-        "before, got device 0", "insert", *arguments(ids=(1, 1, 0, 0)))
+        DEVICE, "argument 'key': expected device 1 as for the earlier "
+        "arguments, got device 0", "insert", *arguments(ids=(1, 1, 0, 0)))
     for device in (-1, 64, 2**31 - 1, -(2**31)):
         library.expect_error(
-            DEVICE, "argument 'pool': expected the number of a device, from 0 "
+            DEVICE, "argument 'pool': expected a device number from 0 "
             f"to 63, got {device}", "insert", *arguments(ids=(device,) * 4))
     assert library.workspace_size("insert", *arguments()) == 0
 assert all(np.all(b == 1) for b in (pool, slots, *rows)), "written"

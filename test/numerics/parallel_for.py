@@ -192,7 +192,7 @@ class Views:
     def check_error(self, library):
         """The last index leaves the buffer, on whichever thread it is."""
         library.expect_error(
-            BOUNDS, "views: argument 'bytes': expected a view inside of "
+            BOUNDS, "views: argument 'bytes': expected a view within "
             f"{self.count * BLOCK * 4} bytes", "views", *self.args,
             self.count + 1, BLOCK * 4)
         self.bytes.check("views")

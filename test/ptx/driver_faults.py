@@ -129,8 +129,8 @@ def part_faults(original, folder):
     expect(library, CUDA, f"cuDevicePrimaryCtxRetain: {full}")
     expect(library, CUDA, "cuDevicePrimaryCtxRetain: the driver reports an "
            "error of the test (error 101)", device=7)
-    expect(library, DEVICE, "argument 'pool': expected the number of a device, "
-           "from 0 to 63, got 64", device=64)
+    expect(library, DEVICE, "argument 'pool': expected a device number from 0 "
+           "to 63, got 64", device=64)
 
 
 if len(sys.argv) > 1:

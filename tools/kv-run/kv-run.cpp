@@ -218,7 +218,7 @@ void reportBytes(const FunctionSignature &signature,
       bytes[arg.isWritten] += tensor->count() * tensor->type->bytes;
   llvm::outs() << "bytes:     " << bytes[0] << " in tensors that are read, "
                << bytes[1]
-               << " in those that are written; whole tensors, of which a call "
+               << " in those that are written; whole tensors, though a call "
                   "may touch less\n";
 }
 
@@ -326,7 +326,7 @@ int main(int argc, char **argv) {
   cl::ParseCommandLineOptions(
       argc, argv,
       "Compiles a program on paged KV caches for this CPU, calls a function of "
-      "it,\nand says what came out and how long it took\n");
+      "it,\nand prints the results and the time it took\n");
   if (targetName != "cpu")
     return fail("expected --target=cpu, got '" + targetName +
                 "': programs for a GPU are compiled by kv-compile, and cannot "
