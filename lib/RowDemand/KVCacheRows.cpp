@@ -32,11 +32,11 @@ struct RowsApart : RowDemandOpInterface::ExternalModel<RowsApart<Op>, Op> {
       if (auto batch = dyn_cast<TypedValue<BatchType>>(operand))
         if (batch.getType().getNumRequests() == kRunTime &&
             listsOf(batch).rest) {
-          why = "has a batch of which it is not known how many requests it has";
+          why = "has a batch whose number of requests is unknown";
           return failure();
         }
     if (axis != 0) {
-      why = "has its rows in the first dimension only";
+      why = "has rows only in the first dimension";
       return failure();
     }
     RowAxes axes{{}, SmallVector<int64_t>(op->getNumResults(), 0)};

@@ -96,14 +96,14 @@ FailureOr<RowAxes> rowdemand::getLinalgRowAxes(linalg::LinalgOp op,
                                                std::string &why) {
   llvm::raw_string_ostream os(why);
   if (!op.hasPureTensorSemantics()) {
-    os << "is not on tensors only";
+    os << "is not purely on tensors";
     return failure();
   }
   OpOperand *init = op.getDpsInitOperand(result);
   auto row =
       dyn_cast<AffineDimExpr>(op.getMatchingIndexingMap(init).getResult(axis));
   if (!row) {
-    os << "writes rows at computed places";
+    os << "writes rows at computed positions";
     return failure();
   }
   unsigned dim = row.getPosition();
@@ -112,7 +112,7 @@ FailureOr<RowAxes> rowdemand::getLinalgRowAxes(linalg::LinalgOp op,
     return failure();
   }
   if (!doExtentsFit(op, dim)) {
-    os << "has operands whose extents do not fit each other";
+    os << "has operands whose extents do not match";
     return failure();
   }
   RowAxes axes;
@@ -276,8 +276,8 @@ SmallVector<PartialRead> rowdemand::getLinalgPartialReads(linalg::LinalgOp op) {
     for (auto [i, index] : llvm::enumerate(extract.getIndices()))
       if (!isLoop(index) && !namedIndex(op, index, i))
         reads.push_back({&extract.getTensorMutable(), int64_t(i),
-                         "computes which rows it reads: expected an entry of a "
-                         "list as it is"});
+                         "computes which rows it reads: expected an unmodified "
+                         "entry of a list"});
   });
   return reads;
 }

@@ -220,7 +220,7 @@ bool Outliner::areInOrder(std::string &why) {
     for (Operation *first : before) {
       if (first->isBeforeInBlock(op) || mayChangePlaces(op, first))
         continue;
-      why = llvm::formatv("{0} comes after {1}, and may touch what that does",
+      why = llvm::formatv("{0} comes after {1}, and may access the same memory",
                           nameOf(first), nameOf(op));
       return false;
     }
@@ -240,8 +240,8 @@ bool Outliner::areDefined(std::string &why) {
         missing = def;
     });
     if (missing) {
-      why = llvm::formatv("{0} needs '{1}', as a selection does, which is made "
-                          "of what runs on all rows",
+      why = llvm::formatv("{0} needs '{1}', which a selection needs too and "
+                          "which depends on operations on all rows",
                           nameOf(op), missing->getName());
       return false;
     }
@@ -262,8 +262,8 @@ bool Outliner::giveTensors(std::string &why) {
         if (reader == body->getTerminator() ||
             groups.lookup(reader) == Group::AllRows)
           continue;
-        why = llvm::formatv("'{0}' gives a value of type {1} to {2}, and a "
-                            "group gives tensors only",
+        why = llvm::formatv("'{0}' passes a value of type {1} to {2}, and a "
+                            "group can return only tensors",
                             op->getName(), result.getType(), nameOf(reader));
         return false;
       }

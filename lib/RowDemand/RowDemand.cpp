@@ -39,7 +39,7 @@ FailureOr<RowAxes> rowdemand::getRowAxes(Operation *op, unsigned result,
   if (auto structured = dyn_cast<linalg::LinalgOp>(op))
     return getLinalgRowAxes(structured, result, axis, why);
   if (!op->hasTrait<OpTrait::Elementwise>()) {
-    why = "is not known to make its rows apart from each other";
+    why = "is not known to compute rows independently";
     return failure();
   }
   RowAxes axes{{}, SmallVector<int64_t>(op->getNumResults(), axis)};
@@ -219,8 +219,7 @@ RowDemand RowDemandAnalysis::resultDemand(Operation *op) {
     if (of.set != demand.set ||
         axes[op].results[result.getResultNumber()] != of.axis) {
       axes.erase(op);
-      refusals[op] = "makes several results, of which different rows are "
-                     "needed";
+      refusals[op] = "has several results whose needed rows differ";
       return all(op, refusals[op]);
     }
   }
@@ -233,7 +232,7 @@ bool RowDemandAnalysis::visitReturn(Operation *op) {
     auto given = outputs.find(operand.getOperandNumber());
     RowDemand demand =
         given == outputs.end()
-            ? all(op, ("gives it back, as output #" +
+            ? all(op, ("returns it, as output #" +
                        Twine(operand.getOperandNumber()))
                           .str())
             : rows(given->second.first, numberOf(given->second.second));
@@ -281,7 +280,8 @@ bool RowDemandAnalysis::visit(Operation *op) {
   // An extent is known without an element.
   if (auto dim = dyn_cast<tensor::DimOp>(op))
     return !dimOf(dim) &&
-           join(dim.getSource(), all(op, "asks for an extent by number"), op);
+           join(dim.getSource(),
+                all(op, "queries the extent of an unknown dimension"), op);
   if (isa<scf::YieldOp>(op) && isa<scf::IfOp, scf::ForOp>(op->getParentOp()))
     return false;
   if (op->hasTrait<OpTrait::ReturnLike>() && op->getParentOp() == function)
@@ -296,9 +296,10 @@ bool RowDemandAnalysis::visit(Operation *op) {
     });
     if (!isUsed && wouldOpBeTriviallyDead(op))
       return false;
-    demand = all(op, isUsed                     ? "needs it whole"
-                     : isa<CallOpInterface>(op) ? "is called with it"
-                                                : "writes what it makes of it");
+    demand =
+        all(op, isUsed                     ? "needs it whole"
+                : isa<CallOpInterface>(op) ? "is called with it"
+                                           : "writes a value computed from it");
   }
   // By rows, by names, or whole.
   bool changed = false;

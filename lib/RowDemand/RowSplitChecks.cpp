@@ -110,7 +110,7 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   llvm::raw_string_ostream os(why);
   Operation *point = firstUse();
   if (!point || plan.frontier.empty()) {
-    os << "reads rows that are not made from others";
+    os << "reads rows that are not computed from others";
     return false;
   }
   if (!canMoveBefore(set.indices, point) || !canMoveBefore(set.valid, point)) {
@@ -120,8 +120,8 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
   for (Operation *op : plan.operations)
     if (Operation *ancestor = point->getBlock()->findAncestorOpInBlock(*op);
         !isGenerator(op) && (!ancestor || ancestor->isBeforeInBlock(point))) {
-      os << "needs '" << op->getName() << "', which is not behind '"
-         << point->getName() << "' in one block";
+      os << "needs '" << op->getName() << "', which is not after '"
+         << point->getName() << "' in the same block";
       return false;
     }
   for (Operation *op : plan.operations)
@@ -135,12 +135,11 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
       }
   if (Operation *reader = findOtherReader()) {
     os << "would leave '" << reader->getName()
-       << "', which nobody needs, without the rows that it reads";
+       << "', which is unused, without the rows that it reads";
     return false;
   }
   if (Operation *op = findUnknownCount()) {
-    os << "reads rows of which the number is not known at '" << op->getName()
-       << "'";
+    os << "reads rows whose number is unknown at '" << op->getName() << "'";
     return false;
   }
   for (Operation *op : plan.extents) {
@@ -150,8 +149,7 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
     bool isRow = number == plan.restricted.lookup(dim.getSource());
     if (extent.origin && plan.restricted.contains(extent.origin) && isRow &&
         !isFrontierKnown(op)) {
-      os << "reads rows of which the number is not known at '" << op->getName()
-         << "'";
+      os << "reads rows whose number is unknown at '" << op->getName() << "'";
       return false;
     }
   }
@@ -169,7 +167,7 @@ bool RowSplitter::isPossible(int64_t minRows, std::string &why) {
     Extent all = extentOf(value, axis);
     if (!some.origin && !all.origin && some.number >= all.number) {
       os << "names " << some.number << " rows of " << all.number
-         << ", which are no fewer";
+         << ", which is not fewer";
       return false;
     }
     if (!all.origin && all.number < minRows) {

@@ -86,8 +86,8 @@ void SplitRemarks::noSplit(const RowDemandAnalysis &analysis, unsigned set,
       if (auto [by, reasonOf] = reason(source, analysis); by)
         reasons.insert({by, reasonOf});
       else
-        reasons.insert({op, "reads rows of what no contraction and no "
-                            "attention makes"});
+        reasons.insert(
+            {op, "reads rows that no contraction or attention produces"});
     }
   });
   emitInOrder(reasons, [&](Operation *op, StringRef why) { missed(op, why); });

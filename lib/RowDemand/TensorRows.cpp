@@ -71,7 +71,7 @@ bool hasAllRows(Slice slice, Value whole, int64_t dim, std::string &why) {
              isConstantIntValue(slice.getMixedStrides()[dim], 1) &&
              extentOf(slice.getMixedSizes()[dim]) == extentOf(whole, dim);
   if (!all)
-    why = "takes a part of the rows, or one that is not known to be all";
+    why = "takes some of the rows, or is not known to take all";
   return all;
 }
 
@@ -140,7 +140,7 @@ struct ConcatRows
   FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
                                 std::string &why) const {
     if (int64_t(cast<tensor::ConcatOp>(op).getDim()) == axis) {
-      why = "puts rows behind each other";
+      why = "concatenates rows";
       return failure();
     }
     RowAxes axes{{}, {axis}};
@@ -237,7 +237,7 @@ struct ReshapeRows
     : RowDemandOpInterface::ExternalModel<ReshapeRows, tensor::ReshapeOp> {
   FailureOr<RowAxes> getRowAxes(Operation *, unsigned, int64_t,
                                 std::string &why) const {
-    why = "is a reshape of which it is not known what becomes of rows";
+    why = "is a reshape whose effect on rows is unknown";
     return failure();
   }
 };
@@ -261,7 +261,7 @@ struct SoftmaxRows
 
 SmallVector<PartialRead> rowdemand::getTensorPartialReads(Operation *op) {
   constexpr StringLiteral kPart =
-      "reads a part of the rows: expected a gather of rows that a list names";
+      "reads some of the rows: expected a gather of rows named by a list";
   SmallVector<PartialRead> reads;
   if (auto slice = dyn_cast<tensor::ExtractSliceOp>(op)) {
     std::string why;

@@ -19,7 +19,7 @@ func.func @no_output_of_all_rows(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi
   %y = math.exp %x : tensor<?x8xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
-  // CHECK: split-layer-groups-no.mlir:[[@LINE+1]]:3: remark: [Missed] split-layer-groups | Category:kvcache | Remark="nothing runs on selected rows only: 'func.return' gives it back, as output #1"
+  // CHECK: split-layer-groups-no.mlir:[[@LINE+1]]:3: remark: [Missed] split-layer-groups | Category:kvcache | Remark="nothing runs on selected rows only: 'func.return' returns it, as output #1"
   return %s#0, %y : tensor<?x8xf32>, tensor<?x8xf32>
 }
 
@@ -27,7 +27,7 @@ func.func @no_output_of_all_rows(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi
 func.func @no_write_behind_all(%x: tensor<?x2x8xf32>, %c: !kv, %slots: !slots, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
     %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
   %y = math.exp %x : tensor<?x2x8xf32>
-  // CHECK: :[[@LINE+1]]:3: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'kvcache.index_copy' writes what it makes of it"
+  // CHECK: :[[@LINE+1]]:3: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'kvcache.index_copy' writes a value computed from it"
   kvcache.index_copy %y, %y into %c at %slots : tensor<?x2x8xf32>, tensor<?x2x8xf32> into !kv at !slots
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
@@ -65,7 +65,7 @@ func.func @no_norm_over_tokens(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32
 // It is not known which dimension has the tokens afterwards.
 func.func @no_unknown_reshape(%x: tensor<?x8xf32>, %shape: tensor<2xindex>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
     %e0: tensor<?x4xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x4xf32> {
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.reshape' is a reshape of which it is not known what becomes of rows
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.reshape' is a reshape whose effect on rows is unknown
   %y = tensor.reshape %x(%shape) : (tensor<?x8xf32>, tensor<2xindex>) -> tensor<?x4xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x4xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x4xf32>, tensor<?xi32>, tensor<?xi32>
@@ -83,7 +83,7 @@ func.func @no_merged_tokens(%x: tensor<?x4x8xf32>, %b: !batch, %i: tensor<?xi32>
 
 func.func @no_part_of_rows(%x: tensor<20x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
     %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract_slice' takes a part of the rows, or one that is not known to be all
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract_slice' takes some of the rows, or is not known to take all
   %y = tensor.extract_slice %x[10, 0] [10, 8] [1, 1] : tensor<20x8xf32> to tensor<10x8xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<10x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
@@ -92,7 +92,7 @@ func.func @no_part_of_rows(%x: tensor<20x8xf32>, %b: !batch, %i: tensor<?xi32>, 
 
 func.func @no_rows_behind_each_other(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
     %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.concat' puts rows behind each other
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.concat' concatenates rows
   %y = tensor.concat dim(0) %x, %x : (tensor<?x8xf32>, tensor<?x8xf32>) -> tensor<?x8xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>
@@ -114,7 +114,7 @@ func.func @no_two_lists(%x: tensor<?x8xf32>, %b: !batch, %i: tensor<?xi32>, %j: 
 // How many requests a batch from outside has is not known.
 func.func @no_unknown_requests(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
     %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'kvcache.attention' has a batch of which it is not known how many requests it has
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'kvcache.attention' has a batch whose number of requests is unknown
   %y = kvcache.attention %x over %c in %b into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
@@ -125,7 +125,7 @@ func.func @no_unknown_requests(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8x
 func.func @no_fewer_rows(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>, %o: tensor<4x8xf32>, %b: !batch, %i: tensor<4xi32>, %n: tensor<1xi32>,
     %e0: tensor<4x8xf32>, %e1: tensor<?xi32>, %e2: tensor<4xi32>) -> tensor<4x8xf32> {
   %y = linalg.matmul ins(%x, %w : tensor<4x8xf32>, tensor<8x8xf32>) outs(%o : tensor<4x8xf32>) -> tensor<4x8xf32>
-  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' names 4 rows of 4, which are no fewer
+  // CHECK: :[[@LINE+1]]:10: remark: [Missed] {{.*}}'kvcache.select_rows' names 4 rows of 4, which is not fewer
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<4x8xf32> of !batch at tensor<4xi32>, tensor<1xi32> into tensor<4x8xf32>, tensor<?xi32>, tensor<4xi32>
   return %s#0 : tensor<4x8xf32>
@@ -197,7 +197,7 @@ func.func @no_embedding(%table: tensor<99x8xf32>, %i: tensor<?xi32>, %e: tensor<
 
 // Extents that contradict each other would be looked at, once all are constants.
 func.func @no_extents_that_do_not_fit(%x: tensor<32x?xf32>, %w: tensor<16x32xf32>, %o: tensor<64x?xf32>, %i: tensor<3xi64>, %e: tensor<64x3xf32>) -> tensor<64x3xf32> {
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' has operands whose extents do not fit each other
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' has operands whose extents do not match
   %y = linalg.generic {
       indexing_maps = [affine_map<(d, t, k) -> (k, t)>, affine_map<(d, t, k) -> (d, k)>, affine_map<(d, t, k) -> (d, t)>],
       iterator_types = ["parallel", "parallel", "reduction"]}
@@ -226,7 +226,7 @@ func.func @no_dimension_that_is_not_there(%x: tensor<?x8xf32>, %w: tensor<8x8xf3
     %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> (tensor<?x8xf32>, index) {
   %far = arith.constant 8 : index
   %y = linalg.matmul ins(%x, %w : tensor<?x8xf32>, tensor<8x8xf32>) outs(%x : tensor<?x8xf32>) -> tensor<?x8xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'tensor.dim' asks for an extent by number"
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}"nothing runs on selected rows only: 'tensor.dim' queries the extent of an unknown dimension"
   %d = tensor.dim %y, %far : tensor<?x8xf32>
   %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
     : tensor<?x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x8xf32>, tensor<?xi32>, tensor<?xi32>

@@ -98,7 +98,7 @@ func.func @two_batches(%x: tensor<?x2x8xf32>, %c: !kv, %d: !kv, %s1: tensor<?xi3
 
 // The selection reads starts in memory, and the first group writes them before.
 
-// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'memref.store' on all rows comes after 'kvcache.select_rows', and may touch what that does"
+// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'memref.store' on all rows comes after 'kvcache.select_rows', and may access the same memory"
 // CHECK-LABEL: func.func @no_starts_that_are_written(
 // CHECK-NOT: call
 // CHECK: return
@@ -117,7 +117,7 @@ func.func @no_starts_that_are_written(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor
 
 // How many rows are valid is computed on all rows, where it is needed as well.
 
-// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'linalg.fill' on all rows needs 'tensor.extract', as a selection does, which is made of what runs on all rows"
+// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'linalg.fill' on all rows needs 'tensor.extract', which a selection needs too and which depends on operations on all rows"
 // CHECK-LABEL: func.func @no_number_of_both(
 // CHECK-NOT: call
 // CHECK: return

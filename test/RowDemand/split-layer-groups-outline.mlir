@@ -58,7 +58,7 @@
 
 // A write that comes behind an attention on selected rows may be to what that
 // reads: the first group would do it too early.
-// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'kvcache.index_copy' on all rows comes after 'kvcache.attention' on selected rows, and may touch what that does"
+// REMARK: remark: [Missed] outline-layer-groups {{.*}}"the groups stay in one function: 'kvcache.index_copy' on all rows comes after 'kvcache.attention' on selected rows, and may access the same memory"
 func.func @no_write_after_attention(
     %x: tensor<?x2x8xf32>, %c: !kv, %d: !kv, %slots: !slots, %starts: tensor<?xi32>,
     %lengths: tensor<?xi32>, %blocks: tensor<?x?xi32>, %i: tensor<?xi32>,

@@ -13,7 +13,7 @@
 func.func @last_row(%x: tensor<?x32xf32>, %w: tensor<32x32xf32>, %o: tensor<?x32xf32>, %last: index) -> tensor<1x32xf32> {
   %y = linalg.matmul ins(%x, %w : tensor<?x32xf32>, tensor<32x32xf32>) outs(%o : tensor<?x32xf32>) -> tensor<?x32xf32>
   %z = math.exp %y : tensor<?x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] split-layer-groups | Category:kvcache | Remark="nothing runs on selected rows only: 'tensor.extract_slice' reads a part of the rows: expected a gather of rows that a list names"
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] split-layer-groups | Category:kvcache | Remark="nothing runs on selected rows only: 'tensor.extract_slice' reads some of the rows: expected a gather of rows named by a list"
   %r = tensor.extract_slice %z[%last, 0] [1, 32] [1, 1] : tensor<?x32xf32> to tensor<1x32xf32>
   return %r : tensor<1x32xf32>
 }
@@ -23,7 +23,7 @@ func.func @wrapped_indices(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: ten
   %zero = arith.constant 0 : i64
   %many = arith.constant 20 : i64
   %y = linalg.matmul ins(%x, %w : tensor<20x32xf32>, tensor<32x32xf32>) outs(%o : tensor<20x32xf32>) -> tensor<20x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an entry of a list as it is
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an unmodified entry of a list
   %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%ids : tensor<3xi64>) outs(%e : tensor<3x32xf32>) {
   ^bb0(%i: i64, %old: f32):
     %isBelow = arith.cmpi slt, %i, %zero : i64
@@ -39,14 +39,14 @@ func.func @wrapped_indices(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: ten
 
 func.func @gather_of_tensor(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: tensor<20x32xf32>, %ids: tensor<3x1xi64>) -> tensor<3x1x32xf32> {
   %y = linalg.matmul ins(%x, %w : tensor<20x32xf32>, tensor<32x32xf32>) outs(%o : tensor<20x32xf32>) -> tensor<20x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.gather' reads a part of the rows: expected a gather of rows that a list names
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.gather' reads some of the rows: expected a gather of rows named by a list
   %g = tensor.gather %y[%ids] gather_dims([0]) : (tensor<20x32xf32>, tensor<3x1xi64>) -> tensor<3x1x32xf32>
   return %g : tensor<3x1x32xf32>
 }
 
 func.func @one_element(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: tensor<20x32xf32>, %i: index) -> f32 {
   %y = linalg.matmul ins(%x, %w : tensor<20x32xf32>, tensor<32x32xf32>) outs(%o : tensor<20x32xf32>) -> tensor<20x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract' reads a part of the rows: expected a gather of rows that a list names
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'tensor.extract' reads some of the rows: expected a gather of rows named by a list
   %v = tensor.extract %y[%i, %i] : tensor<20x32xf32>
   return %v : f32
 }
@@ -54,7 +54,7 @@ func.func @one_element(%x: tensor<20x32xf32>, %w: tensor<32x32xf32>, %o: tensor<
 // Bytes without a sign: 200 is a row, and -56 is none.
 func.func @unsigned_bytes(%x: tensor<250x32xf32>, %w: tensor<32x32xf32>, %o: tensor<250x32xf32>, %ids: tensor<3xi8>, %e: tensor<3x32xf32>) -> tensor<3x32xf32> {
   %y = linalg.matmul ins(%x, %w : tensor<250x32xf32>, tensor<32x32xf32>) outs(%o : tensor<250x32xf32>) -> tensor<250x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an entry of a list as it is
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an unmodified entry of a list
   %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%ids : tensor<3xi8>) outs(%e : tensor<3x32xf32>) {
   ^bb0(%i: i8, %old: f32):
     %at = arith.index_castui %i : i8 to index
@@ -68,7 +68,7 @@ func.func @unsigned_bytes(%x: tensor<250x32xf32>, %w: tensor<32x32xf32>, %o: ten
 // What is cut to bytes is another row.
 func.func @rows_cut_to_bytes(%x: tensor<500x32xf32>, %w: tensor<32x32xf32>, %o: tensor<500x32xf32>, %e: tensor<500x32xf32>) -> tensor<500x32xf32> {
   %y = linalg.matmul ins(%x, %w : tensor<500x32xf32>, tensor<32x32xf32>) outs(%o : tensor<500x32xf32>) -> tensor<500x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an entry of a list as it is
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' computes which rows it reads: expected an unmodified entry of a list
   %g = linalg.generic {indexing_maps = [#all], iterator_types = ["parallel", "parallel"]} outs(%e : tensor<500x32xf32>) {
   ^bb0(%old: f32):
     %t = linalg.index 0 : index
@@ -84,7 +84,7 @@ func.func @rows_cut_to_bytes(%x: tensor<500x32xf32>, %w: tensor<32x32xf32>, %o: 
 // By name, but of what is not worth it.
 func.func @no_contraction(%x: tensor<20x32xf32>, %ids: tensor<3xi64>, %e: tensor<3x32xf32>) -> tensor<3x32xf32> {
   %y = math.exp %x : tensor<20x32xf32>
-  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' reads rows of what no contraction and no attention makes
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'linalg.generic' reads rows that no contraction or attention produces
   %g = linalg.generic {indexing_maps = [#row, #all], iterator_types = ["parallel", "parallel"]} ins(%ids : tensor<3xi64>) outs(%e : tensor<3x32xf32>) {
   ^bb0(%i: i64, %old: f32):
     %at = arith.index_cast %i : i64 to index

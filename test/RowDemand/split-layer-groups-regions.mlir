@@ -110,7 +110,7 @@ func.func @no_rows_that_write(%x: tensor<?x8xf32>, %o: tensor<?x8xf32>, %m: memr
 //       CHECK: scf.if {{.*}} -> (tensor<?x8xf32>)
 //       CHECK: scf.for {{.*}} -> (tensor<?x8xf32>)
 //       CHECK: kvcache.select_rows
-//      REMARK: would leave 'arith.addf', which nobody needs, without the rows that it reads"
+//      REMARK: would leave 'arith.addf', which is unused, without the rows that it reads"
 func.func @no_loop_with_another_reader(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>, %m: memref<f32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>, %some: i1,
     %e0: tensor<?x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x8xf32> {
   %c0 = arith.constant 0 : index
@@ -140,7 +140,7 @@ func.func @no_loop_with_another_reader(%x: tensor<?x8xf32>, %w: tensor<8x8xf32>,
 // CHECK-LABEL: func.func @no_number_of_rows_behind_branches(
 //       CHECK: kvcache.attention %{{.*}} over %{{.*}} in %[[B:[0-9]+]] into
 //       CHECK: kvcache.select_rows %{{.*}} of %[[B]]
-//      REMARK: :10: remark: [Missed] {{.*}}'kvcache.select_rows' reads rows of which the number is not known at 'kvcache.attention'"
+//      REMARK: :10: remark: [Missed] {{.*}}'kvcache.select_rows' reads rows whose number is unknown at 'kvcache.attention'"
 func.func @no_number_of_rows_behind_branches(%t: index, %c: !kv, %e: tensor<?x2x8xf32>, %starts: tensor<?xi32>,
     %i: tensor<?xi32>, %n: tensor<1xi32>, %lengths: tensor<?xi32>, %blocks: tensor<?x?xi32>, %some: i1, %m: memref<?x2x8xf32>,
     %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {

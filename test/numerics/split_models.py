@@ -70,8 +70,8 @@ def check_unchanged():
             assert "select_rows" not in after
         else:
             assert after == unchanged(text), family
-        assert "nothing runs on selected rows only: 'func.return' gives it " \
-            "back, as output #1" in remarks, remarks
+        assert "nothing runs on selected rows only: 'func.return' returns " \
+            "it, as output #1" in remarks, remarks
 
 
 FAMILIES = "yoco", "llama", "gemma3n", "hunyuan", "swiftkv"
