@@ -88,7 +88,7 @@ static LogicalResult verifyCaches(AttentionOp op) {
       return op.emitOpError()
              << "attention_c2: values with " << keys.extent(kind)
              << (kind == AxisKind::Head ? " heads" : " tokens in a block")
-             << " are expected, as the keys have, got " << values.extent(kind);
+             << " are expected, as in the keys, got " << values.extent(kind);
   return success();
 }
 

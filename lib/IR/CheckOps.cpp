@@ -17,8 +17,8 @@ LogicalResult CheckEntriesOp::verify() {
   if (!isa<SlotsType>(getList().getType()) || getColumn()) {
     unsigned rank = getColumn() ? 2 : 1;
     if (isa<SlotsType>(getList().getType()))
-      return emitOpError() << "check_entries_c2: a column is expected of a "
-                              "matrix, got one of "
+      return emitOpError() << "check_entries_c2: a column is expected only for "
+                              "a matrix, got one for "
                            << getList().getType();
     if (failed(verifyIndices(*this, "check_entries_c2", "the list is",
                              getList().getType(), rank)))

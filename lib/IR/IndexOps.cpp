@@ -178,9 +178,9 @@ LogicalResult MapBlocksOp::verify() {
   auto source = cast<ShapedType>(getBlocks().getType());
   int64_t ratio = getRatio();
   if (ratio < 1 || ratio > (1 << 20))
-    return emitOpError() << "map_blocks_c2: the ratio is expected from 1 to "
-                            "2^20, got "
-                         << ratio;
+    return emitOpError()
+           << "map_blocks_c2: the ratio is expected to be from 1 to 2^20, got "
+           << ratio;
   if (source.getRank() != 1 && source.getRank() != 2)
     return emitOpError() << "map_blocks_c1: the source is expected to be 1-D "
                             "or 2-D, got "
@@ -222,9 +222,9 @@ SmallVector<TiedExtents> MapBlocksOp::getTiedExtents() {
 LogicalResult BlockSlotsOp::verify() {
   int64_t tokens = getTokens();
   if (tokens < 1 || tokens > kMaxExtent)
-    return emitOpError() << "block_slots_c2: 'tokens' is expected from 1 to "
-                            "2^40, got "
-                         << tokens;
+    return emitOpError()
+           << "block_slots_c2: 'tokens' is expected to be from 1 to 2^40, got "
+           << tokens;
   if (failed(verifyIndices(*this, "block_slots_c1", "blocks are",
                            getBlocks().getType(), 1)) ||
       failed(verifyIndices(*this, "block_slots_c1", "slots are",

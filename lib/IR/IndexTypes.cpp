@@ -43,7 +43,7 @@ static LogicalResult verifyCount(function_ref<InFlightDiagnostic()> emitError,
     return success();
   if (count >= least && count <= kMaxExtent)
     return success();
-  return emitError() << label << ": " << what << " is expected between "
+  return emitError() << label << ": " << what << " is expected to be between "
                      << least << " and 2^40, got " << count;
 }
 
@@ -114,9 +114,9 @@ LogicalResult SlotsType::verify(function_ref<InFlightDiagnostic()> emitError,
                          1)))
     return failure();
   if (pad != Padding::sink && sink != 0)
-    return emitError() << "slots_c4: no sink is expected but with 'sink', got "
+    return emitError() << "slots_c4: a sink is expected only with 'sink', got "
                        << sink;
-  return verifyCount(emitError, "slots_c4", "the number of the sink", sink, 0);
+  return verifyCount(emitError, "slots_c4", "the sink", sink, 0);
 }
 
 MemRefType SlotsType::getMemRefType() const {

@@ -88,10 +88,9 @@ struct KVCacheBytecode : BytecodeDialectInterface {
     if (failed(reader.readVarInt(number)))
       return nullptr;
     if (number > KVCacheVersion::kCurrent) {
-      reader.emitError() << "bytecode of dialect 'kvcache' is expected to be "
-                            "of version "
-                         << KVCacheVersion::kCurrent << " at most, got "
-                         << number;
+      reader.emitError()
+          << "bytecode of dialect 'kvcache' is expected to be of version "
+          << KVCacheVersion::kCurrent << " or lower, got " << number;
       return nullptr;
     }
     return std::make_unique<KVCacheVersion>(number);
@@ -143,8 +142,8 @@ LogicalResult KVCacheDialect::verifyOperationAttribute(Operation *op,
                            << "'";
   }
   if (attr.getName() != kParallelBodyAttr)
-    return op->emitError() << "attribute '" << attr.getName().strref()
-                           << "' is not known for an operation";
+    return op->emitError() << "unknown attribute '" << attr.getName().strref()
+                           << "' on an operation";
   auto function = dyn_cast<FunctionOpInterface>(op);
   if (!function || !function.isExternal() ||
       !isa<FlatSymbolRefAttr>(attr.getValue()))
@@ -169,11 +168,10 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
     if (!llvm::all_of(name.getValue(), [](char c) {
           return llvm::isAlnum(c) || StringRef("_.-$").contains(c);
         }))
-      return op->emitError()
-             << "'kvcache.name' of argument #" << index
-             << " is expected to be made of letters, digits and '_', '.', '-' "
-                "and '$', got "
-             << attr.getValue();
+      return op->emitError() << "'kvcache.name' of argument #" << index
+                             << " is expected to consist of letters, digits "
+                                "and '_', '.', '-' and '$', got "
+                             << attr.getValue();
     return success();
   }
   if (attr.getName() == kAlignAttr) {
@@ -209,8 +207,8 @@ LogicalResult KVCacheDialect::verifyRegionArgAttribute(Operation *op, unsigned,
              << " is expected to have no value, got " << attr.getValue();
     return success();
   }
-  return op->emitError() << "attribute '" << attr.getName().strref()
-                         << "' is not known for an argument; expected '"
-                         << kNameAttr << "', '" << kAlignAttr << "', '"
-                         << kHostAttr << "' or '" << kNoAliasAttr << "'";
+  return op->emitError() << "unknown attribute '" << attr.getName().strref()
+                         << "' on an argument; expected '" << kNameAttr
+                         << "', '" << kAlignAttr << "', '" << kHostAttr
+                         << "' or '" << kNoAliasAttr << "'";
 }

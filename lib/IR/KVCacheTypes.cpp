@@ -53,9 +53,9 @@ CopyScheduleAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                           "multiple of 32 from 32 to 1024, got "
                        << threads;
   if (rows < 1 || rows > 16)
-    return emitError() << "copy_schedule_c1: rows are expected from 1 to 16, "
-                          "got "
-                       << rows;
+    return emitError()
+           << "copy_schedule_c1: rows are expected to be from 1 to 16, got "
+           << rows;
   return success();
 }
 
@@ -70,8 +70,8 @@ ParseResult kvcache::parseDecimal(AsmParser &parser, int64_t &value) {
   const char *text = loc.getPointer();
   if (text && text[0] == '0' && (text[1] == 'x' || text[1] == 'X'))
     return parser.emitError(loc)
-           << "expected a decimal number; separate axes by blanks, as in "
-              "'2S x ?B x 16N x 8H x 128D x bf16'";
+           << "expected a decimal number; separate axes with spaces, as in '2S "
+              "x ?B x 16N x 8H x 128D x bf16'";
   return parser.parseInteger(value);
 }
 
@@ -398,7 +398,7 @@ CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {
   if (auto cache = dyn_cast<CacheType>(type)) {
     if (!axes)
       return cache;
-    os << "no names of dimensions are expected for a reference, whose type has "
+    os << "no dimension names are expected for a reference, whose type has "
           "them, got "
        << axes;
     return {};

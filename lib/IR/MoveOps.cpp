@@ -99,8 +99,8 @@ static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
 static LogicalResult verifyMayWrite(Operation *op, StringRef label,
                                     CacheType cache) {
   if (cache.getAccess() == Access::read)
-    return op->emitOpError() << label << ": a cache that may be written is "
-                             << "expected, got " << cache;
+    return op->emitOpError()
+           << label << ": a writable cache is expected, got " << cache;
   return success();
 }
 
@@ -119,7 +119,7 @@ static LogicalResult verifyBlockSize(Operation *op, StringRef label,
   InFlightDiagnostic error = op->emitOpError()
                              << label << ": slots of " << tokens;
   if (isScaled)
-    error << " or, for rows that lie apart, " << scale->rowsPerBlock;
+    error << " or, for rows that are not adjacent, " << scale->rowsPerBlock;
   return error << " rows per block are expected, as in the cache, got " << rows;
 }
 
@@ -316,7 +316,7 @@ static LogicalResult verifySameAxes(Operation *op, StringRef label,
     if (from.has(kind) != to.has(kind))
       return op->emitOpError()
              << label << ": the same axes are expected, got " << axis
-             << " in one of " << source << " and " << dest << " only";
+             << " in only one of " << source << " and " << dest;
     int64_t a = from.extent(kind), b = to.extent(kind);
     if (llvm::is_contained(same, kind) && a != b && a != kRunTime &&
         b != kRunTime)

@@ -50,9 +50,8 @@ static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
            << "reshape_c1: the element type is expected to be "
            << cache.getElementType() << ", got " << result.getElementType();
   if (cache.getAccess() == Access::read)
-    return op.emitOpError() << "reshape_c6: a cache that may be written is "
-                               "expected, as anybody can write to a memref, "
-                               "got "
+    return op.emitOpError() << "reshape_c6: expected a writable cache, since a "
+                               "memref is writable, got "
                             << cache;
   if (failed(
           verifyAxisNames(op, op.getAxes(), cache.getLayout(), "reshape_c2")))
@@ -85,9 +84,9 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   CacheType cache = op.getCache().getType();
   const Layout &from = cache.getLayout(), &to = result.getLayout();
   if (op.getAxes())
-    return op.emitOpError() << "reshape_c2: brackets are expected for a "
-                               "memref result only, got "
-                            << namesStr(*op.getAxes());
+    return op.emitOpError()
+           << "reshape_c2: brackets are expected only for a memref result, got "
+           << namesStr(*op.getAxes());
   if (result.getElementType() != cache.getElementType() ||
       result.getSpace() != cache.getSpace() ||
       result.getAccess() != cache.getAccess())
@@ -105,7 +104,7 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   int64_t toBlocks = to.extent(AxisKind::Block);
   if ((fromBlocks == kRunTime) != (toBlocks == kRunTime))
     return op.emitOpError() << "reshape_c5: the number of blocks is expected "
-                               "to be '?' in both or in none, got "
+                               "to be '?' in both or in neither, got "
                             << extentStr(toBlocks);
   // A layout spans at most 2^52 elements: the products fit.
   int64_t fromTokens = fromBlocks * from.extent(AxisKind::Token);
@@ -201,10 +200,10 @@ LogicalResult FlattenOp::inferReturnTypes(MLIRContext *,
   if (layout.has(AxisKind::Layer) || layout.has(AxisKind::Side))
     return fail("flatten_c1: a cache without layers and sides is expected, got "
                 "axes " +
-                axesStr(layout) + "; 'layer' and 'side' give a part of it");
+                axesStr(layout) + "; use 'layer' and 'side' to slice it");
   if (cache.getAccess() == Access::read)
-    return fail("flatten_c3: a cache that may be written is expected, as "
-                "anybody can write to a memref, got access = read");
+    return fail("flatten_c3: expected a writable cache, since a memref is "
+                "writable, got access = read");
   std::vector<Axis> sequence;
   for (unsigned i = 0; i < layout.rank(); ++i)
     sequence.push_back(layout.dim(i).axis);

@@ -210,8 +210,8 @@ LogicalResult HeadsOp::inferReturnTypes(MLIRContext *,
   int64_t heads = layout.extent(AxisKind::Head);
   if (first < 0 || count < 1 || first >= heads || count > heads - first)
     return fail("some of the heads 0 to " + Twine(heads - 1) +
-                " are expected, got " + Twine(count) + " from " + Twine(first) +
-                " on");
+                " are expected, got " + Twine(count) + " starting at " +
+                Twine(first));
   std::string why;
   FailureOr<CacheType> type =
       narrowType(cache, AxisKind::Head, first, count, why);

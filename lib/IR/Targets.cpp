@@ -64,16 +64,15 @@ LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
   };
   bool hasPairs = matrix == MatrixOps::avx512_bf16;
   if (isCpu && (hasGpu || (hasPairs && lanes != 16)))
+    return emitError() << "target_c2: '" << chip
+                       << "' is expected to have no GPU facts, and pairs of "
+                          "bf16 only with 16 lanes, got "
+                       << facts();
+  if (!isCpu && (hasPairs || ptx <= 0 || sharedBytes < 0))
     return emitError()
            << "target_c2: '" << chip
-           << "' is expected to have no fact of a GPU, and pairs of "
-              "bf16 with 16 lanes only, got "
+           << "' is expected to have a PTX version and no CPU facts, got "
            << facts();
-  if (!isCpu && (hasPairs || ptx <= 0 || sharedBytes < 0))
-    return emitError() << "target_c2: '" << chip
-                       << "' is expected to have a version of PTX, and no fact "
-                          "of a CPU, got "
-                       << facts();
   return success();
 }
 
@@ -125,8 +124,8 @@ FailureOr<TargetAttr> TargetAttr::resolve(Operation *module, Isa isa,
            << "the target of the module is expected to have the instructions "
            << stringifyIsa(isa) << ", got " << target;
   if (target && !chip.empty() && target.getChip() != chip)
-    return module->emitError() << "the module is made for '" << target.getChip()
-                               << "', and '" << chip << "' is asked for";
+    return module->emitError() << "the module targets '" << target.getChip()
+                               << "', but '" << chip << "' is requested";
   if (target)
     return target;
   StringRef name = chip.empty() ? standard : chip;

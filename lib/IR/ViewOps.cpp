@@ -47,8 +47,8 @@ static LogicalResult verifyByteView(ViewOp op, const Layout &layout) {
                                "memref of rank 1, got "
                             << source;
   if (op.getAxes())
-    return op.emitOpError() << "view_c5: no names of dimensions are "
-                               "expected for a view of bytes, got "
+    return op.emitOpError() << "view_c5: no dimension names are expected for a "
+                               "view of bytes, got "
                             << namesStr(*op.getAxes());
   if (layout.extent(AxisKind::Block) != kRunTime)
     return op.emitOpError() << "view_c7: the number of blocks of a view of "
@@ -79,10 +79,10 @@ static LogicalResult verifyByteView(ViewOp op, const Layout &layout) {
 static LogicalResult verifyElementView(ViewOp op, const Layout &layout) {
   auto source = cast<MemRefType>(op.getSource().getType());
   if (op.getOffset() || !op.getExtents().empty() || !op.getStrides().empty())
-    return op.emitOpError() << "view_c5: 'offset', 'extents' and 'strides' "
-                               "are expected for a view of bytes only, got a "
-                               "source of "
-                            << source;
+    return op.emitOpError()
+           << "view_c5: 'offset', 'extents' and 'strides' are expected only "
+              "for a view of bytes, got a source of "
+           << source;
   if (failed(verifyAxisNames(op, op.getAxes(), layout, "view_c2")))
     return failure();
   if (source.getRank() != layout.rank())
@@ -216,7 +216,7 @@ SmallVector<std::string> ViewOp::getCallChecks() {
   SmallVector<std::string> checks = {"base aligned to " +
                                      std::to_string(layout.align())};
   if (isByteView())
-    checks.push_back("inside of the bytes");
+    checks.push_back("within the buffer");
   for (unsigned i = 0; i < layout.rank(); ++i) {
     const LayoutDim &dim = layout.dim(i);
     std::string axis = dim.axis.str();
@@ -285,8 +285,8 @@ LogicalResult StorageOp::verify() {
                            << ", got " << stride;
   }
   if (getCache().getType().getAccess() == Access::read)
-    return emitOpError() << "storage_c5: a cache that may be written is "
-                            "expected, as anybody can write to a memref, got "
+    return emitOpError() << "storage_c5: expected a writable cache, since a "
+                            "memref is writable, got "
                          << getCache().getType();
   // An identity map says that run-time strides are packed, too.
   auto dimOf = [&](unsigned i) { return resultDim(i); };
@@ -364,8 +364,8 @@ Value CastOp::getViewSource() { return getCache(); }
 LogicalResult CastOp::verify() {
   if (getCache().getType().getAccess() == Access::read &&
       getResult().getType().getAccess() != Access::read)
-    return emitOpError() << "cast_c3: the result is expected to be read only, "
-                            "as the operand is, got "
+    return emitOpError() << "cast_c3: the result is expected to be read-only, "
+                            "like the operand, got "
                          << getResult().getType();
   return verifySameCache(*this, getCache().getType(), getResult().getType(),
                          "cast");

@@ -132,7 +132,7 @@ static std::optional<Layout> withStrides(const Layout &layout,
   std::optional<Layout> more =
       Layout::get(dims, layout.orderAxes(), layout.align(), why);
   if (more && contradict(*more, layout)) {
-    why = "the strides are known to be others";
+    why = "the strides are known to differ";
     return std::nullopt;
   }
   return more;
@@ -225,7 +225,7 @@ std::optional<Layout> assumeFlat(const Layout &layout, std::string &why) {
   std::optional<unsigned> block = layout.find(AxisKind::Block);
   std::optional<unsigned> token = layout.find(AxisKind::Token);
   if (!block || !token) {
-    why = "the blocks or tokens are split in two axes";
+    why = "the blocks or tokens are split into two axes";
     return std::nullopt;
   }
   std::vector<LayoutDim> dims = layout.listing();
@@ -245,7 +245,7 @@ std::optional<Layout> assumeFlat(const Layout &layout, std::string &why) {
   if (flat && flat->isFlat())
     return flat;
   if (flat)
-    why = "the stride of N is known at run time only";
+    why = "the stride of N is known only at run time";
   return std::nullopt;
 }
 

@@ -71,8 +71,9 @@ checkListing(const std::vector<LayoutDim> &dims) {
              sorted[i - 1].str() + " and " + sorted[i].str();
   }
   if (listed != sorted)
-    return "layout_c1: the axes are expected as " + listStr(sorted) + ", got " +
-           listStr(listed) + "; say the memory order with 'order'";
+    return "layout_c1: the axes are expected to be listed as " +
+           listStr(sorted) + ", got " + listStr(listed) +
+           "; use 'order' for the memory order";
   for (size_t i = 0; i < sorted.size(); ++i) {
     if (sorted[i].part == AxisPart::Whole)
       continue;
@@ -91,7 +92,7 @@ checkListing(const std::vector<LayoutDim> &dims) {
   for (const LayoutDim &dim : dims)
     if (dim.extent != kRunTime && (dim.extent < 1 || dim.extent > kMaxExtent))
       return "layout_c3: the extent of " + dim.axis.str() +
-             " is expected between 1 and 2^40, got " +
+             " is expected to be between 1 and 2^40, got " +
              std::to_string(dim.extent);
   return std::nullopt;
 }
@@ -146,7 +147,7 @@ std::optional<Layout> Layout::get(const std::vector<LayoutDim> &dims,
     if (dim.stride.kind != StrideFact::Kind::Compact &&
         (dim.stride.value < 1 || dim.stride.value > kMaxExtent)) {
       error = "layout_c5: the stride of " + dim.axis.str() +
-              " is expected between 1 and 2^40, got " +
+              " is expected to be between 1 and 2^40, got " +
               std::to_string(dim.stride.value);
       return std::nullopt;
     }
@@ -154,7 +155,7 @@ std::optional<Layout> Layout::get(const std::vector<LayoutDim> &dims,
         dim.stride.value < span) {
       error = "layout_c5: the stride of " + dim.axis.str() +
               " is expected to be at least " + std::to_string(span) +
-              ", what the faster axes span, got " +
+              ", the span of the faster axes, got " +
               std::to_string(dim.stride.value);
       return std::nullopt;
     }

@@ -72,7 +72,7 @@ concreteStrides(const Layout &layout, const std::vector<int64_t> &extents,
     if (!isUnit && result[i] < room)
       return refuse("stride",
                     "at least " + std::to_string(room) +
-                        ", what the faster axes span",
+                        ", the span of the faster axes",
                     result[i]);
     bool fits = !__builtin_mul_overflow(result[i], extents[i], &span) &&
                 span <= Layout::kMaxSpan;
@@ -100,8 +100,8 @@ std::optional<int64_t> offsetOf(const Layout &layout,
   for (unsigned i = 0; i < layout.rank(); ++i) {
     if (indices[i] < 0 || indices[i] >= extents[i]) {
       why = "the index of " + layout.dim(i).axis.str() +
-            " is expected to be below " + std::to_string(extents[i]) +
-            " and not negative, got " + std::to_string(indices[i]);
+            " is expected to be nonnegative and below " +
+            std::to_string(extents[i]) + ", got " + std::to_string(indices[i]);
       return std::nullopt;
     }
     // Below the span, as the axes do not overlap.

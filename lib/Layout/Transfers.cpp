@@ -32,9 +32,9 @@ std::optional<Extents> movedExtents(const Layout &layout, AxisSet moved,
     int64_t most = extent == kRunTime ? kMaxExtent : extent;
     if (slice.count < 1 || slice.count > most || slice.first < 0 ||
         slice.first > most - slice.count) {
-      why = "the slice of " + slice.axis.str() + " is expected inside of " +
+      why = "the slice of " + slice.axis.str() + " is expected to be within " +
             std::to_string(most) + ", got " + std::to_string(slice.count) +
-            " from " + std::to_string(slice.first) + " on";
+            " starting at " + std::to_string(slice.first);
       return std::nullopt;
     }
     extents.moved[*i] = slice.count;

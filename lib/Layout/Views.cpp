@@ -9,7 +9,7 @@ namespace kvcache {
 static std::string strideStr(const Layout &layout, unsigned i) {
   if (std::optional<int64_t> stride = layout.stride(i))
     return std::to_string(*stride);
-  return "known at run time only";
+  return "known only at run time";
 }
 
 /// Why the two are not proven to be packed.
@@ -153,8 +153,8 @@ bool Reshaper::addAxes(const std::vector<Axis> &sequence) {
   }
   for (int64_t extent : shape)
     if (extent != kRunTime && (extent < 1 || extent > kMaxExtent))
-      return fail("an extent of the new shape is expected between 1 and 2^40, "
-                  "got " +
+      return fail("an extent of the new shape is expected to be between 1 and "
+                  "2^40, got " +
                   std::to_string(extent));
   return true;
 }
@@ -186,7 +186,7 @@ bool Reshaper::matchConstant(const Piece &piece, const Piece *next,
     if (isOpen || __builtin_mul_overflow(product, extent, &product) ||
         product > piece.elements) {
       if (!next)
-        return fail(isOpen ? "a run-time extent of the new shape meets " +
+        return fail(isOpen ? "a run-time extent of the new shape covers " +
                                  names(piece) + ", whose extents are constants"
                            : "the new shape has more elements than " +
                                  names(piece));
@@ -235,8 +235,8 @@ bool Reshaper::matchRunTime(size_t first, size_t last) {
   const Piece &piece = pieces[first];
   if (first != last)
     return fail(
-        "axes with a gap between them can only be kept as they are "
-        "while their extents are known at run time only; " +
+        "axes with a gap between them cannot be reshaped while their extents "
+        "are known only at run time; " +
         gapMessage(layout, piece.fastest(), pieces[first + 1].slowest()));
   size_t open = 0;
   int64_t product = 1;
@@ -249,7 +249,7 @@ bool Reshaper::matchRunTime(size_t first, size_t last) {
         piece.elements % product != 0)
       return fail("the run-time extent of " + names(piece) +
                   " is not known to be a multiple of what an extent of " +
-                  std::to_string(shape[d]) + " asks for");
+                  std::to_string(shape[d]) + " requires");
   }
   if (open != 1)
     return fail("one run-time extent is expected for " + names(piece) +
@@ -338,7 +338,7 @@ std::optional<FlatScale> flatScale(const Layout &layout, std::string &why) {
   std::optional<unsigned> block = layout.find(AxisKind::Block);
   std::optional<unsigned> token = layout.find(AxisKind::Token);
   if (!block || !token) {
-    why = "the blocks or tokens are split in two axes";
+    why = "the blocks or tokens are split into two axes";
     return std::nullopt;
   }
   std::optional<int64_t> outer = layout.stride(*block);
@@ -347,7 +347,7 @@ std::optional<FlatScale> flatScale(const Layout &layout, std::string &why) {
     if (*outer % *inner == 0)
       return FlatScale{*outer / *inner, *outer / *inner};
     why = "the stride of B, " + std::to_string(*outer) +
-          ", is no multiple of the stride of N, " + std::to_string(*inner);
+          ", is not a multiple of the stride of N, " + std::to_string(*inner);
     return std::nullopt;
   }
   // From B down to N, each compact over the next: the scale is the product of
@@ -370,12 +370,12 @@ std::optional<FlatScale> flatScale(const Layout &layout, std::string &why) {
   }
   if (inner && layout.strideMultiple(*block) % *inner == 0)
     return FlatScale{kRunTime, layout.strideMultiple(*block) / *inner};
-  why = "the stride of B is known at run time only, as a multiple of " +
+  why = "the stride of B is known only at run time, as a multiple of " +
         std::to_string(layout.strideMultiple(*block)) +
         ", and the stride of N is " + strideStr(layout, *token);
   if (outer)
-    why = "the stride of N is known at run time only, and B is not packed "
-          "over it";
+    why = "the stride of N is known only at run time, and B is not packed over "
+          "it";
   return std::nullopt;
 }
 
@@ -438,9 +438,10 @@ std::optional<Slice> sliceAxis(const Layout &layout, Axis axis,
   int64_t extent = layout.dim(dropped).extent;
   if (index && (*index < 0 || *index >= kMaxExtent ||
                 (extent != kRunTime && *index >= extent))) {
-    why = "the index of " + axis.str() + " is expected to be below " +
-          (extent == kRunTime ? "2^40" : std::to_string(extent)) +
-          " and not negative, got " + std::to_string(*index);
+    why = "the index of " + axis.str() +
+          " is expected to be nonnegative and below " +
+          (extent == kRunTime ? "2^40" : std::to_string(extent)) + ", got " +
+          std::to_string(*index);
     return std::nullopt;
   }
   std::vector<LayoutDim> dims = layout.listing();
@@ -466,10 +467,10 @@ std::optional<Slice> narrowAxis(const Layout &layout, Axis axis,
   int64_t least = count == kRunTime ? 1 : count;
   if (least < 1 || least > most || first.value_or(0) < 0 ||
       first.value_or(0) > most - least) {
-    why = "a range of " + axis.str() + " is expected inside of " +
+    why = "a range of " + axis.str() + " is expected to be within " +
           (extent == kRunTime ? "?" : std::to_string(extent)) + ", got " +
-          (count == kRunTime ? "?" : std::to_string(count)) + " from " +
-          (first ? std::to_string(*first) : "?") + " on";
+          (count == kRunTime ? "?" : std::to_string(count)) + " starting at " +
+          (first ? std::to_string(*first) : "?");
     return std::nullopt;
   }
   std::vector<LayoutDim> dims = layout.listing();

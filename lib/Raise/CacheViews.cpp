@@ -202,7 +202,7 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
     });
     bool isPair = dynamic == 2 && llvm::is_contained(axes, kRows);
     if (dynamic > 1 && !isPair) {
-      why = "more than one stride of the memref is known at run time only, so "
+      why = "more than one stride of the memref is known only at run time, so "
             "the order of its axes is not known";
       return std::nullopt;
     }
@@ -237,7 +237,7 @@ std::optional<CacheView> CacheView::get(Value memref, ArrayRef<char> axes,
   }
   auto type = cast<MemRefType>(view.base.getType());
   if (type.getMemorySpace()) {
-    why = "the memref is in a memory space";
+    why = "the memref is not in the default memory space";
     return std::nullopt;
   }
   std::optional<Layout> layout = view.layoutOf(why, like);
@@ -258,7 +258,7 @@ std::optional<CacheView> CacheView::get(Value memref, ArrayRef<char> axes,
   for (const Slice &slice : llvm::reverse(view.slices)) {
     if (slice.kind == Slice::Layer && !getConstantIntValue(slice.first) &&
         layout->extent(AxisKind::Block) != kRunTime) {
-      why = "the layer is known at run time only, and the number of blocks is "
+      why = "the layer is known only at run time, and the number of blocks is "
             "a constant";
       return std::nullopt;
     }

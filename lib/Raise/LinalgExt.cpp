@@ -30,10 +30,10 @@ std::optional<RowAccess> linalgext::describeWrite(Operation *op,
     return std::nullopt;
   };
   if (op->getNumResults() != 1)
-    return refuse("it updates memory and not a tensor");
+    return refuse("it updates memory, not a tensor");
   if (!yieldsArgument(op, 0))
-    return refuse("it combines rows with what is in the pool, and does not "
-                  "overwrite it");
+    return refuse("it combines rows with the contents of the pool instead of "
+                  "overwriting them");
   auto dims = integersOf(op, "dimension_map");
   auto indices = dyn_cast<RankedTensorType>(op->getOperand(1).getType());
   if (!dims || !indices)

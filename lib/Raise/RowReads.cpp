@@ -63,7 +63,7 @@ Raised RowRaiser::read() {
     return raised;
   auto result = dyn_cast<RankedTensorType>(op->getResult(0).getType());
   if (!result || !result.hasStaticShape() || !listType.hasStaticShape()) {
-    (void)refuse("the extents of what is read are expected to be constants");
+    (void)refuse("the result is expected to have constant extents");
     return raised;
   }
   // Whole blocks, or rows.
@@ -71,9 +71,8 @@ Raised RowRaiser::read() {
   bool isPair = access.poolDims.size() == 2;
   bool isBlocks = !isPair && windows.size() == 3;
   if (windows.empty() || (windows.size() > 2 && !isBlocks)) {
-    (void)refuse("blocks, or rows of heads and channels, are expected; what is "
-                 "read has " +
-                 Twine(windows.size()) + " dimensions for each number");
+    (void)refuse("expected blocks, or rows of heads and channels, got " +
+                 Twine(windows.size()) + " dimensions for each index");
     return raised;
   }
   SmallVector<char> axes(poolType.getRank());
@@ -96,7 +95,7 @@ Raised RowRaiser::read() {
     return raised;
   bool isClamped = access.outOfRange == OutOfRange::Clamped;
   if (!isClamped && access.outOfRange != OutOfRange::Undefined) {
-    (void)refuse("what is read for a number outside of the pool is not known");
+    (void)refuse("the result for an index outside the pool is unknown");
     return raised;
   }
   if (isClamped)
@@ -164,7 +163,7 @@ Raised RowRaiser::read() {
                                /*zero=*/true, CopyScheduleAttr());
   raised.text =
       "raised to gather: rows_per_block = " + std::to_string(pool.tokens()) +
-      (isClamped ? ", numbers outside are moved to the nearest inside" : "");
+      (isClamped ? ", indices outside are clamped" : "");
   replaceReshapes(op->getResult(0), raised.op->getResult(0));
   raised.erased.push_back(op);
   return raised;

@@ -34,7 +34,7 @@ std::string raise::describe(Padding pad) {
 
 LogicalResult RowRaiser::check() {
   if (!poolType || !listType)
-    return refuse("the pool and the list of numbers are expected to be tensors "
+    return refuse("the pool and the list of indices are expected to be tensors "
                   "of known rank");
   // So that what is reshaped is none either.
   if (findUnbounded(op->getOperandTypes(), kMaxExtent) ||
@@ -44,18 +44,17 @@ LogicalResult RowRaiser::check() {
   if (!number.isIndex() &&
       (!number.isSignlessInteger() || number.isInteger(1) ||
        number.getIntOrFloatBitWidth() > 64))
-    return refuse("the numbers are expected to be signless integers of at most "
-                  "64 bits");
+    return refuse(
+        "the indices are expected to be signless integers of at most 64 bits");
   size_t columns = access.poolDims.size();
   if (columns != 1 && columns != 2)
-    return refuse("one number for each row, or a block and an offset, are "
-                  "expected; there are " +
+    return refuse("expected one index per row, or a block and an offset, got " +
                   Twine(columns));
   for (int64_t dim : access.poolDims)
     if (dim < 0 || dim >= poolType.getRank())
       return refuse("the pool has no dimension " + Twine(dim));
   if (columns == 2 && access.poolDims[0] == access.poolDims[1])
-    return refuse("both numbers are of one dimension of the pool");
+    return refuse("both indices are for the same dimension of the pool");
   if (llvm::is_contained(listType.getShape(), 0))
     return refuse("the list is empty");
   if (access.columnDim &&
@@ -107,7 +106,7 @@ LogicalResult RowRaiser::namePool(ArrayRef<char> axes) {
   std::string why;
   pool.cache = CacheType::of(pool.type, pool.axes, why);
   if (!pool.cache)
-    return refuse("the pool is no cache: " + why);
+    return refuse("the pool is not a cache: " + why);
   return success();
 }
 
@@ -150,7 +149,7 @@ LogicalResult RowRaiser::checkRows(int64_t &count) {
   int64_t numLists = listType.getRank() - (access.columnDim ? 1 : 0);
   if (numLists != 1)
     return refuse(
-        "the numbers are expected to be one list, got a list of rank " +
+        "the indices are expected to be one list, got a list of rank " +
         Twine(numLists));
   count = rows.getDimSize(0);
   int64_t listDim = access.columnDim && *access.columnDim == 0 ? 1 : 0;
@@ -158,7 +157,7 @@ LogicalResult RowRaiser::checkRows(int64_t &count) {
   if (ShapedType::isDynamic(count))
     count = listed;
   else if (!ShapedType::isDynamic(listed) && listed != count)
-    return refuse("there are " + Twine(listed) + " numbers for " +
+    return refuse("there are " + Twine(listed) + " indices for " +
                   Twine(count) + " rows");
   return success();
 }
@@ -186,7 +185,7 @@ LogicalResult RowRaiser::traceColumns(ElementTracer &tracer, int64_t rank,
       at.insert(at.begin() + *access.columnDim, Coord::at(column));
     Value number = tracer.trace(access.indices, at);
     if (!number)
-      return refuse("the numbers are no integers");
+      return refuse("the indices are not integers");
     columns.push_back(number);
   }
   return success();
@@ -196,13 +195,13 @@ LogicalResult RowRaiser::traceColumns(ElementTracer &tracer, int64_t rank,
 LogicalResult RowRaiser::clamp(ElementTracer &tracer, Value &number,
                                int64_t extent) {
   if (ShapedType::isDynamic(extent) || extent < 1)
-    return refuse("numbers outside are moved to the last one, and the extent "
-                  "of the pool is not a constant");
+    return refuse("indices outside are clamped, and the extent of the pool is "
+                  "not a constant");
   OpBuilder &b = tracer.scalars();
   Type type = number.getType();
   unsigned width = type.isIndex() ? 64 : type.getIntOrFloatBitWidth();
   if (width < 64 && extent - 1 >= int64_t(1) << (width - 1))
-    return refuse("the numbers have too few bits for the pool");
+    return refuse("the indices have too few bits for the pool");
   auto constant = [&](int64_t value) -> Value {
     return arith::ConstantOp::create(b, loc, b.getIntegerAttr(type, value));
   };
@@ -254,15 +253,14 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
   if (failed(check()) || failed(checkRows(count)))
     return raised;
   if (access.repeated == Repeated::LastWins && !facts.lastRowWins) {
-    (void)refuse("rows of one slot are written in sequence, and it is not said "
-                 "that there are none or that the last row wins "
-                 "(last-row-wins)");
+    (void)refuse(
+        "rows of one slot are written in sequence, and nothing excludes "
+        "duplicates or promises that the last row wins (last-row-wins)");
     return raised;
   }
   SmallVector<int64_t> windows = windowDims();
   if (windows.empty() || windows.size() > 2) {
-    (void)refuse("rows of channels, or of heads and channels, are expected; "
-                 "they have " +
+    (void)refuse("expected rows of channels, or of heads and channels, got " +
                  Twine(windows.size()) + " dimensions");
     return raised;
   }

@@ -190,7 +190,7 @@ SlotAnswer Prover::run() {
   answer.kind = SlotAnswer::Kind::Unproven;
   Type type = question.slot.getType();
   if (!type.isIntOrIndex() || type.isInteger(1) || question.tokens < 1) {
-    answer.why = "the slot is no integer";
+    answer.why = "the slot is not an integer";
     return answer;
   }
   unsigned width = type.isIndex() ? 64 : type.getIntOrFloatBitWidth();

@@ -48,9 +48,8 @@ std::optional<RowAccess> stablehlo::describeWrite(Operation *op,
   if (!pool || !indices || !rows || !numbers)
     return refuse(why, "its dimension numbers or shapes are not known");
   if (!yieldsArgument(op, 1))
-    return refuse(why,
-                  "it combines rows with what is in the pool, and does not "
-                  "overwrite it");
+    return refuse(why, "it combines rows with the contents of the pool instead "
+                       "of overwriting them");
   if (!numbersOf(numbers, "input_batching_dims").empty())
     return refuse(why, "it has batching dimensions");
   RowAccess access;
@@ -103,7 +102,7 @@ std::optional<RowAccess> stablehlo::describeRead(Operation *op,
     return refuse(why, "its slices have the indexed dimensions; slices of one "
                        "row or block are expected");
   if (static_cast<int64_t>(sizes->size()) != pool.getRank())
-    return refuse(why, "its slices have another rank than the pool");
+    return refuse(why, "its slices and the pool differ in rank");
   for (auto [dim, size] : llvm::enumerate(*sizes)) {
     bool isIndexed = llvm::is_contained(access.poolDims, dim);
     if (size != (isIndexed ? 1 : pool.getDimSize(dim)))

@@ -126,7 +126,7 @@ LogicalResult StoreLoop::enterLoop(Operation *inner) {
     for (OpOperand *operand : generic.getDpsInputOperands()) {
       auto type = dyn_cast<MemRefType>(operand->get().getType());
       if (!type)
-        return refuse("linalg.generic has an operand that is no memref");
+        return refuse("linalg.generic has an operand that is not a memref");
       AffineMap map = generic.getMatchingIndexingMap(operand);
       for (auto [dim, expr] : llvm::enumerate(map.getResults()))
         if (expr == getAffineDimExpr(i, op->getContext()) &&
@@ -147,7 +147,7 @@ LogicalResult StoreLoop::enter(Block &body) {
       return refuse("there is more than one loop or store in a body");
     if (auto condition = dyn_cast<scf::IfOp>(inner)) {
       if (condition.elseBlock() || condition.getNumResults() != 0)
-        return refuse("a condition has another branch");
+        return refuse("a condition has an else branch or a result");
       guards.push_back(condition.getCondition());
       if (failed(enter(*condition.thenBlock())))
         return failure();
@@ -171,8 +171,8 @@ LogicalResult StoreLoop::checkCounts() {
   for (const Loop &loop : loops)
     if (std::optional<int64_t> count = getConstantIntValue(loop.count);
         count && (*count < 0 || *count > kMaxExtent))
-      return refuse("between 0 and 2^40 iterations of a loop are expected, got "
-                    "one to " +
+      return refuse("expected between 0 and 2^40 iterations of a loop, got an "
+                    "upper bound of " +
                     Twine(*count));
   return success();
 }
@@ -238,11 +238,11 @@ LogicalResult StoreLoop::covers(unsigned loop, Value memref, unsigned dim) {
 
 LogicalResult StoreLoop::findRows() {
   if (!store)
-    return refuse("there is no store in it");
+    return refuse("it contains no store");
   std::optional<Load> value = loadOf(store.getValueToStore());
   if (!value || value->loops.empty())
-    return refuse("what is stored is no element of rows at the counters of the "
-                  "loops");
+    return refuse(
+        "the stored value is not an element of rows indexed by the loops");
   rows = *value;
   rowLoop = rows.loops[0];
   MemRefType pool = store.getMemRefType();
@@ -267,14 +267,12 @@ LogicalResult StoreLoop::findRows() {
     return refuse("the inner dimensions of the rows are not those of the pool, "
                   "in their sequence");
   if (inner.empty() || inner.size() > 2)
-    return refuse("rows of channels, or of heads and channels, are expected; "
-                  "they have " +
+    return refuse("expected rows of channels, or of heads and channels, got " +
                   Twine(inner.size()) + " dimensions");
   if (inner.size() == 2)
     *llvm::find(axes, 'D') = 'H';
   if (numbers.size() != 1 && numbers.size() != 2)
-    return refuse("one number for each row, or a block and an offset, are "
-                  "expected; there are " +
+    return refuse("expected one index per row, or a block and an offset, got " +
                   Twine(numbers.size()));
   axes[numbers[0]] = numbers.size() == 2 ? 'B' : kRows;
   if (numbers.size() == 2)
@@ -338,7 +336,7 @@ LogicalResult StoreLoop::checkMemory() {
   if (findUnbounded({rowsType, slotsType, store.getMemRefType()}, kMaxExtent))
     return refuse("at most 2^40 elements of a memref are expected");
   if (rowsType.getMemorySpace() || slotsType.getMemorySpace())
-    return refuse("rows or slots are in a memory space");
+    return refuse("rows or slots are not in the default memory space");
   if (!hasPackedInner(rowsType))
     return refuse("the inner dimensions of the rows are not contiguous");
   if (!slotsType.getLayout().isIdentity())
@@ -350,8 +348,7 @@ LogicalResult StoreLoop::checkMemory() {
     if (mayShareMemory(store.getMemRef(), other))
       return refuse("the pool and the " +
                     Twine(other == slots ? "slots" : "rows") +
-                    " may share memory: kvcache.noalias is not said of the "
-                    "argument");
+                    " may share memory: the argument lacks kvcache.noalias");
   return success();
 }
 
@@ -385,9 +382,9 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   if (failed(enterLoop(op)) || failed(checkCounts()) || failed(findRows()))
     return raised;
   if (loops[rowLoop].isOrdered && !facts.lastRowWins) {
-    (void)refuse("rows of one slot are written in sequence, and it is not said "
-                 "that there are none or that the last row wins "
-                 "(last-row-wins)");
+    (void)refuse(
+        "rows of one slot are written in sequence, and nothing excludes "
+        "duplicates or promises that the last row wins (last-row-wins)");
     return raised;
   }
   auto isInside = [&](Value value) {
@@ -395,14 +392,13 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   };
   auto count = dyn_cast_if_present<Value>(loops[rowLoop].count);
   if (isInside(store.getMemRef()) || isInside(rows.memref) || isInside(count)) {
-    (void)refuse("the pool, the rows or how many there are is computed in the "
-                 "loop");
+    (void)refuse("the pool, the rows or their number is computed in the loop");
     return raised;
   }
   std::string why;
   std::optional<CacheView> view = CacheView::get(store.getMemRef(), axes, why);
   if (!view) {
-    (void)refuse("the pool is no cache: " + why);
+    (void)refuse("the pool is not a cache: " + why);
     return raised;
   }
   const Layout &layout = view->type().getLayout();
@@ -419,7 +415,8 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   for (Value guard : guards) {
     Value condition = copy(guard);
     if (!condition) {
-      (void)refuse("the condition of the store is not one of the slot alone");
+      (void)refuse(
+          "the condition of the store does not depend on the slot alone");
       return raised;
     }
     question.guard =
@@ -429,8 +426,7 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
             : condition;
   }
   if (llvm::is_contained(found, Value()) || !slots) {
-    (void)refuse("the place of a row is not computed of one number that is "
-                 "loaded for it");
+    (void)refuse("the index of a row is not computed from one loaded slot");
     return raised;
   }
   if (isInside(slots)) {
@@ -458,8 +454,8 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
   }
   if (answer.kind != SlotAnswer::Kind::Slot) {
     (void)refuse(answer.kind == SlotAnswer::Kind::Wrapped
-                     ? "negative slots count from the end of the pool, and "
-                       "there is no list of slots for which they do not"
+                     ? "negative slots count from the end of the pool, which a "
+                       "list of slots cannot express"
                      : answer.why);
     return raised;
   }
@@ -476,7 +472,7 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
     return raised;
   }
   if (!hasAll && !loops[rowLoop].count) {
-    (void)refuse("how many rows are written is not known: no operand of "
+    (void)refuse("the number of rows written is unknown: no operand of "
                  "linalg.generic has them as a constant dimension");
     return raised;
   }

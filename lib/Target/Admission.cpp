@@ -52,9 +52,9 @@ static bool isForLLVM(StringRef name, bool isFunction) {
 }
 
 static LogicalResult refuseAttribute(Operation *op, StringRef name) {
-  return op->emitError() << "attribute '" << name
-                         << "' cannot be compiled: expected none that "
-                         << "speaks to LLVM";
+  return op->emitError()
+         << "attribute '" << name
+         << "' cannot be compiled: expected none that is passed on to LLVM";
 }
 
 static LogicalResult admitAttributes(Operation *op) {
@@ -85,19 +85,18 @@ LogicalResult target::admitNames(ModuleOp module) {
     if (failed(admitAttributes(&op)))
       return failure();
     if (isa<ModuleOp>(op))
-      return op.emitError("a module in a module cannot be compiled: expected "
-                          "functions and globals");
+      return op.emitError(
+          "a nested module cannot be compiled: expected functions and globals");
     auto name = op.getAttrOfType<StringAttr>(SymbolTable::getSymbolAttrName());
     if (name && isReserved(name))
-      return op.emitError() << "the name '" << name.getValue()
-                            << "' is one that the compiler uses; expected "
-                               "another one";
+      return op.emitError()
+             << "the name '" << name.getValue()
+             << "' is reserved for the compiler; expected another one";
     if (auto global = dyn_cast<memref::GlobalOp>(op))
       if (global.isExternal())
-        return global.emitError()
-               << "global '" << global.getSymName()
-               << "' is expected to have a value: a library takes nothing from "
-                  "its user";
+        return global.emitError() << "global '" << global.getSymName()
+                                  << "' is expected to have a value: a library "
+                                     "imports nothing from its user";
   }
   return success();
 }
@@ -158,9 +157,9 @@ LogicalResult target::admitOperations(ModuleOp module, bool isGpu) {
         op->emitError() << "'" << op->getName() << "' cannot be compiled for a "
                         << (isGpu ? "GPU" : "CPU") << ": expected ";
     if (needsOthers(op))
-      error << "operations that have code of their own, and call nothing";
+      error << "operations that are compiled without calls to other code";
     else if (isGpu)
-      error << "kvcache operations only; compile it beside this program";
+      error << "only kvcache operations; compile it beside this program";
     else
       error << "kvcache or linalg operations, or loops, loads, stores, copies, "
                "arithmetic and elementary functions of f32";

@@ -273,7 +273,7 @@ LogicalResult Compilation::emitObject(SmallVectorImpl<char> &object) {
   llvm::legacy::PassManager codegen;
   if (machine->target->addPassesToEmitFile(codegen, os, nullptr,
                                            llvm::CodeGenFileType::ObjectFile))
-    return emitError("this target writes no object files");
+    return emitError("this target cannot write object files");
   codegen.run(*llvmIR);
   return success();
 }

@@ -55,7 +55,7 @@ static Error checkSymbols(const ELF64LEObjectFile &file) {
     if (!name)
       return name.takeError();
     if (symbol.getELFType() == ELF::STT_GNU_IFUNC)
-      return createStringError("expected no function that is chosen when the "
+      return createStringError("expected no function that is selected when the "
                                "library is loaded, got '" +
                                *name + "'");
     bool isUndefined = *flags & object::BasicSymbolRef::SF_Undefined;
@@ -66,8 +66,8 @@ static Error checkSymbols(const ELF64LEObjectFile &file) {
     return Error::success();
   return createStringError(
       "the program needs " + join(missing, ", ") +
-      ", which no library may call; an operation of it has no code of its own "
-      "for this CPU or element type");
+      ", which no library may call; one of its operations has no code of its "
+      "own for this CPU or element type");
 }
 
 /// Loading runs what these tags name, and loads libraries.
@@ -147,7 +147,7 @@ Error target::checkLinkedLibrary(StringRef path) {
     return object.takeError();
   auto *file = dyn_cast<ELF64LEObjectFile>(object->get());
   if (!file)
-    return createStringError("expected a library of 64 bits, little endian");
+    return createStringError("expected a 64-bit little-endian library");
   if (Error error = checkSymbols(*file))
     return error;
   if (Error error = checkDynamic(*file))

@@ -45,8 +45,8 @@ public:
     if (!isIdentifier)
       return function.emitError()
              << "function '" << function.getName()
-             << "' cannot be called from C: its name is expected to be made "
-                "of letters, digits and underscores";
+             << "' cannot be called from C: its name is expected to consist of "
+                "letters, digits and underscores";
     if (function.getNumResults())
       return function.emitError()
              << "function '" << function.getName()
@@ -382,8 +382,8 @@ private:
           layout, i, [&](unsigned axis) { return view.sourceDim(axis); });
       if (failed(intersect(arg.dims[d], rule)) || isOwnNext(arg, d))
         return view.emitOpError()
-               << "no tensor has both this layout and what else is demanded "
-                  "of argument '"
+               << "no tensor has both this layout and the other properties "
+                  "required of argument '"
                << arg.name << "': they disagree in dimension " << d;
     }
     return success();
@@ -559,10 +559,9 @@ target::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
   llvm::StringSet<> symbols;
   for (auto function : module.getOps<func::FuncOp>()) {
     if (function.isExternal())
-      return function.emitError()
-             << "function '" << function.getName()
-             << "' is expected to have a body: a library calls nothing of "
-                "its user";
+      return function.emitError() << "function '" << function.getName()
+                                  << "' is expected to have a body: a library "
+                                     "calls no function of its user";
     if (!function.isPublic())
       continue;
     for (StringRef suffix : {"", "_workspace_size"})

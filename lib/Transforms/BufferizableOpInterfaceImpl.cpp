@@ -239,7 +239,7 @@ FailureOr<Value> viewOf(RewriterBase &rewriter, Operation *op, Value buffer,
   type = typeInBuffer(type, memref, axes, why);
   if (!type)
     return op->emitOpError() << "has a pool in a buffer of type " << memref
-                             << ", which no cache is like: " << why;
+                             << ", which no cache type describes: " << why;
   return ViewOp::create(rewriter, loc, type, buffer, /*offset=*/Value(),
                         /*extents=*/ValueRange(), /*strides=*/ValueRange(),
                         axes, rewriter.getArrayAttr({}),

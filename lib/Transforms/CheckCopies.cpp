@@ -152,7 +152,7 @@ struct CheckCopies : kvcache::impl::CheckCopiesBase<CheckCopies> {
       if (!bufferized) {
         ok &= succeeded(checkRegionIsKnown(op));
         ok &= succeeded(checkResultIsUsed(op));
-        ok &= succeeded(checkTensorBehindView(op));
+        ok &= succeeded(checkTensorReads(op));
         markAsWritten(op);
       }
       ok &= succeeded(checkWriteIsRead(op));
@@ -207,20 +207,20 @@ private:
     Operation *copy = nullptr;
     originOf(into.getDpsInits()[0], copy);
     InFlightDiagnostic error =
-        op->emitOpError() << "what it writes is lost: the updated pool is "
-                             "expected to be returned or read, but nobody uses "
-                             "the result";
+        op->emitOpError()
+        << "the written rows are lost: the updated pool is expected to be "
+           "returned or read, but the result is unused";
     if (copy)
       error.attachNote(copy->getLoc())
-          << "the pool is a copy that is made here, so that writes do not "
-             "reach the original; name the dimensions of the original "
-             "in brackets instead of moving its elements";
+          << "the pool is a copy made here, so writes do not reach the "
+             "original; name the dimensions of the original in brackets "
+             "instead of moving its elements";
     return error;
   }
 
   /// A tensor is a value: it does not change, whatever is written through a
   /// memref of its buffer.
-  static LogicalResult checkTensorBehindView(Operation *op) {
+  static LogicalResult checkTensorReads(Operation *op) {
     auto buffer = dyn_cast<bufferization::ToBufferOp>(op);
     if (!buffer)
       return success();
@@ -243,9 +243,9 @@ private:
       InFlightDiagnostic error =
           reader->emitOpError()
           << "reads a pool as a tensor after it was written through a "
-             "reference to its buffer: expected one of the two forms, as the "
-             "tensor is the contents before or after the write, depending on "
-             "where it is copied";
+             "reference to its buffer: expected only one of the two forms, as "
+             "the tensor holds the contents before or after the write, "
+             "depending on where it is copied";
       error.attachNote(writer->getLoc()) << "written here";
       return error;
     }
@@ -294,13 +294,13 @@ private:
       }
     if (!copy)
       return success();
-    InFlightDiagnostic error =
-        write->emitOpError()
-        << "what it writes is lost: the cache is a copy of another buffer, of "
-        << bytesStr(cast<ShapedType>(buffer.getType()))
-        << ", and nobody reads the copy afterwards";
+    InFlightDiagnostic error = write->emitOpError()
+                               << "the written rows are lost: the cache is a "
+                                  "copy of another buffer, of "
+                               << bytesStr(cast<ShapedType>(buffer.getType()))
+                               << ", and the copy is never read";
     error.attachNote(copy->getLoc())
-        << "the copy is made here; see the original as a cache instead "
+        << "the copy is made here; view the original as a cache instead "
            "(kvcache.view with the names of its dimensions), or copy back with "
            "kvcache.relayout";
     return error;
@@ -366,7 +366,7 @@ private:
       return success();
     std::string bytes = poolBytesStr(alloc.getType(), view);
     if (allowPoolCopies) {
-      remarkCount(op, "a pool is allocated, " + bytes + ", as is allowed");
+      remarkCount(op, "a pool is allocated, " + bytes + ", as allowed");
       return success();
     }
     InFlightDiagnostic error =
@@ -374,10 +374,10 @@ private:
         << "allocates a pool, " << bytes
         << ", on each call, for the result of '" << writer
         << "': expected an update in place, which takes a pool that the caller "
-           "donates and whose old contents nobody reads afterwards";
+           "donates and whose old contents are not read afterwards";
     error.attachNote(op->getLoc())
-        << "a buffer that is meant is written as tensor.empty or memref.alloc "
-           "in the input, or allowed with 'allow-pool-copies'";
+        << "an intended buffer is written as tensor.empty or memref.alloc in "
+           "the input, or allowed with 'allow-pool-copies'";
     return error;
   }
 
@@ -399,20 +399,20 @@ private:
       return success();
     std::string bytes = poolBytesStr(type, view);
     if (allowPoolCopies) {
-      remarkCount(op, "a pool is copied, " + bytes + ", as is allowed");
+      remarkCount(op, "a pool is copied, " + bytes + ", as allowed");
       return success();
     }
     InFlightDiagnostic error =
         op->emitOpError()
         << "copies a pool, " << bytes << ", on each call: expected an update "
-        << "in place, which takes a pool that the caller donates and whose "
-           "old contents nobody reads afterwards";
+        << "in place, which takes a pool that the caller donates and whose old "
+           "contents are not read afterwards";
     if (Operation *reader = findReaderAfter(op, copy.getSource()))
       error.attachNote(reader->getLoc())
           << "the old contents are used here, after the update";
     error.attachNote(op->getLoc())
-        << "a copy that is meant is written as kvcache.relayout or "
-           "memref.copy in the input, or allowed with 'allow-pool-copies'";
+        << "an intended copy is written as kvcache.relayout or memref.copy in "
+           "the input, or allowed with 'allow-pool-copies'";
     return error;
   }
 

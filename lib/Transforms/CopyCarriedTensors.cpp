@@ -126,9 +126,9 @@ private:
       return yield.emitOpError()
              << "operand #" << number
              << " is made in a buffer of its own: expected dimension " << dim
-             << " to have the extent that it has before the loop, for a copy, "
-                "got one that is not known to be the same; use it as 'outs' of "
-                "the operation that makes it";
+             << " to have its extent from before the loop, so that it "
+                "can be copied, got one that is not known to be the same; use "
+                "it as 'outs' of the operation that makes it";
     }
     return success();
   }

@@ -101,9 +101,10 @@ template <typename Source> struct FoldSource : OpRewritePattern<ViewOp> {
                                 PatternRewriter &rewriter) const final {
     auto source = view.getSource().template getDefiningOp<Source>();
     if (!source || view.isByteView())
-      return rewriter.notifyMatchFailure(view, "it is made of something else");
+      return rewriter.notifyMatchFailure(
+          view, "its source is made by another operation");
     if (isRing(view))
-      return rewriter.notifyMatchFailure(view, "it is made of itself");
+      return rewriter.notifyMatchFailure(view, "it is its own source");
     return fold(view, source, rewriter);
   }
 
@@ -385,7 +386,7 @@ private:
         op.getDestType().getElementType())
       return declined("a copy to another element type is needed");
     if (op.getSourceType().getSpace() != op.getDestType().getSpace())
-      return declined("a copy to another memory is needed");
+      return declined("a copy to another memory space is needed");
     for (Operation *user : alloc->getUsers())
       if (user != view && !isa<memref::DeallocOp, memref::DimOp>(user))
         return declined("the copy is used by " +
@@ -411,7 +412,7 @@ private:
                         reader->getName().getStringRef() +
                         ", which may write the source");
     }
-    remarkDone(op, kName, "the copy is only read, and readers take the source");
+    remarkDone(op, kName, "the copy is only read, and readers use the source");
     readSource(view.getResult(), op.getSource());
     op.erase();
   }
@@ -455,16 +456,16 @@ private:
       if (cast.getCache().getType() != cast.getResult().getType() ||
           cast.getCache() == cast.getResult())
         return WalkResult::advance();
-      cast.emitOpError() << "is left between a cache and its use by "
-                            "kvcache-fold-permutes";
+      cast.emitOpError()
+          << "remains between a cache and its use after kvcache-fold-permutes";
       return WalkResult::interrupt();
     });
     getOperation().walk([&](ViewOp view) {
       auto transpose = view.getSource().getDefiningOp<memref::TransposeOp>();
       if (!transpose || !folds(view, transpose))
         return WalkResult::advance();
-      transpose.emitOpError() << "is left between a cache and its use by "
-                                 "kvcache-fold-permutes";
+      transpose.emitOpError()
+          << "remains between a cache and its use after kvcache-fold-permutes";
       walk = WalkResult::interrupt();
       return WalkResult::interrupt();
     });

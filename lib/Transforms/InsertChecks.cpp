@@ -133,10 +133,9 @@ public:
     for (Operation *op : users) {
       for (Type type : op->getOperandTypes())
         if (isa<TensorType>(type))
-          return op->emitOpError()
-                 << "is checked after bufferization only: memrefs are "
-                    "expected, got "
-                 << type;
+          return op->emitOpError() << "is checked only after bufferization: "
+                                      "memrefs are expected, got "
+                                   << type;
       insertFor(op);
       if (!isGpu)
         guard(op);

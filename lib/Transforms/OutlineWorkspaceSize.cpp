@@ -269,8 +269,8 @@ LogicalResult eraseOld(func::FuncOp function, StringRef name,
   if (!size || !size.isPrivate() || size.getFunctionType() != type ||
       !SymbolTable::symbolKnownUseEmpty(old, module))
     return old->emitError() << "the name '" << name
-                            << "' is expected to be free for the size of the "
-                               "workspace of '"
+                            << "' is expected to be unused, since it is needed "
+                               "for the workspace size of '"
                             << function.getName() << "'";
   old->erase();
   return success();

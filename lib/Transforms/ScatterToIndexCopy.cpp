@@ -244,12 +244,11 @@ private:
     const Layout &layout = op.getCacheType().getLayout();
     emitIndexCopy(op, list, layout.extent(AxisKind::Token), op.getCache());
     remarkDone(op, kName,
-               layout.isFlat()
-                   ? "blocks and offsets are divided out of slots; a slot is "
-                     "the number of a row"
-                   : "blocks and offsets are divided out of slots; the write "
-                     "divides, as " +
-                         whyNotFlat(layout));
+               layout.isFlat() ? "blocks and offsets are computed by dividing "
+                                 "slots; a slot is a row number"
+                               : "blocks and offsets are computed by dividing "
+                                 "slots; the write divides, as " +
+                                     whyNotFlat(layout));
     op.erase();
   }
 
@@ -273,8 +272,8 @@ private:
     if (!scale)
       return why;
     if (scale->rowsPerBlock == kRunTime)
-      return "the stride of B is a multiple of that of N that is known at run "
-             "time only";
+      return "the stride of B is a multiple of that of N that is known only at "
+             "run time";
     return "a block has " + std::to_string(scale->rowsPerBlock) +
            " rows, and " + std::to_string(layout.extent(AxisKind::Token)) +
            " tokens";
@@ -323,7 +322,7 @@ private:
       remarkDone(op, kName,
                  rows == tokens
                      ? Twine("slots are computed from blocks and offsets; a "
-                             "slot is the number of a row")
+                             "slot is a row number")
                      : Twine("slots are computed from blocks and offsets, "
                              "scaled to the ") +
                            Twine(rows) + " rows that a block spans");

@@ -121,7 +121,8 @@ findDivided(Value list, StringRef what,
             std::string &why) {
   linalg::GenericOp generic = findOnlyWriter(list);
   if (!generic) {
-    why = (what + " are not computed element by element, and only here").str();
+    why = (what + " are not computed element by element by one operation only")
+              .str();
     return std::nullopt;
   }
   unsigned output = 0;

@@ -154,8 +154,8 @@ static std::optional<OneRow> asOneRow(CacheType type, std::string &why) {
   Run run = layout.commonRun(packed);
   if (run.elements != elements) {
     why = "the " + std::to_string(elements) +
-          " elements of a block are expected to lie as in rows, one after the "
-          "other, got runs of " +
+          " elements of a block are expected to be contiguous, as in rows, got "
+          "runs of " +
           std::to_string(run.elements);
     return std::nullopt;
   }
@@ -291,8 +291,8 @@ IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
     }
     // Else a collapse and an expansion would not be of one extent.
     if (type.isDynamicDim(0) != list.isDynamicDim(0)) {
-      why = "the number of blocks is known where that of rows is not, or the "
-            "other way round";
+      why = "the number of blocks is known but that of rows is not, or vice "
+            "versa";
       return {};
     }
     int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);

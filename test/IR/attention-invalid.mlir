@@ -71,7 +71,7 @@ func.func @layers_of_values(%q: memref<?x32x128xbf16>, %c0: !k, %c1: !kvcache.ca
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @other_heads(%q: memref<?x32x128xbf16>, %c0: !k, %c1: !kvcache.cache<?B x 16N x 4H x 128D x bf16>, %b: !batch, %o0: memref<?x32x128xbf16>) {
-  // expected-error@+1 {{'kvcache.attention' op attention_c2: values with 8 heads are expected, as the keys have, got 4}}
+  // expected-error@+1 {{'kvcache.attention' op attention_c2: values with 8 heads are expected, as in the keys, got 4}}
   kvcache.attention %q over %c0, %c1 in %b into %o0
     : memref<?x32x128xbf16> over !k, !kvcache.cache<?B x 16N x 4H x 128D x bf16> in !batch into memref<?x32x128xbf16>
   return
@@ -82,7 +82,7 @@ func.func @other_heads(%q: memref<?x32x128xbf16>, %c0: !k, %c1: !kvcache.cache<?
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @other_tokens(%q: memref<?x32x128xbf16>, %c0: !k, %c1: !kvcache.cache<?B x 32N x 8H x 128D x bf16>, %b: !batch, %o0: memref<?x32x128xbf16>) {
-  // expected-error@+1 {{'kvcache.attention' op attention_c2: values with 16 tokens in a block are expected, as the keys have, got 32}}
+  // expected-error@+1 {{'kvcache.attention' op attention_c2: values with 16 tokens in a block are expected, as in the keys, got 32}}
   kvcache.attention %q over %c0, %c1 in %b into %o0
     : memref<?x32x128xbf16> over !k, !kvcache.cache<?B x 32N x 8H x 128D x bf16> in !batch into memref<?x32x128xbf16>
   return

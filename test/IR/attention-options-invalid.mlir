@@ -255,7 +255,7 @@ func.func @only_keys_have_names(%q: tensor<?x32x128xbf16>, %c0: tensor<?x16x8x12
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @names_of_a_reference(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
-  // expected-error@+1 {{'kvcache.attention' op attention_c12: no names of dimensions are expected for a reference, whose type has them, got ["S", "B", "N", "H", "D"]}}
+  // expected-error@+1 {{'kvcache.attention' op attention_c12: no dimension names are expected for a reference, whose type has them, got ["S", "B", "N", "H", "D"]}}
   kvcache.attention %q over %c0[S, B, N, H, D] in %b into %o0
     : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
   return

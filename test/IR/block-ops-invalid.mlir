@@ -6,7 +6,7 @@
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @relayout_to_sides(%a: !k, %b: !kvcache.cache<2S x ?B x 16N x 64D x f32>) {
-  // expected-error@+1 {{'kvcache.relayout' op relayout_c1: the same axes are expected, got S in one of '!kvcache.cache<?B x 16N x 64D x f32>' and '!kvcache.cache<2S x ?B x 16N x 64D x f32>' only}}
+  // expected-error@+1 {{'kvcache.relayout' op relayout_c1: the same axes are expected, got S in only one of '!kvcache.cache<?B x 16N x 64D x f32>' and '!kvcache.cache<2S x ?B x 16N x 64D x f32>'}}
   kvcache.relayout %a into %b : !k into !kvcache.cache<2S x ?B x 16N x 64D x f32>
   return
 }
@@ -42,7 +42,7 @@ func.func @relayout_to_other_blocks(%a: !kvcache.cache<4B x 16N x 64D x f32>, %b
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !read = !kvcache.cache<?B x 16N x 64D x f32, access = read>
 func.func @relayout_to_a_reader(%a: !k, %b: !read) {
-  // expected-error@+1 {{'kvcache.relayout' op relayout_c2: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  // expected-error@+1 {{'kvcache.relayout' op relayout_c2: a writable cache is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
   kvcache.relayout %a into %b : !k into !read
   return
 }
@@ -67,7 +67,7 @@ func.func @relayout_of_unnamed(%a: tensor<?x16x64xf32>, %b: tensor<?x16x64xf32>)
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @relayout_of_named_references(%a: !k, %b: !k) {
-  // expected-error@+1 {{'kvcache.relayout' op relayout_c3: no names of dimensions are expected for a reference, whose type has them, got ["B", "N", "D"]}}
+  // expected-error@+1 {{'kvcache.relayout' op relayout_c3: no dimension names are expected for a reference, whose type has them, got ["B", "N", "D"]}}
   kvcache.relayout %a[B, N, D] into %b : !k into !k
   return
 }
@@ -139,7 +139,7 @@ func.func @pairs_of_floats(%c: !k, %p: tensor<?x2xf32>) {
 
 !read = !kvcache.cache<?B x 16N x 64D x f32, access = read>
 func.func @copy_blocks_of_a_reader(%c: !read, %p: memref<?x2xi64>) {
-  // expected-error@+1 {{'kvcache.copy_blocks' op copy_blocks_c2: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  // expected-error@+1 {{'kvcache.copy_blocks' op copy_blocks_c2: a writable cache is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
   kvcache.copy_blocks %c at %p : !read at memref<?x2xi64>
   return
 }
@@ -184,7 +184,7 @@ func.func @blocks_of_short_numbers(%c: !k, %l: tensor<?xi16>) {
 
 !k = !kvcache.cache<?B x 16N x 64D x f32, access = read>
 func.func @clear_blocks_of_a_reader(%c: !k, %l: memref<?xi64>) {
-  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c2: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  // expected-error@+1 {{'kvcache.clear_blocks' op clear_blocks_c2: a writable cache is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
   kvcache.clear_blocks %c at %l : !k at memref<?xi64>
   return
 }
@@ -211,7 +211,7 @@ func.func @blocks_in_space(%c: !k, %l: memref<?xi64, 1>) {
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @transfer_to_other_axes(%a: !k, %b: !kvcache.cache<?B x 16N x 1H x 64D x f32>, %p: memref<?x4xi64>) {
-  // expected-error@+1 {{'kvcache.transfer' op transfer_c1: the same axes are expected, got H in one of '!kvcache.cache<?B x 16N x 64D x f32>' and '!kvcache.cache<?B x 16N x 1H x 64D x f32>' only}}
+  // expected-error@+1 {{'kvcache.transfer' op transfer_c1: the same axes are expected, got H in only one of '!kvcache.cache<?B x 16N x 64D x f32>' and '!kvcache.cache<?B x 16N x 1H x 64D x f32>'}}
   kvcache.transfer %a to %b at %p : !k to !kvcache.cache<?B x 16N x 1H x 64D x f32> at memref<?x4xi64>
   return
 }
@@ -256,7 +256,7 @@ func.func @transfer_to_other_type(%a: !k, %b: !kvcache.cache<?B x 16N x 64D x f1
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !read = !kvcache.cache<?B x 16N x 64D x f32, access = read>
 func.func @transfer_to_a_reader(%a: !k, %b: !read, %p: memref<?x4xi64>) {
-  // expected-error@+1 {{'kvcache.transfer' op transfer_c4: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  // expected-error@+1 {{'kvcache.transfer' op transfer_c4: a writable cache is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
   kvcache.transfer %a to %b at %p : !k to !read at memref<?x4xi64>
   return
 }

@@ -35,7 +35,7 @@ func.func @column_outside(%l: memref<?x2xi64>, %n: index) {
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @column_of_slots(%l: !slots, %n: index) {
-  // expected-error @below {{check_entries_c2: a column is expected of a matrix, got one of '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>'}}
+  // expected-error @below {{check_entries_c2: a column is expected only for a matrix, got one for '!kvcache.slots<?T x i64, rows_per_block = 16, pad = none>'}}
   %0 = kvcache.check_entries "slot" in %l column 0 first %n below %n by "gather" of "l" : !slots
   return
 }

@@ -147,7 +147,7 @@ func.func @gather_with_too_many_names(%c: tensor<?x16x64xf32>, %s: !slots, %o0: 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @gather_from_a_named_reference(%c: !k, %s: !slots, %o0: memref<?x64xf32>) {
-  // expected-error@+1 {{'kvcache.gather' op gather_c7: no names of dimensions are expected for a reference, whose type has them, got ["B", "N", "D"]}}
+  // expected-error@+1 {{'kvcache.gather' op gather_c7: no dimension names are expected for a reference, whose type has them, got ["B", "N", "D"]}}
   kvcache.gather %c[B, N, D] at %s into %o0
     : !k at !slots into memref<?x64xf32>
   return

@@ -169,7 +169,7 @@ func.func @axes_of_arrays(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @no_axes_of_a_reference(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: no names of dimensions are expected for a reference, whose type has them, got []}}
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: no dimension names are expected for a reference, whose type has them, got []}}
   "kvcache.index_copy"(%r, %c, %s) <{axes = []}> : (memref<?x64xf32>, !k, !slots) -> ()
   return
 }

@@ -73,7 +73,7 @@ func.func @no_count_of_heads(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @least_first_head(%c: !kv) {
-  // expected-error@+2 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 9223372036854775807 from -9223372036854775808 on}}
+  // expected-error@+2 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 9223372036854775807 starting at -9223372036854775808}}
   // expected-error@+1 {{'kvcache.heads' op failed to infer returned types}}
   %0 = "kvcache.heads"(%c) <{first = -9223372036854775808 : i64, count = 9223372036854775807 : i64}> : (!kv) -> !kv
   return
@@ -245,7 +245,7 @@ func.func @no_ratio(%t: tensor<?xi32>) {
 // -----
 
 func.func @least_ratio(%t: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected from 1 to 2^20, got -9223372036854775808}}
+  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected to be from 1 to 2^20, got -9223372036854775808}}
   %0 = "kvcache.map_blocks"(%t, %t) <{ratio = -9223372036854775808 : i64}> : (tensor<?xi32>, tensor<?xi32>) -> tensor<?xi32>
   return
 }

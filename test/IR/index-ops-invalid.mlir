@@ -122,7 +122,7 @@ func.func @most_columns(%t: tensor<1099511627776xi32>, %o: tensor<?xi32>) {
 // -----
 
 func.func @ratio_zero(%t: tensor<?xi32>, %o: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected from 1 to 2^20, got 0}}
+  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected to be from 1 to 2^20, got 0}}
   %0 = kvcache.map_blocks %t by 0 into %o : tensor<?xi32> into tensor<?xi32>
   return
 }
@@ -130,7 +130,7 @@ func.func @ratio_zero(%t: tensor<?xi32>, %o: tensor<?xi32>) {
 // -----
 
 func.func @ratio_negative(%t: tensor<?xi32>, %o: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected from 1 to 2^20, got -4}}
+  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected to be from 1 to 2^20, got -4}}
   %0 = kvcache.map_blocks %t by -4 into %o : tensor<?xi32> into tensor<?xi32>
   return
 }
@@ -138,7 +138,7 @@ func.func @ratio_negative(%t: tensor<?xi32>, %o: tensor<?xi32>) {
 // -----
 
 func.func @ratio_too_large(%t: tensor<?xi32>, %o: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected from 1 to 2^20, got 1048577}}
+  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected to be from 1 to 2^20, got 1048577}}
   %0 = kvcache.map_blocks %t by 1048577 into %o : tensor<?xi32> into tensor<?xi32>
   return
 }
@@ -146,7 +146,7 @@ func.func @ratio_too_large(%t: tensor<?xi32>, %o: tensor<?xi32>) {
 // -----
 
 func.func @ratio_huge(%t: tensor<?xi32>, %o: tensor<?xi32>) {
-  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected from 1 to 2^20, got 1099511627776}}
+  // expected-error@+1 {{'kvcache.map_blocks' op map_blocks_c2: the ratio is expected to be from 1 to 2^20, got 1099511627776}}
   %0 = kvcache.map_blocks %t by 1099511627776 into %o : tensor<?xi32> into tensor<?xi32>
   return
 }
@@ -234,7 +234,7 @@ func.func @most_slots(%t: tensor<1099511627776xi32>, %o: tensor<?xi64>) {
 // -----
 
 func.func @blocks_without_tokens(%t: tensor<?xi32>, %o: tensor<?xi64>) {
-  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected from 1 to 2^40, got 0}}
+  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected to be from 1 to 2^40, got 0}}
   %0 = kvcache.block_slots %t of 0 into %o : tensor<?xi32> into tensor<?xi64>
   return
 }
@@ -242,7 +242,7 @@ func.func @blocks_without_tokens(%t: tensor<?xi32>, %o: tensor<?xi64>) {
 // -----
 
 func.func @blocks_of_negative_size(%t: tensor<?xi32>, %o: tensor<?xi64>) {
-  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected from 1 to 2^40, got -1}}
+  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected to be from 1 to 2^40, got -1}}
   %0 = kvcache.block_slots %t of -1 into %o : tensor<?xi32> into tensor<?xi64>
   return
 }
@@ -250,7 +250,7 @@ func.func @blocks_of_negative_size(%t: tensor<?xi32>, %o: tensor<?xi64>) {
 // -----
 
 func.func @blocks_too_large(%t: tensor<?xi32>, %o: tensor<?xi64>) {
-  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected from 1 to 2^40, got 1099511627777}}
+  // expected-error@+1 {{'kvcache.block_slots' op block_slots_c2: 'tokens' is expected to be from 1 to 2^40, got 1099511627777}}
   %0 = kvcache.block_slots %t of 1099511627777 into %o : tensor<?xi32> into tensor<?xi64>
   return
 }

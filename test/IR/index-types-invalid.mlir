@@ -7,7 +7,7 @@ func.func private @negative_sink(!kvcache.slots<?T x i64, rows_per_block = 16, p
 
 // -----
 
-// expected-error@+1 {{slots_c4: the number of the sink is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{slots_c4: the sink is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @sink_too_large(!kvcache.slots<?T x i64, rows_per_block = 16, pad = sink(1099511627777)>)
 
 // -----
@@ -47,12 +47,12 @@ func.func private @table_of_floats(!kvcache.block_table<?R x ?M x f32, tokens = 
 
 // -----
 
-// expected-error@+1 {{block_table_c2: the number of requests is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{block_table_c2: the number of requests is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @table_of_too_many_requests(!kvcache.block_table<1099511627777R x ?M x i32, tokens = 16>)
 
 // -----
 
-// expected-error@+1 {{block_table_c2: the number of blocks is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{block_table_c2: the number of blocks is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @table_of_too_many_blocks(!kvcache.block_table<?R x 1099511627777M x i32, tokens = 16>)
 
 // -----
@@ -67,17 +67,17 @@ func.func private @table_of_huge_blocks(!kvcache.block_table<?R x 92233720368547
 
 // -----
 
-// expected-error@+1 {{block_table_c3: 'tokens' is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{block_table_c3: 'tokens' is expected to be between 1 and 2^40, got 0}}
 func.func private @table_of_empty_blocks(!kvcache.block_table<?R x ?M x i32, tokens = 0>)
 
 // -----
 
-// expected-error@+1 {{block_table_c3: 'tokens' is expected between 1 and 2^40, got -1}}
+// expected-error@+1 {{block_table_c3: 'tokens' is expected to be between 1 and 2^40, got -1}}
 func.func private @table_of_negative_blocks(!kvcache.block_table<?R x ?M x i32, tokens = -1>)
 
 // -----
 
-// expected-error@+1 {{block_table_c3: 'tokens' is expected between 1 and 2^40, got 1099511627777}}
+// expected-error@+1 {{block_table_c3: 'tokens' is expected to be between 1 and 2^40, got 1099511627777}}
 func.func private @table_of_blocks_too_large(!kvcache.block_table<?R x ?M x i32, tokens = 1099511627777>)
 
 // -----
@@ -97,7 +97,7 @@ func.func private @table_without_tokens(!kvcache.block_table<?R x ?M x i32>)
 
 // -----
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @table_of_hexadecimal_requests(!kvcache.block_table<0x4R x ?M x i32, tokens = 16>)
 
 // -----
@@ -117,12 +117,12 @@ func.func private @batch_of_floats(!kvcache.batch<?R x ?M x f32, tokens = 16>)
 
 // -----
 
-// expected-error@+1 {{batch_c2: the number of requests is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{batch_c2: the number of requests is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @batch_of_too_many_requests(!kvcache.batch<1099511627777R x ?M x i32, tokens = 16>)
 
 // -----
 
-// expected-error@+1 {{batch_c2: the number of blocks is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{batch_c2: the number of blocks is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @batch_of_too_many_blocks(!kvcache.batch<?R x 1099511627777M x i32, tokens = 16>)
 
 // -----
@@ -137,17 +137,17 @@ func.func private @batch_of_huge_blocks(!kvcache.batch<?R x 9223372036854775808M
 
 // -----
 
-// expected-error@+1 {{batch_c3: 'tokens' is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{batch_c3: 'tokens' is expected to be between 1 and 2^40, got 0}}
 func.func private @batch_of_empty_blocks(!kvcache.batch<?R x ?M x i32, tokens = 0>)
 
 // -----
 
-// expected-error@+1 {{batch_c3: 'tokens' is expected between 1 and 2^40, got -1}}
+// expected-error@+1 {{batch_c3: 'tokens' is expected to be between 1 and 2^40, got -1}}
 func.func private @batch_of_negative_blocks(!kvcache.batch<?R x ?M x i32, tokens = -1>)
 
 // -----
 
-// expected-error@+1 {{batch_c3: 'tokens' is expected between 1 and 2^40, got 1099511627777}}
+// expected-error@+1 {{batch_c3: 'tokens' is expected to be between 1 and 2^40, got 1099511627777}}
 func.func private @batch_of_blocks_too_large(!kvcache.batch<?R x ?M x i32, tokens = 1099511627777>)
 
 // -----
@@ -167,7 +167,7 @@ func.func private @batch_without_tokens(!kvcache.batch<?R x ?M x i32>)
 
 // -----
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @batch_of_hexadecimal_requests(!kvcache.batch<0x4R x ?M x i32, tokens = 16>)
 
 // -----

@@ -141,7 +141,7 @@ func.func @view_no_strides(%pool: memref<?x16x64xf32, affine_map<(a, b, c) -> (a
 // -----
 
 func.func @view_of_elements_with_offset(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected only for a view of bytes, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool offset(%n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -149,7 +149,7 @@ func.func @view_of_elements_with_offset(%pool: memref<?x16x64xf32>, %n: index) {
 // -----
 
 func.func @view_of_elements_with_extents(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected only for a view of bytes, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool extents(B = %n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -157,7 +157,7 @@ func.func @view_of_elements_with_extents(%pool: memref<?x16x64xf32>, %n: index) 
 // -----
 
 func.func @view_of_elements_with_strides(%pool: memref<?x16x64xf32>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected for a view of bytes only, got a source of 'memref<?x16x64xf32>'}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: 'offset', 'extents' and 'strides' are expected only for a view of bytes, got a source of 'memref<?x16x64xf32>'}}
   %0 = kvcache.view %pool strides(B = %n) : memref<?x16x64xf32> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -165,7 +165,7 @@ func.func @view_of_elements_with_strides(%pool: memref<?x16x64xf32>, %n: index) 
 // -----
 
 func.func @view_of_bytes_with_axes(%bytes: memref<?xi8>, %n: index) {
-  // expected-error@+1 {{'kvcache.view' op view_c5: no names of dimensions are expected for a view of bytes, got [B, N, D]}}
+  // expected-error@+1 {{'kvcache.view' op view_c5: no dimension names are expected for a view of bytes, got [B, N, D]}}
   %0 = kvcache.view %bytes[B, N, D] extents(B = %n) : memref<?xi8> to !kvcache.cache<?B x 16N x 64D x f32>
   return
 }
@@ -482,12 +482,12 @@ func.func private @name_is_empty(index, index {kvcache.name = ""})
 
 // -----
 
-// expected-error@+1 {{'kvcache.name' of argument #0 is expected to be made of letters, digits and '_', '.', '-' and '$', got "a*/"}}
+// expected-error@+1 {{'kvcache.name' of argument #0 is expected to consist of letters, digits and '_', '.', '-' and '$', got "a*/"}}
 func.func private @name_that_ends_a_comment(index {kvcache.name = "a*/"})
 
 // -----
 
-// expected-error@+1 {{'kvcache.name' of argument #0 is expected to be made of letters, digits and '_', '.', '-' and '$', got "\C6"}}
+// expected-error@+1 {{'kvcache.name' of argument #0 is expected to consist of letters, digits and '_', '.', '-' and '$', got "\C6"}}
 func.func private @name_that_is_not_text(index {kvcache.name = "\C6"})
 
 // -----
@@ -532,10 +532,10 @@ func.func private @align_of_half_an_element(memref<?xi64> {kvcache.align = 4})
 
 // -----
 
-// expected-error@+1 {{attribute 'kvcache.alignment' is not known for an argument; expected 'kvcache.name', 'kvcache.align', 'kvcache.host' or 'kvcache.noalias'}}
+// expected-error@+1 {{unknown attribute 'kvcache.alignment' on an argument; expected 'kvcache.name', 'kvcache.align', 'kvcache.host' or 'kvcache.noalias'}}
 func.func private @unknown_argument_attribute(memref<?xf32> {kvcache.alignment = 16})
 
 // -----
 
-// expected-error@+1 {{attribute 'kvcache.entry' is not known for an operation}}
+// expected-error@+1 {{unknown attribute 'kvcache.entry' on an operation}}
 func.func private @unknown_attribute() attributes {kvcache.entry}

@@ -15,7 +15,7 @@ func.func @heads_of_no_axis(%c: !mla) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @no_heads(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 0 from 0 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 0 starting at 0}}
   %0 = kvcache.heads %c[0, 0] : !kv
   return
 }
@@ -24,7 +24,7 @@ func.func @no_heads(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @too_many_heads(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 5 from 4 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 5 starting at 4}}
   %0 = kvcache.heads %c[4, 5] : !kv
   return
 }
@@ -33,7 +33,7 @@ func.func @too_many_heads(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @heads_past_the_last(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 1 from 8 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 1 starting at 8}}
   %0 = kvcache.heads %c[8, 1] : !kv
   return
 }
@@ -42,7 +42,7 @@ func.func @heads_past_the_last(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @negative_first_head(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 2 from -1 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 2 starting at -1}}
   %0 = kvcache.heads %c[-1, 2] : !kv
   return
 }
@@ -51,7 +51,7 @@ func.func @negative_first_head(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @negative_heads(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got -1 from 0 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got -1 starting at 0}}
   %0 = kvcache.heads %c[0, -1] : !kv
   return
 }
@@ -60,7 +60,7 @@ func.func @negative_heads(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @most_heads(%c: !kv) {
-  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 9223372036854775807 from 1 on}}
+  // expected-error@+1 {{'kvcache.heads' op heads_c1: some of the heads 0 to 7 are expected, got 9223372036854775807 starting at 1}}
   %0 = kvcache.heads %c[1, 9223372036854775807] : !kv
   return
 }
@@ -77,7 +77,7 @@ func.func @split_heads(%c: !kvcache.cache<?B x 16N x 2H.o x 4H.i x 64D x f32>) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @a_third_side(%c: !kv) {
-  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be below 2 and not negative, got 2}}
+  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be nonnegative and below 2, got 2}}
   %0 = kvcache.side %c[2] : !kv
   return
 }
@@ -86,7 +86,7 @@ func.func @a_third_side(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @a_negative_side(%c: !kv) {
-  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be below 2 and not negative, got -1}}
+  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be nonnegative and below 2, got -1}}
   %0 = kvcache.side %c[-1] : !kv
   return
 }
@@ -95,7 +95,7 @@ func.func @a_negative_side(%c: !kv) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @most_sides(%c: !kv) {
-  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be below 2 and not negative, got 9223372036854775807}}
+  // expected-error@+1 {{'kvcache.side' op side_c1: the index of S is expected to be nonnegative and below 2, got 9223372036854775807}}
   %0 = kvcache.side %c[9223372036854775807] : !kv
   return
 }
@@ -104,7 +104,7 @@ func.func @most_sides(%c: !kv) {
 
 !cross = !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16>
 func.func @flatten_layers(%c: !cross) {
-  // expected-error@+1 {{'kvcache.flatten' op flatten_c1: a cache without layers and sides is expected, got axes [L, S, B, N, H, D]; 'layer' and 'side' give a part of it}}
+  // expected-error@+1 {{'kvcache.flatten' op flatten_c1: a cache without layers and sides is expected, got axes [L, S, B, N, H, D]; use 'layer' and 'side' to slice it}}
   %0 = kvcache.flatten %c : !cross
   return
 }
@@ -113,7 +113,7 @@ func.func @flatten_layers(%c: !cross) {
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 func.func @flatten_sides(%c: !kv) {
-  // expected-error@+1 {{'kvcache.flatten' op flatten_c1: a cache without layers and sides is expected, got axes [S, B, N, H, D]; 'layer' and 'side' give a part of it}}
+  // expected-error@+1 {{'kvcache.flatten' op flatten_c1: a cache without layers and sides is expected, got axes [S, B, N, H, D]; use 'layer' and 'side' to slice it}}
   %0 = kvcache.flatten %c : !kv
   return
 }
@@ -130,7 +130,7 @@ func.func @flatten_heads_before_tokens(%c: !hnd) {
 // -----
 
 func.func @flatten_blocks_apart(%c: !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>) {
-  // expected-error@+1 {{'kvcache.flatten' op flatten_c2: stride(B) = N * stride(N) is expected, but an extent of ? spans axes with a gap between them; B is not packed over N: the stride of B is known at run time only, expected 16 * 64; 'kvcache.relayout' makes a copy, and 'index_copy' writes rows by slot number whatever the strides are}}
+  // expected-error@+1 {{'kvcache.flatten' op flatten_c2: stride(B) = N * stride(N) is expected, but an extent of ? spans axes with a gap between them; B is not packed over N: the stride of B is known only at run time, expected 16 * 64; 'kvcache.relayout' makes a copy, and 'index_copy' writes rows by slot number whatever the strides are}}
   %0 = kvcache.flatten %c : !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 8]>
   return
 }
@@ -155,7 +155,7 @@ func.func @flatten_too_many(%c: !kvcache.cache<1099511627776B x 2N x 1D x f32>) 
 
 !read = !kvcache.cache<?B x 16N x 8H x 128D x bf16, access = read>
 func.func @flatten_of_a_reader(%c: !read) {
-  // expected-error@+1 {{'kvcache.flatten' op flatten_c3: a cache that may be written is expected, as anybody can write to a memref, got access = read}}
+  // expected-error@+1 {{'kvcache.flatten' op flatten_c3: expected a writable cache, since a memref is writable, got access = read}}
   %0 = kvcache.flatten %c : !read
   return
 }

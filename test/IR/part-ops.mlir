@@ -36,7 +36,7 @@ func.func @blocks(%cache: !kv, %read: !read, %first: index, %count: index)
   return %0, %1 : !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [S = ? mult 16384]>, !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [S = ? mult 16384], access = read>
 }
 
-// The number of blocks of a part is known at run time only, also where that of
+// The number of blocks of a part is known only at run time, also where that of
 // the whole is a constant.
 
 // CHECK-LABEL: func.func @blocks_of_constant(

@@ -61,7 +61,7 @@ func.func @too_few_names(%c: !k) {
 
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 func.func @names_of_a_cache(%c: !k) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c2: brackets are expected for a memref result only, got [B, N, H, D]}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c2: brackets are expected only for a memref result, got [B, N, H, D]}}
   %0 = kvcache.reshape %c[B, N, H, D] : !k to !k
   return
 }
@@ -78,7 +78,7 @@ func.func @merge_heads_before_tokens(%c: !hnd) {
 // -----
 
 func.func @merge_over_a_gap(%c: !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ?]>) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but an extent of ? spans axes with a gap between them; B is not packed over N: the stride of B is known at run time only, expected 16 * 64; 'kvcache.relayout' makes a copy}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but an extent of ? spans axes with a gap between them; B is not packed over N: the stride of B is known only at run time, expected 16 * 64; 'kvcache.relayout' makes a copy}}
   %0 = kvcache.reshape %c : !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ?]> to memref<?x64xf32, strided<[64, 1], offset: ?>>
   return
 }
@@ -87,7 +87,7 @@ func.func @merge_over_a_gap(%c: !kvcache.cache<?B x 16N x 64D x f32, strides = [
 
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 func.func @fewer_elements(%c: !k) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but the run-time extent of B to D is not known to be a multiple of what an extent of 1000 asks for; 'kvcache.relayout' makes a copy}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but the run-time extent of B to D is not known to be a multiple of what an extent of 1000 requires; 'kvcache.relayout' makes a copy}}
   %0 = kvcache.reshape %c : !k to memref<?x16x1000xbf16, strided<[?, ?, 1], offset: ?>>
   return
 }
@@ -105,7 +105,7 @@ func.func @to_a_number(%c: !fixed) {
 
 !fixed = !kvcache.cache<4B x 16N x 64D x f32>
 func.func @to_no_elements(%c: !fixed) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but an extent of the new shape is expected between 1 and 2^40, got 0; 'kvcache.relayout' makes a copy}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but an extent of the new shape is expected to be between 1 and 2^40, got 0; 'kvcache.relayout' makes a copy}}
   %0 = kvcache.reshape %c : !fixed to memref<0xf32, strided<[1], offset: ?>>
   return
 }
@@ -123,7 +123,7 @@ func.func @to_huge_extents(%c: !fixed) {
 
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 func.func @blocks_may_not_be_a_multiple(%c: !k) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but the run-time extent of B to D is not known to be a multiple of what an extent of 128 asks for; 'kvcache.relayout' makes a copy}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c3: a reshape that is a view is expected, but the run-time extent of B to D is not known to be a multiple of what an extent of 128 requires; 'kvcache.relayout' makes a copy}}
   %0 = kvcache.reshape %c : !k to !kvcache.cache<?B x 64N x 8H x 128D x bf16>
   return
 }
@@ -220,7 +220,7 @@ func.func @other_sides(%c: !kv) {
 
 !k = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 func.func @known_blocks(%c: !k) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c5: the number of blocks is expected to be '?' in both or in none, got 4}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c5: the number of blocks is expected to be '?' in both or in neither, got 4}}
   %0 = kvcache.reshape %c : !k to !kvcache.cache<4B x 16N x 8H x 128D x bf16>
   return
 }
@@ -238,7 +238,7 @@ func.func @fewer_tokens(%c: !fixed) {
 
 !read = !kvcache.cache<?B x 16N x 8H x 128D x bf16, access = read>
 func.func @memref_of_a_reader(%c: !read) {
-  // expected-error@+1 {{'kvcache.reshape' op reshape_c6: a cache that may be written is expected, as anybody can write to a memref, got '!kvcache.cache<?B x 16N x 8H x 128D x bf16, access = read>'}}
+  // expected-error@+1 {{'kvcache.reshape' op reshape_c6: expected a writable cache, since a memref is writable, got '!kvcache.cache<?B x 16N x 8H x 128D x bf16, access = read>'}}
   %0 = kvcache.reshape %c : !read to memref<?x1024xbf16, strided<[1024, 1], offset: ?>>
   return
 }

@@ -60,7 +60,7 @@ func.func @copy_to_unknown_tokens(%r: tensor<?x64xf32>, %c: tensor<?x?x64xf32>, 
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @copy_to_no_tokens(%r: tensor<?x64xf32>, %c: tensor<?x0x64xf32>, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c3: the extent of N is expected between 1 and 2^40, got 0}}
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c3: the extent of N is expected to be between 1 and 2^40, got 0}}
   %0 = kvcache.index_copy %r into %c[B, N, D] at %s : tensor<?x64xf32> into tensor<?x0x64xf32> at !slots
   return
 }
@@ -97,7 +97,7 @@ func.func @copy_to_a_number(%r: tensor<?x64xf32>, %c: tensor<f32>, %s: !slots) {
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @names_of_a_reference(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: no names of dimensions are expected for a reference, whose type has them, got ["B", "N", "D"]}}
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: no dimension names are expected for a reference, whose type has them, got ["B", "N", "D"]}}
   kvcache.index_copy %r into %c[B, N, D] at %s : memref<?x64xf32> into !k at !slots
   return
 }
@@ -293,7 +293,7 @@ func.func @memrefs_into_a_tensor(%r0: memref<?x64xf32>, %c: tensor<?x16x64xf32>,
 
 !read = !kvcache.cache<?B x 16N x 64D x f32, access = read>
 func.func @scatter_to_a_reader(%r0: memref<?x64xf32>, %c: !read, %b: memref<?xi64>, %o: memref<?xi64>) {
-  // expected-error@+1 {{'kvcache.scatter' op scatter_c7: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
+  // expected-error@+1 {{'kvcache.scatter' op scatter_c7: a writable cache is expected, got '!kvcache.cache<?B x 16N x 64D x f32, access = read>'}}
   kvcache.scatter %r0 into %c at %b, %o pad = none
     : memref<?x64xf32> into !read at memref<?xi64>, memref<?xi64>
   return
@@ -322,7 +322,7 @@ func.func @scatter_without_names(%r0: tensor<?x64xf32>, %c: tensor<?x16x64xf32>,
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @scatter_to_a_named_reference(%r0: memref<?x64xf32>, %c: !k, %b: memref<?xi64>, %o: memref<?xi64>) {
-  // expected-error@+1 {{'kvcache.scatter' op scatter_c9: no names of dimensions are expected for a reference, whose type has them, got ["B", "N", "D"]}}
+  // expected-error@+1 {{'kvcache.scatter' op scatter_c9: no dimension names are expected for a reference, whose type has them, got ["B", "N", "D"]}}
   kvcache.scatter %r0 into %c[B, N, D] at %b, %o pad = none
     : memref<?x64xf32> into !k at memref<?xi64>, memref<?xi64>
   return

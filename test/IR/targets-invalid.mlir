@@ -12,22 +12,22 @@ module attributes {kvcache.target = #kvcache.target<chip = "sm_80", isa = nvvm, 
 
 // -----
 
-// expected-error@+1 {{target_c2: 'v4' is expected to have no fact of a GPU, and pairs of bf16 with 16 lanes only, got none, 1024 bytes of shared memory, PTX 0}}
+// expected-error@+1 {{target_c2: 'v4' is expected to have no GPU facts, and pairs of bf16 only with 16 lanes, got none, 1024 bytes of shared memory, PTX 0}}
 module attributes {kvcache.target = #kvcache.target<chip = "v4", isa = cpu, lanes = 16, shared_bytes = 1024>} {}
 
 // -----
 
-// expected-error@+1 {{target_c2: 'v3' is expected to have no fact of a GPU, and pairs of bf16 with 16 lanes only, got avx512_bf16, 0 bytes of shared memory, PTX 0}}
+// expected-error@+1 {{target_c2: 'v3' is expected to have no GPU facts, and pairs of bf16 only with 16 lanes, got avx512_bf16, 0 bytes of shared memory, PTX 0}}
 module attributes {kvcache.target = #kvcache.target<chip = "v3", isa = cpu, lanes = 8, matrix = avx512_bf16>} {}
 
 // -----
 
-// expected-error@+1 {{target_c2: 'sm_80' is expected to have a version of PTX, and no fact of a CPU, got mma_sync, 0 bytes of shared memory, PTX 0}}
+// expected-error@+1 {{target_c2: 'sm_80' is expected to have a PTX version and no CPU facts, got mma_sync, 0 bytes of shared memory, PTX 0}}
 module attributes {kvcache.target = #kvcache.target<chip = "sm_80", isa = nvvm, lanes = 32, matrix = mma_sync>} {}
 
 // -----
 
-// expected-error@+1 {{target_c2: 'sm_80' is expected to have a version of PTX, and no fact of a CPU, got avx512_bf16, 0 bytes of shared memory, PTX 83}}
+// expected-error@+1 {{target_c2: 'sm_80' is expected to have a PTX version and no CPU facts, got avx512_bf16, 0 bytes of shared memory, PTX 83}}
 module attributes {kvcache.target = #kvcache.target<chip = "sm_80", isa = nvvm, lanes = 32, matrix = avx512_bf16, ptx = 83>} {}
 
 // -----

@@ -9,7 +9,7 @@ func.func private @axis_twice(!kvcache.cache<?B x ?B x 16N x 64D x f32>)
 
 // -----
 
-// expected-error@+1 {{layout_c1: the axes are expected as [B, N, H, D], got [B, H, N, D]; say the memory order with 'order'}}
+// expected-error@+1 {{layout_c1: the axes are expected to be listed as [B, N, H, D], got [B, H, N, D]; use 'order' for the memory order}}
 func.func private @other_sequence(!kvcache.cache<?B x 8H x 16N x 64D x f32>)
 
 // -----
@@ -44,12 +44,12 @@ func.func private @no_axes(!kvcache.cache<f32>)
 
 // -----
 
-// expected-error@+1 {{layout_c3: the extent of B is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{layout_c3: the extent of B is expected to be between 1 and 2^40, got 0}}
 func.func private @extent_zero(!kvcache.cache<0B x 16N x 64D x f32>)
 
 // -----
 
-// expected-error@+1 {{layout_c3: the extent of N is expected between 1 and 2^40, got 1099511627777}}
+// expected-error@+1 {{layout_c3: the extent of N is expected to be between 1 and 2^40, got 1099511627777}}
 func.func private @extent_too_large(!kvcache.cache<?B x 1099511627777N x 64D x f32>)
 
 // -----
@@ -74,33 +74,33 @@ func.func private @empty_order(!kvcache.cache<?B x 16N x 64D x f32, order = []>)
 
 // -----
 
-// expected-error@+1 {{layout_c5: the stride of B is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be between 1 and 2^40, got 0}}
 func.func private @stride_zero(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = 0]>)
 
 // -----
 
-// expected-error@+1 {{layout_c5: the stride of B is expected between 1 and 2^40, got -1024}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be between 1 and 2^40, got -1024}}
 func.func private @stride_negative(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = -1024]>)
 
 // -----
 
-// expected-error@+1 {{layout_c5: the stride of B is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be between 1 and 2^40, got 0}}
 func.func private @multiple_of_zero(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = ? mult 0]>)
 
 // -----
 
-// expected-error@+1 {{layout_c5: the stride of B is expected between 1 and 2^40, got 1099511627777}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be between 1 and 2^40, got 1099511627777}}
 func.func private @stride_too_large(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = 1099511627777]>)
 
 // -----
 
-// expected-error@+1 {{layout_c5: the stride of B is expected to be at least 1024, what the faster axes span, got 1023}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be at least 1024, the span of the faster axes, got 1023}}
 func.func private @overlap(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = 1023]>)
 
 // -----
 
 // The multiple is the least that the stride of N can be.
-// expected-error@+1 {{layout_c5: the stride of B is expected to be at least 4096, what the faster axes span, got 1024}}
+// expected-error@+1 {{layout_c5: the stride of B is expected to be at least 4096, the span of the faster axes, got 1024}}
 func.func private @overlap_run_time(!kvcache.cache<?B x 16N x 64D x f32, strides = [B = 1024, N = ? mult 256]>)
 
 // -----
@@ -184,17 +184,17 @@ func.func private @slots_of_floats(!kvcache.slots<?T x f32, rows_per_block = 16,
 
 // -----
 
-// expected-error@+1 {{slots_c2: the number of tokens is expected between 0 and 2^40, got 1099511627777}}
+// expected-error@+1 {{slots_c2: the number of tokens is expected to be between 0 and 2^40, got 1099511627777}}
 func.func private @too_many_slots(!kvcache.slots<1099511627777T x i64, rows_per_block = 16, pad = none>)
 
 // -----
 
-// expected-error@+1 {{slots_c3: rows_per_block is expected between 1 and 2^40, got 0}}
+// expected-error@+1 {{slots_c3: rows_per_block is expected to be between 1 and 2^40, got 0}}
 func.func private @empty_blocks(!kvcache.slots<?T x i64, rows_per_block = 0, pad = none>)
 
 // -----
 
-// expected-error@+1 {{slots_c3: rows_per_block is expected between 1 and 2^40, got -1}}
+// expected-error@+1 {{slots_c3: rows_per_block is expected to be between 1 and 2^40, got -1}}
 func.func private @negative_blocks(!kvcache.slots<?T x i64, rows_per_block = -1, pad = none>)
 
 // -----
@@ -211,7 +211,7 @@ func.func private @too_many_threads() attributes {a = #kvcache.copy_schedule<thr
 
 // -----
 
-// expected-error@+1 {{copy_schedule_c1: rows are expected from 1 to 16, got 17}}
+// expected-error@+1 {{copy_schedule_c1: rows are expected to be from 1 to 16, got 17}}
 func.func private @too_many_rows() attributes {a = #kvcache.copy_schedule<threads = 128, rows = 17, streaming = false>}
 
 // -----
@@ -219,22 +219,22 @@ func.func private @too_many_rows() attributes {a = #kvcache.copy_schedule<thread
 // Syntax: numbers. Without blanks, 0x16N is one hexadecimal number, and the `x`
 // belongs to the letter.
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @hexadecimal(!kvcache.cache<?B x 0x16N x 64D x f32>)
 
 // -----
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @hexadecimal_first(!kvcache.cache<0X16B x 16N x 64D x f32>)
 
 // -----
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @hexadecimal_alignment(!kvcache.cache<?B x 16N x 64D x f32, align = 0x10>)
 
 // -----
 
-// expected-error@+1 {{expected a decimal number; separate axes by blanks, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
+// expected-error@+1 {{expected a decimal number; separate axes with spaces, as in '2S x ?B x 16N x 8H x 128D x bf16'}}
 func.func private @hexadecimal_slots(!kvcache.slots<0x10T x i64, rows_per_block = 16, pad = none>)
 
 // -----

@@ -182,7 +182,7 @@ func.func @stride_axis(%cache: !a) {
 !shared = !kvcache.cache<?B x 16N x 128D x bf16, access = read>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 func.func @shared_layer(%cache: !shared, %rows: memref<?x128xbf16>, %at: !slots) {
-  // expected-error @+1 {{index_copy_c8: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
+  // expected-error @+1 {{index_copy_c8: a writable cache is expected, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
   kvcache.index_copy %rows into %cache at %at : memref<?x128xbf16> into !shared at !slots
   return
 }
@@ -193,7 +193,7 @@ func.func @shared_layer(%cache: !shared, %rows: memref<?x128xbf16>, %at: !slots)
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 func.func @slice_of_shared(%cache: !shared, %rows: memref<?x128xbf16>, %at: !slots) {
   %key = kvcache.side %cache[0] : !shared
-  // expected-error @+1 {{index_copy_c8: a cache that may be written is expected, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
+  // expected-error @+1 {{index_copy_c8: a writable cache is expected, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
   kvcache.index_copy %rows into %key at %at : memref<?x128xbf16> into !kvcache.cache<?B x 16N x 128D x bf16, access = read> at !slots
   return
 }
@@ -203,7 +203,7 @@ func.func @slice_of_shared(%cache: !shared, %rows: memref<?x128xbf16>, %at: !slo
 !shared = !kvcache.cache<?B x 16N x 128D x bf16, access = read>
 !own = !kvcache.cache<?B x 16N x 128D x bf16>
 func.func @cast_away(%cache: !shared) {
-  // expected-error @+1 {{cast_c3: the result is expected to be read only, as the operand is, got '!kvcache.cache<?B x 16N x 128D x bf16>'}}
+  // expected-error @+1 {{cast_c3: the result is expected to be read-only, like the operand, got '!kvcache.cache<?B x 16N x 128D x bf16>'}}
   %c = kvcache.cast %cache : !shared to !own
   return
 }
@@ -212,7 +212,7 @@ func.func @cast_away(%cache: !shared) {
 
 !shared = !kvcache.cache<?B x 16N x 128D x bf16, access = read>
 func.func @storage_of_shared(%cache: !shared) {
-  // expected-error @+1 {{storage_c5: a cache that may be written is expected, as anybody can write to a memref, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
+  // expected-error @+1 {{storage_c5: expected a writable cache, since a memref is writable, got '!kvcache.cache<?B x 16N x 128D x bf16, access = read>'}}
   %m = kvcache.storage %cache : !shared to memref<?x16x128xbf16>
   return
 }

@@ -11,7 +11,7 @@ func.func @no_loop_to_a_negative_number(%pool: memref<1024x64xf32> {kvcache.noal
   %c1 = arith.constant 1 : index
   %c64 = arith.constant 64 : index
   %end = arith.constant -2 : index
-  // expected-remark @+1 {{left alone: between 0 and 2^40 iterations of a loop are expected, got one to -2}}
+  // expected-remark @+1 {{left alone: expected between 0 and 2^40 iterations of a loop, got an upper bound of -2}}
   scf.for %t = %c0 to %end step %c1 {
     %s = memref.load %slots[%t] : memref<?xi64>
     %i = arith.index_cast %s : i64 to index
@@ -30,7 +30,7 @@ func.func @no_loop_to_what_means_unknown(%pool: memref<1024x64xf32> {kvcache.noa
   %c1 = arith.constant 1 : index
   %c64 = arith.constant 64 : index
   %end = arith.constant -9223372036854775808 : index
-  // expected-remark @+1 {{left alone: between 0 and 2^40 iterations of a loop are expected, got one to -9223372036854775808}}
+  // expected-remark @+1 {{left alone: expected between 0 and 2^40 iterations of a loop, got an upper bound of -9223372036854775808}}
   scf.for %t = %c0 to %end step %c1 {
     %s = memref.load %slots[%t] : memref<?xi64>
     %i = arith.index_cast %s : i64 to index
@@ -49,7 +49,7 @@ func.func @no_loop_beyond_40_bits(%pool: memref<17179869184x64xf32> {kvcache.noa
   %c1 = arith.constant 1 : index
   %c64 = arith.constant 64 : index
   %end = arith.constant 1099511627777 : index
-  // expected-remark @+1 {{left alone: between 0 and 2^40 iterations of a loop are expected, got one to 1099511627777}}
+  // expected-remark @+1 {{left alone: expected between 0 and 2^40 iterations of a loop, got an upper bound of 1099511627777}}
   scf.for %t = %c0 to %end step %c1 {
     %s = memref.load %slots[%t] : memref<?xi64>
     %i = arith.index_cast %s : i64 to index

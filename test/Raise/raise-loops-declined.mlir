@@ -66,7 +66,7 @@ func.func @no_element_of_rows(%pool: memref<6x16x64xf32> {kvcache.noalias}, %row
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: what is stored is no element of rows at the counters of the loops}}
+  // expected-remark @+1 {{left alone: the stored value is not an element of rows indexed by the loops}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -119,7 +119,7 @@ func.func @no_else_branch(%pool: memref<6x16x64xf32> {kvcache.noalias}, %rows: m
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: a condition has another branch}}
+  // expected-remark @+1 {{left alone: a condition has an else branch or a result}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -205,7 +205,7 @@ func.func @no_condition_of_the_slot(%pool: memref<6x16x64xf32> {kvcache.noalias}
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the condition of the store is not one of the slot alone}}
+  // expected-remark @+1 {{left alone: the condition of the store does not depend on the slot alone}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -232,7 +232,7 @@ func.func @no_place_of_one_number(%pool: memref<6x16x64xf32> {kvcache.noalias}, 
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the place of a row is not computed of one number that is loaded for it}}
+  // expected-remark @+1 {{left alone: the index of a row is not computed from one loaded slot}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %k : i64
@@ -285,7 +285,7 @@ func.func @no_noalias(%pool: memref<6x16x64xf32>, %rows: memref<5x64xf32>, %slot
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the pool and the rows may share memory: kvcache.noalias is not said of the argument}}
+  // expected-remark @+1 {{left alone: the pool and the rows may share memory: the argument lacks kvcache.noalias}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -310,7 +310,7 @@ func.func @no_noalias_of_slots(%pool: memref<6x16x64xf32>, %rows: memref<5x64xf3
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the pool and the slots may share memory: kvcache.noalias is not said of the argument}}
+  // expected-remark @+1 {{left alone: the pool and the slots may share memory: the argument lacks kvcache.noalias}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -411,7 +411,7 @@ func.func @no_memory_space(%pool: memref<6x16x64xf32> {kvcache.noalias}, %rows: 
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: rows or slots are in a memory space}}
+  // expected-remark @+1 {{left alone: rows or slots are not in the default memory space}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -436,7 +436,7 @@ func.func @no_memory_space_of_the_pool(%pool: memref<6x16x64xf32, 1> {kvcache.no
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the pool is no cache: the memref is in a memory space}}
+  // expected-remark @+1 {{left alone: the pool is not a cache: the memref is not in the default memory space}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -461,7 +461,7 @@ func.func @no_cache_without_block_size(%pool: memref<6x?x64xf32> {kvcache.noalia
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the pool is no cache: }}
+  // expected-remark @+1 {{left alone: the pool is not a cache: }}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -486,7 +486,7 @@ func.func @no_order_of_axes(%pool: memref<6x16x64xf32, strided<[?, ?, 1]>> {kvca
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: the pool is no cache: more than one stride of the memref is known at run time only, so the order of its axes is not known}}
+  // expected-remark @+1 {{left alone: the pool is not a cache: more than one stride of the memref is known only at run time, so the order of its axes is not known}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -539,7 +539,7 @@ func.func @no_negative_slots_elsewhere(%pool: memref<6x16x64xf32> {kvcache.noali
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: negative slots count from the end of the pool, and there is no list of slots for which they do not}}
+  // expected-remark @+1 {{left alone: negative slots count from the end of the pool, which a list of slots cannot express}}
   scf.parallel (%t) = (%c0) to (%c5) step (%c1) {
     %s = memref.load %slots[%t] : memref<5xi64>
     %neg = arith.cmpi slt, %s, %zero : i64
@@ -569,7 +569,7 @@ func.func @no_three_numbers(%pool: memref<6x2x16x64xf32> {kvcache.noalias}, %row
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
   %zero = arith.constant 0 : i64
-  // expected-remark @+1 {{left alone: one number for each row, or a block and an offset, are expected; there are 3}}
+  // expected-remark @+1 {{left alone: expected one index per row, or a block and an offset, got 3}}
   scf.for %t = %c0 to %c5 step %c1 {
     %s = memref.load %slots[%t] : memref<5xi64>
     %b = arith.divsi %s, %n : i64
@@ -676,7 +676,7 @@ func.func @no_pool_of_the_row(%pools: memref<5x6x16x64xf32> {kvcache.noalias}, %
   %c5 = arith.constant 5 : index
   %c64 = arith.constant 64 : index
   %n = arith.constant 16 : i64
-  // expected-remark @+1 {{left alone: the pool, the rows or how many there are is computed in the loop}}
+  // expected-remark @+1 {{left alone: the pool, the rows or their number is computed in the loop}}
   scf.for %t = %c0 to %c5 step %c1 {
     %pool = memref.subview %pools[%t, 0, 0, 0] [1, 6, 16, 64] [1, 1, 1, 1] : memref<5x6x16x64xf32> to memref<6x16x64xf32, strided<[1024, 64, 1], offset: ?>>
     %s = memref.load %slots[%t] : memref<5xi64>
@@ -720,7 +720,7 @@ func.func @no_list_outside(%pool: memref<6x16x64xf32> {kvcache.noalias}, %rows: 
 
 func.func @no_number_of_rows(%slots: memref<?xi64>, %channels: memref<8xf32>, %rows: memref<?x8xf32>, %pool: memref<?x16x8xf32> {kvcache.noalias}) {
   %c16 = arith.constant 16 : i64
-  // expected-remark @+1 {{left alone: how many rows are written is not known: no operand of linalg.generic has them as a constant dimension}}
+  // expected-remark @+1 {{left alone: the number of rows written is unknown: no operand of linalg.generic has them as a constant dimension}}
   linalg.generic {indexing_maps = [affine_map<(t, d) -> (t)>, affine_map<(t, d) -> (d)>], iterator_types = ["parallel", "parallel"]} ins(%slots, %channels : memref<?xi64>, memref<8xf32>) {
   ^bb0(%s: i64, %r: f32):
     %b = arith.divsi %s, %c16 : i64

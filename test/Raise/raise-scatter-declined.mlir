@@ -9,7 +9,7 @@
 // -----
 
 func.func @no_sequence(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: rows of one slot are written in sequence, and it is not said that there are none or that the last row wins (last-row-wins)}}
+  // expected-remark @+1 {{left alone: rows of one slot are written in sequence, and nothing excludes duplicates or promises that the last row wins (last-row-wins)}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = false}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -20,7 +20,7 @@ func.func @no_sequence(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at:
 // -----
 
 func.func @no_unsigned_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xui64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: the numbers are expected to be signless integers of at most 64 bits}}
+  // expected-remark @+1 {{left alone: the indices are expected to be signless integers of at most 64 bits}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -31,7 +31,7 @@ func.func @no_unsigned_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf3
 // -----
 
 func.func @no_wide_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi128>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: the numbers are expected to be signless integers of at most 64 bits}}
+  // expected-remark @+1 {{left alone: the indices are expected to be signless integers of at most 64 bits}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -42,7 +42,7 @@ func.func @no_wide_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, 
 // -----
 
 func.func @no_three_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5xf32>, %at: tensor<5x3xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: one number for each row, or a block and an offset, are expected; there are 3}}
+  // expected-remark @+1 {{left alone: expected one index per row, or a block and an offset, got 3}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1, 2>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -64,7 +64,7 @@ func.func @no_such_dimension(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>
 // -----
 
 func.func @no_two_dimensions(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: both numbers are of one dimension of the pool}}
+  // expected-remark @+1 {{left alone: both indices are for the same dimension of the pool}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 1, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -86,7 +86,7 @@ func.func @no_two_columns(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %
 // -----
 
 func.func @no_cache_of_f64(%pool: tensor<6x16x64xf64>, %rows: tensor<5x64xf64>, %at: tensor<5x2xi64>) -> tensor<6x16x64xf64> {
-  // expected-remark @+1 {{left alone: the pool is no cache: }}
+  // expected-remark @+1 {{left alone: the pool is not a cache: }}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f64, %y: f64):
     "iree_linalg_ext.yield"(%x) : (f64) -> ()
@@ -97,7 +97,7 @@ func.func @no_cache_of_f64(%pool: tensor<6x16x64xf64>, %rows: tensor<5x64xf64>, 
 // -----
 
 func.func @no_constant_block_size(%pool: tensor<6x?x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x?x64xf32> {
-  // expected-remark @+1 {{left alone: the pool is no cache: }}
+  // expected-remark @+1 {{left alone: the pool is not a cache: }}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -130,7 +130,7 @@ func.func @no_whole_rows(%pool: tensor<6x16x64xf32>, %rows: tensor<5x32xf32>, %a
 // -----
 
 func.func @no_one_list(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x3x2xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: the numbers are expected to be one list, got a list of rank 2}}
+  // expected-remark @+1 {{left alone: the indices are expected to be one list, got a list of rank 2}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -141,7 +141,7 @@ func.func @no_one_list(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at:
 // -----
 
 func.func @no_equal_lengths(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<4x2xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: there are 4 numbers for 5 rows}}
+  // expected-remark @+1 {{left alone: there are 4 indices for 5 rows}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -152,7 +152,7 @@ func.func @no_equal_lengths(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>,
 // -----
 
 func.func @no_three_inner_dimensions(%pool: tensor<6x16x2x4x64xf32>, %rows: tensor<5x2x4x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x16x2x4x64xf32> {
-  // expected-remark @+1 {{left alone: rows of channels, or of heads and channels, are expected; they have 3 dimensions}}
+  // expected-remark @+1 {{left alone: expected rows of channels, or of heads and channels, got 3 dimensions}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -163,7 +163,7 @@ func.func @no_three_inner_dimensions(%pool: tensor<6x16x2x4x64xf32>, %rows: tens
 // -----
 
 func.func @no_inner_dimension(%pool: tensor<6x16xf32>, %rows: tensor<5xf32>, %at: tensor<5x2xi64>) -> tensor<6x16xf32> {
-  // expected-remark @+1 {{left alone: rows of channels, or of heads and channels, are expected; they have 0 dimensions}}
+  // expected-remark @+1 {{left alone: expected rows of channels, or of heads and channels, got 0 dimensions}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "iree_linalg_ext.yield"(%x) : (f32) -> ()
@@ -174,7 +174,7 @@ func.func @no_inner_dimension(%pool: tensor<6x16xf32>, %rows: tensor<5xf32>, %at
 // -----
 
 func.func @no_overwriting(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{left alone: it combines rows with what is in the pool, and does not overwrite it}}
+  // expected-remark @+1 {{left alone: it combines rows with the contents of the pool instead of overwriting them}}
   %new = "iree_linalg_ext.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     %z = arith.addf %x, %y : f32
@@ -186,7 +186,7 @@ func.func @no_overwriting(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %
 // -----
 
 func.func @no_tensors(%pool: memref<6x16x64xf32>, %rows: memref<5x64xf32>, %at: memref<5x2xi64>) {
-  // expected-remark @+1 {{left alone: it updates memory and not a tensor}}
+  // expected-remark @+1 {{left alone: it updates memory, not a tensor}}
   "tm_tensor.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "tm_tensor.yield"(%x) : (f32) -> ()
@@ -208,7 +208,7 @@ func.func @no_dimension_map(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>,
 // -----
 
 func.func @no_rank(%pool: tensor<*xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi64>) -> tensor<*xf32> {
-  // expected-remark @+1 {{left alone: the pool and the list of numbers are expected to be tensors of known rank}}
+  // expected-remark @+1 {{left alone: the pool and the list of indices are expected to be tensors of known rank}}
   %new = "tm_tensor.scatter"(%rows, %at, %pool) <{dimension_map = array<i64: 0, 1>, unique_indices = true}> ({
   ^bb0(%x: f32, %y: f32):
     "tm_tensor.yield"(%x) : (f32) -> ()
@@ -279,7 +279,7 @@ func.func @no_dimension_numbers(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf
 // -----
 
 func.func @no_overwriting(%pool: tensor<6x16x64xf32>, %rows: tensor<5x64xf32>, %at: tensor<5x2xi32>) -> tensor<6x16x64xf32> {
-  // expected-remark @+1 {{stablehlo.scatter left alone: it combines rows with what is in the pool, and does not overwrite it}}
+  // expected-remark @+1 {{stablehlo.scatter left alone: it combines rows with the contents of the pool instead of overwriting them}}
   %new = "stablehlo.scatter"(%pool, %at, %rows) <{scatter_dimension_numbers = #stablehlo.scatter<update_window_dims = [1], inserted_window_dims = [0, 1], scatter_dims_to_operand_dims = [0, 1], index_vector_dim = 1>, unique_indices = true}> ({
   ^bb0(%x: tensor<f32>, %y: tensor<f32>):
     "stablehlo.return"(%x) : (tensor<f32>) -> ()
@@ -363,7 +363,7 @@ func.func @no_slices_last(%pool: tensor<6x16x64xf32>, %at: tensor<5x1xi32>) -> t
 // -----
 
 func.func @no_gather_extents(%pool: tensor<6x16x64xf32>, %at: tensor<?x1xi32>) -> tensor<?x16x64xf32> {
-  // expected-remark @+1 {{stablehlo.gather left alone: the extents of what is read are expected to be constants}}
+  // expected-remark @+1 {{stablehlo.gather left alone: the result is expected to have constant extents}}
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, slice_sizes = array<i64: 1, 16, 64>}> : (tensor<6x16x64xf32>, tensor<?x1xi32>) -> tensor<?x16x64xf32>
   return %r : tensor<?x16x64xf32>
 }
@@ -371,7 +371,7 @@ func.func @no_gather_extents(%pool: tensor<6x16x64xf32>, %at: tensor<?x1xi32>) -
 // -----
 
 func.func @no_pool_to_clamp_to(%pool: tensor<?x16x64xf32>, %at: tensor<5x1xi32>) -> tensor<5x16x64xf32> {
-  // expected-remark @+1 {{stablehlo.gather left alone: numbers outside are moved to the last one, and the extent of the pool is not a constant}}
+  // expected-remark @+1 {{stablehlo.gather left alone: indices outside are clamped, and the extent of the pool is not a constant}}
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, slice_sizes = array<i64: 1, 16, 64>}> : (tensor<?x16x64xf32>, tensor<5x1xi32>) -> tensor<5x16x64xf32>
   return %r : tensor<5x16x64xf32>
 }
@@ -379,7 +379,7 @@ func.func @no_pool_to_clamp_to(%pool: tensor<?x16x64xf32>, %at: tensor<5x1xi32>)
 // -----
 
 func.func @no_bits_for_the_pool(%pool: tensor<600x16x64xf32>, %at: tensor<5x1xi8>) -> tensor<5x16x64xf32> {
-  // expected-remark @+1 {{stablehlo.gather left alone: the numbers have too few bits for the pool}}
+  // expected-remark @+1 {{stablehlo.gather left alone: the indices have too few bits for the pool}}
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, slice_sizes = array<i64: 1, 16, 64>}> : (tensor<600x16x64xf32>, tensor<5x1xi8>) -> tensor<5x16x64xf32>
   return %r : tensor<5x16x64xf32>
 }
@@ -387,7 +387,7 @@ func.func @no_bits_for_the_pool(%pool: tensor<600x16x64xf32>, %at: tensor<5x1xi8
 // -----
 
 func.func @no_gather_dimensions(%pool: tensor<6x16x2x2x64xf32>, %at: tensor<5x1xi32>) -> tensor<5x16x2x2x64xf32> {
-  // expected-remark @+1 {{stablehlo.gather left alone: blocks, or rows of heads and channels, are expected; what is read has 4 dimensions for each number}}
+  // expected-remark @+1 {{stablehlo.gather left alone: expected blocks, or rows of heads and channels, got 4 dimensions for each index}}
   %r = "stablehlo.gather"(%pool, %at) <{dimension_numbers = #stablehlo.gather<offset_dims = [1, 2, 3, 4], collapsed_slice_dims = [0], start_index_map = [0], index_vector_dim = 1>, slice_sizes = array<i64: 1, 16, 2, 2, 64>}> : (tensor<6x16x2x2x64xf32>, tensor<5x1xi32>) -> tensor<5x16x2x2x64xf32>
   return %r : tensor<5x16x2x2x64xf32>
 }

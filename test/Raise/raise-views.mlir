@@ -58,12 +58,12 @@ func.func @no_slice_of_tokens(%a: memref<?x16x8x128xf32>, %B: index) -> !kvcache
   return %x : !kvcache.cache<?B x 8N x 8H x 128D x f32, strides = [B = 16384, N = 2048], align = 4>
 }
 
-// A layer that is known at run time only is checked there, and a call that fails
+// A layer that is known only at run time is checked there, and a call that fails
 // has no blocks: their number would have to be `?`.
 
 // CHECK-LABEL: func.func @no_layer_of_some_blocks(
 // CHECK: memref.subview
-// REMARK: remark: [Missed] raise | Category:kvcache | Remark="kvcache.view left alone: the layer is known at run time only, and the number of blocks is a constant"
+// REMARK: remark: [Missed] raise | Category:kvcache | Remark="kvcache.view left alone: the layer is known only at run time, and the number of blocks is a constant"
 func.func @no_layer_of_some_blocks(%a: memref<4x32x16x128xf32>, %l: index) -> !kvcache.cache<4B x 16N x 128D x f32, strides = [B = 65536], align = 4> {
   %s = memref.subview %a[0, %l, 0, 0] [4, 1, 16, 128] [1, 1, 1, 1] : memref<4x32x16x128xf32> to memref<4x16x128xf32, strided<[65536, 128, 1], offset: ?>>
   %x = kvcache.view %s : memref<4x16x128xf32, strided<[65536, 128, 1], offset: ?>> to !kvcache.cache<4B x 16N x 128D x f32, strides = [B = 65536], align = 4>

@@ -31,7 +31,7 @@
 // RUN: not ls %t.so %t.h %t.json
 
 //--- alloc.mlir
-// ALLOC: error: the name '_mlir_memref_to_llvm_alloc' is one that the compiler uses; expected another one
+// ALLOC: error: the name '_mlir_memref_to_llvm_alloc' is reserved for the compiler; expected another one
 func.func private @_mlir_memref_to_llvm_alloc(%x: f32) {
   return
 }
@@ -40,45 +40,45 @@ func.func @f(%x: f32) {
 }
 
 //--- report.mlir
-// REPORT: error: the name 'kvrt_report_view' is one that the compiler uses
+// REPORT: error: the name 'kvrt_report_view' is reserved for the compiler
 func.func @kvrt_report_view(%x: f32) {
   return
 }
 
 //--- kernels.mlir
-// KERNELS: error: the name 'kv_kernels' is one that the compiler uses
+// KERNELS: error: the name 'kv_kernels' is reserved for the compiler
 func.func @kv_kernels(%x: f32) {
   return
 }
 
 //--- kernels-global.mlir
-// KERNELS-GLOBAL: error: the name 'kv_kernels_code' is one that the compiler uses
+// KERNELS-GLOBAL: error: the name 'kv_kernels_code' is reserved for the compiler
 memref.global "private" constant @kv_kernels_code : memref<2xf32> = dense<1.0>
 func.func @f(%x: f32) {
   return
 }
 
 //--- copy.mlir
-// COPY: error: the name 'memrefCopy' is one that the compiler uses
+// COPY: error: the name 'memrefCopy' is reserved for the compiler
 func.func @memrefCopy(%x: f32) {
   return
 }
 
 //--- abort.mlir
 // An assertion calls it.
-// ABORT: error: the name 'abort' is one that the compiler uses
+// ABORT: error: the name 'abort' is reserved for the compiler
 func.func @abort(%x: f32) {
   return
 }
 
 //--- intrinsic.mlir
-// INTRINSIC: error: the name 'llvm.sqrt.f32' is one that the compiler uses
+// INTRINSIC: error: the name 'llvm.sqrt.f32' is reserved for the compiler
 func.func private @llvm.sqrt.f32(%x: f32) -> f32 {
   return %x : f32
 }
 
 //--- assembly.mlir
-// ASSEMBLY: error: attribute 'llvm.module_asm' cannot be compiled: expected none that speaks to LLVM
+// ASSEMBLY: error: attribute 'llvm.module_asm' cannot be compiled: expected none that is passed on to LLVM
 module attributes {llvm.module_asm = [".globl evil", "evil: nop"]} {
   func.func @f(%x: f32) {
     return
@@ -104,7 +104,7 @@ func.func @f(%x: memref<4xf32> {llvm.noalias}) {
 }
 
 //--- nested.mlir
-// NESTED: error: a module in a module cannot be compiled
+// NESTED: error: a nested module cannot be compiled
 module @inner {
   func.func @g(%x: f32) {
     return
@@ -115,7 +115,7 @@ func.func @f(%x: f32) {
 }
 
 //--- global.mlir
-// GLOBAL: error: global 'environ' is expected to have a value: a library takes nothing from its user
+// GLOBAL: error: global 'environ' is expected to have a value: a library imports nothing from its user
 memref.global @environ : memref<4xi64>
 func.func @f(%x: memref<4xi64>) {
   %e = memref.get_global @environ : memref<4xi64>
@@ -124,14 +124,14 @@ func.func @f(%x: memref<4xi64>) {
 }
 
 //--- print.mlir
-// PRINT: error: 'vector.print' cannot be compiled for a CPU: expected operations that have code of their own, and call nothing
+// PRINT: error: 'vector.print' cannot be compiled for a CPU: expected operations that are compiled without calls to other code
 func.func @f(%x: f32) {
   vector.print %x : f32
   return
 }
 
 //--- remainder.mlir
-// REMAINDER: error: 'arith.remf' cannot be compiled for a CPU: expected operations that have code of their own
+// REMAINDER: error: 'arith.remf' cannot be compiled for a CPU: expected operations that are compiled without calls to other code
 func.func @f(%b: memref<?xf32>, %x: f32) {
   %c0 = arith.constant 0 : index
   %y = arith.remf %x, %x : f32

@@ -8,7 +8,7 @@
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 !rows = tensor<?x2x64xf32>
 
-// CHECK-DAG: error: 'memref.load' cannot be compiled for a GPU: expected kvcache operations only; compile it beside this program
+// CHECK-DAG: error: 'memref.load' cannot be compiled for a GPU: expected only kvcache operations; compile it beside this program
 // CHECK-DAG: error: 'memref.copy' cannot be compiled for a GPU
 // CHECK-DAG: error: 'memref.store' cannot be compiled for a GPU
 // CHECK-DAG: error: 'linalg.fill' cannot be compiled for a GPU

@@ -149,7 +149,7 @@ func.func @f(%bytes: memref<?xi8>, %o: index, %n: index,
 }
 
 //--- two-layouts.mlir
-// TWO-LAYOUTS: error: 'kvcache.view' op no tensor has both this layout and what
+// TWO-LAYOUTS: error: 'kvcache.view' op no tensor has both this layout and the
 // TWO-LAYOUTS-SAME: argument 'pool': they disagree in dimension 1
 !pool = memref<2x?x16x8x128xbf16, strided<[?, ?, 1024, 128, 1]>>
 !packed = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [B = 32768]>
@@ -169,7 +169,7 @@ func.func @f(%pool: !pool, %slots: tensor<?xi64>, %key: tensor<?x8x128xbf16>,
 
 //--- two-orders.mlir
 // Blocks would be packed over tokens, and tokens slower than blocks.
-// TWO-ORDERS: error: 'kvcache.view' op no tensor has both this layout and what
+// TWO-ORDERS: error: 'kvcache.view' op no tensor has both this layout and the
 // TWO-ORDERS-SAME: argument 'pool': they disagree in dimension 1
 !pool = memref<?x2x8xf32, strided<[?, ?, 1]>>
 !a = !kvcache.cache<?B x 2N x 8D x f32, strides = [N = ?], align = 4>
@@ -190,7 +190,7 @@ func.func private @f(%n: index) {
 
 //--- external.mlir
 // EXTERNAL: error: function 'other' is expected to have a body: a library calls
-// EXTERNAL-SAME: nothing of its user
+// EXTERNAL-SAME: no function of its user
 func.func private @other(%x: memref<?xf32>)
 func.func @f(%x: memref<?xf32>) {
   call @other(%x) : (memref<?xf32>) -> ()
@@ -199,7 +199,7 @@ func.func @f(%x: memref<?xf32>) {
 
 //--- c-name.mlir
 // C-NAME: error: function 'to.cache' cannot be called from C: its name is
-// C-NAME-SAME: expected to be made of letters, digits and underscores
+// C-NAME-SAME: expected to consist of letters, digits and underscores
 func.func @to.cache(%n: index) {
   return
 }

@@ -6,8 +6,8 @@
 !rows = tensor<?x8x128xbf16>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 
-// CHECK: remark: [Analysis] check-copies | Category:kvcache | Remark="a pool is copied, 32768 bytes for each block, as is allowed"
-// CHECK: remark: [Analysis] check-copies | Category:kvcache | Remark="a pool is allocated, 32768 bytes for each block, as is allowed"
+// CHECK: remark: [Analysis] check-copies | Category:kvcache | Remark="a pool is copied, 32768 bytes for each block, as allowed"
+// CHECK: remark: [Analysis] check-copies | Category:kvcache | Remark="a pool is allocated, 32768 bytes for each block, as allowed"
 // CHECK: func.func @not_donated(
 // CHECK: memref.copy %{{.*}} : memref<?x16x8x128xbf16> to memref<?x16x8x128xbf16>
 func.func @not_donated(%pool: !pool {bufferization.writable = false}, %rows: !rows, %slots: tensor<?xi64>) -> !pool {

@@ -16,13 +16,13 @@ func.func @permute_reshape_write(%pool: memref<?x8x16x128xbf16>, %rows: memref<?
   %slots_of_pool = arith.muli %n, %t : index
   %buffer = memref.alloc(%n) : memref<?x16x8x128xbf16>
   %nhd = memref.transpose %pool (b, h, n, d) -> (b, n, h, d) : memref<?x8x16x128xbf16> to memref<?x16x8x128xbf16, strided<[16384, 128, 2048, 1]>>
-  // expected-note@+1 {{the copy is made here; see the original as a cache instead (kvcache.view with the names of its dimensions), or copy back with kvcache.relayout}}
+  // expected-note@+1 {{the copy is made here; view the original as a cache instead (kvcache.view with the names of its dimensions), or copy back with kvcache.relayout}}
   memref.copy %nhd, %buffer : memref<?x16x8x128xbf16, strided<[16384, 128, 2048, 1]>> to memref<?x16x8x128xbf16>
   %flat = memref.collapse_shape %buffer [[0, 1], [2], [3]] : memref<?x16x8x128xbf16> into memref<?x8x128xbf16>
   %again = memref.expand_shape %flat [[0, 1], [2], [3]] output_shape [%n, 16, 8, 128] : memref<?x8x128xbf16> into memref<?x16x8x128xbf16>
   %cache = kvcache.view %again : memref<?x16x8x128xbf16> to !kv
   %where = kvcache.make_slots %slots : memref<?xi64> to !slots
-  // expected-error@+1 {{'kvcache.index_copy' op what it writes is lost: the cache is a copy of another buffer, of 32768 bytes for each index of dimension 0, and nobody reads the copy afterwards}}
+  // expected-error@+1 {{'kvcache.index_copy' op the written rows are lost: the cache is a copy of another buffer, of 32768 bytes for each index of dimension 0, and the copy is never read}}
   kvcache.index_copy %rows into %cache at %where : memref<?x8x128xbf16> into !kv at !slots
   return
 }
@@ -38,13 +38,13 @@ func.func @permute_write_forget(%pool: tensor<?x8x16x128xbf16>, %rows: tensor<?x
   %c0 = arith.constant 0 : index
   %n = tensor.dim %pool, %c0 : tensor<?x8x16x128xbf16>
   %empty = tensor.empty(%n) : tensor<?x16x8x128xbf16>
-  // expected-note@+1 {{the pool is a copy that is made here, so that writes do not reach the original; name the dimensions of the original in brackets instead of moving its elements}}
+  // expected-note@+1 {{the pool is a copy made here, so writes do not reach the original; name the dimensions of the original in brackets instead of moving its elements}}
   %copy = "linalg.transpose"(%pool, %empty) <{permutation = array<i64: 0, 2, 1, 3>}> ({
   ^bb0(%x: bf16, %y: bf16):
     linalg.yield %x : bf16
   }) : (tensor<?x8x16x128xbf16>, tensor<?x16x8x128xbf16>) -> tensor<?x16x8x128xbf16>
   %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
-  // expected-error@+1 {{'kvcache.index_copy' op what it writes is lost: the updated pool is expected to be returned or read, but nobody uses the result}}
+  // expected-error@+1 {{'kvcache.index_copy' op the written rows are lost: the updated pool is expected to be returned or read, but the result is unused}}
   %next = kvcache.index_copy %rows into %copy[B, N, H, D] at %where
     : tensor<?x8x128xbf16> into tensor<?x16x8x128xbf16> at !slots
   return %pool : tensor<?x8x16x128xbf16>
@@ -67,8 +67,8 @@ func.func @pool_two_readers(%pool: !pool, %query: !heads, %out: !heads, %key: !r
   %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
   %table = kvcache.make_block_table %blocks : tensor<?x?xi32> to !table
   %batch = kvcache.make_batch %starts, %lengths, %table : tensor<?xi32>, tensor<?xi32>, !table
-  // expected-error@+2 {{'memref.copy' op copies a pool, 65536 bytes for each block, on each call: expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards}}
-  // expected-note@+1 {{a copy that is meant is written as kvcache.relayout or memref.copy in the input, or allowed with 'allow-pool-copies'}}
+  // expected-error@+2 {{'memref.copy' op copies a pool, 65536 bytes for each block, on each call: expected an update in place, which takes a pool that the caller donates and whose old contents are not read afterwards}}
+  // expected-note@+1 {{an intended copy is written as kvcache.relayout or memref.copy in the input, or allowed with 'allow-pool-copies'}}
   %next = kvcache.index_copy %key, %value into %pool[B, S, N, H, D] at %where
     : !rows, !rows into !pool at !slots
   // expected-note@+1 {{the old contents are used here, after the update}}
@@ -93,7 +93,7 @@ func.func @two_forms(%pool: !pool, %rows: !rows, %out: !rows, %slots: tensor<?xi
   %cache = kvcache.view %memref : memref<?x16x8x128xbf16> to !kv
   // expected-note@+1 {{written here}}
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
-  // expected-error@+1 {{'kvcache.gather' op reads a pool as a tensor after it was written through a reference to its buffer: expected one of the two forms, as the tensor is the contents before or after the write, depending on where it is copied}}
+  // expected-error@+1 {{'kvcache.gather' op reads a pool as a tensor after it was written through a reference to its buffer: expected only one of the two forms, as the tensor holds the contents before or after the write, depending on where it is copied}}
   %r = kvcache.gather %pool[B, N, H, D] at %where into %out : !pool at !slots into !rows
   return %r : !rows
 }
@@ -110,8 +110,8 @@ func.func @two_forms(%pool: !pool, %rows: !rows, %out: !rows, %slots: tensor<?xi
 func.func @cleared_and_old(%pool: !pool, %rows: !rows, %slots: tensor<?xi64>, %a: !rows, %b: !rows) -> (!rows, !rows) {
   %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
   %zero = arith.constant 0.0 : bf16
-  // expected-error@+2 {{'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards}}
-  // expected-note@+1 {{a buffer that is meant is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
+  // expected-error@+2 {{'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents are not read afterwards}}
+  // expected-note@+1 {{an intended buffer is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
   %cleared = linalg.fill ins(%zero : bf16) outs(%pool : !pool) -> !pool
   %next = kvcache.index_copy %rows into %cleared[B, N, H, D] at %where : !rows into !pool at !slots
   %new = kvcache.gather %next[B, N, H, D] at %where into %a : !pool at !slots into !rows
@@ -130,7 +130,7 @@ func.func @cleared_and_old(%pool: !pool, %rows: !rows, %slots: tensor<?xi64>, %a
 func.func @scaled_and_old(%pool: !pool, %scales: !pool, %slots: tensor<?xi64>, %a: !rows, %b: !rows) -> (!rows, !rows) {
   %where = kvcache.make_slots %slots : tensor<?xi64> to !slots
   // expected-error@+2 {{'memref.alloc' op allocates a pool, 262144 bytes, on each call, for the result of 'arith.mulf'}}
-  // expected-note@+1 {{a buffer that is meant is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
+  // expected-note@+1 {{an intended buffer is written as tensor.empty or memref.alloc in the input, or allowed with 'allow-pool-copies'}}
   %scaled = arith.mulf %pool, %scales : !pool
   %new = kvcache.gather %scaled[B, N, H, D] at %where into %a : !pool at !slots into !rows
   %old = kvcache.gather %pool[B, N, H, D] at %where into %b : !pool at !slots into !rows

@@ -8,7 +8,7 @@ func.func @grows(%x: tensor<?x8xf32>, %y: tensor<1x8xf32>, %n: index) -> tensor<
   %r = scf.for %l = %c0 to %n step %c1 iter_args(%h = %x) -> (tensor<?x8xf32>) {
     %next = tensor.concat dim(0) %h, %y
       : (tensor<?x8xf32>, tensor<1x8xf32>) -> tensor<?x8xf32>
-    // expected-error@+1 {{'scf.yield' op operand #0 is made in a buffer of its own: expected dimension 0 to have the extent that it has before the loop, for a copy, got one that is not known to be the same; use it as 'outs' of the operation that makes it}}
+    // expected-error@+1 {{'scf.yield' op operand #0 is made in a buffer of its own: expected dimension 0 to have its extent from before the loop, so that it can be copied, got one that is not known to be the same; use it as 'outs' of the operation that makes it}}
     scf.yield %next : tensor<?x8xf32>
   }
   return %r : tensor<?x8xf32>
@@ -23,7 +23,7 @@ func.func @exchange_of_other_extents(%x: tensor<?x8xf32>, %y: tensor<?x8xf32>, %
   %c1 = arith.constant 1 : index
   %r:2 = scf.for %l = %c0 to %n step %c1 iter_args(%a = %x, %b = %y)
       -> (tensor<?x8xf32>, tensor<?x8xf32>) {
-    // expected-error@+1 {{operand #0 is made in a buffer of its own: expected dimension 0 to have the extent}}
+    // expected-error@+1 {{operand #0 is made in a buffer of its own: expected dimension 0 to have its extent}}
     scf.yield %b, %a : tensor<?x8xf32>, tensor<?x8xf32>
   }
   return %r#0, %r#1 : tensor<?x8xf32>, tensor<?x8xf32>

@@ -154,7 +154,7 @@ func.func @no_copy_for_the_caller(%pool: !nhd, %copy: !hnd, %slots: !slots, %k: 
 
 // CHECK-LABEL: func.func @no_other_memory(
 // CHECK: kvcache.relayout
-// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="a copy to another memory is needed"
+// REMARK: remark: [Missed] fold-permutes | Category:kvcache | Remark="a copy to another memory space is needed"
 func.func @no_other_memory(%pool: !nhd, %slots: !slots, %k: !rows) {
   %n = kvcache.dim %pool[B] : !nhd
   %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>

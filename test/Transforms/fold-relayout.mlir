@@ -15,7 +15,7 @@
 // CHECK: kvcache.gather %arg0 at %arg1 into %arg2, %arg3
 // CHECK: %[[SIDE:.*]] = kvcache.side %arg0[1]
 // CHECK: kvcache.gather %[[SIDE]] at %arg1 into %arg3
-// REMARK: remark: [Passed] fold-permutes | Category:kvcache | Remark="the copy is only read, and readers take the source"
+// REMARK: remark: [Passed] fold-permutes | Category:kvcache | Remark="the copy is only read, and readers use the source"
 func.func @only_read(%pool: !nhd, %slots: !slots, %k: !rows {kvcache.noalias}, %v: !rows {kvcache.noalias}) {
   %n = kvcache.dim %pool[B] : !nhd
   %buffer = memref.alloc(%n) : memref<?x2x8x16x128xbf16>
@@ -41,7 +41,7 @@ func.func @only_read(%pool: !nhd, %slots: !slots, %k: !rows {kvcache.noalias}, %
 // CHECK-NOT: kvcache.relayout
 // CHECK: %[[LAYER:.*]] = kvcache.layer %arg0
 // CHECK: kvcache.gather %[[LAYER]] at %arg1 into %arg2
-// REMARK: remark: [Passed] fold-permutes | Category:kvcache | Remark="the copy is only read, and readers take the source"
+// REMARK: remark: [Passed] fold-permutes | Category:kvcache | Remark="the copy is only read, and readers use the source"
 func.func @layer(%pool: !pool, %slots: !slots, %k: !rows {kvcache.noalias}) {
   %c2 = arith.constant 2 : index
   %n = kvcache.dim %pool[B] : !pool
@@ -285,7 +285,7 @@ func.func @no_source_that_a_loop_carries(%other: !k, %rows: !rows {kvcache.noali
 
 // CHECK-LABEL: func.func @source_that_goes_nowhere(
 // CHECK-NOT: kvcache.relayout
-// REMARK: remark: [Passed] {{.*}}the copy is only read, and readers take the source
+// REMARK: remark: [Passed] {{.*}}the copy is only read, and readers use the source
 func.func @source_that_goes_nowhere(%one: !k, %other: !k, %rows: !rows {kvcache.noalias}, %out: !rows {kvcache.noalias}, %where: !slots, %times: index) {
   %c0 = arith.constant 0 : index
   %c1 = arith.constant 1 : index

@@ -8,7 +8,7 @@
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 
 func.func @tensors(%cache: !kv, %slots: !slots, %rows: tensor<?x64xf32>) {
-  // expected-error @below {{is checked after bufferization only: memrefs are expected, got 'tensor<?x64xf32>'}}
+  // expected-error @below {{is checked only after bufferization: memrefs are expected, got 'tensor<?x64xf32>'}}
   kvcache.index_copy %rows into %cache at %slots : tensor<?x64xf32> into !kv at !slots
   return
 }

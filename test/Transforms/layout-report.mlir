@@ -22,7 +22,7 @@
 
 // CHECK:      @cross_layer
 // CHECK-NEXT: line  operation   order            strides    fastest  runs         access  rows  block moves as  bytes           FLOPs                  checked in each call
-// CHECK-NEXT: {{.*}}view        cross_layer_nhd  packed     128D     1 x 2097152  16            1 x 2097152                                            base aligned to 16, inside of the bytes
+// CHECK-NEXT: {{.*}}view        cross_layer_nhd  packed     128D     1 x 2097152  16            1 x 2097152                                            base aligned to 16, within the buffer
 // CHECK-NEXT: {{.*}}layer       paired_nhd       B=1048576  128D     1 x 65536    16            1 x 65536                                              layer in the cache
 // CHECK-NEXT: {{.*}}index_copy  paired_nhd       B=1048576  128D     1 x 2048     16            1 x 65536       4096 per token                         slot in the cache
 // CHECK-NEXT: {{.*}}attention   paired_nhd       B=1048576  128D     1 x 256      16            1 x 65536       4096 per key    16384 per row and key  block of the table in the cache

@@ -97,7 +97,7 @@ func.func @divided_in_a_branch(%n: index, %by: index, %isNumber: i1) {
 func.func @other(%n: index) {
   return
 }
-// expected-error@+1 {{the name 'other.workspace_size' is expected to be free for the size of the workspace of 'other'}}
+// expected-error@+1 {{the name 'other.workspace_size' is expected to be unused, since it is needed for the workspace size of 'other'}}
 func.func @other.workspace_size(%n: index) -> i64 {
   %c = arith.constant 0 : i64
   return %c : i64

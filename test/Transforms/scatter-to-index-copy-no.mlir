@@ -12,7 +12,7 @@
 // CHECK-LABEL: func.func @no_lists_of_their_own(
 // CHECK-NOT: memref.alloc
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="blocks are not computed element by element, and only here"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="blocks are not computed element by element by one operation only"
 func.func @no_lists_of_their_own(%rows: !rows, %cache: !flat, %blocks: memref<?xi64>,
                                  %offsets: memref<?xi64>) {
   kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
@@ -166,7 +166,7 @@ func.func @no_sum(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %first: i6
 
 // CHECK-LABEL: func.func @no_second_writer(
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="blocks are not computed element by element, and only here"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="blocks are not computed element by element by one operation only"
 func.func @no_second_writer(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %new: i64, %n: index) {
   %c0 = arith.constant 0 : index
   %c16 = arith.constant 16 : i64
@@ -246,7 +246,7 @@ func.func @no_slots_changed_through_a_select(%rows: !rows, %cache: !flat, %from:
 
 // CHECK-LABEL: func.func @no_blocks_changed_through_a_branch(
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element, and only here
+// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element by one operation only
 func.func @no_blocks_changed_through_a_branch(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %new: i64, %n: index, %flag: i1) {
   %c0 = arith.constant 0 : index
   %c16 = arith.constant 16 : i64
@@ -272,7 +272,7 @@ func.func @no_blocks_changed_through_a_branch(%rows: !rows, %cache: !flat, %slot
 
 // CHECK-LABEL: func.func @no_blocks_changed_through_a_transpose(
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element, and only here
+// REMARK: remark: [Missed] {{.*}}blocks are not computed element by element by one operation only
 func.func @no_blocks_changed_through_a_transpose(%rows: !rows, %cache: !flat, %slots: memref<?xi64>, %new: i64, %n: index) {
   %c0 = arith.constant 0 : index
   %c16 = arith.constant 16 : i64

@@ -14,7 +14,7 @@
 // CHECK: %0 = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
 // CHECK-NEXT: kvcache.index_copy %arg0 into %arg1 at %0 : memref<?x8x128xbf16> into !kv_nhd at !kv_slots
 // CHECK-NOT: kvcache.scatter
-// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="blocks and offsets are divided out of slots; a slot is the number of a row"
+// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="blocks and offsets are computed by dividing slots; a slot is a row number"
 func.func @quotient_and_remainder(%rows: memref<?x8x128xbf16>, %cache: !flat,
                                   %slots: memref<?xi64>) {
   %c0 = arith.constant 0 : index
@@ -47,7 +47,7 @@ func.func @quotient_and_remainder(%rows: memref<?x8x128xbf16>, %cache: !flat,
 // CHECK: %[[SLOTS:.*]] = kvcache.make_slots %arg3 : memref<?xi32> to !kv_slots
 // CHECK-NEXT: kvcache.index_copy %arg0 into %arg1 at %[[SLOTS]]
 // CHECK-NEXT: kvcache.index_copy %arg0 into %arg2 at %[[SLOTS]]
-// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="blocks and offsets are divided out of slots; the write divides, as a block has 1024 rows, and 16 tokens"
+// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="blocks and offsets are computed by dividing slots; the write divides, as a block has 1024 rows, and 16 tokens"
 // REMARK: remark: [Passed]
 func.func @shift_and_mask(%rows: memref<?x8x128xbf16>, %key: !layer, %value: !layer,
                           %slots: memref<?xi32>) {
@@ -106,7 +106,7 @@ func.func @shift_and_mask(%rows: memref<?x8x128xbf16>, %key: !layer, %value: !la
 // CHECK: memref.store %[[SLOT]], %[[LIST]][%[[I]]]
 // CHECK: %[[SLOTS:.*]] = kvcache.make_slots %[[LIST]] : memref<?xi64> to !kv_slots
 // CHECK: kvcache.index_copy %arg0 into %arg1 at %[[SLOTS]]
-// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="slots are computed from blocks and offsets; a slot is the number of a row"
+// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="slots are computed from blocks and offsets; a slot is a row number"
 func.func @lists(%rows: memref<?x8x128xbf16>, %cache: !flat,
                  %blocks: memref<?xi32>, %offsets: memref<?xi64>) {
   kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_out_of_range
@@ -169,7 +169,7 @@ func.func @run_time_stride(%rows: memref<?x8x128xbf16>, %cache: !any,
 // CHECK-NOT: linalg.generic
 // CHECK: %[[SLOTS:.*]] = kvcache.make_slots %arg2 : memref<?xi64> to !kv_slots
 // CHECK-NEXT: kvcache.index_copy %{{.*}} into %{{.*}} at %[[SLOTS]] : memref<?x128x128xbf16> into !kv_nhd1 at !kv_slots
-// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are computed by dividing slots; a slot is a row number
 // REMARK: remark: [Passed] {{.*}}whole blocks are written: a block is a row
 func.func @whole_blocks(%rows: memref<?x8x128xbf16>, %cache: !flat,
                         %list: memref<?xi64> {kvcache.noalias},
@@ -203,7 +203,7 @@ func.func @whole_blocks(%rows: memref<?x8x128xbf16>, %cache: !flat,
 
 // CHECK-LABEL: func.func @no_multiple(
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="the stride of B, 16400, is no multiple of the stride of N, 1024 (and blocks are not computed element by element, and only here)"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="the stride of B, 16400, is not a multiple of the stride of N, 1024 (and blocks are not computed element by element by one operation only)"
 func.func @no_multiple(%rows: memref<?x8x128xbf16>, %cache: !odd,
                        %blocks: memref<?xi64>, %offsets: memref<?xi64>) {
   kvcache.scatter %rows into %cache at %blocks, %offsets pad = skip_negative
@@ -217,7 +217,7 @@ func.func @no_multiple(%rows: memref<?x8x128xbf16>, %cache: !odd,
 
 // CHECK-LABEL: func.func @no_buffer_in_a_loop(
 // CHECK: kvcache.scatter
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="a list of slots would be allocated in a loop (and blocks are not computed element by element, and only here)"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="a list of slots would be allocated in a loop (and blocks are not computed element by element by one operation only)"
 func.func @no_buffer_in_a_loop(%rows: memref<?x8x128xbf16>, %cache: !flat,
                                %blocks: memref<?xi64>, %offsets: memref<?xi64>, %n: index) {
   %c0 = arith.constant 0 : index
@@ -240,7 +240,7 @@ func.func @no_buffer_in_a_loop(%rows: memref<?x8x128xbf16>, %cache: !flat,
 // CHECK-LABEL: func.func @no_unsigned_slots_of_32_bits(
 // CHECK: linalg.generic
 // CHECK: arith.muli
-// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="slots are computed from blocks and offsets; a slot is the number of a row"
+// REMARK: remark: [Passed] scatter-to-index-copy | Category:kvcache | Remark="slots are computed from blocks and offsets; a slot is a row number"
 func.func @no_unsigned_slots_of_32_bits(%rows: memref<?x8x128xbf16>, %cache: !flat,
                                         %slots: memref<?xi32>) {
   %c0 = arith.constant 0 : index
@@ -379,7 +379,7 @@ func.func @no_tensors(%rows: tensor<?x8x128xbf16>, %cache: !flat,
 // CHECK: memref.store
 // CHECK: kvcache.index_copy
 // CHECK-NOT: kvcache.scatter
-// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are computed by dividing slots; a slot is a row number
 func.func @loop_that_counts(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: memref<?xi64>, %seen: memref<?xi64> {kvcache.noalias}) {
   %c0 = arith.constant 0 : index
   %c16 = arith.constant 16 : i64
@@ -411,7 +411,7 @@ func.func @loop_that_counts(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: 
 // CHECK-LABEL: func.func @known_number_of_slots(
 // CHECK: %[[S:.*]] = kvcache.make_slots %arg2 : memref<5xi64>
 // CHECK: kvcache.index_copy %arg0 into %arg1 at %[[S]] : memref<?x8x128xbf16>
-// REMARK: remark: [Passed] {{.*}}blocks and offsets are divided out of slots; a slot is the number of a row
+// REMARK: remark: [Passed] {{.*}}blocks and offsets are computed by dividing slots; a slot is a row number
 func.func @known_number_of_slots(%rows: memref<?x8x128xbf16>, %cache: !flat, %slots: memref<5xi64>) {
   %n = arith.constant 5 : index
   %c16 = arith.constant 16 : i64

@@ -13,7 +13,7 @@ func.func private @same(%x: tensor<4xf32>) -> tensor<4xf32> {
 
 func.func @main(%x: tensor<4xf32>) -> tensor<4xf32> {
   %0 = call @same(%x) : (tensor<4xf32>) -> tensor<4xf32>
-  // expected-error @+1 {{'stablehlo.reduce' op has a region and is of a dialect that is not loaded: it is expected to be raised or lowered before}}
+  // expected-error @+1 {{'stablehlo.reduce' op has a region and belongs to a dialect that is not loaded: it is expected to be raised or lowered first}}
   %1 = "stablehlo.reduce"(%0) ({
   ^bb0(%a: tensor<f32>):
     "stablehlo.return"(%a) : (tensor<f32>) -> ()

@@ -74,7 +74,7 @@ func.func @latents_of_three_blocks(%rows: memref<12x576xbf16>, %cache: !latent, 
 
 // CHECK-LABEL: func.func @no_run_of_a_block(
 // CHECK: kvcache.index_copy %arg0 into %arg1
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the 16384 elements of a block are expected to lie as in rows, one after the other, got runs of 128"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the 16384 elements of a block are expected to be contiguous, as in rows, got runs of 128"
 func.func @no_run_of_a_block(%rows: !rows, %cache: !hnd, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
   %where = kvcache.make_slots %list : memref<?xi64> to !slots
@@ -122,7 +122,7 @@ func.func @no_sink(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.no
 
 // CHECK-LABEL: func.func @no_unknown_number_of_blocks(
 // CHECK: kvcache.index_copy %arg0 into %arg1
-// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the number of blocks is known where that of rows is not, or the other way round"
+// REMARK: remark: [Missed] scatter-to-index-copy | Category:kvcache | Remark="whole blocks are written by token: the number of blocks is known but that of rows is not, or vice versa"
 func.func @no_unknown_number_of_blocks(%rows: !rows, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<32xi64>) {
   kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<32xi64>
   %where = kvcache.make_slots %list : memref<32xi64> to !slots

@@ -19,7 +19,7 @@ def low_bit(n):
 
 @dataclass(frozen=True)
 class CacheType:
-    """axes: axis -> extent, None if it is known at run time only.
+    """axes: axis -> extent, None if it is known only at run time.
     facts: axis -> stride; ("mult", k) for a run-time multiple of k."""
 
     axes: dict

@@ -46,7 +46,7 @@ def check(what, got, expected, scale=1.0, tolerance=2e-6):
 
 # Products: letters are dimensions, as in einsum; the last one summed over.
 def product(name, spec, extents, element="f32", order=None):
-    """`extents` has None for what is known at run time only."""
+    """`extents` has None for what is known only at run time."""
     terms, out = spec.split("->")
     a, b = terms.split(",")
     dims = order or "".join(dict.fromkeys(out + a + b))

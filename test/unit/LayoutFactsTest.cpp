@@ -285,7 +285,7 @@ TEST(FactsTest, CompactMayContradictAMultiple) {
   ASSERT_TRUE(layout.has_value()) << error;
   EXPECT_FALSE(assumeCompact(*layout).has_value());
   EXPECT_FALSE(assumeFlat(*layout, error).has_value());
-  EXPECT_EQ(error, "the strides are known to be others");
+  EXPECT_EQ(error, "the strides are known to differ");
   EXPECT_FALSE(assumeBlockStride(*layout, 40).has_value());
   EXPECT_TRUE(assumeBlockStride(*layout, 48).has_value());
 }

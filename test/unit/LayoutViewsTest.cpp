@@ -330,7 +330,7 @@ TEST(FlatScaleTest, TheTableOfTheHeaderHolds) {
   EXPECT_EQ(flatScale(aligned, why)->rowsPerBlock, kRunTime);
   EXPECT_EQ(flatScale(aligned, why)->multiple, 4);
   EXPECT_FALSE(flatScale(model("paired_nhd", 0, StrideFact::runTime(16)), why));
-  EXPECT_EQ(why, "the stride of B is known at run time only, as a multiple of "
+  EXPECT_EQ(why, "the stride of B is known only at run time, as a multiple of "
                  "16, and the stride of N is 1024");
 }
 

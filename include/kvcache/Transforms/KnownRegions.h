@@ -15,8 +15,8 @@ inline llvm::LogicalResult checkRegionIsKnown(mlir::Operation *op) {
   if (op->getDialect() || op->getNumRegions() == 0)
     return mlir::success();
   return op->emitOpError()
-         << "has a region and is of a dialect that is not loaded: it is "
-            "expected to be raised or lowered before";
+         << "has a region and belongs to a dialect that is not loaded: it is "
+            "expected to be raised or lowered first";
 }
 
 } // namespace kvcache

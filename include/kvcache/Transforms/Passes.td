@@ -334,7 +334,7 @@ def CheckCopies : Pass<"kvcache-check-copies", "mlir::ModuleOp"> {
     ```
 
     ```
-    error: 'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents nobody reads afterwards
+    error: 'memref.alloc' op allocates a pool, 32768 bytes for each block, on each call, for the result of 'linalg.fill': expected an update in place, which takes a pool that the caller donates and whose old contents are not read afterwards
     ```
   }];
   let options = [
@@ -369,7 +369,7 @@ def LayoutReport : Pass<"kvcache-layout-report", "mlir::ModuleOp"> {
 
     ```
     line  operation   order            strides    fastest  runs         access  rows  block moves as  bytes           FLOPs                  checked in each call
-    31    view        cross_layer_nhd  packed     128D     1 x 2097152  16            1 x 2097152                                            base aligned to 16, inside of the bytes
+    31    view        cross_layer_nhd  packed     128D     1 x 2097152  16            1 x 2097152                                            base aligned to 16, within the buffer
     32    layer       paired_nhd       B=1048576  128D     1 x 65536    16            1 x 65536                                              layer in the cache
     33    index_copy  paired_nhd       B=1048576  128D     1 x 2048     16            1 x 65536       4096 per token                         slot in the cache
     34    attention   paired_nhd       B=1048576  128D     1 x 256      16            1 x 65536       4096 per key    16384 per row and key  block of the table in the cache

@@ -62,7 +62,7 @@ LogicalResult kvcache::dropUnreachable(ModuleOp module) {
     if (type && (llvm::any_of(type.getInputs(), isOurs) ||
                  llvm::any_of(type.getResults(), isOurs))) {
       op->emitOpError() << "is the address of a function with kvcache types, "
-                           "which is lowered where it is called by name only; "
+                           "which is lowered only where it is called by name; "
                            "got "
                         << type;
       return WalkResult::interrupt();

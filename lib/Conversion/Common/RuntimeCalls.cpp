@@ -48,7 +48,7 @@ LLVM::LLVMFuncOp kvcache::getRuntimeFunction(ModuleOp module,
     if (function && function.getFunctionType() == type)
       return function;
     op->emitOpError() << "expected '" << name
-                      << "' of the run time to be a function of type " << type;
+                      << "' of the runtime to be a function of type " << type;
     return {};
   }
   auto builder = OpBuilder::atBlockBegin(module.getBody());
@@ -70,7 +70,7 @@ LogicalResult kvcache::checkRuntimeCalls(ModuleOp module) {
       return WalkResult::advance();
     InFlightDiagnostic error = call.emitError()
                                << "expected '" << call.getCallee()
-                               << "' of the run time to be a function of type "
+                               << "' of the runtime to be a function of type "
                                << call.getCalleeType() << ", got ";
     if (function)
       error << function.getFunctionType();

@@ -211,7 +211,7 @@ void warnOutside(LayerOp op, int64_t index) {
   if (index < 0 || layers != kRunTime)
     op.emitWarning() << "the index " << index << " is not one of "
                      << (layers == kRunTime ? "the" : Twine(layers))
-                     << " layers: a call that comes here fails";
+                     << " layers: a call that executes this operation fails";
 }
 
 struct LayerOpLowering : OpLowering<LayerOp> {

@@ -44,9 +44,10 @@ static LogicalResult checkKernelModules(ModuleOp module) {
                            : nullptr;
     if (!other)
       return WalkResult::advance();
-    other->emitError() << "the name '" << kKernelModule
-                       << "' is expected to be free for what '" << op->getName()
-                       << "' becomes";
+    other->emitError()
+        << "the name '" << kKernelModule
+        << "' is expected to be unused, since it is needed for the kernels of '"
+        << op->getName() << "'";
     return WalkResult::interrupt();
   });
   return failure(walk.wasInterrupted());

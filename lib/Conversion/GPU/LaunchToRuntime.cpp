@@ -136,7 +136,7 @@ private:
     Operation *scope = SymbolTable::getNearestSymbolTable(launch);
     if (scope != module)
       return launch.emitOpError()
-             << "is expected to be where names of the module around are found"
+             << "is expected where symbols of the enclosing module are visible"
              << (scope
                      ? ", got one in '" + scope->getName().getStringRef() + "'"
                      : Twine());
@@ -151,7 +151,7 @@ private:
     for (Type type : launch.getKernelOperands().getTypes())
       if (!LLVM::isCompatibleType(type))
         return launch.emitOpError()
-               << "operands are expected to be of LLVM types, got " << type;
+               << "operands are expected to have LLVM types, got " << type;
     return success();
   }
   template <typename Field> Type typeOf() {

@@ -58,7 +58,7 @@ static LogicalResult refuseAllocations(func::FuncOp function) {
   WalkResult walk = function.walk([](memref::AllocOp alloc) {
     if (!alloc->getParentOfType<scf::ParallelOp>())
       return WalkResult::advance();
-    alloc.emitOpError() << "is expected outside of the parallel loop: the "
+    alloc.emitOpError() << "is expected outside the parallel loop: the "
                            "workspace belongs to the thread of the call; move "
                            "it before the loop, or use memref.alloca";
     return WalkResult::interrupt();

@@ -45,7 +45,7 @@ public:
              << type;
     if (type.isVarArg())
       return all.emitOpError()
-             << "expected a number of arguments that is known, got " << type;
+             << "expected a known number of arguments, got " << type;
     LLVM::LLVMFuncOp runtime = getRuntimeFunction(
         module, symbols, all, "kvrt_parallel_for",
         LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer}));

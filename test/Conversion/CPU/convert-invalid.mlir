@@ -26,7 +26,7 @@ func.func @slots_are_a_tensor(%t: tensor<?xi64>) -> !kvcache.slots<?T x i64, row
 
 func.func private @called(!kvcache.cache<?B x 16N x 64D x f32>)
 func.func @address() {
-  // expected-error@+1 {{'func.constant' op is the address of a function with kvcache types, which is lowered where it is called by name only; got '(!kvcache.cache<?B x 16N x 64D x f32>) -> ()'}}
+  // expected-error@+1 {{'func.constant' op is the address of a function with kvcache types, which is lowered only where it is called by name; got '(!kvcache.cache<?B x 16N x 64D x f32>) -> ()'}}
   %0 = func.constant @called : (!kvcache.cache<?B x 16N x 64D x f32>) -> ()
   return
 }

@@ -132,7 +132,7 @@ func.func @doubled_block_stride(%cache: !doubled, %rows: memref<?x16xf32, stride
   return
 }
 
-// A block stride that is known at run time only: nothing proves where stores
+// A block stride that is known only at run time: nothing proves where stores
 // that stream would be aligned.
 
 !dynamic = !kvcache.cache<?B x 16N x 16D x f32, strides = [B = ?]>

@@ -12,7 +12,7 @@
 // CHECK: call @kvrt_report_layer(
 func.func @past_the_last(%c: !cross, %slots: memref<?x2xi64>) {
   %i = arith.constant 4 : index
-  // expected-warning @+1 {{the index 4 is not one of 4 layers: a call that comes here fails}}
+  // expected-warning @+1 {{the index 4 is not one of 4 layers: a call that executes this operation fails}}
   %l = kvcache.layer %c[%i] : !cross
   kvcache.copy_blocks %l at %slots : !kv at memref<?x2xi64>
   return
@@ -27,7 +27,7 @@ func.func @past_the_last(%c: !cross, %slots: memref<?x2xi64>) {
 // CHECK: call @kvrt_report_layer(
 func.func @before_the_first(%c: !any, %slots: memref<?x2xi64>) {
   %i = arith.constant -1 : index
-  // expected-warning @+1 {{the index -1 is not one of the layers: a call that comes here fails}}
+  // expected-warning @+1 {{the index -1 is not one of the layers: a call that executes this operation fails}}
   %l = kvcache.layer %c[%i] : !any
   kvcache.copy_blocks %l at %slots : !kv at memref<?x2xi64>
   return
@@ -38,7 +38,7 @@ func.func @before_the_first(%c: !any, %slots: memref<?x2xi64>) {
 !any = !kvcache.cache<?L x 2S x ?B x 16N x 8H x 128D x bf16>
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 
-// How many there are is known at run time only.
+// How many there are is known only at run time.
 
 // CHECK-LABEL: func.func @one_of_some(
 // CHECK: call @kvrt_report_layer(

@@ -28,7 +28,7 @@ module attributes {gpu.container_module} {
 module attributes {gpu.container_module} {
   gpu.binary @own [#gpu.object<#nvvm.target, assembly = "PTX">]
   func.func @memref(%n: index, %x: memref<?xf32>) {
-    // expected-error @+1 {{'gpu.launch_func' op operands are expected to be of LLVM types, got 'memref<?xf32>'}}
+    // expected-error @+1 {{'gpu.launch_func' op operands are expected to have LLVM types, got 'memref<?xf32>'}}
     gpu.launch_func @own::@kernel blocks in (%n, %n, %n) threads in (%n, %n, %n) args(%x : memref<?xf32>)
     return
   }
@@ -40,7 +40,7 @@ module attributes {gpu.container_module} {
   gpu.binary @own [#gpu.object<#nvvm.target, assembly = "PTX">]
   gpu.module @others {
     gpu.func @kernel(%n: index) kernel {
-      // expected-error @+1 {{'gpu.launch_func' op is expected to be where names of the module around are found, got one in 'gpu.module'}}
+      // expected-error @+1 {{'gpu.launch_func' op is expected where symbols of the enclosing module are visible, got one in 'gpu.module'}}
       gpu.launch_func @own::@kernel blocks in (%n, %n, %n) threads in (%n, %n, %n)
       gpu.return
     }
@@ -53,7 +53,7 @@ module attributes {gpu.container_module} {
   gpu.binary @own [#gpu.object<#nvvm.target, assembly = "PTX">]
   llvm.func @kvrt_launch()
   func.func @taken(%n: index) {
-    // expected-error-re @+1 {{'gpu.launch_func' op expected 'kvrt_launch' of the run time to be a function of type '!llvm.func<void (ptr, i64, {{.*}}, ptr)>'}}
+    // expected-error-re @+1 {{'gpu.launch_func' op expected 'kvrt_launch' of the runtime to be a function of type '!llvm.func<void (ptr, i64, {{.*}}, ptr)>'}}
     gpu.launch_func @own::@kernel blocks in (%n, %n, %n) threads in (%n, %n, %n)
     return
   }

@@ -32,7 +32,7 @@
 // RUN: not kv-opt %t/small.mlir --convert-kvcache-to-loops 2>&1 | FileCheck %s --check-prefix=CPU
 // RUN: not kv-opt %t/program.mlir --convert-kvcache-to-loops=chip=sm_80 2>&1 | FileCheck %s --check-prefix=NO-CPU
 // RUN: not kv-opt %t/program.mlir --kvcache-attach-nvvm-target 2>&1 | FileCheck %s --check-prefix=NONE
-// OTHER: error: the module is made for 'sm_89', and 'sm_80' is asked for
+// OTHER: error: the module targets 'sm_89', but 'sm_80' is requested
 // UNKNOWN: error: unknown chip 'sm_42'; expected sm_80, sm_90a or sm_100a
 // CPU: error: the target of the module is expected to have the instructions cpu, got #kvcache.target<chip = "sm_89"
 // NO-CPU: error: unknown chip 'sm_80'; expected generic, x86-64-v4 or x86-64-v4-bf16

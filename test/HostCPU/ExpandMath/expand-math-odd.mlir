@@ -38,7 +38,7 @@ func.func @other_elements(%a: f128, %b: f80, %c: index, %d: i1) -> (f128, f80, i
   return %0, %1, %2, %3 : f128, f80, index, i1
 }
 
-// Vectors of any rank and of a length known at run time only are expanded.
+// Vectors of any rank and of a length known only at run time are expanded.
 
 // CHECK-LABEL: func.func @vectors(
 // CHECK-NOT: math.sin

@@ -43,7 +43,7 @@ func.func @no_function(%x: index) {
 // -----
 
 llvm.func @body(i64, ...)
-// expected-error@+1 {{expected a number of arguments that is known, got '!llvm.func<void (i64, ...)>'}}
+// expected-error@+1 {{expected a known number of arguments, got '!llvm.func<void (i64, ...)>'}}
 llvm.func @any_number(i64, ...) attributes {kvcache.parallel_body = @body}
 
 // -----
@@ -52,7 +52,7 @@ llvm.mlir.global internal @kvrt_parallel_for(1 : i64) : i64
 llvm.func @body(%number: i64) {
   llvm.return
 }
-// expected-error@+1 {{expected 'kvrt_parallel_for' of the run time to be a function of type '!llvm.func<void (i64, ptr, ptr)>'}}
+// expected-error@+1 {{expected 'kvrt_parallel_for' of the runtime to be a function of type '!llvm.func<void (i64, ptr, ptr)>'}}
 llvm.func @all(i64) attributes {kvcache.parallel_body = @body}
 
 // -----
