@@ -185,7 +185,7 @@ SmallVector<CacheUse> AttentionOp::getCacheUses() {
   for (auto [i, operand] : llvm::enumerate(getCachesMutable())) {
     CacheUse use{&operand, getCacheType(i),
                  axesOfCache(*this, i).value_or(ArrayAttr()), Moved::Channels,
-                 NamedBy::Batch};
+                 IndexedBy::Batch};
     use.isRead = true;
     use.unit = "key";
     use.checked = "block of the table in the cache";

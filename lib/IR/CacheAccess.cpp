@@ -32,7 +32,7 @@ Value kvcache::copiedCache(Operation *op) {
   Value source;
   bool isCopy = false;
   for (const CacheUse &use : access.getCacheUses()) {
-    if (use.namedBy != NamedBy::Nothing)
+    if (use.indexedBy != IndexedBy::Nothing)
       return {};
     isCopy |= use.isWritten;
     if (use.isRead)

@@ -189,17 +189,17 @@ LogicalResult GatherOp::verify() {
 
 static CacheUse useOf(OpOperand &cache, CacheType type,
                       std::optional<ArrayAttr> axes, Moved moved,
-                      NamedBy namedBy, bool isWritten) {
-  CacheUse use{&cache, type, axes.value_or(ArrayAttr()), moved, namedBy};
+                      IndexedBy indexedBy, bool isWritten) {
+  CacheUse use{&cache, type, axes.value_or(ArrayAttr()), moved, indexedBy};
   use.isRead = !isWritten;
   use.isWritten = isWritten;
   return use;
 }
 
 template <typename Op>
-static CacheUse useOfRows(Op op, NamedBy namedBy, bool isWritten) {
+static CacheUse useOfRows(Op op, IndexedBy indexedBy, bool isWritten) {
   CacheUse use = useOf(op.getCacheMutable(), op.getCacheType(), op.getAxes(),
-                       Moved::Row, namedBy, isWritten);
+                       Moved::Row, indexedBy, isWritten);
   use.mayStream = isWritten;
   use.unit = "token";
   return use;
@@ -221,7 +221,7 @@ static IndexUses slotUses(Value slots, ValueRange rows, Value cache) {
 }
 
 SmallVector<CacheUse> IndexCopyOp::getCacheUses() {
-  CacheUse use = useOfRows(*this, NamedBy::Slots, /*isWritten=*/true);
+  CacheUse use = useOfRows(*this, IndexedBy::Slots, /*isWritten=*/true);
   use.checked = getSlots().getType().getPad() == Padding::sink
                     ? "slot in the cache, sink included"
                     : "slot in the cache";
@@ -243,7 +243,7 @@ bool IndexCopyOp::keepsDestination() { return true; }
 void IndexCopyOp::dropAxisNames() { removeAxesAttr(); }
 
 SmallVector<CacheUse> ScatterOp::getCacheUses() {
-  CacheUse use = useOfRows(*this, NamedBy::Lists, /*isWritten=*/true);
+  CacheUse use = useOfRows(*this, IndexedBy::Lists, /*isWritten=*/true);
   use.checked = "block and offset in the cache";
   return {use};
 }
@@ -280,7 +280,7 @@ bool ScatterOp::keepsDestination() { return true; }
 void ScatterOp::dropAxisNames() { removeAxesAttr(); }
 
 SmallVector<CacheUse> GatherOp::getCacheUses() {
-  CacheUse use = useOfRows(*this, NamedBy::Slots, /*isWritten=*/false);
+  CacheUse use = useOfRows(*this, IndexedBy::Slots, /*isWritten=*/false);
   use.checked = "slot in the cache";
   return {use};
 }
@@ -348,10 +348,11 @@ LogicalResult RelayoutOp::verify() {
 }
 
 SmallVector<CacheUse> RelayoutOp::getCacheUses() {
-  CacheUse source = useOf(getSourceMutable(), getSourceType(), getSourceAxes(),
-                          Moved::Block, NamedBy::Nothing, /*isWritten=*/false);
+  CacheUse source =
+      useOf(getSourceMutable(), getSourceType(), getSourceAxes(), Moved::Block,
+            IndexedBy::Nothing, /*isWritten=*/false);
   CacheUse dest = useOf(getDestMutable(), getDestType(), getDestAxes(),
-                        Moved::Block, NamedBy::Nothing, /*isWritten=*/true);
+                        Moved::Block, IndexedBy::Nothing, /*isWritten=*/true);
   source.unit = dest.unit = "block";
   dest.mayStream = true;
   return {source, dest};
@@ -422,7 +423,7 @@ void CopyBlocksOp::getEffects(
 
 SmallVector<CacheUse> CopyBlocksOp::getCacheUses() {
   CacheUse use = useOf(getCacheMutable(), getCache().getType(), std::nullopt,
-                       Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+                       Moved::Block, IndexedBy::Lists, /*isWritten=*/true);
   use.isRead = true;
   use.unit = "pair";
   use.checked = "blocks in the cache";
@@ -455,7 +456,7 @@ void ClearBlocksOp::getEffects(
 
 SmallVector<CacheUse> ClearBlocksOp::getCacheUses() {
   CacheUse use = useOf(getCacheMutable(), getCache().getType(), std::nullopt,
-                       Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+                       Moved::Block, IndexedBy::Lists, /*isWritten=*/true);
   use.unit = "block";
   use.checked = "blocks in the cache";
   return {use};
@@ -508,9 +509,9 @@ void TransferOp::getEffects(
 SmallVector<CacheUse> TransferOp::getCacheUses() {
   CacheUse source =
       useOf(getSourceMutable(), getSource().getType(), std::nullopt,
-            Moved::Block, NamedBy::Lists, /*isWritten=*/false);
+            Moved::Block, IndexedBy::Lists, /*isWritten=*/false);
   CacheUse dest = useOf(getDestMutable(), getDest().getType(), std::nullopt,
-                        Moved::Block, NamedBy::Lists, /*isWritten=*/true);
+                        Moved::Block, IndexedBy::Lists, /*isWritten=*/true);
   source.unit = dest.unit = "block";
   source.checked = dest.checked = "chunks in the cache";
   return {source, dest};

@@ -93,9 +93,9 @@ CacheType LayerOp::getPartOf(CacheType known) {
   return partOrNull(sliceType(known, AxisKind::Layer, std::nullopt, why));
 }
 
-KeptExtent LayerOp::getKept(AxisKind kind) {
+KeptIndices LayerOp::getKept(AxisKind kind) {
   bool mayFail = kind == AxisKind::Block && !isKnownInRange();
-  return mayFail ? KeptExtent::AllOrFails : KeptExtent::All;
+  return mayFail ? KeptIndices::AllOrFails : KeptIndices::All;
 }
 
 CacheType LayerOp::getCheckedType() { return getResult().getType(); }
@@ -171,8 +171,8 @@ CacheType SubpoolOp::getPartOf(CacheType known) {
       narrowType(known, AxisKind::Block, std::nullopt, kRunTime, why));
 }
 
-KeptExtent SubpoolOp::getKept(AxisKind kind) {
-  return kind == AxisKind::Block ? KeptExtent::Some : KeptExtent::All;
+KeptIndices SubpoolOp::getKept(AxisKind kind) {
+  return kind == AxisKind::Block ? KeptIndices::Some : KeptIndices::All;
 }
 
 CacheType SubpoolOp::getCheckedType() { return getResult().getType(); }
@@ -190,8 +190,8 @@ CacheType HeadsOp::getPartOf(CacheType known) {
                                static_cast<int64_t>(getCount()), why));
 }
 
-KeptExtent HeadsOp::getKept(AxisKind kind) {
-  return kind == AxisKind::Head ? KeptExtent::Some : KeptExtent::All;
+KeptIndices HeadsOp::getKept(AxisKind kind) {
+  return kind == AxisKind::Head ? KeptIndices::Some : KeptIndices::All;
 }
 
 LogicalResult HeadsOp::inferReturnTypes(MLIRContext *,

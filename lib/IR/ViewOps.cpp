@@ -439,7 +439,7 @@ LogicalResult DimOp::verify() {
 /// A layer whose index is checked at run time may lose its blocks.
 static Value sameExtentSource(Value cache, Axis axis) {
   auto part = cache.getDefiningOp<CachePartOpInterface>();
-  return part && part.getKept(axis.kind) == KeptExtent::All
+  return part && part.getKept(axis.kind) == KeptIndices::All
              ? part->getOperand(0)
              : Value();
 }

@@ -117,7 +117,7 @@ static bool writesCache(Operation *op, bool inParts) {
   return access &&
          llvm::any_of(access.getCacheUses(), [&](const CacheUse &use) {
            return use.isWritten &&
-                  (!inParts || use.namedBy != NamedBy::Nothing);
+                  (!inParts || use.indexedBy != IndexedBy::Nothing);
          });
 }
 

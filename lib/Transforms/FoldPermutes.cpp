@@ -358,7 +358,7 @@ private:
     auto further = [](Value value) {
       return furthestSource(value, [](Value slice) -> Value {
         auto part = slice.getDefiningOp<CachePartOpInterface>();
-        return part && part.getKept(AxisKind::Block) == KeptExtent::All
+        return part && part.getKept(AxisKind::Block) == KeptIndices::All
                    ? part->getOperand(0)
                    : Value();
       });

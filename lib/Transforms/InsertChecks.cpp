@@ -232,7 +232,7 @@ private:
   /// the call has failed already.
   Value extent(Value cache) {
     while (auto part = cache.getDefiningOp<CachePartOpInterface>()) {
-      if (part.getKept(AxisKind::Block) == KeptExtent::Some)
+      if (part.getKept(AxisKind::Block) == KeptIndices::Some)
         break;
       cache = part->getOperand(0);
     }

@@ -100,7 +100,7 @@ private:
                   canStream(layout, access.runElements, type.getElementBytes())
               ? kStreamedBytes
               : 0;
-    if (use.namedBy != NamedBy::Slots ||
+    if (use.indexedBy != IndexedBy::Slots ||
         (target == "cpu" && use.isRead && isLongRow(type)))
       access.isFlat = false;
     return access;

@@ -28,7 +28,7 @@
 namespace kvcache {
 
 /// How the rows or blocks of a cache that an operation accesses are given.
-enum class NamedBy : uint8_t {
+enum class IndexedBy : uint8_t {
   Nothing, ///< not at all: it accesses all of them
   Slots,   ///< one slot for each row
   Lists,   ///< blocks, blocks and offsets, or pairs
@@ -42,7 +42,7 @@ struct CacheUse {
   /// The names of the dimensions of a tensor.
   mlir::ArrayAttr axes = {};
   Moved moved; ///< the axes that move together
-  NamedBy namedBy;
+  IndexedBy indexedBy;
   bool isRead = false, isWritten = false;
   /// Code for a CPU uses streaming stores to it where they pay off.
   bool mayStream = false;
@@ -112,7 +112,7 @@ struct OperandExtent {
 using TiedExtents = llvm::SmallVector<OperandExtent, 4>;
 
 /// Which indices of an axis a part of a cache keeps.
-enum class KeptExtent : uint8_t {
+enum class KeptIndices : uint8_t {
   All,
   AllOrFails, ///< all of its indices, or none in a call that fails
   Some,

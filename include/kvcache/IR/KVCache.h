@@ -20,7 +20,8 @@
 
 namespace kvcache {
 
-/// The size in bytes of the largest f32 cache.
+/// The most elements of a tensor or memref: as many as the largest f32 cache
+/// has bytes, since a buffer may consist of bytes.
 inline constexpr int64_t kMaxElements = Layout::kMaxSpan * 4;
 
 /// The first tensor or memref with a constant extent that is negative or above

@@ -264,8 +264,8 @@ def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
   let summary = "select query rows of a batch, with their positions";
   let description = [{
     Gathers rows of activations, and the starts and positions from which
-    `with_rows` makes a batch of them. The first `n = valid[0]` of the S entries
-    of `indices` are used, at most S; the rest is padding.
+    `with_rows` makes a batch of them. The first `n = min(valid[0], S)` of the S
+    entries of `indices` are used; the rest is padding.
 
     ```
     for i in 0 .. n-1:

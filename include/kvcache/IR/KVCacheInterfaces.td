@@ -56,9 +56,9 @@ def KVCache_CachePartOpInterface : OpInterface<"CachePartOpInterface"> {
     }], "::kvcache::CacheType", "getPartOf", (ins "::kvcache::CacheType":$known)>,
     InterfaceMethod<[{
       Which indices of an axis the result keeps.
-    }], "::kvcache::KeptExtent", "getKept", (ins "::kvcache::AxisKind":$kind),
+    }], "::kvcache::KeptIndices", "getKept", (ins "::kvcache::AxisKind":$kind),
       /*methodBody=*/"", /*defaultImplementation=*/[{
-        return ::kvcache::KeptExtent::All;
+        return ::kvcache::KeptIndices::All;
       }]>,
   ];
 }

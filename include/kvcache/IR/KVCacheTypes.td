@@ -127,7 +127,7 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
     // One buffer for all layers; a block of all layers is one run.
     !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16, order = [B, L, S, N, H, D]>
-    // The block stride is known at run time only.
+    // The block stride is known only at run time.
     !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [B = ? mult 16]>
     ```
   }];

@@ -147,7 +147,8 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     Constraints:
       * `layer_c1` the cache has a layer axis
       * `layer_c2` the index is a constant in range, or the number of blocks is a
-        run-time value
+        run-time value, since the result has no blocks if the index is out of
+        range
 
     Example:
 

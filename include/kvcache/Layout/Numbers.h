@@ -159,9 +159,9 @@ BoundedNumbers<Number> boundedNumbers(Builder &b, const Layout &layout,
 /// Divisors of the strides may be used instead.
 template <typename Builder, typename IsUsed,
           typename Number = typename Builder::Number>
-Number placeBits(Builder &b, typename Builder::Number base,
-                 const std::vector<Number> &strides, int64_t elementBytes,
-                 IsUsed isUsed) {
+Number alignmentBits(Builder &b, typename Builder::Number base,
+                     const std::vector<Number> &strides, int64_t elementBytes,
+                     IsUsed isUsed) {
   for (size_t i = 0; i < strides.size(); ++i)
     if (isUsed(i))
       base = b.ori(base, b.muli(strides[i], elementBytes));
@@ -180,7 +180,7 @@ Number chunkWidth(Builder &b, const Layout &layout,
   std::optional<unsigned> channel = chunkAxis(layout, elementBytes);
   if (!channel)
     return b.index(elementBytes);
-  Number bits = placeBits(b, base, strides, elementBytes, [&](unsigned i) {
+  Number bits = alignmentBits(b, base, strides, elementBytes, [&](unsigned i) {
     return i != *channel && !fixed.contains(layout.dim(i).axis.kind);
   });
   auto isMultiple = [&](int64_t n) {

@@ -362,8 +362,8 @@ private:
       add(metadata.getStrides()[0], facts.elementBytes);
     }
     addMemRef(cache.buffer, cache.offset);
-    bits = placeBits(emit, bits, cache.strides, facts.elementBytes,
-                     [&](unsigned i) { return !facts.layout.stride(i); });
+    bits = alignmentBits(emit, bits, cache.strides, facts.elementBytes,
+                         [&](unsigned i) { return !facts.layout.stride(i); });
     Value rest = emit.fold<arith::AndIOp>(bits, emit.index(wide.width - 1));
     return emit.eq(rest, emit.index(0));
   }
