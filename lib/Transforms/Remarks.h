@@ -8,7 +8,7 @@
 #ifndef KVCACHE_LIB_TRANSFORMS_REMARKS_H
 #define KVCACHE_LIB_TRANSFORMS_REMARKS_H
 
-#include "mlir/IR/Operation.h"
+#include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/Remarks.h"
 #include "llvm/ADT/Twine.h"
 
@@ -25,6 +25,15 @@ inline void remarkDeclined(mlir::Operation *op, llvm::StringRef name,
                            const llvm::Twine &text) {
   auto options = mlir::remark::RemarkOpts::name(name).category("kvcache");
   mlir::remark::missed(op->getLoc(), options) << text.str();
+}
+
+/// A remark, and the reason for whoever drives the pattern.
+inline mlir::LogicalResult declineMatch(mlir::RewriterBase &rewriter,
+                                        mlir::Operation *op,
+                                        llvm::StringRef name,
+                                        const llvm::Twine &why) {
+  remarkDeclined(op, name, why);
+  return rewriter.notifyMatchFailure(op, why);
 }
 
 } // namespace kvcache

@@ -15,7 +15,8 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/IR/Builders.h"
+#include "mlir/IR/PatternMatch.h"
+#include "mlir/Transforms/WalkPatternRewriteDriver.h"
 #include "llvm/ADT/StringExtras.h"
 
 namespace kvcache {
@@ -39,44 +40,58 @@ struct Variant {
   SmallVector<CacheType> types; ///< one for each cache operand
 };
 
-struct SpecializePageStride
-    : kvcache::impl::SpecializePageStrideBase<SpecializePageStride> {
-  using SpecializePageStrideBase::SpecializePageStrideBase;
+struct GiveVariants : OpInterfaceRewritePattern<CacheAccessOpInterface> {
+  GiveVariants(MLIRContext *context, const SpecializePageStrideOptions &options)
+      : OpInterfaceRewritePattern(context), options(options) {}
 
-  void runOnOperation() override {
-    if (failed(checkOptions()))
-      return signalPassFailure();
-    SmallVector<CacheAccessOpInterface> ops;
-    getOperation().walk([&](CacheAccessOpInterface op) {
-      if (!op.getCacheUses().empty())
-        ops.push_back(op);
-    });
-    for (CacheAccessOpInterface op : ops)
-      specialize(op);
-  }
-
-private:
-  LogicalResult checkOptions() {
-    auto error = [&](const Twine &expected, const Twine &got) {
-      return emitError(UnknownLoc::get(&getContext()))
-             << expected << ", got " << got;
+  LogicalResult matchAndRewrite(CacheAccessOpInterface op,
+                                PatternRewriter &rewriter) const final {
+    auto declined = [&](const Twine &why) {
+      return declineMatch(rewriter, op, kName, why);
     };
-    if (target != "cpu" && target != "gpu")
-      return error("the target of variants is expected to be 'cpu' or 'gpu'",
-                   "'" + target + "'");
-    if (multiple < 1)
-      return error("'multiple' is expected to be 1 or more", Twine(multiple));
-    if (maxVariants < 1)
-      return error("'max-variants' is expected to be 1 or more, as the generic "
-                   "variant is always there",
-                   Twine(maxVariants));
-    for (int64_t stride : blockStrides)
-      if (stride < 1)
-        return error("'block-strides' are expected to be 1 or more",
-                     Twine(stride));
+    if (op.getCacheUses().empty())
+      return rewriter.notifyMatchFailure(op, "it accesses no cache");
+    SmallVector<CacheUse> caches = referencesOf(op);
+    if (caches.empty() || op->getNumResults())
+      return declined("a tensor; run after bufferization");
+    if (isGuarded(op))
+      return declined("facts are tested already");
+    Variant generic{"any strides", {}};
+    for (const CacheUse &use : caches)
+      generic.types.push_back(use.type);
+    SmallVector<Variant> all = candidates(caches);
+    if (all.empty())
+      return rewriter.notifyMatchFailure(op, "its strides are known");
+
+    // A variant earns its place if its code is not that of the next one that
+    // assumes less.
+    SmallVector<Variant> kept = {generic};
+    std::string dropped;
+    for (Variant &variant : llvm::reverse(all)) {
+      bool isAsked = StringRef(variant.name).starts_with("the stride of B");
+      if (!isAsked && sameCode(caches, variant.types, kept.back().types))
+        dropped = variant.name;
+      else
+        kept.push_back(std::move(variant));
+    }
+    if (kept.size() == 1)
+      return declined("the code is the same where " + dropped);
+    // What assumes least serves most calls.
+    if (kept.size() > options.maxVariants) {
+      dropped = kept[options.maxVariants].name;
+      kept.resize(std::max<size_t>(1, options.maxVariants));
+    }
+    std::reverse(kept.begin(), kept.end());
+    std::string list = llvm::join(
+        llvm::map_range(kept, [](const Variant &v) { return v.name; }), "; ");
+    remarkDone(op, kName,
+               Twine(kept.size()) + " variants: " + list +
+                   (dropped.empty() ? "" : " (none where " + dropped + ")"));
+    emit(rewriter, op, caches, kept);
     return success();
   }
 
+private:
   /// The caches that are references.
   static SmallVector<CacheUse> referencesOf(CacheAccessOpInterface op) {
     SmallVector<CacheUse> uses = op.getCacheUses();
@@ -94,14 +109,14 @@ private:
     const Layout &layout = type.getLayout();
     LayoutAccess access = accessOf(layout, use.moved, type.getElementBytes());
     access.runTimeFactors = 0;
-    if (target == "cpu")
+    if (options.target == "cpu")
       access.accessBytes =
           use.mayStream &&
                   canStream(layout, access.runElements, type.getElementBytes())
               ? kStreamedBytes
               : 0;
     if (use.indexedBy != IndexedBy::Slots ||
-        (target == "cpu" && use.isRead && isLongRow(type)))
+        (options.target == "cpu" && use.isRead && isLongRow(type)))
       access.isFlat = false;
     return access;
   }
@@ -156,7 +171,7 @@ private:
       // A multiple says nothing of an address without the base.
       std::string why;
       std::optional<Layout> aligned;
-      if (target != "cpu")
+      if (options.target != "cpu")
         aligned =
             Layout::get(layout.listing(), layout.orderAxes(),
                         std::max(layout.align(), Layout::kWidestAccess), why);
@@ -171,7 +186,7 @@ private:
   }
 
   /// From what assumes most to what assumes least.
-  SmallVector<Variant> candidates(ArrayRef<CacheUse> caches) {
+  SmallVector<Variant> candidates(ArrayRef<CacheUse> caches) const {
     SmallVector<Variant> found;
     auto add =
         [&](const std::string &name,
@@ -180,14 +195,16 @@ private:
                   makeVariant(caches, name, assume))
             found.push_back(std::move(*variant));
         };
-    for (int64_t stride : blockStrides)
+    for (int64_t stride : options.blockStrides)
       add("the stride of B is " + std::to_string(stride),
           [&](const Layout &layout) {
             return assumeBlockStride(layout, stride);
           });
     add("strides are compact", assumeCompact);
-    add("strides are multiples of " + std::to_string(multiple),
-        [&](const Layout &layout) { return assumeMultiple(layout, multiple); });
+    add("strides are multiples of " + std::to_string(options.multiple),
+        [&](const Layout &layout) {
+          return assumeMultiple(layout, options.multiple);
+        });
     return found;
   }
 
@@ -199,56 +216,15 @@ private:
     return true;
   }
 
-  void specialize(CacheAccessOpInterface op) {
-    SmallVector<CacheUse> caches = referencesOf(op);
-    if (caches.empty() || op->getNumResults())
-      return remarkDeclined(op, kName, "a tensor; run after bufferization");
-    if (isGuarded(op))
-      return remarkDeclined(op, kName, "facts are tested already");
-    Variant generic{"any strides", {}};
-    for (const CacheUse &use : caches)
-      generic.types.push_back(use.type);
-    SmallVector<Variant> all = candidates(caches);
-    if (all.empty())
-      return;
-
-    // A variant earns its place if its code is not that of the next one that
-    // assumes less.
-    SmallVector<Variant> kept = {generic};
-    std::string dropped;
-    for (Variant &variant : llvm::reverse(all)) {
-      bool isAsked = StringRef(variant.name).starts_with("the stride of B");
-      if (!isAsked && sameCode(caches, variant.types, kept.back().types))
-        dropped = variant.name;
-      else
-        kept.push_back(std::move(variant));
-    }
-    if (kept.size() == 1)
-      return remarkDeclined(op, kName, "the code is the same where " + dropped);
-    // What assumes least serves most calls.
-    if (kept.size() > maxVariants) {
-      dropped = kept[maxVariants].name;
-      kept.resize(std::max<size_t>(1, maxVariants));
-    }
-    std::reverse(kept.begin(), kept.end());
-    std::string list = llvm::join(
-        llvm::map_range(kept, [](const Variant &v) { return v.name; }), "; ");
-    remarkDone(op, kName,
-               Twine(kept.size()) + " variants: " + list +
-                   (dropped.empty() ? "" : " (none where " + dropped + ")"));
-    emit(op, caches, kept);
-  }
-
-  std::string traceText(Operation *op, StringRef variant) {
+  static std::string traceText(Operation *op, StringRef variant) {
     std::string text = op->getName().stripDialect().str();
     if (auto place = op->getLoc()->findInstanceOf<FileLineColLoc>())
       text += " in line " + std::to_string(place.getLine());
     return text + ": " + variant.str();
   }
 
-  void emit(Operation *op, ArrayRef<CacheUse> caches,
-            ArrayRef<Variant> variants) {
-    OpBuilder builder(op);
+  void emit(PatternRewriter &rewriter, Operation *op, ArrayRef<CacheUse> caches,
+            ArrayRef<Variant> variants) const {
     Location loc = op->getLoc();
     for (const Variant &variant : variants.drop_back()) {
       Value holds;
@@ -256,28 +232,75 @@ private:
         Value cache = use.operand->get();
         if (cache.getType() == type)
           continue;
-        Value one = HasFactsOp::create(builder, loc, builder.getI1Type(), cache,
-                                       TypeAttr::get(type));
-        holds = holds ? arith::AndIOp::create(builder, loc, holds, one) : one;
+        Value one = HasFactsOp::create(rewriter, loc, rewriter.getI1Type(),
+                                       cache, TypeAttr::get(type));
+        holds = holds ? arith::AndIOp::create(rewriter, loc, holds, one) : one;
       }
       auto branch =
-          scf::IfOp::create(builder, loc, holds, /*withElseRegion=*/true);
-      OpBuilder then = branch.getThenBodyBuilder();
-      if (trace)
-        TraceOp::create(then, loc, traceText(op, variant.name));
-      Operation *special = op->clone();
-      for (auto [use, type] : llvm::zip(caches, variant.types)) {
-        Value cache = use.operand->get();
-        if (cache.getType() != type)
-          special->setOperand(use.operand->getOperandNumber(),
-                              CastOp::create(then, loc, type, cache));
-      }
-      then.insert(special);
-      builder = branch.getElseBodyBuilder();
+          scf::IfOp::create(rewriter, loc, holds, /*withElseRegion=*/true);
+      rewriter.setInsertionPointToStart(branch.thenBlock());
+      if (options.trace)
+        TraceOp::create(rewriter, loc, traceText(op, variant.name));
+      SmallVector<Value> operands(op->getOperands());
+      for (auto [use, type] : llvm::zip(caches, variant.types))
+        if (Value &cache = operands[use.operand->getOperandNumber()];
+            cache.getType() != type)
+          cache = CastOp::create(rewriter, loc, type, cache);
+      rewriter.clone(*op)->setOperands(operands);
+      rewriter.setInsertionPointToStart(branch.elseBlock());
     }
-    if (trace)
-      TraceOp::create(builder, loc, traceText(op, variants.back().name));
-    op->moveBefore(builder.getInsertionBlock(), builder.getInsertionPoint());
+    if (options.trace)
+      TraceOp::create(rewriter, loc, traceText(op, variants.back().name));
+    rewriter.moveOpBefore(op, rewriter.getInsertionBlock(),
+                          rewriter.getInsertionPoint());
+  }
+
+  SpecializePageStrideOptions options;
+};
+
+} // namespace
+
+void kvcache::populateSpecializePageStridePatterns(
+    RewritePatternSet &patterns, const SpecializePageStrideOptions &options) {
+  patterns.add<GiveVariants>(patterns.getContext(), options);
+}
+
+namespace {
+
+struct SpecializePageStride
+    : kvcache::impl::SpecializePageStrideBase<SpecializePageStride> {
+  using SpecializePageStrideBase::SpecializePageStrideBase;
+
+  void runOnOperation() override {
+    if (failed(checkOptions()))
+      return signalPassFailure();
+    RewritePatternSet patterns(&getContext());
+    populateSpecializePageStridePatterns(
+        patterns,
+        {target, multiple, maxVariants, llvm::to_vector(blockStrides), trace});
+    walkAndApplyPatterns(getOperation(), std::move(patterns));
+  }
+
+private:
+  LogicalResult checkOptions() {
+    auto error = [&](const Twine &expected, const Twine &got) {
+      return emitError(UnknownLoc::get(&getContext()))
+             << expected << ", got " << got;
+    };
+    if (target != "cpu" && target != "gpu")
+      return error("the target of variants is expected to be 'cpu' or 'gpu'",
+                   "'" + target + "'");
+    if (multiple < 1)
+      return error("'multiple' is expected to be 1 or more", Twine(multiple));
+    if (maxVariants < 1)
+      return error("'max-variants' is expected to be 1 or more, as the generic "
+                   "variant is always there",
+                   Twine(maxVariants));
+    for (int64_t stride : blockStrides)
+      if (stride < 1)
+        return error("'block-strides' are expected to be 1 or more",
+                     Twine(stride));
+    return success();
   }
 };
 

@@ -20,13 +20,20 @@ namespace kvcache {
 /// function.
 inline constexpr llvm::StringLiteral kWorkspaceSizeSuffix = ".workspace_size";
 
+#define GEN_PASS_DECL
+#include "kvcache/Transforms/Passes.h.inc"
+
 /// Folds views of memrefs with the definitions of the memrefs: transpositions,
 /// casts, memrefs and flattened rows of caches. `kvcache-fold-permutes` starts
 /// with them.
 void populateFoldViewPatterns(mlir::RewritePatternSet &patterns);
 
-#define GEN_PASS_DECL
-#include "kvcache/Transforms/Passes.h.inc"
+/// Gives operations on caches a variant for each fact that changes their code.
+/// A variant is not looked at again: where a driver visits it once more, it
+/// says that facts are tested already.
+void populateSpecializePageStridePatterns(
+    mlir::RewritePatternSet &patterns,
+    const SpecializePageStrideOptions &options);
 
 #define GEN_PASS_REGISTRATION
 #include "kvcache/Transforms/Passes.h.inc"
