@@ -112,13 +112,6 @@ protected:
   virtual LogicalResult fold(ViewOp view, Source source,
                              PatternRewriter &rewriter) const = 0;
 
-  /// A view that is left with what the pass is there to fold.
-  static LogicalResult decline(PatternRewriter &rewriter, ViewOp view,
-                               StringRef why) {
-    remarkDeclined(view, kName, why);
-    return rewriter.notifyMatchFailure(view, why);
-  }
-
   static void replaceSource(PatternRewriter &rewriter, ViewOp view,
                             Value source, ArrayRef<Attribute> names) {
     const Layout &layout = view.getResult().getType().getLayout();
@@ -161,8 +154,9 @@ struct FoldTranspose : FoldSource<memref::TransposeOp> {
   LogicalResult fold(ViewOp view, memref::TransposeOp transpose,
                      PatternRewriter &rewriter) const override {
     if (!folds(view, transpose))
-      return decline(rewriter, view,
-                     "the strides of the memref are not those of the cache");
+      return declineMatch(
+          rewriter, view, kName,
+          "the strides of the memref are not those of the cache");
     SmallVector<Attribute> names = namesOf(
         rewriter, view.getResult().getType().getLayout(), [&](unsigned i) {
           return transpose.getPermutation().getDimPosition(view.sourceDim(i));
@@ -205,8 +199,8 @@ struct FoldStorage : FoldSource<StorageOp> {
     for (unsigned i = 0; same && i < type.getLayout().rank(); ++i)
       same = storage.resultDim(i) == view.sourceDim(i);
     if (!same)
-      return decline(rewriter, view,
-                     "the memref of a cache is seen with other axes");
+      return declineMatch(rewriter, view, kName,
+                          "the memref of a cache is seen with other axes");
     replaceByCache(rewriter, view, storage.getCache());
     return success();
   }
@@ -236,7 +230,8 @@ struct FoldRows : FoldSource<memref::ExpandShapeOp> {
            layout.dim(0).axis.kind == AxisKind::Block &&
            layout.dim(1).axis.kind == AxisKind::Token;
     if (!same)
-      return decline(rewriter, view, "flattened rows are seen with other axes");
+      return declineMatch(rewriter, view, kName,
+                          "flattened rows are seen with other axes");
     remarkDone(view, kName, "rows are cut in the blocks that they were");
     replaceByCache(rewriter, view, flatten.getCache());
     return success();
@@ -250,58 +245,63 @@ void kvcache::populateFoldViewPatterns(RewritePatternSet &patterns) {
       patterns.getContext());
 }
 
+//===----------------------------------------------------------------------===//
+// Copies that are only read
+//===----------------------------------------------------------------------===//
+
 namespace {
 
-struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
-  using FoldPermutesBase::FoldPermutesBase;
+/// A relayout to a local buffer that is only read: readers take the source.
+struct FoldRelayout : OpRewritePattern<RelayoutOp> {
+  using OpRewritePattern::OpRewritePattern;
 
-  void runOnOperation() override {
-    // Where code is not reachable, what a value is made of need not come before
-    // it.
-    IRRewriter rewriter(&getContext());
-    (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
-    foldViews();
-    SmallVector<RelayoutOp> relayouts;
-    getOperation().walk([&](RelayoutOp op) { relayouts.push_back(op); });
-    for (RelayoutOp op : relayouts)
-      foldRelayout(op);
-    applyStrideFacts(getOperation());
-    foldCasts();
-    if (failed(verifyFolded()))
-      signalPassFailure();
+  LogicalResult matchAndRewrite(RelayoutOp op,
+                                PatternRewriter &rewriter) const final {
+    auto view = op.getDest().getDefiningOp<ViewOp>();
+    auto alloc = view ? view.getSource().getDefiningOp<memref::AllocOp>()
+                      : memref::AllocOp();
+    if (!alloc || view.isByteView())
+      return rewriter.notifyMatchFailure(op, "others see the copy");
+    auto declined = [&](const Twine &why) {
+      return declineMatch(rewriter, op, kName, why);
+    };
+    if (op.getSourceType().getElementType() !=
+        op.getDestType().getElementType())
+      return declined("a copy to another element type is needed");
+    if (op.getSourceType().getSpace() != op.getDestType().getSpace())
+      return declined("a copy to another memory space is needed");
+    for (Operation *user : alloc->getUsers())
+      if (user != view && !isa<memref::DeallocOp, memref::DimOp>(user))
+        return declined("the copy is used by " +
+                        user->getName().getStringRef());
+    if (!hasBlocksOf(alloc, view, op.getSource()))
+      return declined("the copy may have another number of blocks");
+    Uses uses;
+    collectUses(view.getResult(), op, uses);
+    if (!uses.other.empty())
+      return declined("the copy is used by " + uses.other);
+    for (Operation *reader : uses.readers) {
+      if (isa<kvcache::DimOp>(reader))
+        continue;
+      Operation *writer = findWriterBetween(op, reader, op.getSource());
+      if (writer == op)
+        return declined("the copy is read elsewhere");
+      if (writer)
+        return declined("the source may be written by " +
+                        writer->getName().getStringRef() +
+                        " before the copy is read");
+      if (findWriter(reader, op.getSource()))
+        return declined("the copy is read by " +
+                        reader->getName().getStringRef() +
+                        ", which may write the source");
+    }
+    remarkDone(op, kName, "the copy is only read, and readers use the source");
+    readSource(rewriter, view.getResult(), op.getSource());
+    rewriter.eraseOp(op);
+    return success();
   }
 
 private:
-  /// Rewrites what is given and nothing else, in the sequence in which it
-  /// stands.
-  static void rewrite(SmallVector<Operation *> &ops, RewritePatternSet patterns,
-                      bool folds) {
-    std::reverse(ops.begin(), ops.end());
-    GreedyRewriteConfig config;
-    config.setStrictness(GreedyRewriteStrictness::ExistingAndNewOps)
-        .enableFolding(folds);
-    (void)applyOpPatternsGreedily(ops, std::move(patterns), config);
-  }
-
-  void foldViews() {
-    SmallVector<Operation *> views;
-    getOperation().walk([&](ViewOp view) { views.push_back(view); });
-    RewritePatternSet patterns(&getContext());
-    populateFoldViewPatterns(patterns);
-    rewrite(views, std::move(patterns), /*folds=*/false);
-  }
-
-  /// Casts that say nothing new, now that their operand knows it.
-  void foldCasts() {
-    SmallVector<Operation *> casts;
-    getOperation().walk([&](CastOp cast) { casts.push_back(cast); });
-    rewrite(casts, RewritePatternSet(&getContext()), /*folds=*/true);
-  }
-
-  //===------------------------------------------------------------------===//
-  // Copies that are only read
-  //===------------------------------------------------------------------===//
-
   /// What a copy is used for. Null where it is more than reading.
   struct Uses {
     SmallVector<Operation *> slices, readers;
@@ -375,57 +375,15 @@ private:
                                         *from.find(Axis{AxisKind::Block})));
   }
 
-  static void foldRelayout(RelayoutOp op) {
-    auto view = op.getDest().getDefiningOp<ViewOp>();
-    auto alloc = view ? view.getSource().getDefiningOp<memref::AllocOp>()
-                      : memref::AllocOp();
-    if (!alloc || view.isByteView())
-      return; // the input asks for it: others see the copy
-    auto declined = [&](const Twine &why) { remarkDeclined(op, kName, why); };
-    if (op.getSourceType().getElementType() !=
-        op.getDestType().getElementType())
-      return declined("a copy to another element type is needed");
-    if (op.getSourceType().getSpace() != op.getDestType().getSpace())
-      return declined("a copy to another memory space is needed");
-    for (Operation *user : alloc->getUsers())
-      if (user != view && !isa<memref::DeallocOp, memref::DimOp>(user))
-        return declined("the copy is used by " +
-                        user->getName().getStringRef());
-    if (!hasBlocksOf(alloc, view, op.getSource()))
-      return declined("the copy may have another number of blocks");
-    Uses uses;
-    collectUses(view.getResult(), op, uses);
-    if (!uses.other.empty())
-      return declined("the copy is used by " + uses.other);
-    for (Operation *reader : uses.readers) {
-      if (isa<kvcache::DimOp>(reader))
-        continue;
-      Operation *writer = findWriterBetween(op, reader, op.getSource());
-      if (writer == op)
-        return declined("the copy is read elsewhere");
-      if (writer)
-        return declined("the source may be written by " +
-                        writer->getName().getStringRef() +
-                        " before the copy is read");
-      if (findWriter(reader, op.getSource()))
-        return declined("the copy is read by " +
-                        reader->getName().getStringRef() +
-                        ", which may write the source");
-    }
-    remarkDone(op, kName, "the copy is only read, and readers use the source");
-    readSource(view.getResult(), op.getSource());
-    op.erase();
-  }
-
   /// Puts the source, and slices of it, in the place of a copy.
-  static void readSource(Value copy, Value source) {
+  static void readSource(RewriterBase &rewriter, Value copy, Value source) {
     for (OpOperand &use : llvm::make_early_inc_range(copy.getUses())) {
       Operation *user = use.getOwner();
       auto relayout = dyn_cast<RelayoutOp>(user);
       if (relayout && relayout.getDest() == copy)
         continue;
       if (!isSlice(user)) {
-        use.set(source);
+        rewriter.modifyOpInPlace(user, [&] { use.set(source); });
         continue;
       }
       SmallVector<Value> operands(user->getOperands());
@@ -438,11 +396,53 @@ private:
               user->getRegions(), types);
       assert(succeeded(inferred) && "the source has the axes of the copy");
       (void)inferred;
-      OpBuilder builder(user);
-      Operation *slice = mlir::clone(builder, user, types, operands);
-      readSource(user->getResult(0), slice->getResult(0));
-      user->erase();
+      rewriter.setInsertionPoint(user);
+      Operation *slice = mlir::clone(rewriter, user, types, operands);
+      readSource(rewriter, user->getResult(0), slice->getResult(0));
+      rewriter.eraseOp(user);
     }
+  }
+};
+
+} // namespace
+
+void kvcache::populateFoldRelayoutPatterns(RewritePatternSet &patterns) {
+  patterns.add<FoldRelayout>(patterns.getContext());
+}
+
+namespace {
+
+struct FoldPermutes : kvcache::impl::FoldPermutesBase<FoldPermutes> {
+  using FoldPermutesBase::FoldPermutesBase;
+
+  void runOnOperation() override {
+    // Where code is not reachable, what a value is made of need not come before
+    // it.
+    IRRewriter rewriter(&getContext());
+    (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
+    rewrite<ViewOp>(populateFoldViewPatterns);
+    rewrite<RelayoutOp>(populateFoldRelayoutPatterns);
+    applyStrideFacts(getOperation());
+    // Casts that say nothing new, now that their operand knows it.
+    rewrite<CastOp>([](RewritePatternSet &) {}, /*folds=*/true);
+    if (failed(verifyFolded()))
+      signalPassFailure();
+  }
+
+private:
+  /// Rewrites operations of one kind and no others, in their sequence.
+  template <typename Op>
+  void rewrite(llvm::function_ref<void(RewritePatternSet &)> populate,
+               bool folds = false) {
+    SmallVector<Operation *> ops;
+    getOperation().walk([&](Op op) { ops.push_back(op); });
+    std::reverse(ops.begin(), ops.end());
+    RewritePatternSet patterns(&getContext());
+    populate(patterns);
+    GreedyRewriteConfig config;
+    config.setStrictness(GreedyRewriteStrictness::ExistingAndNewOps)
+        .enableFolding(folds);
+    (void)applyOpPatternsGreedily(ops, std::move(patterns), config);
   }
 
   //===------------------------------------------------------------------===//

@@ -28,6 +28,10 @@ inline constexpr llvm::StringLiteral kWorkspaceSizeSuffix = ".workspace_size";
 /// with them.
 void populateFoldViewPatterns(mlir::RewritePatternSet &patterns);
 
+/// Folds a `relayout` to a local buffer that is only read: readers use the
+/// source, if nothing may write it before they read.
+void populateFoldRelayoutPatterns(mlir::RewritePatternSet &patterns);
+
 /// Gives operations on caches a variant for each fact that changes their code.
 /// A variant is not looked at again: where a driver visits it once more, it
 /// says that facts are tested already.
