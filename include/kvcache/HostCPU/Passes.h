@@ -11,6 +11,10 @@
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/Pass.h"
 
+namespace mlir {
+class RewritePatternSet;
+} // namespace mlir
+
 namespace kvcache {
 
 #define GEN_PASS_DECL
@@ -22,6 +26,10 @@ namespace kvcache {
 /// Whether `kvcache-expand-math` handles an operation of the math dialect, or
 /// the operation needs no expansion.
 bool isExpandable(mlir::Operation *op);
+
+/// Expands functions and bf16 arithmetic on scalars and vectors; MLIR's
+/// patterns among these also expand conversions of bf16 and `rsqrt` on tensors.
+void populateExpandMathPatterns(mlir::RewritePatternSet &patterns);
 
 } // namespace kvcache
 

@@ -35,6 +35,12 @@ static bool isNarrow(Type type) {
   return element.isBF16() || element.isF16();
 }
 
+static bool isArithmetic(Operation *op) {
+  return isa_and_present<arith::ArithDialect, math::MathDialect>(
+             op->getDialect()) ||
+         isa<vector::FMAOp, vector::ReductionOp>(op);
+}
+
 /// What CPUs do in one or a few instructions; LLVM calls no library for it.
 static bool isNative(Operation *op) {
   return isa<math::AbsFOp, math::AbsIOp, math::CopySignOp, math::SqrtOp,
@@ -143,8 +149,7 @@ static Value keepSticky(MathBuilder &b, Value x) {
 }
 
 /// An integer as bf16, which f32 would round twice.
-static void widenFromInteger(Operation *op) {
-  MathBuilder b(op->getLoc(), op);
+static Value widenFromInteger(MathBuilder &b, Operation *op) {
   Value x = op->getOperand(0);
   Type element = getElementTypeOrSelf(x);
   if (!element.isIndex() && element.getIntOrFloatBitWidth() < 64) {
@@ -157,43 +162,13 @@ static void widenFromInteger(Operation *op) {
   Value y = isa<arith::SIToFPOp>(op)
                 ? Value(arith::SIToFPOp::create(b, f64, x))
                 : Value(arith::UIToFPOp::create(b, f64, x));
-  Value narrow = arith::TruncFOp::create(b, op->getResult(0).getType(), y);
-  op->getResult(0).replaceAllUsesWith(narrow);
-  op->erase();
-}
-
-/// The operation on f32 in place of one on a narrower float.
-static void widen(Operation *op) {
-  if (isa<arith::SIToFPOp, arith::UIToFPOp>(op) &&
-      getElementTypeOrSelf(op->getOperand(0)).getIntOrFloatBitWidth() <= 64)
-    return widenFromInteger(op);
-  MathBuilder b(op->getLoc(), op);
-  IRMapping mapping;
-  for (Value operand : op->getOperands())
-    if (isNarrow(operand.getType()))
-      mapping.map(operand, arith::ExtFOp::create(
-                               b, MathBuilder::shaped(operand, b.getF32Type()),
-                               operand));
-  Operation *wide = b.clone(*op, mapping);
-  for (auto [old, result] :
-       llvm::zip_equal(op->getResults(), wide->getResults())) {
-    Value value = result;
-    if (isNarrow(old.getType())) {
-      result.setType(MathBuilder::shaped(old, b.getF32Type()));
-      value = arith::TruncFOp::create(b, old.getType(), result);
-    }
-    old.replaceAllUsesWith(value);
-  }
-  op->erase();
+  return arith::TruncFOp::create(b, op->getResult(0).getType(), y);
 }
 
 /// LLVM has code for the larger and the smaller of two numbers of f32 and f64,
 /// and of vectors of them that are no wider than a register; for others it
 /// calls a library.
-static bool isLibraryExtremum(Operation *op) {
-  if (!isa<arith::MaxNumFOp, arith::MinNumFOp>(op))
-    return false;
-  Type type = op->getResult(0).getType();
+static bool isLibraryExtremum(Type type) {
   auto vector = dyn_cast<VectorType>(type);
   if (!isExpanded(type) || (vector && vector.isScalable()))
     return false;
@@ -202,111 +177,154 @@ static bool isLibraryExtremum(Operation *op) {
           vector.getNumElements() > 256 / vector.getElementTypeBitWidth());
 }
 
+namespace {
+
+/// For operations of any kind.
+struct AnyPattern : RewritePattern {
+  explicit AnyPattern(MLIRContext *context, PatternBenefit benefit = 1)
+      : RewritePattern(MatchAnyOpTypeTag(), benefit, context) {}
+};
+
+/// The operation on f32 in place of one on a narrower float.
+struct Widen : AnyPattern {
+  using AnyPattern::AnyPattern;
+
+  LogicalResult matchAndRewrite(Operation *op,
+                                PatternRewriter &rewriter) const final {
+    if (!isNarrowArithmetic(op))
+      return rewriter.notifyMatchFailure(op, "CPUs have it for these types");
+    MathBuilder b(op->getLoc(), rewriter);
+    if (isa<arith::SIToFPOp, arith::UIToFPOp>(op) &&
+        getElementTypeOrSelf(op->getOperand(0)).getIntOrFloatBitWidth() <= 64) {
+      rewriter.replaceOp(op, widenFromInteger(b, op));
+      return success();
+    }
+    IRMapping mapping;
+    for (Value operand : op->getOperands())
+      if (isNarrow(operand.getType()))
+        mapping.map(
+            operand,
+            arith::ExtFOp::create(
+                b, MathBuilder::shaped(operand, b.getF32Type()), operand));
+    SmallVector<Value> values;
+    for (Value result : b.clone(*op, mapping)->getResults()) {
+      Type narrow = result.getType();
+      values.push_back(result);
+      if (!isNarrow(narrow))
+        continue;
+      result.setType(MathBuilder::shaped(result, b.getF32Type()));
+      values.back() = arith::TruncFOp::create(b, narrow, result);
+    }
+    rewriter.replaceOp(op, values);
+    return success();
+  }
+
+private:
+  static bool isNarrowArithmetic(Operation *op) {
+    if (!isArithmetic(op) ||
+        isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp, arith::ExtFOp,
+            arith::TruncFOp>(op))
+      return false;
+    bool isMath = isa_and_present<math::MathDialect>(op->getDialect());
+    // CPUs convert f16, but LLVM computes nothing in bf16 without a library.
+    auto needsMore = [&](Type type) {
+      return isExpanded(type) && (getElementTypeOrSelf(type).isBF16() ||
+                                  (isMath && isNarrow(type)));
+    };
+    return llvm::any_of(op->getOperandTypes(), needsMore) ||
+           llvm::any_of(op->getResultTypes(), needsMore);
+  }
+};
+
+struct ExpandFunction : AnyPattern {
+  using AnyPattern::AnyPattern;
+
+  LogicalResult matchAndRewrite(Operation *op,
+                                PatternRewriter &rewriter) const final {
+    if (!isa_and_present<math::MathDialect>(op->getDialect()) ||
+        !isExpandable(op) || !isExpanded(op->getResult(0).getType()))
+      return rewriter.notifyMatchFailure(op, "no function to expand");
+    MathBuilder b(op->getLoc(), rewriter);
+    Value value = expand(b, op);
+    if (!value)
+      return rewriter.notifyMatchFailure(op,
+                                         "CPUs have it, or MLIR expands it");
+    rewriter.replaceOp(op, value);
+    return success();
+  }
+};
+
 /// Gives the number where one of two is none.
-static Value expandExtremum(OpBuilder &b, Operation *op) {
-  Location loc = op->getLoc();
-  Value x = op->getOperand(0), y = op->getOperand(1);
-  auto predicate = isa<arith::MaxNumFOp>(op) ? arith::CmpFPredicate::OGT
-                                             : arith::CmpFPredicate::OLT;
-  Value isBeyond = arith::CmpFOp::create(b, loc, predicate, y, x);
-  Value extremum = arith::SelectOp::create(b, loc, isBeyond, y, x);
-  Value isNaN = arith::CmpFOp::create(b, loc, arith::CmpFPredicate::UNO, x, x);
-  return arith::SelectOp::create(b, loc, isNaN, y, extremum);
+template <typename Op, arith::CmpFPredicate isBeyond>
+struct ExpandExtremum : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(Op op, PatternRewriter &rewriter) const final {
+    if (!isLibraryExtremum(op.getType()))
+      return rewriter.notifyMatchFailure(op, "LLVM has code for it");
+    MathBuilder b(op.getLoc(), rewriter);
+    Value x = op.getLhs(), y = op.getRhs();
+    Value extremum = b.select(b.compare(isBeyond, y, x), y, x);
+    Value isNaN = b.compare(arith::CmpFPredicate::UNO, x, x);
+    rewriter.replaceOp(op, b.select(isNaN, y, extremum));
+    return success();
+  }
+};
+
+/// By way of f32: no CPU rounds f64 to 16 bits at once.
+template <typename Op> struct ConvertByF32 : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
+
+  LogicalResult matchAndRewrite(Op op, PatternRewriter &rewriter) const final {
+    constexpr bool extends = std::is_same_v<Op, arith::ExtFOp>;
+    Value x = op.getIn();
+    Type wide = extends ? op.getType() : x.getType();
+    Type narrow = extends ? x.getType() : op.getType();
+    if (!isExpanded(wide) || !getElementTypeOrSelf(wide).isF64() ||
+        !(extends ? getElementTypeOrSelf(narrow).isBF16() : isNarrow(narrow)))
+      return rewriter.notifyMatchFailure(op, "it is a conversion at once");
+    MathBuilder b(op.getLoc(), rewriter);
+    Value f32 = extends ? arith::ExtFOp::create(
+                              b, MathBuilder::shaped(x, b.getF32Type()), x)
+                              .getResult()
+                        : b.toOddF32(x);
+    rewriter.modifyOpInPlace(op, [&] { op.getInMutable().assign(f32); });
+    return success();
+  }
+};
+
+} // namespace
+
+void kvcache::populateExpandMathPatterns(RewritePatternSet &patterns) {
+  MLIRContext *context = patterns.getContext();
+  // Before what expands functions of f32.
+  patterns.add<Widen>(context, /*benefit=*/2);
+  patterns.add<ExpandFunction,
+               ExpandExtremum<arith::MaxNumFOp, arith::CmpFPredicate::OGT>,
+               ExpandExtremum<arith::MinNumFOp, arith::CmpFPredicate::OLT>,
+               ConvertByF32<arith::ExtFOp>, ConvertByF32<arith::TruncFOp>>(
+      context);
+  // Where MLIR's own patterns are as exact, and as fast.
+  arith::populateExpandBFloat16Patterns(patterns);
+  math::populateExpansionPatterns(patterns, {"rsqrt"});
 }
 
 namespace {
 struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
-  void expandExtrema() {
-    SmallVector<Operation *> extrema;
-    getOperation().walk([&](Operation *op) {
-      if (isLibraryExtremum(op))
-        extrema.push_back(op);
-    });
-    for (Operation *op : extrema) {
-      OpBuilder builder(op);
-      op->getResult(0).replaceAllUsesWith(expandExtremum(builder, op));
-      op->erase();
-    }
-  }
-
-  /// Where MLIR's own patterns are as exact, and as fast.
-  LogicalResult applyUpstream() {
+  void runOnOperation() override {
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
-      bool isConversion = isa<arith::ExtFOp, arith::TruncFOp>(op);
-      if ((isConversion && isExpanded(op->getOperand(0).getType())) ||
-          (isa<math::RsqrtOp>(op) && isExpandable(op) &&
-           isExpanded(op->getResult(0).getType())))
+      // MLIR's patterns take tensors, and rsqrt of f64, as well.
+      if (isArithmetic(op) && (!isa<math::RsqrtOp>(op) || isExpandable(op)) &&
+          (llvm::any_of(op->getOperandTypes(), isExpanded) ||
+           llvm::any_of(op->getResultTypes(), isExpanded)))
         ops.push_back(op);
     });
     RewritePatternSet patterns(&getContext());
-    arith::populateExpandBFloat16Patterns(patterns);
-    math::populateExpansionPatterns(patterns, {"rsqrt"});
+    populateExpandMathPatterns(patterns);
     auto config = GreedyRewriteConfig().enableFolding(false).setStrictness(
-        GreedyRewriteStrictness::ExistingOps);
-    return applyOpPatternsGreedily(ops, std::move(patterns), config);
-  }
-
-  void runOnOperation() override {
-    SmallVector<Operation *> narrow, functions, conversions;
-    getOperation().walk([&](Operation *op) {
-      bool isMath = isa_and_present<math::MathDialect>(op->getDialect());
-      if (!isMath && !isa_and_present<arith::ArithDialect>(op->getDialect()) &&
-          !isa<vector::FMAOp, vector::ReductionOp>(op))
-        return;
-      if (isa<arith::ConstantOp, arith::SelectOp, arith::BitcastOp,
-              arith::ExtFOp, arith::TruncFOp>(op))
-        return;
-      // CPUs convert f16, but LLVM computes nothing in bf16 without a library.
-      auto needsMore = [&](Type type) {
-        return isExpanded(type) && (getElementTypeOrSelf(type).isBF16() ||
-                                    (isMath && isNarrow(type)));
-      };
-      if (llvm::any_of(op->getOperandTypes(), needsMore) ||
-          llvm::any_of(op->getResultTypes(), needsMore))
-        narrow.push_back(op);
-    });
-    for (Operation *op : narrow)
-      widen(op);
-
-    getOperation().walk([&](Operation *op) {
-      if (isa_and_present<math::MathDialect>(op->getDialect()) &&
-          isExpandable(op) && isExpanded(op->getResult(0).getType()))
-        functions.push_back(op);
-    });
-    for (Operation *op : functions) {
-      MathBuilder b(op->getLoc(), op);
-      Value value = expand(b, op);
-      if (!value)
-        continue;
-      op->getResult(0).replaceAllUsesWith(value);
-      op->erase();
-    }
-
-    expandExtrema();
-
-    getOperation().walk([&](Operation *op) {
-      if (!isa<arith::ExtFOp, arith::TruncFOp>(op) ||
-          !isExpanded(op->getOperand(0).getType()) ||
-          !isExpanded(op->getResult(0).getType()))
-        return;
-      Type from = getElementTypeOrSelf(op->getOperand(0));
-      Type to = getElementTypeOrSelf(op->getResult(0));
-      // By way of f32: no CPU rounds f64 to 16 bits at once.
-      if ((from.isBF16() && to.isF64()) || (from.isF64() && isNarrow(to)))
-        conversions.push_back(op);
-    });
-    for (Operation *op : conversions) {
-      MathBuilder b(op->getLoc(), op);
-      Value from = op->getOperand(0);
-      if (isa<arith::ExtFOp>(op))
-        from = arith::ExtFOp::create(
-            b, MathBuilder::shaped(from, b.getF32Type()), from);
-      else
-        from = b.toOddF32(from);
-      op->setOperand(0, from);
-    }
-    if (failed(applyUpstream()))
+        GreedyRewriteStrictness::ExistingAndNewOps);
+    if (failed(applyOpPatternsGreedily(ops, std::move(patterns), config)))
       signalPassFailure();
   }
 };
