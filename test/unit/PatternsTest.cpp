@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Lowerings as sets of patterns, in a conversion that is not ours.
+// Lowerings and rewrites as sets of patterns, in a conversion and a driver that
+// are not ours.
 //
 //===----------------------------------------------------------------------===//
 
 #include "kvcache/Conversion/Patterns.h"
+#include "kvcache/HostCPU/Passes.h"
 #include "kvcache/Registration/Registration.h"
+#include "kvcache/Transforms/Passes.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Transforms/DialectConversion.h"
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "gtest/gtest.h"
 
 using namespace mlir;
@@ -35,6 +40,24 @@ func.func @step(%pool: !kv, %rows: memref<?x8x128xbf16>,
     : memref<?x32x128xbf16> over !kv, !kv in !batch
     into memref<?x32x128xbf16>
   return
+})";
+
+constexpr const char *kRewritten = R"(
+!any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?]>
+!nhd = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
+!hnd = !kvcache.cache<?B x 16N x 8H x 128D x bf16, order = [B, H, N, D]>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
+!rows = memref<?x8x128xbf16>
+func.func @step(%any: !any, %nhd: !nhd, %slots: !slots, %from: !rows,
+                %to: !rows {kvcache.noalias}, %x: bf16) -> bf16 {
+  kvcache.index_copy %from into %any at %slots : !rows into !any at !slots
+  %n = kvcache.dim %nhd[B] : !nhd
+  %buffer = memref.alloc(%n) : memref<?x8x16x128xbf16>
+  %copy = kvcache.view %buffer[B, H, N, D] : memref<?x8x16x128xbf16> to !hnd
+  kvcache.relayout %nhd into %copy : !nhd into !hnd
+  kvcache.gather %copy at %slots into %to : !hnd at !slots into !rows
+  %y = math.exp %x : bf16
+  return %y : bf16
 })";
 
 class Patterns : public ::testing::Test {
@@ -63,6 +86,12 @@ protected:
     return left;
   }
 
+  template <typename Op> int64_t count() {
+    int64_t found = 0;
+    module->walk([&](Op) { ++found; });
+    return found;
+  }
+
   MLIRContext context;
   OwningOpRef<ModuleOp> module;
   TypeConverter converter;
@@ -85,11 +114,23 @@ TEST_F(Patterns, MakeKernels) {
   EXPECT_EQ(convert(), 0);
   finishKVCacheToGPU(*module, gpu);
   EXPECT_TRUE(succeeded(verify(*module)));
-  int64_t kernels = 0, launches = 0;
-  module->walk([&](gpu::GPUModuleOp) { ++kernels; });
-  module->walk([&](gpu::LaunchFuncOp) { ++launches; });
-  EXPECT_EQ(kernels, 1);
-  EXPECT_EQ(launches, 2);
+  EXPECT_EQ(count<gpu::GPUModuleOp>(), 1);
+  EXPECT_EQ(count<gpu::LaunchFuncOp>(), 2);
+}
+
+TEST_F(Patterns, ReachAFixpoint) {
+  module = parseSourceString<ModuleOp>(kRewritten, &context);
+  ASSERT_TRUE(module);
+  populateFoldViewPatterns(patterns);
+  populateFoldRelayoutPatterns(patterns);
+  populateSpecializePageStridePatterns(patterns, {});
+  populateExpandMathPatterns(patterns);
+  ASSERT_TRUE(succeeded(applyPatternsGreedily(*module, std::move(patterns))));
+  EXPECT_TRUE(succeeded(verify(*module)));
+  EXPECT_EQ(count<IndexCopyOp>(), 3);
+  EXPECT_EQ(count<RelayoutOp>(), 0);
+  EXPECT_EQ(count<ViewOp>(), 0);
+  EXPECT_EQ(count<math::ExpOp>(), 0);
 }
 
 } // namespace
