@@ -76,6 +76,12 @@ def plain(rng, case):
     cases.fill(rng, case.cache)
 
 
+def resized(rng, given, round):
+    """Of another number of blocks from the second round on."""
+    return [cases.resized(rng, case, int(rng.integers(0, 9))) if round else case
+            for case in given]
+
+
 class Relayout:
     def __init__(self, rng):
         axes = random_axes(rng)
@@ -85,10 +91,7 @@ class Relayout:
         self.cases = [make_cache(rng, axes, t) for t in types]
 
     def run(self, rng, name, round):
-        if round:
-            self.cases = [cases.resized(rng, c, int(rng.integers(0, 9)))
-                          for c in self.cases]
-        source, dest = self.cases
+        source, dest = self.cases = resized(rng, self.cases, round)
         special(rng, source)
         whole, expected = dest.expected()
         reference.relayout(source.view, expected)
@@ -121,8 +124,7 @@ class CopyBlocks:
             self.case = self.case.then(*self.step)
 
     def run(self, rng, name, round):
-        if round:
-            self.case = cases.resized(rng, self.case, int(rng.integers(0, 9)))
+        [self.case] = resized(rng, [self.case], round)
         plain(rng, self.case)
         blocks = self.case.view.extent("B")
         count = int(rng.choice([0, 1, 5]))
@@ -144,8 +146,7 @@ class ClearBlocks(CopyBlocks):
     """Of the same pools; blocks may be named twice, or not be there."""
 
     def run(self, rng, name, round):
-        if round:
-            self.case = cases.resized(rng, self.case, int(rng.integers(0, 9)))
+        [self.case] = resized(rng, [self.case], round)
         plain(rng, self.case)
         blocks = self.case.view.extent("B")
         count = int(rng.choice([0, 1, 5]))
@@ -184,10 +185,7 @@ class Transfer:
                 for c in self.cases]
 
     def run(self, rng, name, round):
-        if round:
-            self.cases = [cases.resized(rng, c, int(rng.integers(0, 9)))
-                          for c in self.cases]
-        source, dest = self.cases
+        source, dest = self.cases = resized(rng, self.cases, round)
         plain(rng, source)
         tokens = min(c.view.extent("N") for c in self.cases)
         chunks = [c.view.extent("B") * c.view.extent("N") // tokens
@@ -212,20 +210,8 @@ class Transfer:
 def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(34)
-    runs, functions = [], []
-    for number in range(100):
-        family = [Relayout, CopyBlocks, Transfer, ClearBlocks][number % 4](rng)
-        for round in range(ROUNDS):
-            program, check = family.run(rng, f"f{number}", round)
-            if round == 0:
-                functions.append(program.text())
-            assert program.text() == functions[-1], "a type of its own"
-            runs.append((program, check))
-    library = machine.compile_library("".join(functions))
-    for program, check in runs:
-        library.run(program.name, *program.arguments(machine.Tensor))
-        check(program.text())
-    print(f"{len(functions)} functions, {len(runs)} calls")
+    kinds = [Relayout, CopyBlocks, Transfer, ClearBlocks] * 25
+    ops.run_all(machine, *ops.in_rounds(rng, ROUNDS, (k(rng) for k in kinds)))
 
 
 if __name__ == "__main__":

@@ -162,15 +162,8 @@ class SelectRows(OfBatch):
 def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(55)
-    runs, functions = [], []
-    for number in range(60):
-        family = [SlotMapping, Blocks, SelectRows][number % 3](rng)
-        for round in range(ROUNDS):
-            program, check = family.run(rng, f"f{number}", round)
-            if round == 0:
-                functions.append(program.text())
-            assert program.text() == functions[-1], "a type of its own"
-            runs.append((program, check))
+    kinds = [SlotMapping, Blocks, SelectRows] * 20
+    functions, runs = ops.in_rounds(rng, ROUNDS, (k(rng) for k in kinds))
     library = machine.compile_library("".join(functions))
     failed = 0
     for program, check in runs:

@@ -96,24 +96,13 @@ def parts_of_attention(rng):
 def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(13)
-    runs, functions = [], []
-    for number in range(16):
-        family = Merge(rng)
-        for round in range(ROUNDS):
-            program, check = family.run(rng, f"f{number}", round)
-            if round == 0:
-                functions.append(program.text())
-            assert program.text() == functions[-1], "a type of its own"
-            runs.append((program, check))
+    functions, runs = ops.in_rounds(rng, ROUNDS,
+                                    (Merge(rng) for _ in range(16)))
     if getattr(machine, "HAS_ATTENTION", True):
         programs, merge, check = parts_of_attention(rng)
         functions += [programs[0].text(), merge.text()]
         runs += [(p, lambda what: None) for p in programs] + [(merge, check)]
-    library = machine.compile_library("".join(functions))
-    for program, check in runs:
-        library.run(program.name, *program.arguments(machine.Tensor))
-        check(program.text())
-    print(f"{len(functions)} functions, {len(runs)} calls")
+    ops.run_all(machine, functions, runs)
 
 
 if __name__ == "__main__":

@@ -154,20 +154,20 @@ def relayout(name, source, dest):
     return p
 
 
-def copy_blocks(name, cache, pairs):
+def _at_blocks(op, name, cache, list_name, entries):
     p = Program(name)
     value, cache_type = p.cache("cache", cache)
-    at, at_type = p.buffer("pairs", pairs)
-    p.op(f"kvcache.copy_blocks {value} at {at} : {cache_type} at {at_type}")
+    at, at_type = p.buffer(list_name, entries)
+    p.op(f"kvcache.{op} {value} at {at} : {cache_type} at {at_type}")
     return p
+
+
+def copy_blocks(name, cache, pairs):
+    return _at_blocks("copy_blocks", name, cache, "pairs", pairs)
 
 
 def clear_blocks(name, cache, blocks):
-    p = Program(name)
-    value, cache_type = p.cache("cache", cache)
-    at, at_type = p.buffer("blocks", blocks)
-    p.op(f"kvcache.clear_blocks {value} at {at} : {cache_type} at {at_type}")
-    return p
+    return _at_blocks("clear_blocks", name, cache, "blocks", blocks)
 
 
 def transfer(name, source, dest, pairs, zero=False):
@@ -265,3 +265,27 @@ def merge_states(name, a, lse_a, b, lse_b, outs):
     p.op(f"kvcache.merge_states {first} with {second} into {dests} "
          f": {first_types} with {second_types} into {dest_types}")
     return p
+
+
+# --- Many programs ------------------------------------------------------------
+
+
+def in_rounds(rng, rounds, families):
+    """One function a family, and a program with its check for every round."""
+    functions, runs = [], []
+    for number, family in enumerate(families):
+        for round in range(rounds):
+            program, check = family.run(rng, f"f{number}", round)
+            if round == 0:
+                functions.append(program.text())
+            assert program.text() == functions[-1], "a type of its own"
+            runs.append((program, check))
+    return functions, runs
+
+
+def run_all(machine, functions, runs):
+    library = machine.compile_library("".join(functions))
+    for program, check in runs:
+        library.run(program.name, *program.arguments(machine.Tensor))
+        check(program.text())
+    print(f"{len(functions)} functions, {len(runs)} calls")

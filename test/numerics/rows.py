@@ -109,28 +109,24 @@ def gather(rng, name, case, rows, pad, hostile):
     return ops.gather(name, case, slots, outs, zero, pad), check
 
 
+class Family:
+    def __init__(self, rng, kind):
+        self.kind, self.case, self.rows = kind, make_cache(rng), Rows(rng)
+        self.pad = str(rng.choice(PADS))
+
+    def run(self, rng, name, round):
+        if round:
+            self.case = cases.resized(rng, self.case, int(rng.integers(0, 9)))
+        return self.kind(rng, name, self.case, self.rows, self.pad,
+                         rng.random() < 0.3)
+
+
 def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(21)
-    runs, functions = [], []
-    for number in range(120):
-        family = [index_copy, scatter, gather][number % 3]
-        case, rows = make_cache(rng), Rows(rng)
-        pad = str(rng.choice(PADS))
-        for round in range(ROUNDS):
-            if round:
-                case = cases.resized(rng, case, int(rng.integers(0, 9)))
-            program, check = family(rng, f"f{number}", case, rows, pad,
-                                    rng.random() < 0.3)
-            if round == 0:
-                functions.append(program.text())
-            assert program.text() == functions[-1], "a type of its own"
-            runs.append((program, check))
-    library = machine.compile_library("".join(functions))
-    for program, check in runs:
-        library.run(program.name, *program.arguments(machine.Tensor))
-        check(program.text())
-    print(f"{len(functions)} functions, {len(runs)} calls")
+    kinds = [index_copy, scatter, gather] * 40
+    families = (Family(rng, kind) for kind in kinds)
+    ops.run_all(machine, *ops.in_rounds(rng, ROUNDS, families))
 
 
 if __name__ == "__main__":
