@@ -6,21 +6,9 @@
  * process.
  */
 
-#include "kvrt.h"
+#include "check.h"
 
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(condition)                                                       \
-  do {                                                                         \
-    if (!(condition)) {                                                        \
-      fprintf(stderr, "%s:%d: not so: %s\nlast error: %s\n", __FILE__,         \
-              __LINE__, #condition, kvrt_last_error());                        \
-      exit(1);                                                                 \
-    }                                                                          \
-  } while (0)
 
 static int says(const char *text) {
   return strstr(kvrt_last_error(), text) != NULL;

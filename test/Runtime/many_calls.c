@@ -8,21 +8,10 @@
  */
 
 #define _GNU_SOURCE
-#include "kvrt.h"
+#include "check.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(condition)                                                       \
-  do {                                                                         \
-    if (!(condition)) {                                                        \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);  \
-      exit(1);                                                                 \
-    }                                                                          \
-  } while (0)
 
 enum { THREADS = 16, ROWS = 37, COLUMNS = 8 };
 
