@@ -7,15 +7,8 @@ import itertools
 import cases
 import numpy as np
 import reference as ref
+from kvtest import fails
 from reference import Batch, Cache
-
-
-def fails(error, function, *args):
-    try:
-        function(*args)
-    except error:
-        return True
-    return False
 
 
 def textbook(q, k, v, p, options, sinks, alibi):

@@ -33,6 +33,14 @@ TYPES = {
 }
 
 
+def fails(error, function, *args):
+    try:
+        function(*args)
+    except error:
+        return True
+    return False
+
+
 class DLTensor(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),

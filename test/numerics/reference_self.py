@@ -9,15 +9,8 @@ import cases
 import ml_dtypes
 import numpy as np
 import reference as ref
+from kvtest import fails
 from reference import Batch, Cache
-
-
-def fails(error, function, *args):
-    try:
-        function(*args)
-    except error:
-        return True
-    return False
 
 
 # --- Elements -----------------------------------------------------------------

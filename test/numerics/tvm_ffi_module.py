@@ -122,12 +122,18 @@ def raises(kind, text, function, *args):
     raise AssertionError(f"expected {kind.__name__}: {text}")
 
 
-def test_f32():
+def insertion():
+    """Arguments, and what the pool holds afterwards."""
     pool, key, value = array(SHAPE), array((COUNT, 2, 8)), array((COUNT, 2, 8))
     slots = slot_array()
     expected = pool.copy()
     index_copy(Cache.of(expected, "SBNHD"), [key, value], slots,
                "skip_negative")
+    return pool, slots, key, value, expected
+
+
+def test_f32():
+    pool, slots, key, value, expected = insertion()
     result = module.insert(ffi(pool), ffi(slots), ffi(key), ffi(value))
     assert result is None, result
     assert np.array_equal(pool, expected)
@@ -216,11 +222,7 @@ def test_errors():
 
 
 def test_workspace():
-    pool, key, value = array(SHAPE), array((COUNT, 2, 8)), array((COUNT, 2, 8))
-    slots = slot_array()
-    expected = pool.copy()
-    index_copy(Cache.of(expected, "SBNHD"), [key, value], slots,
-               "skip_negative")
+    pool, slots, key, value, expected = insertion()
     args = [ffi(pool), ffi(slots), ffi(key), ffi(value)]
     size = library.workspace_size(
         "late", *(Tensor(a.ravel(), t, a.shape) for a, t in
