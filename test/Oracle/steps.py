@@ -205,25 +205,27 @@ class Steps(Lists, Pools, Builder):
 
     # --- Blocks -------------------------------------------------------------
 
-    def copy_blocks(self):
+    def _blocks_of_pool(self):
+        """A cache, and the type and the length of a list of its blocks."""
         pool = self.some_pool(lambda p: p.writable)
-        if not pool:
+        return pool and (self.varied(pool), self.width(),
+                         self.extent("P", lambda r, d: r.randint(0, 4)))
+
+    def copy_blocks(self):
+        found = self._blocks_of_pool()
+        if not found:
             return
-        cache = self.varied(pool)
-        width = self.width()
-        count = self.extent("P", lambda r, d: r.randint(0, 4))
+        cache, width, count = found
         pairs = self._pairs(width, count, 2, lambda r, d: [
             d.get(cache.blocks, 2)] * 2)
         self.say(f"kvcache.copy_blocks {cache.ssa} at {pairs} : {cache.text} at "
                  f"memref<?x2x{width}>")
 
     def clear_blocks(self):
-        pool = self.some_pool(lambda p: p.writable)
-        if not pool:
+        found = self._blocks_of_pool()
+        if not found:
             return
-        cache = self.varied(pool)
-        width = self.width()
-        count = self.extent("P", lambda r, d: r.randint(0, 4))
+        cache, width, count = found
 
         def values(r, d, entries):
             blocks = d.get(cache.blocks, 2)
