@@ -7,11 +7,8 @@ from it. Weights are larger than the last-level cache.
 """
 
 import argparse
-import ctypes
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 

@@ -4,7 +4,7 @@
 from builder import BITS, Builder, Pool, Spec, hostile, pick
 from cache_types import CacheType
 from lists import Lists
-from cache_arguments import (ELEMENTS, Pools, forgotten, memref_text, random_order,
+from cache_arguments import (ELEMENTS, Pools, memref_text, random_order,
                    random_type)
 
 

@@ -5,7 +5,7 @@ Worked out from the specification, not from the compiler: tests name the type of
 a layer or a side to use it, so a disagreement is an error there.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Optional
 
 import numpy as np
@@ -155,6 +155,3 @@ class CacheType:
 
     def subpool(self):
         return self._view("B", None, self.strides()["B"][1])
-
-    def read_only(self):
-        return replace(self, access="read")

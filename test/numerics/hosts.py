@@ -9,7 +9,7 @@ import json
 import cases
 import numpy as np
 import reference
-from kvtest import (SHAPE, STRIDE, TYPE, WORKSPACE, Guarded, Tensor, aligned,
+from kvtest import (SHAPE, STRIDE, TYPE, WORKSPACE, Tensor, aligned,
                     compile_library)
 
 KV = "!kvcache.cache<2S x ?B x 16N x 2H x 64D x f32>"

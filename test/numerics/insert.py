@@ -5,7 +5,7 @@
 import itertools
 
 import numpy as np
-from kvtest import Guarded, Tensor, aligned, compact_strides, compile_library
+from kvtest import Guarded, Tensor, aligned, compile_library
 from kvtest import random_storage
 from reference import Cache, index_copy
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import numpy as np
-from kvtest import Guarded, Tensor, aligned, compile_library, random_storage
+from kvtest import Guarded, Tensor, compile_library, random_storage
 
 rng = np.random.default_rng(3)
 ROWS, BLOCKS, TOKENS, HEADS, CHANNELS, LAYERS = 9, 5, 16, 2, 8, 3

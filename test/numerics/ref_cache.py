@@ -10,7 +10,7 @@ that split axes do not show.
 from collections import namedtuple
 
 import numpy as np
-from ref_elements import STORAGE, decode, encode, type_of
+from ref_elements import STORAGE, decode, type_of
 
 LETTERS = "LSBNHD"
 
@@ -218,9 +218,6 @@ class Cache:
 
     def numbers(self):
         return decode(self.get(), self.element_type)
-
-    def put_numbers(self, numbers):
-        self.put(encode(numbers, self.element_type))
 
     def _index(self, **at):
         return tuple(at.get(a, slice(None)) for a in self.axes)

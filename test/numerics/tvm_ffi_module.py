@@ -9,7 +9,7 @@ import ctypes
 import time
 
 import numpy as np
-from kvtest import Guarded, Tensor, aligned, compile_library, random_storage
+from kvtest import Tensor, aligned, compile_library, random_storage
 from reference import Cache, index_copy
 
 SLOTS = "!kvcache.slots<?T x i64, rows_per_block = 4, pad = skip_negative>"

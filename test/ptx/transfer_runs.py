@@ -10,7 +10,6 @@ import kvtest
 import machine
 import numpy as np
 import reference
-from cache_types import CacheType
 
 N, H, D = 2, 1, 8
 LAYERS, BLOCKS = 40, 422
