@@ -6,6 +6,7 @@
 
 #include "Axes.h"
 
+#include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
 
 using namespace mlir;
@@ -23,12 +24,6 @@ std::vector<Axis> ReshapeOp::getNumbering() {
   for (unsigned i = 0; i < layout.rank(); ++i)
     axes[dimOfAxis(getAxes(), layout, i)] = layout.dim(i).axis;
   return axes;
-}
-
-/// That a stride which a result claims is known to be so.
-static bool isKnown(const StridedDim &dim, int64_t claimed) {
-  return dim.extent == 1 || (dim.stride.kind == StrideFact::Kind::Constant &&
-                             dim.stride.value == claimed);
 }
 
 static std::string factStr(const StrideFact &fact) {
@@ -72,7 +67,8 @@ static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
                                "expected in the result, got "
                             << result;
   for (auto [d, dim] : llvm::enumerate(*dims))
-    if (ShapedType::isStatic(strides[d]) && !isKnown(dim, strides[d]))
+    if (ShapedType::isStatic(strides[d]) && dim.extent != 1 &&
+        dim.stride != StrideFact::constant(strides[d]))
       return op.emitOpError() << "reshape_c4: the stride of dimension " << d
                               << " is expected to be " << factStr(dim.stride)
                               << ", got " << strides[d];
@@ -120,14 +116,6 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   return success();
 }
 
-/// The next faster axis that has more than one index, or may have.
-static std::optional<unsigned> fasterAxis(const Layout &layout, unsigned i) {
-  std::optional<unsigned> next = layout.nextFaster(i);
-  while (next && layout.dim(*next).extent == 1)
-    next = layout.nextFaster(*next);
-  return next;
-}
-
 static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
   if (failed(verifyKeptAxes(op, result)))
     return failure();
@@ -150,8 +138,6 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
     if (dim.extent == 1)
       continue;
     std::optional<int64_t> claimed = to.stride(i);
-    bool known = claimed ? isKnown(dim, *claimed)
-                         : dim.stride.value % to.strideMultiple(i) == 0;
     // Compact over what is known at run time only says more than a multiple.
     std::optional<unsigned> faster = fasterAxis(to, i);
     bool isCompact = to.dim(i).stride.kind == StrideFact::Kind::Compact;
@@ -161,7 +147,7 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
              << "reshape_c4: the stride of " << to.dim(i).axis.str()
              << " is expected to be " << factStr(dim.stride)
              << ", got one that is compact over " << to.dim(*faster).axis.str();
-    if (!known)
+    if (!implies(dim.stride, explicitStride(to, i)))
       return op.emitOpError()
              << "reshape_c4: the stride of " << to.dim(i).axis.str()
              << " is expected to be " << factStr(dim.stride) << ", got "

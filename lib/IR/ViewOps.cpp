@@ -10,10 +10,9 @@
 #include "kvcache/IR/Sources.h"
 #include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Facts.h"
+#include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/Utils/StaticValueUtils.h"
-#include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/SmallPtrSet.h"
 
@@ -132,10 +131,8 @@ kvcache::findOtherStride(const Layout &layout, ArrayRef<int64_t> strides,
                          llvm::function_ref<unsigned(unsigned)> dimOf) {
   for (unsigned i = 0; i < layout.rank(); ++i) {
     int64_t stride = strides[dimOf(i)];
-    if (layout.dim(i).extent == 1 || ShapedType::isDynamic(stride))
-      continue;
-    std::optional<int64_t> known = layout.stride(i);
-    if (known ? *known != stride : stride % layout.strideMultiple(i) != 0)
+    if (layout.dim(i).extent != 1 && ShapedType::isStatic(stride) &&
+        contradict(explicitStride(layout, i), StrideFact::constant(stride)))
       return i;
   }
   return std::nullopt;
@@ -337,10 +334,7 @@ bool kvcache::mayBeSame(CacheType a, CacheType b, std::string &why) {
     if (x == 1 || y == 1)
       continue;
     std::optional<int64_t> s = left.stride(i), t = right.stride(i);
-    bool agree = s && t ? *s == *t
-                        : (!s || *s % right.strideMultiple(i) == 0) &&
-                              (!t || *t % left.strideMultiple(i) == 0);
-    if (agree)
+    if (!contradict(explicitStride(left, i), explicitStride(right, i)))
       continue;
     os << "c2: the stride of " << axis << " is expected to be ";
     s ? os << *s : os << "a multiple of " << left.strideMultiple(i);

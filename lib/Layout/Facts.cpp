@@ -2,6 +2,8 @@
 
 #include "kvcache/Layout/Facts.h"
 
+#include "kvcache/Layout/Views.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -110,6 +112,18 @@ std::optional<Layout> join(const Layout &a, const Layout &b) {
   return Layout::get(dims, a.orderAxes(), std::min(a.align(), b.align()), why);
 }
 
+bool implies(const StrideFact &stronger, const StrideFact &weaker) {
+  return weaker.kind == StrideFact::Kind::Constant
+             ? stronger == weaker
+             : stronger.value % weaker.value == 0;
+}
+
+bool contradict(const StrideFact &a, const StrideFact &b) {
+  bool aIsKnown = a.kind == StrideFact::Kind::Constant;
+  bool bIsKnown = b.kind == StrideFact::Kind::Constant;
+  return (aIsKnown && !implies(a, b)) || (bIsKnown && !implies(b, a));
+}
+
 bool contradict(const Layout &a, const Layout &b) {
   for (unsigned i = 0; i < a.rank(); ++i) {
     int64_t left = a.dim(i).extent, right = b.dim(i).extent;
@@ -117,9 +131,7 @@ bool contradict(const Layout &a, const Layout &b) {
       return true;
     if (a.dim(i).extent == 1 || b.dim(i).extent == 1)
       continue;
-    std::optional<int64_t> x = a.stride(i), y = b.stride(i);
-    if ((x && y && *x != *y) || (x && *x % b.strideMultiple(i)) ||
-        (y && *y % a.strideMultiple(i)))
+    if (contradict(explicitStride(a, i), explicitStride(b, i)))
       return true;
   }
   return false;
@@ -136,6 +148,13 @@ static std::optional<Layout> withStrides(const Layout &layout,
     return std::nullopt;
   }
   return more;
+}
+
+std::optional<unsigned> fasterAxis(const Layout &layout, unsigned i) {
+  std::optional<unsigned> next = layout.nextFaster(i);
+  while (next && layout.dim(*next).extent == 1)
+    next = layout.nextFaster(*next);
+  return next;
 }
 
 bool isSpannedByCompact(const Layout &layout, unsigned i) {

@@ -62,6 +62,10 @@ std::optional<Layout> join(const Layout &a, const Layout &b);
 /// such buffer exists.
 std::optional<Layout> meet(const Layout &a, const Layout &b);
 
+/// The next faster axis that has more than one index, or may have: one of
+/// extent 1 between two others changes no stride.
+std::optional<unsigned> fasterAxis(const Layout &layout, unsigned i);
+
 /// Whether a slower axis is compact over this one, so that it has the stride of
 /// this one if the extent turns out to be 1.
 bool isSpannedByCompact(const Layout &layout, unsigned i);
@@ -69,6 +73,11 @@ bool isSpannedByCompact(const Layout &layout, unsigned i);
 /// Whether no buffer with axes longer than 1 has the extents and strides of
 /// both. Precondition: both have the same axes.
 bool contradict(const Layout &a, const Layout &b);
+
+/// The same for two strides of an axis, neither of them compact: see
+/// `explicitStride`.
+bool implies(const StrideFact &stronger, const StrideFact &weaker);
+bool contradict(const StrideFact &a, const StrideFact &b);
 
 /// The facts of a layout and stride(B) = N * stride(N). Nothing if B and N
 /// cannot have such strides, with the reason in `why`.
