@@ -66,11 +66,6 @@ int64_t kvcache::knownMultiple(Value value) { return multipleOf(value, 8); }
 // Where facts begin
 //===----------------------------------------------------------------------===//
 
-static CacheType withLayout(CacheType type, const Layout &layout) {
-  return CacheType::get(type.getContext(), layout, type.getElementType(),
-                        type.getSpace(), type.getAccess());
-}
-
 /// The operand that a view of bytes gets for an axis, or nothing.
 static Value operandOf(ArrayAttr names, ValueRange values, Axis axis) {
   for (auto [name, value] : llvm::zip(names, values))

@@ -2,7 +2,6 @@
 
 #include "BufferOps.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
@@ -92,6 +91,11 @@ int64_t kvcache::extentInCache(Axis axis, int64_t extent) {
   bool mayBeNone = axis.kind == AxisKind::Block || axis.kind == AxisKind::Layer;
   bool isOpen = ShapedType::isDynamic(extent) || (extent == 0 && mayBeNone);
   return isOpen ? kRunTime : extent;
+}
+
+CacheType kvcache::withLayout(CacheType type, const Layout &layout) {
+  return CacheType::get(type.getContext(), layout, type.getElementType(),
+                        type.getSpace(), type.getAccess());
 }
 
 std::optional<std::vector<StridedDim>> kvcache::stridedDims(MemRefType type) {

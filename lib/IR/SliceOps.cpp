@@ -6,6 +6,7 @@
 
 #include "Axes.h"
 
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Views.h"
 
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -17,22 +18,18 @@ using namespace kvcache;
 // LayerOp and SideOp
 //===----------------------------------------------------------------------===//
 
-/// The type of a cache with one axis fixed.
-static FailureOr<CacheType> sliceType(CacheType cache, AxisKind kind,
-                                      std::optional<int64_t> index,
-                                      std::string &why) {
+/// The type of a cache with one axis fixed; null, with the reason in `why`, if
+/// there is none.
+static CacheType sliceType(CacheType cache, AxisKind kind,
+                           std::optional<int64_t> index, std::string &why) {
   if (!cache.getLayout().find(kind)) {
     why = "an axis " + Axis{kind}.str() + " is expected, got axes " +
           axesStr(cache.getLayout());
-    return failure();
+    return {};
   }
   std::optional<Slice> slice = sliceAxis(cache.getLayout(), Axis{kind}, index,
                                          cache.getElementBytes(), why);
-  if (!slice)
-    return failure();
-  return CacheType::get(cache.getContext(), slice->layout,
-                        cache.getElementType(), cache.getSpace(),
-                        cache.getAccess());
+  return slice ? withLayout(cache, slice->layout) : CacheType();
 }
 
 Value LayerOp::getViewSource() { return getCache(); }
@@ -45,11 +42,10 @@ LogicalResult LayerOp::inferReturnTypes(MLIRContext *,
   // change when an operand is folded.
   std::string why;
   auto cache = cast<CacheType>(adaptor.getCache().getType());
-  FailureOr<CacheType> type =
-      sliceType(cache, AxisKind::Layer, std::nullopt, why);
-  if (failed(type))
+  CacheType type = sliceType(cache, AxisKind::Layer, std::nullopt, why);
+  if (!type)
     return emitOptionalError(loc, "'kvcache.layer' op layer_c1: ", why);
-  types.push_back(*type);
+  types.push_back(type);
   return success();
 }
 
@@ -83,14 +79,9 @@ Speculation::Speculatability LayerOp::getSpeculatability() {
                           : Speculation::NotSpeculatable;
 }
 
-/// The part where the cache is known to have a type.
-static CacheType partOrNull(FailureOr<CacheType> part) {
-  return succeeded(part) ? *part : CacheType();
-}
-
 CacheType LayerOp::getPartOf(CacheType known) {
   std::string why;
-  return partOrNull(sliceType(known, AxisKind::Layer, std::nullopt, why));
+  return sliceType(known, AxisKind::Layer, std::nullopt, why);
 }
 
 KeptIndices LayerOp::getKept(AxisKind kind) {
@@ -110,8 +101,7 @@ Value SideOp::getViewSource() { return getCache(); }
 
 CacheType SideOp::getPartOf(CacheType known) {
   std::string why;
-  return partOrNull(
-      sliceType(known, AxisKind::Side, static_cast<int64_t>(getSide()), why));
+  return sliceType(known, AxisKind::Side, static_cast<int64_t>(getSide()), why);
 }
 
 LogicalResult SideOp::inferReturnTypes(MLIRContext *,
@@ -120,11 +110,11 @@ LogicalResult SideOp::inferReturnTypes(MLIRContext *,
                                        SmallVectorImpl<Type> &types) {
   std::string why;
   auto cache = cast<CacheType>(adaptor.getCache().getType());
-  FailureOr<CacheType> type = sliceType(
-      cache, AxisKind::Side, static_cast<int64_t>(adaptor.getSide()), why);
-  if (failed(type))
+  CacheType type = sliceType(cache, AxisKind::Side,
+                             static_cast<int64_t>(adaptor.getSide()), why);
+  if (!type)
     return emitOptionalError(loc, "'kvcache.side' op side_c1: ", why);
-  types.push_back(*type);
+  types.push_back(type);
   return success();
 }
 
@@ -132,17 +122,13 @@ LogicalResult SideOp::inferReturnTypes(MLIRContext *,
 // SubpoolOp and HeadsOp
 //===----------------------------------------------------------------------===//
 
-/// The type of a cache with fewer indices of one axis.
-static FailureOr<CacheType> narrowType(CacheType cache, AxisKind kind,
-                                       std::optional<int64_t> first,
-                                       int64_t count, std::string &why) {
+/// The same with fewer indices of one axis.
+static CacheType narrowType(CacheType cache, AxisKind kind,
+                            std::optional<int64_t> first, int64_t count,
+                            std::string &why) {
   std::optional<Slice> slice = narrowAxis(cache.getLayout(), Axis{kind}, first,
                                           count, cache.getElementBytes(), why);
-  if (!slice)
-    return failure();
-  return CacheType::get(cache.getContext(), slice->layout,
-                        cache.getElementType(), cache.getSpace(),
-                        cache.getAccess());
+  return slice ? withLayout(cache, slice->layout) : CacheType();
 }
 
 Value SubpoolOp::getViewSource() { return getCache(); }
@@ -153,11 +139,11 @@ LogicalResult SubpoolOp::inferReturnTypes(MLIRContext *,
                                           SmallVectorImpl<Type> &types) {
   std::string why;
   auto cache = cast<CacheType>(adaptor.getCache().getType());
-  FailureOr<CacheType> type =
+  CacheType type =
       narrowType(cache, AxisKind::Block, std::nullopt, kRunTime, why);
-  if (failed(type))
+  if (!type)
     return emitOptionalError(loc, "'kvcache.subpool' op ", why);
-  types.push_back(*type);
+  types.push_back(type);
   return success();
 }
 
@@ -167,8 +153,7 @@ Speculation::Speculatability SubpoolOp::getSpeculatability() {
 
 CacheType SubpoolOp::getPartOf(CacheType known) {
   std::string why;
-  return partOrNull(
-      narrowType(known, AxisKind::Block, std::nullopt, kRunTime, why));
+  return narrowType(known, AxisKind::Block, std::nullopt, kRunTime, why);
 }
 
 KeptIndices SubpoolOp::getKept(AxisKind kind) {
@@ -185,9 +170,8 @@ Value HeadsOp::getViewSource() { return getCache(); }
 
 CacheType HeadsOp::getPartOf(CacheType known) {
   std::string why;
-  return partOrNull(narrowType(known, AxisKind::Head,
-                               static_cast<int64_t>(getFirst()),
-                               static_cast<int64_t>(getCount()), why));
+  return narrowType(known, AxisKind::Head, static_cast<int64_t>(getFirst()),
+                    static_cast<int64_t>(getCount()), why);
 }
 
 KeptIndices HeadsOp::getKept(AxisKind kind) {
@@ -213,10 +197,9 @@ LogicalResult HeadsOp::inferReturnTypes(MLIRContext *,
                 " are expected, got " + Twine(count) + " starting at " +
                 Twine(first));
   std::string why;
-  FailureOr<CacheType> type =
-      narrowType(cache, AxisKind::Head, first, count, why);
-  if (failed(type))
+  CacheType type = narrowType(cache, AxisKind::Head, first, count, why);
+  if (!type)
     return fail(why);
-  types.push_back(*type);
+  types.push_back(type);
   return success();
 }

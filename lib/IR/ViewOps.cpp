@@ -380,9 +380,7 @@ OpFoldResult CastOp::fold(FoldAdaptor) {
 CacheType CastOp::getPartOf(CacheType known) {
   CacheType declared = getResult().getType();
   std::optional<Layout> both = meet(declared.getLayout(), known.getLayout());
-  return both ? CacheType::get(getContext(), *both, declared.getElementType(),
-                               declared.getSpace(), declared.getAccess())
-              : declared;
+  return both ? withLayout(declared, *both) : declared;
 }
 
 CacheType HasFactsOp::getCheckedType() { return cast<CacheType>(getFacts()); }

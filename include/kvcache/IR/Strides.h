@@ -13,6 +13,8 @@
 
 namespace kvcache {
 
+class CacheType;
+
 /// The dimensions of a memref, if it has strides.
 std::optional<std::vector<StridedDim>> stridedDims(mlir::MemRefType type);
 
@@ -20,6 +22,9 @@ std::optional<std::vector<StridedDim>> stridedDims(mlir::MemRefType type);
 /// and no layers count as an extent known at run time: slices of length 0 have
 /// such types, and the type of a cache never says 0.
 int64_t extentInCache(Axis axis, int64_t extent);
+
+/// The same elements in another layout.
+CacheType withLayout(CacheType type, const Layout &layout);
 
 /// Which strides of a memref are considered.
 enum class Contiguity { All, Inner };
