@@ -13,11 +13,9 @@ using namespace kvcache;
 /// Where code is not reachable, values may be made of themselves.
 static constexpr unsigned kMostSteps = 10000;
 
-/// The dimension before a reshape that became `dim` with others of extent 1
-/// only; nothing if it was merged or divided.
-static std::optional<int64_t> dimBefore(ArrayRef<ReassociationIndices> groups,
-                                        ArrayRef<int64_t> grouped, int64_t dim,
-                                        bool fromGroup) {
+std::optional<int64_t> kvcache::dimBefore(ArrayRef<ReassociationIndices> groups,
+                                          ArrayRef<int64_t> grouped,
+                                          int64_t dim, bool fromGroup) {
   for (auto [number, group] : llvm::enumerate(groups)) {
     if (fromGroup ? int64_t(number) != dim : !llvm::is_contained(group, dim))
       continue;
@@ -28,11 +26,9 @@ static std::optional<int64_t> dimBefore(ArrayRef<ReassociationIndices> groups,
           return std::nullopt;
         wide = member;
       }
-    if (!wide)
-      return std::nullopt;
     if (fromGroup)
       return wide;
-    return *wide == dim ? std::optional<int64_t>(number) : std::nullopt;
+    return wide == dim ? std::optional<int64_t>(number) : std::nullopt;
   }
   return std::nullopt;
 }
@@ -64,15 +60,10 @@ static std::pair<Value, int64_t> before(OpResult result, int64_t dim) {
         return Place(insert.getDest(), dim);
       })
       .Case([&](tensor::CollapseShapeOp collapse) {
-        return reshaped(collapse.getSrc(),
-                        dimBefore(collapse.getReassociationIndices(),
-                                  collapse.getSrcType().getShape(), dim, true));
+        return reshaped(collapse.getSrc(), dimBefore(collapse, dim));
       })
       .Case([&](tensor::ExpandShapeOp expand) {
-        return reshaped(expand.getSrc(),
-                        dimBefore(expand.getReassociationIndices(),
-                                  expand.getResultType().getShape(), dim,
-                                  false));
+        return reshaped(expand.getSrc(), dimBefore(expand, dim));
       })
       .Default([](Operation *) { return Place(); });
 }

@@ -167,32 +167,13 @@ struct PadRows : RowDemandOpInterface::ExternalModel<PadRows, tensor::PadOp> {
   }
 };
 
-/// The dimension among `members` that is not 1; nothing if there are several,
-/// or none but more than one member.
-std::optional<int64_t> onlyWide(ArrayRef<int64_t> members,
-                                ArrayRef<int64_t> shape) {
-  if (members.size() == 1)
-    return members[0];
-  std::optional<int64_t> wide;
-  for (int64_t member : members) {
-    if (shape[member] == 1)
-      continue;
-    if (wide)
-      return std::nullopt;
-    wide = member;
-  }
-  return wide;
-}
-
 struct CollapseRows
     : RowDemandOpInterface::ExternalModel<CollapseRows,
                                           tensor::CollapseShapeOp> {
   FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
                                 std::string &why) const {
     auto collapse = cast<tensor::CollapseShapeOp>(op);
-    std::optional<int64_t> from =
-        onlyWide(collapse.getReassociationIndices()[axis],
-                 collapse.getSrcType().getShape());
+    std::optional<int64_t> from = dimBefore(collapse, axis);
     if (!from) {
       why = "merges the dimension of rows with others";
       return failure();
@@ -206,13 +187,8 @@ struct ExpandRows
   FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
                                 std::string &why) const {
     auto expand = cast<tensor::ExpandShapeOp>(op);
-    for (auto [from, group] : llvm::enumerate(expand.getReassociationIndices()))
-      if (llvm::is_contained(group, axis)) {
-        std::optional<int64_t> wide =
-            onlyWide(group, expand.getResultType().getShape());
-        if (wide == axis)
-          return alike(expand.getSrcMutable(), from, axis);
-      }
+    if (std::optional<int64_t> from = dimBefore(expand, axis))
+      return alike(expand.getSrcMutable(), *from, axis);
     why = "divides the dimension of rows";
     return failure();
   }

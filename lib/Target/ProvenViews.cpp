@@ -2,7 +2,9 @@
 
 #include "ProvenViews.h"
 
+#include "kvcache/Analysis/Extents.h"
 #include "kvcache/IR/Sources.h"
+#include "kvcache/Layout/Facts.h"
 
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 
@@ -23,21 +25,6 @@ static const Layout *storedAs(Value memref) {
                  : nullptr;
 }
 
-/// The one dimension of a group that is cut into or joined from dimensions of
-/// extent 1 and itself: it keeps its extent and its stride.
-static std::optional<int64_t> onlyDimOf(const ReassociationIndices &group,
-                                        ArrayRef<int64_t> shape) {
-  std::optional<int64_t> only;
-  for (int64_t dim : group) {
-    if (shape[dim] == 1)
-      continue;
-    if (only)
-      return std::nullopt;
-    only = dim;
-  }
-  return only;
-}
-
 /// Whether an axis of a view is one of the cache that was seen as a memref,
 /// and no reshape in between splits or joins it.
 static bool isUntouched(ViewOp view, unsigned i, unsigned stored) {
@@ -46,38 +33,16 @@ static bool isUntouched(ViewOp view, unsigned i, unsigned stored) {
   while (true) {
     if (auto storage = memref.getDefiningOp<StorageOp>())
       return storage.resultDim(stored) == dim;
-    if (auto expand = memref.getDefiningOp<memref::ExpandShapeOp>()) {
-      auto groups = expand.getReassociationIndices();
-      auto *group =
-          llvm::find_if(groups, [&](const ReassociationIndices &dims) {
-            return llvm::is_contained(dims, dim);
-          });
-      if (onlyDimOf(*group, expand.getResultType().getShape()) != dim)
-        return false;
-      dim = group - groups.begin();
-      memref = expand.getSrc();
-    } else {
-      auto collapse = memref.getDefiningOp<memref::CollapseShapeOp>();
-      if (!collapse)
-        return false;
-      std::optional<int64_t> only =
-          onlyDimOf(collapse.getReassociationIndices()[dim],
-                    collapse.getSrcType().getShape());
-      if (!only)
-        return false;
-      dim = *only;
-      memref = collapse.getSrc();
-    }
+    std::optional<int64_t> before;
+    if (auto expand = memref.getDefiningOp<memref::ExpandShapeOp>())
+      before = dimBefore(expand, dim);
+    else if (auto collapse = memref.getDefiningOp<memref::CollapseShapeOp>())
+      before = dimBefore(collapse, dim);
+    if (!before)
+      return false;
+    dim = *before;
+    memref = memref.getDefiningOp()->getOperand(0);
   }
-}
-
-/// The next faster axis that has more than one index: an axis of extent 1
-/// between two others changes no stride.
-static std::optional<unsigned> spannedBy(const Layout &layout, unsigned i) {
-  std::optional<unsigned> next = layout.nextFaster(i);
-  while (next && layout.dim(*next).extent == 1)
-    next = layout.nextFaster(*next);
-  return next;
 }
 
 /// Whether the stride of an axis is that of one of the cache that was seen as a
@@ -98,8 +63,8 @@ static bool isThatOf(ViewOp view, unsigned i, const Layout &stored) {
     return false;
   if (own.stride.kind != StrideFact::Kind::Compact)
     return true;
-  std::optional<unsigned> next = spannedBy(layout, i);
-  std::optional<unsigned> storedNext = spannedBy(stored, *j);
+  std::optional<unsigned> next = fasterAxis(layout, i);
+  std::optional<unsigned> storedNext = fasterAxis(stored, *j);
   return next && storedNext &&
          layout.dim(*next).axis == stored.dim(*storedNext).axis &&
          isThatOf(view, *next, stored);

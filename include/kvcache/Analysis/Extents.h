@@ -26,6 +26,20 @@ struct Extent {
   }
 };
 
+std::optional<int64_t>
+dimBefore(llvm::ArrayRef<mlir::ReassociationIndices> groups,
+          llvm::ArrayRef<int64_t> grouped, int64_t dim, bool fromGroup);
+
+/// The dimension before an expand_shape or a collapse_shape that became `dim`
+/// with others of extent 1 only; nothing if it was merged or divided.
+template <typename Reshape>
+std::optional<int64_t> dimBefore(Reshape op, int64_t dim) {
+  auto from = op.getSrcType().getShape(), to = op.getResultType().getShape();
+  bool isCollapse = from.size() > to.size();
+  return dimBefore(op.getReassociationIndices(), isCollapse ? from : to, dim,
+                   isCollapse);
+}
+
 /// The queried dimension, if it is a constant and the tensor is known to have
 /// it, which no verifier guarantees.
 std::optional<int64_t> dimOf(mlir::tensor::DimOp op);
