@@ -4,13 +4,12 @@
 
 #include "kvcache/Analysis/OwnBody.h"
 #include "kvcache/IR/KVCache.h"
-#include "kvcache/IR/Sources.h"
+#include "kvcache/Target/Extents.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace kvcache;
@@ -20,16 +19,17 @@ using namespace mlir;
 
 namespace {
 
-/// A constant, an extent of an argument, or an argument that is an integer.
+/// What an extent follows from, and the number of that argument.
 struct Extent {
-  int64_t constant = 0;
-  int argument = -1, dim = -1;
+  ArgumentExtent formula;
+  int argument = -1;
 
   int64_t in(const Arguments &arguments) const {
-    if (argument < 0)
-      return constant;
-    return dim < 0 ? arguments.integer(argument)
-                   : arguments.tensor(argument)->shape[dim];
+    __int128 of = 0;
+    if (formula.of)
+      of = formula.isValue ? arguments.integer(argument)
+                           : arguments.tensor(argument)->shape[formula.dim];
+    return (formula.times * of + formula.plus) / formula.over;
   }
 };
 
@@ -65,25 +65,13 @@ public:
     }
   }
 
-  std::optional<Extent> extent(Value value, int64_t dim) const {
-    auto type = cast<ShapedType>(value.getType());
-    // No verifier says that a dimension that is asked for is there.
-    if (!type.hasRank() || dim < 0 || dim >= type.getRank())
+  std::optional<Extent> numbered(std::optional<ArgumentExtent> formula) const {
+    if (!formula)
       return std::nullopt;
-    if (!type.isDynamicDim(dim))
-      return Extent{type.getDimSize(dim)};
-    if (std::optional<int> argument = this->argument(value))
-      return Extent{0, *argument, int(dim)};
-    if (auto cast = value.getDefiningOp<memref::CastOp>())
-      return extent(cast.getSource(), dim);
-    if (auto expand = value.getDefiningOp<memref::ExpandShapeOp>())
-      return extent(expand.getMixedOutputShape()[dim]);
-    if (auto collapse = value.getDefiningOp<memref::CollapseShapeOp>())
-      return extentOfGroup(collapse.getSrc(),
-                           collapse.getReassociationIndices()[dim]);
-    if (auto alloc = value.getDefiningOp<memref::AllocOp>())
-      return extent(alloc.getMixedSizes()[dim]);
-    return std::nullopt;
+    Extent extent{*formula};
+    if (auto argument = dyn_cast_if_present<BlockArgument>(formula->of))
+      extent.argument = firstOf[argument.getArgNumber()] + formula->member;
+    return extent;
   }
 
   BatchOrigin batch(Value value) const {
@@ -135,36 +123,6 @@ public:
   }
 
 private:
-  std::optional<Extent> extent(OpFoldResult size) const {
-    if (std::optional<int64_t> constant = getConstantIntValue(size))
-      return Extent{*constant};
-    Value value = furthestSource(cast<Value>(size), [](Value index) -> Value {
-      auto cast = index.getDefiningOp<arith::IndexCastOp>();
-      return cast ? cast.getIn() : Value();
-    });
-    if (auto of = value.getDefiningOp<memref::DimOp>())
-      if (std::optional<int64_t> constant = of.getConstantIndex())
-        return extent(of.getSource(), *constant);
-    if (std::optional<int> argument = this->argument(value))
-      return Extent{0, *argument, -1};
-    return std::nullopt;
-  }
-
-  /// The product of extents, of which all but one are 1.
-  std::optional<Extent> extentOfGroup(Value value,
-                                      ArrayRef<int64_t> dims) const {
-    auto type = cast<ShapedType>(value.getType());
-    std::optional<Extent> found = Extent{1};
-    for (int64_t dim : dims) {
-      if (type.getDimSize(dim) == 1)
-        continue;
-      if (!found || found->argument >= 0 || found->constant != 1)
-        return std::nullopt;
-      found = extent(value, dim);
-    }
-    return found;
-  }
-
   /// What made the starts and the positions of a batch.
   static SelectRowsOp selectionOf(WithRowsOp with) {
     for (Operation *user : with.getStarts().getUsers())
@@ -200,8 +158,10 @@ private:
       return found;
     for (Operation *user : valid.getUsers())
       if (auto store = dyn_cast<memref::StoreOp>(user);
-          store && isWrittenBy(valid, store))
-        found.valid = extent(OpFoldResult(store.getValue()));
+          store && isWrittenBy(valid, store)) {
+        auto cast = store.getValue().getDefiningOp<arith::IndexCastOp>();
+        found.valid = numbered(sizeOf(cast ? cast.getIn() : store.getValue()));
+      }
     return found.valid ? std::optional(found) : std::nullopt;
   }
 
@@ -329,7 +289,8 @@ FlopCount::FlopCount(func::FuncOp function,
     BatchUse use = op.getIndexUses().batches.front();
     BatchOrigin batch = origins.batch(use.batch);
     BatchType type = use.batch.getType();
-    std::optional<Extent> rows = origins.extent(use.rows.front(), 0);
+    std::optional<Extent> rows =
+        origins.numbered(extentOf(use.rows.front(), 0));
     if (!rows || !batch.isKnown(type.hasPositions())) {
       reasons.push_back(reasonFor(
           op, "its batch, or the number of its rows, is not an argument"));
@@ -354,7 +315,7 @@ FlopCount::FlopCount(func::FuncOp function,
       unsigned dim;
       std::optional<Extent> extent;
       if (succeeded(op.mapIterationSpaceDimToOperandDim(loop, operand, dim)))
-        extent = origins.extent(operand, dim);
+        extent = origins.numbered(extentOf(operand, dim));
       if (!extent) {
         reasons.push_back(reasonFor(
             op, "its extents are neither constants nor extents of arguments"));

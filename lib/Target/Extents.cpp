@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "Extents.h"
+#include "kvcache/Target/Extents.h"
 
 #include "kvcache/IR/KVCache.h"
 
@@ -70,6 +70,22 @@ static std::optional<ArgumentExtent> overConstant(ArgumentExtent extent,
   return bounded(extent);
 }
 
+/// The value or a dimension of an argument of the function, whatever it is.
+static std::optional<ArgumentExtent>
+ofArgument(Value value, unsigned member, unsigned dim, bool isValue = false) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument || !argument.getOwner()->isEntryBlock() ||
+      !isa<func::FuncOp>(argument.getOwner()->getParentOp()))
+    return std::nullopt;
+  ArgumentExtent extent;
+  extent.of = value;
+  extent.dim = dim;
+  extent.member = member;
+  extent.times = 1;
+  extent.isValue = isValue;
+  return extent;
+}
+
 /// A number of type index.
 static std::optional<ArgumentExtent> sizeOf(Value value) {
   if (std::optional<int64_t> constant = getConstantIntValue(value))
@@ -81,13 +97,11 @@ static std::optional<ArgumentExtent> sizeOf(Value value) {
       return std::nullopt;
     return extentOf(dim.getSource(), *index);
   }
-  auto isArithmetic = [&] {
-    return isa_and_nonnull<arith::MulIOp, arith::AddIOp, arith::SubIOp>(
-        value.getDefiningOp());
-  };
-  if (!isArithmetic())
-    return std::nullopt;
   Operation *op = value.getDefiningOp();
+  if (!op || isa<arith::IndexCastOp>(op))
+    return ofArgument(op ? op->getOperand(0) : value, 0, 0, /*isValue=*/true);
+  if (!isa<arith::MulIOp, arith::AddIOp, arith::SubIOp>(op))
+    return std::nullopt;
   Value left = op->getOperand(0), right = op->getOperand(1);
   std::optional<int64_t> constant = getConstantIntValue(right);
   if (!constant && !isa<arith::SubIOp>(op)) {
@@ -104,9 +118,9 @@ static std::optional<ArgumentExtent> sizeOf(Value value) {
   return plusConstant(*extent, isa<arith::SubIOp>(op) ? -*constant : *constant);
 }
 
-static std::optional<ArgumentExtent> sizeOf(OpFoldResult size) {
+std::optional<ArgumentExtent> target::sizeOf(OpFoldResult size) {
   if (auto value = dyn_cast<Value>(size))
-    return sizeOf(value);
+    return ::sizeOf(value);
   return constantExtent(cast<IntegerAttr>(cast<Attribute>(size)).getInt());
 }
 
@@ -157,21 +171,6 @@ static std::optional<ArgumentExtent> extentOfExpanded(memref::ExpandShapeOp op,
   return std::nullopt;
 }
 
-/// A dimension of an argument of the function, whatever its value is.
-static std::optional<ArgumentExtent>
-extentOfArgument(Value value, unsigned member, unsigned dim) {
-  auto argument = dyn_cast<BlockArgument>(value);
-  if (!argument || !argument.getOwner()->isEntryBlock() ||
-      !isa<func::FuncOp>(argument.getOwner()->getParentOp()))
-    return std::nullopt;
-  ArgumentExtent extent;
-  extent.of = value;
-  extent.dim = dim;
-  extent.member = member;
-  extent.times = 1;
-  return extent;
-}
-
 std::optional<ArgumentExtent>
 target::extentOfMember(TypedValue<BatchType> batch, BatchMember member,
                        unsigned dim) {
@@ -182,7 +181,7 @@ target::extentOfMember(TypedValue<BatchType> batch, BatchMember member,
   MemRefType type = lists.rest.getType().getMemRefTypes()[number];
   if (!type.isDynamicDim(dim))
     return constantExtent(type.getDimSize(dim));
-  return extentOfArgument(lists.rest, number, dim);
+  return ofArgument(lists.rest, number, dim);
 }
 
 /// The memref that an index value is lowered to; null of other values.
@@ -201,18 +200,19 @@ std::optional<ArgumentExtent> target::extentOf(Value value, unsigned dim) {
     return extentOf(def->getOperand(0), dim);
   // What a type says after a cast is no more than a promise, so the source is
   // asked first.
+  std::optional<ArgumentExtent> source;
   if (auto cast = dyn_cast_or_null<memref::CastOp>(def))
     if (isa<MemRefType>(cast.getSource().getType()))
-      if (std::optional<ArgumentExtent> extent =
-              extentOf(cast.getSource(), dim))
-        return extent;
+      source = extentOf(cast.getSource(), dim);
+  if (source && !source->isValue)
+    return source;
   MemRefType type = memrefTypeOf(value.getType());
   if (!type)
     return std::nullopt;
   if (!type.isDynamicDim(dim))
     return constantExtent(type.getDimSize(dim));
   if (!def)
-    return extentOfArgument(value, 0, dim);
+    return ofArgument(value, 0, dim);
   if (auto alloc = dyn_cast<memref::AllocOp>(def))
     return sizeOf(alloc.getMixedSizes()[dim]);
   if (auto view = dyn_cast<memref::SubViewOp>(def)) {
@@ -224,7 +224,7 @@ std::optional<ArgumentExtent> target::extentOf(Value value, unsigned dim) {
     return extentOfCollapsed(collapse, dim);
   if (auto expand = dyn_cast<memref::ExpandShapeOp>(def))
     return extentOfExpanded(expand, dim);
-  return std::nullopt;
+  return source;
 }
 
 std::optional<ExtentRule> target::ruleOfEqual(const ArgumentExtent &a,

@@ -2,7 +2,6 @@
 
 #include "kvcache/Target/Signature.h"
 
-#include "Extents.h"
 #include "ProvenViews.h"
 #include "Ties.h"
 

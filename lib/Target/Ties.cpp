@@ -27,7 +27,7 @@ public:
   void same(ArrayRef<Known> extents) {
     Known first;
     for (const Known &extent : extents) {
-      if (!extent)
+      if (!extent || extent->isValue)
         continue;
       if (first)
         equate(*first, *extent);

@@ -7,7 +7,7 @@
 #ifndef KVCACHE_LIB_TARGET_TIES_H
 #define KVCACHE_LIB_TARGET_TIES_H
 
-#include "Extents.h"
+#include "kvcache/Target/Extents.h"
 
 #include "mlir/IR/Operation.h"
 #include "mlir/Support/LLVM.h"

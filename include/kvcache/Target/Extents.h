@@ -4,8 +4,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LIB_TARGET_EXTENTS_H
-#define KVCACHE_LIB_TARGET_EXTENTS_H
+#ifndef KVCACHE_TARGET_EXTENTS_H
+#define KVCACHE_TARGET_EXTENTS_H
 
 #include "kvcache/IR/CacheAccess.h"
 
@@ -13,18 +13,22 @@
 
 namespace kvcache::target {
 
-/// (times * extent + plus) / over, for a dimension of an argument; without an
-/// argument, plus / over.
+/// (times * extent + plus) / over, for a dimension of an argument, or for its
+/// value; without an argument, plus / over.
 struct ArgumentExtent {
   mlir::Value of; ///< the argument of the function, or null
   unsigned dim = 0;
   unsigned member = 0; ///< of a batch, as its type numbers them
   int64_t times = 0, plus = 0, over = 1;
+  bool isValue = false; ///< of an integer, which the entry does not compare
 };
 
 /// The formula for an extent of a memref. Nothing if it depends on several
-/// arguments, on a scalar argument, or on data.
+/// arguments, or on data.
 std::optional<ArgumentExtent> extentOf(mlir::Value memref, unsigned dim);
+
+/// The same for an index.
+std::optional<ArgumentExtent> sizeOf(mlir::OpFoldResult size);
 
 /// The same for a member of a batch.
 std::optional<ArgumentExtent> extentOfMember(mlir::TypedValue<BatchType> batch,
@@ -49,4 +53,4 @@ std::optional<ExtentRule> ruleOfEqual(const ArgumentExtent &a,
 
 } // namespace kvcache::target
 
-#endif // KVCACHE_LIB_TARGET_EXTENTS_H
+#endif // KVCACHE_TARGET_EXTENTS_H
