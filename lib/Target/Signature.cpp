@@ -324,18 +324,28 @@ private:
     });
   }
 
+  /// Null if the value is no argument of the function.
+  BlockArgument ownArgument(Value value) {
+    auto argument = dyn_cast<BlockArgument>(value);
+    bool isOwn = argument && argument.getOwner() == &function.getBody().front();
+    return isOwn ? argument : BlockArgument();
+  }
+
+  ArgumentSignature &requireAlign(BlockArgument argument, int64_t align) {
+    ArgumentSignature &arg = argumentAt(argument.getArgNumber());
+    arg.align = std::max(arg.align, align);
+    return arg;
+  }
+
   /// What the type of a view says beyond the type of its source becomes a
   /// requirement on the argument.
   LogicalResult requireView(ViewOp view) {
     const Layout &layout = view.getResult().getType().getLayout();
-    auto argument = dyn_cast<BlockArgument>(view.getSource());
-    bool isArgument =
-        argument && argument.getOwner() == &function.getBody().front();
+    BlockArgument argument = ownArgument(view.getSource());
     if (view.isByteView()) {
       // The view checks its offset, which says nothing without the base.
-      if (isArgument) {
-        int64_t &align = argumentAt(argument.getArgNumber()).align;
-        align = std::max(align, layout.align());
+      if (argument) {
+        requireAlign(argument, layout.align());
         return success();
       }
       if (!view.getSource().getDefiningOp<memref::AllocOp>())
@@ -355,24 +365,20 @@ private:
     if (alloc && alloc.getType().getLayout().isIdentity() && isPacked &&
         layout.align() <= KVRT_WORKSPACE_ALIGN)
       return success();
-    if (source != view.getSource() && isPacked) {
-      auto reshaped = dyn_cast<BlockArgument>(source);
-      if (reshaped && reshaped.getOwner() == &function.getBody().front()) {
-        int64_t &align = argumentAt(reshaped.getArgNumber()).align;
-        align = std::max(align, layout.align());
+    if (source != view.getSource() && isPacked)
+      if (BlockArgument reshaped = ownArgument(source)) {
+        requireAlign(reshaped, layout.align());
         return success();
       }
-    }
-    if (!isArgument && isProvenByType(view))
+    if (!argument && isProvenByType(view))
       return success();
-    if (!isArgument)
+    if (!argument)
       return view.emitOpError()
              << "the layout is expected to be checked by the entry function, "
                 "so the source is expected to be an argument of the public "
                 "function '"
              << function.getName() << "'";
-    ArgumentSignature &arg = argumentAt(argument.getArgNumber());
-    arg.align = std::max(arg.align, layout.align());
+    ArgumentSignature &arg = requireAlign(argument, layout.align());
     if (arg.pool.axes.empty())
       arg.pool = poolSeenAs(view);
     for (unsigned i = 0; i < layout.rank(); ++i) {
@@ -421,9 +427,8 @@ private:
                     !isa<BatchType>(view.getType());
       return isList ? def->getOperand(0) : Value();
     });
-    auto argument = dyn_cast<BlockArgument>(origin);
-    if (!argument || argument.getOwner() != &function.getBody().front() ||
-        isa<BatchType>(argument.getType()))
+    BlockArgument argument = ownArgument(origin);
+    if (!argument || isa<BatchType>(argument.getType()))
       return std::nullopt;
     return argument.getArgNumber();
   }
