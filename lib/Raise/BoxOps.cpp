@@ -268,6 +268,13 @@ std::optional<Number> BoxEvaluator::computeFloat(Operation *op,
       bitEnumContainsAny(flags.getFastMathFlagsAttr().getValue(),
                          Flags::arcp | Flags::afn | Flags::reassoc))
     return unknown(type);
+  auto isWithin = [&](const Number &value, Wide limit) {
+    Answer below = isLess(value, -limit);
+    if (below == Answer::Split)
+      return below;
+    Answer inside = isLess(value, limit + 1);
+    return below == Answer::No || inside == Answer::Split ? inside : Answer::No;
+  };
   Type from = op->getOperand(0).getType();
   if (isa<arith::SIToFPOp>(op)) {
     unsigned bits = exactBits(type);
@@ -275,13 +282,10 @@ std::optional<Number> BoxEvaluator::computeFloat(Operation *op,
       return unknown(type);
     const Number &value = operands[0];
     Wide limit = Wide(1) << bits;
-    Answer below = isLess(value, -limit);
-    if (below == Answer::Split)
+    Answer within = isWithin(value, limit);
+    if (within == Answer::Split)
       return std::nullopt;
-    Answer inside = isLess(value, limit + 1);
-    if (inside == Answer::Split)
-      return std::nullopt;
-    if (below == Answer::No && inside == Answer::Yes)
+    if (within == Answer::Yes)
       return value;
     return between(roundedDown(value.lo, bits), roundedUp(value.hi, bits));
   }
@@ -301,13 +305,10 @@ std::optional<Number> BoxEvaluator::computeFloat(Operation *op,
     // times the divisor is out of the exact range.
     Wide limit = (Wide(1) << bits) - den;
     if (value.affine) {
-      Answer below = isLess(value, -limit);
-      if (below == Answer::Split)
+      Answer within = isWithin(value, limit);
+      if (within == Answer::Split)
         return std::nullopt;
-      Answer inside = isLess(value, limit + 1);
-      if (inside == Answer::Split)
-        return std::nullopt;
-      if (below == Answer::No && inside == Answer::Yes) {
+      if (within == Answer::Yes) {
         Number result = value;
         result.den *= den;
         result.lo = floorDiv(value.lo, den);
@@ -320,20 +321,14 @@ std::optional<Number> BoxEvaluator::computeFloat(Operation *op,
     return between(roundedDown(floorDiv(value.lo, den), bits),
                    roundedUp(ceilDiv(value.hi, den), bits));
   }
-  if (isa<math::FloorOp>(op)) {
+  if (isa<math::FloorOp, arith::FPToSIOp>(op)) {
     if (!operands[0].affine)
       return operands[0];
     Number numerator = affine(operands[0].q, operands[0].r, operands[0].c);
-    std::optional<Parts> parts =
-        floorParts(numerator, affine(0, 0, operands[0].den));
-    return parts ? std::optional<Number>(parts->quotient) : std::nullopt;
-  }
-  if (isa<arith::FPToSIOp>(op)) {
-    if (!operands[0].affine)
-      return operands[0];
-    Number numerator = affine(operands[0].q, operands[0].r, operands[0].c);
-    std::optional<Parts> parts =
-        truncParts(numerator, affine(0, 0, operands[0].den));
+    Number denominator = affine(0, 0, operands[0].den);
+    std::optional<Parts> parts = isa<math::FloorOp>(op)
+                                     ? floorParts(numerator, denominator)
+                                     : truncParts(numerator, denominator);
     return parts ? std::optional<Number>(parts->quotient) : std::nullopt;
   }
   return unknown(type);

@@ -150,42 +150,9 @@ std::optional<Number> BoxEvaluator::compare(Operation *op, const Number &a,
   arith::CmpIPredicate predicate = arith::CmpIPredicate::eq;
   if (auto cmp = dyn_cast<arith::CmpIOp>(op))
     predicate = cmp.getPredicate();
-  if (auto cmp = dyn_cast<index::CmpOp>(op)) {
-    using From = index::IndexCmpPredicate;
-    using To = arith::CmpIPredicate;
-    switch (cmp.getPred()) {
-    case From::EQ:
-      predicate = To::eq;
-      break;
-    case From::NE:
-      predicate = To::ne;
-      break;
-    case From::SLT:
-      predicate = To::slt;
-      break;
-    case From::SLE:
-      predicate = To::sle;
-      break;
-    case From::SGT:
-      predicate = To::sgt;
-      break;
-    case From::SGE:
-      predicate = To::sge;
-      break;
-    case From::ULT:
-      predicate = To::ult;
-      break;
-    case From::ULE:
-      predicate = To::ule;
-      break;
-    case From::UGT:
-      predicate = To::ugt;
-      break;
-    case From::UGE:
-      predicate = To::uge;
-      break;
-    }
-  }
+  if (auto cmp = dyn_cast<index::CmpOp>(op)) // of the same names
+    predicate = *arith::symbolizeCmpIPredicate(
+        index::stringifyIndexCmpPredicate(cmp.getPred()));
   using P = arith::CmpIPredicate;
   Number x = a, y = b;
   bool isUnsigned = predicate == P::ult || predicate == P::ule ||

@@ -35,6 +35,14 @@ static SmallVector<int64_t> others(int64_t rank, ArrayRef<int64_t> dims) {
   return result;
 }
 
+/// The dimension of a list of indices that has the numbers of one row.
+static std::optional<int64_t> columnDimOf(Attribute numbers,
+                                          RankedTensorType indices) {
+  SmallVector<int64_t> given = numbersOf(numbers, "index_vector_dim");
+  int64_t dim = given.empty() ? 0 : given[0];
+  return dim < indices.getRank() ? std::optional(dim) : std::nullopt;
+}
+
 std::optional<RowAccess> stablehlo::describeWrite(Operation *op,
                                                   std::string &why) {
   if (op->getName().getStringRef() != "stablehlo.scatter")
@@ -63,10 +71,7 @@ std::optional<RowAccess> stablehlo::describeWrite(Operation *op,
   if (sorted != inserted)
     return refuse(why, "its windows have the scattered dimensions; windows of "
                        "one row are expected");
-  SmallVector<int64_t> columnDim = numbersOf(numbers, "index_vector_dim");
-  int64_t column = columnDim.empty() ? 0 : columnDim[0];
-  if (column < indices.getRank())
-    access.columnDim = column;
+  access.columnDim = columnDimOf(numbers, indices);
   SmallVector<int64_t> window = numbersOf(numbers, "update_window_dims");
   SmallVector<int64_t> lists = others(rows.getRank(), window);
   if (lists.size() != 1 || lists[0] != 0)
@@ -108,10 +113,7 @@ std::optional<RowAccess> stablehlo::describeRead(Operation *op,
     if (size != (isIndexed ? 1 : pool.getDimSize(dim)))
       return refuse(why, "its slices do not cover whole rows");
   }
-  SmallVector<int64_t> columnDim = numbersOf(numbers, "index_vector_dim");
-  int64_t column = columnDim.empty() ? 0 : columnDim[0];
-  if (column < indices.getRank())
-    access.columnDim = column;
+  access.columnDim = columnDimOf(numbers, indices);
   // The dimensions of the list come first, then those of the slices.
   SmallVector<int64_t> offsets = numbersOf(numbers, "offset_dims");
   int64_t listed = rows.getRank() - static_cast<int64_t>(offsets.size());
