@@ -63,3 +63,18 @@ OwningOpRef<ModuleOp> target::parseProgram(MLIRContext &context,
   return failed(verify(module)) ? OwningOpRef<ModuleOp>()
                                 : OwningOpRef<ModuleOp>(module);
 }
+
+llvm::Expected<int> target::withProgram(const DialectRegistry &registry,
+                                        StringRef path,
+                                        llvm::function_ref<int(ModuleOp)> use) {
+  auto buffer = llvm::MemoryBuffer::getFileOrSTDIN(path);
+  if (!buffer)
+    return llvm::createStringError("cannot read '" + path +
+                                   "': " + buffer.getError().message());
+  MLIRContext context(registry);
+  llvm::SourceMgr sources;
+  sources.AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
+  SourceMgrDiagnosticHandler handler(sources, &context);
+  OwningOpRef<ModuleOp> module = parseProgram(context, sources);
+  return module ? use(*module) : 1;
+}

@@ -7,13 +7,11 @@
 #include "kvcache/Target/Parse.h"
 
 #include "mlir/IR/AsmState.h"
-#include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/SourceMgr.h"
 
 #include <csignal>
 
@@ -190,16 +188,7 @@ int main(int argc, char **argv) {
 
   DialectRegistry registry;
   kvcache::registerAllDialects(registry);
-  MLIRContext context(registry);
-  auto sources = std::make_shared<llvm::SourceMgr>();
-  llvm::ErrorOr<std::unique_ptr<llvm::MemoryBuffer>> buffer =
-      llvm::MemoryBuffer::getFileOrSTDIN(input);
-  if (!buffer)
-    return fail("cannot read '" + input + "': " + buffer.getError().message());
-  sources->AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
-  SourceMgrDiagnosticHandler handler(*sources, &context);
-  OwningOpRef<ModuleOp> module = parseProgram(context, *sources);
-  if (!module)
-    return 1;
-  return failed(compile(*module));
+  llvm::Expected<int> status = withProgram(
+      registry, input, [](ModuleOp module) { return failed(compile(module)); });
+  return status ? *status : fail(llvm::toString(status.takeError()));
 }

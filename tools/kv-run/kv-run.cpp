@@ -5,16 +5,12 @@
 #include "kvcache/Run/LoadedFunction.h"
 #include "kvcache/Target/Parse.h"
 
-#include "mlir/IR/MLIRContext.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/Format.h"
 #include "llvm/Support/InitLLVM.h"
-#include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/SourceMgr.h"
 
-#include <algorithm>
 #include <chrono>
 #include <csignal>
 
@@ -341,22 +337,15 @@ int main(int argc, char **argv) {
   auto start = Clock::now();
   DialectRegistry registry;
   kvcache::registerAllDialects(registry);
-  MLIRContext context(registry);
-  auto sources = std::make_shared<llvm::SourceMgr>();
-  llvm::ErrorOr<std::unique_ptr<llvm::MemoryBuffer>> buffer =
-      llvm::MemoryBuffer::getFileOrSTDIN(input);
-  if (!buffer)
-    return fail("cannot read '" + input + "': " + buffer.getError().message());
-  sources->AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
-  SourceMgrDiagnosticHandler handler(*sources, &context);
-  OwningOpRef<ModuleOp> module = parseProgram(context, *sources);
-  if (!module)
-    return 1;
-  int status = compileAndRun(*module, *request, start);
+  Expected<int> status = withProgram(registry, input, [&](ModuleOp module) {
+    return compileAndRun(module, *request, start);
+  });
+  if (!status)
+    return fail(status.takeError());
   llvm::outs().flush();
   if (std::error_code error = llvm::outs().error()) {
     llvm::outs().clear_error();
     return fail("cannot write '-': " + error.message());
   }
-  return status;
+  return *status;
 }

@@ -5,6 +5,7 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/Support/Error.h"
 
 namespace llvm {
 class SourceMgr;
@@ -17,6 +18,13 @@ namespace kvcache::target {
 /// a diagnostic.
 mlir::OwningOpRef<mlir::ModuleOp> parseProgram(mlir::MLIRContext &context,
                                                llvm::SourceMgr &sources);
+
+/// Parses the program in a file, `-` for the standard input. Diagnostics quote
+/// the file while `use` runs, whose result is returned, or 1 after a diagnostic
+/// of the parser. An error if the file cannot be read.
+llvm::Expected<int> withProgram(const mlir::DialectRegistry &registry,
+                                llvm::StringRef path,
+                                llvm::function_ref<int(mlir::ModuleOp)> use);
 
 } // namespace kvcache::target
 
