@@ -109,16 +109,21 @@ bool describe(ModuleOp module) {
   return true;
 }
 
+OwningOpRef<ModuleOp> parse(StringRef text, MLIRContext &context,
+                            Errors &errors) {
+  auto module = parseSourceString<ModuleOp>(text, &context, "mutant");
+  if (!module)
+    errors.report("parse");
+  return module;
+}
+
 /// Says what becomes of a program. The result tells whether it was valid, so
 /// that pipelines ran.
 bool take(StringRef text, MLIRContext &context) {
   Errors errors(context);
-  OwningOpRef<ModuleOp> module =
-      parseSourceString<ModuleOp>(text, &context, "mutant");
-  if (!module) {
-    errors.report("parse");
+  OwningOpRef<ModuleOp> module = parse(text, context, errors);
+  if (!module)
     return false;
-  }
   PassManager bufferize(&context), cpu(&context), kernels(&context);
   kvcache::buildBufferizePipeline(bufferize);
   kvcache::buildCpuPipeline(cpu, kvcache::CpuOptions());
@@ -144,12 +149,9 @@ bool take(StringRef text, MLIRContext &context) {
 bool takePasses(StringRef text, ArrayRef<StringRef> passes,
                 MLIRContext &context) {
   Errors errors(context);
-  OwningOpRef<ModuleOp> module =
-      parseSourceString<ModuleOp>(text, &context, "mutant");
-  if (!module) {
-    errors.report("parse");
+  OwningOpRef<ModuleOp> module = parse(text, context, errors);
+  if (!module)
     return false;
-  }
   for (StringRef name : passes) {
     llvm::errs() << "pass " << name << "\n";
     OwningOpRef<ModuleOp> copy = module->clone();

@@ -4,6 +4,8 @@
 // orders of the axes, with every set of extents that are known at run time
 // only.
 
+#include "LayoutSamples.h"
+
 #include "kvcache/Layout/Numbers.h"
 
 #include <gtest/gtest.h>
@@ -71,13 +73,8 @@ struct Buffer {
   /// Where the elements are, in the logical sequence.
   std::vector<int64_t> addresses() const {
     std::vector<int64_t> result = {0};
-    for (unsigned i = 0; i < kRank; ++i) {
-      std::vector<int64_t> next;
-      for (int64_t base : result)
-        for (int64_t index = 0; index < extents[i]; ++index)
-          next.push_back(base + index * strides[i]);
-      result = std::move(next);
-    }
+    for (unsigned i = 0; i < kRank; ++i)
+      result = layout_test::spread(result, extents[i], strides[i]);
     return result;
   }
 

@@ -36,6 +36,16 @@ constexpr AxisKind kAllKinds[] = {AxisKind::Layer, AxisKind::Side,
 constexpr int kLayouts = 4000;
 constexpr int64_t kMaxElements = 1500;
 
+/// The offsets of the elements of an axis at each of several places.
+inline std::vector<int64_t> spread(const std::vector<int64_t> &bases,
+                                   int64_t extent, int64_t stride) {
+  std::vector<int64_t> result;
+  for (int64_t base : bases)
+    for (int64_t index = 0; index < extent; ++index)
+      result.push_back(base + index * stride);
+  return result;
+}
+
 class Random {
 public:
   explicit Random(unsigned seed) : engine(seed) {}
@@ -101,15 +111,9 @@ struct Instance {
   std::vector<int64_t>
   offsets(const std::function<bool(unsigned)> &which) const {
     std::vector<int64_t> result = {0};
-    for (unsigned i : order) {
-      if (!which(i))
-        continue;
-      std::vector<int64_t> next;
-      for (int64_t base : result)
-        for (int64_t index = 0; index < extents[i]; ++index)
-          next.push_back(base + index * strides[i]);
-      result = std::move(next);
-    }
+    for (unsigned i : order)
+      if (which(i))
+        result = spread(result, extents[i], strides[i]);
     return result;
   }
 };
