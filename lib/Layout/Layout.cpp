@@ -3,7 +3,6 @@
 #include "kvcache/Layout/Layout.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace kvcache {
 

@@ -391,18 +391,6 @@ Layout packed(const Layout &layout) {
   return *Layout::get(dims, layout.orderAxes(), layout.align(), error);
 }
 
-std::optional<Layout> reordered(const Layout &layout,
-                                const std::vector<Axis> &order,
-                                std::string &why) {
-  for (unsigned i = 0; i < layout.rank(); ++i)
-    if (layout.dim(i).stride.kind != StrideFact::Kind::Compact) {
-      why = "the layout is expected to be compact, got a stride of " +
-            layout.dim(i).axis.str() + " that is " + strideStr(layout, i);
-      return std::nullopt;
-    }
-  return Layout::get(layout.listing(), order, layout.align(), why);
-}
-
 /// Say in numbers what follows from the extent or the place of axis `changed`:
 /// the strides of the axes that are compact over it, also through axes of
 /// extent 1, which cannot hold a number themselves.

@@ -9,7 +9,6 @@
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Layout/Views.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
@@ -160,7 +159,7 @@ static void placeUnits(std::vector<Axis> &order, ArrayRef<LayoutDim> dims,
 std::optional<Layout> CacheView::layoutOf(std::string &why,
                                           const Layout *like) const {
   auto type = cast<MemRefType>(base.getType());
-  SmallVector<int64_t> strides;
+  SmallVector<int64_t> strides, given;
   int64_t offset;
   if (failed(type.getStridesAndOffset(strides, offset))) {
     why = "the memref has no strides";
@@ -169,7 +168,6 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
   bool isPacked = type.getLayout().isIdentity();
   int64_t align = baseAlignment(base, type);
   std::vector<LayoutDim> dims;
-  std::vector<BufferDim> known;
   std::vector<Axis> order;
   auto add = [&](char name, int64_t extent, int64_t stride) {
     Axis axis = *Axis::parse(std::string_view(&name, 1));
@@ -180,7 +178,7 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
       dim.stride = ShapedType::isDynamic(stride) ? StrideFact::runTime()
                                                  : StrideFact::constant(stride);
     dims.push_back(dim);
-    known.push_back({axis, extent, stride});
+    given.push_back(stride);
     order.push_back(axis);
   };
   for (auto [name, extent, stride] :
@@ -197,9 +195,7 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
     // be the largest.
     SmallVector<unsigned> bySize(
         llvm::to_vector(llvm::seq<unsigned>(dims.size())));
-    unsigned dynamic = llvm::count_if(known, [](const BufferDim &dim) {
-      return ShapedType::isDynamic(dim.stride);
-    });
+    unsigned dynamic = llvm::count(given, ShapedType::kDynamic);
     bool isPair = dynamic == 2 && llvm::is_contained(axes, kRows);
     if (dynamic > 1 && !isPair) {
       why = "more than one stride of the memref is known only at run time, so "
@@ -207,16 +203,16 @@ std::optional<Layout> CacheView::layoutOf(std::string &why,
       return std::nullopt;
     }
     auto size = [&](unsigned i) {
-      return ShapedType::isDynamic(known[i].stride)
+      return ShapedType::isDynamic(given[i])
                  ? std::numeric_limits<int64_t>::max()
-                 : known[i].stride;
+                 : given[i];
     };
     llvm::sort(bySize, [&](unsigned a, unsigned b) {
       return size(a) != size(b) ? size(a) > size(b) : a < b;
     });
     order.clear();
     for (unsigned i : bySize)
-      order.push_back(known[i].axis);
+      order.push_back(dims[i].axis);
   }
   llvm::sort(dims, [](const LayoutDim &a, const LayoutDim &b) {
     return a.axis < b.axis;

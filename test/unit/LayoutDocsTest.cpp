@@ -3,7 +3,8 @@
 // The tables of named orders in docs/layout.md, computed. A change here is a
 // change there.
 
-#include "kvcache/Layout/Offsets.h"
+#include "LayoutOffsets.h"
+
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Layout/Transfers.h"
 #include "kvcache/Layout/Views.h"

@@ -2,10 +2,10 @@
 //
 // Which layout says more, against what each says of random instances.
 
+#include "LayoutOffsets.h"
 #include "LayoutSamples.h"
 
 #include "kvcache/Layout/Facts.h"
-#include "kvcache/Layout/Offsets.h"
 
 namespace layout_test {
 namespace {

@@ -3,10 +3,10 @@
 // Numbers of layouts as compiled programs compute them, against the concrete
 // strides of an instance. Those of reshapes are in LayoutReshapeTest.cpp.
 
+#include "LayoutOffsets.h"
 #include "LayoutSamples.h"
 
 #include "kvcache/Layout/Numbers.h"
-#include "kvcache/Layout/Offsets.h"
 
 namespace layout_test {
 namespace {

@@ -2,9 +2,8 @@
 //
 // Concrete offsets and what is known about them before, against enumeration.
 
+#include "LayoutOffsets.h"
 #include "LayoutSamples.h"
-
-#include "kvcache/Layout/Offsets.h"
 
 #include <limits>
 

@@ -346,25 +346,13 @@ TEST(FlatScaleTest, AxesOfExtentOneDoNotHideAFlatLayout) {
   EXPECT_TRUE(layout->isFlat());
 }
 
-TEST(ReorderedTest, OnlyAPackedLayoutHasAnotherOrder) {
-  int yes = 0;
-  forEachSample(23, [&](const Sample &sample, Random &random) {
-    std::vector<Axis> order = sample.instance.orderAxes();
-    random.shuffle(order);
-    std::string why;
-    std::optional<Layout> other = reordered(*sample.layout, order, why);
-    EXPECT_EQ(other.has_value(), sample.layout->isCompact()) << why;
+TEST(PackedTest, AxesAndOrderStay) {
+  forEachSample(23, [&](const Sample &sample, Random &) {
     Layout dense = packed(*sample.layout);
     EXPECT_TRUE(dense.isCompact());
     EXPECT_EQ(dense.orderAxes(), sample.instance.orderAxes());
-    if (!other)
-      return;
-    ++yes;
-    EXPECT_TRUE(dense == *sample.layout);
-    EXPECT_TRUE(other->isCompact());
-    EXPECT_EQ(other->orderAxes(), order);
+    EXPECT_EQ(dense == *sample.layout, sample.layout->isCompact());
   });
-  EXPECT_GT(yes, 500);
 }
 
 /// The offsets of a slice are those of the parent, and its facts are true.

@@ -3,11 +3,11 @@
 // The run time checks strides in C. What it accepts is what Layout accepts, and
 // the strides that it hands to compiled code are those that Layout allows.
 
+#include "LayoutOffsets.h"
 #include "LayoutSamples.h"
 
 #include "../../lib/Runtime/kvrt_records.h"
 #include "kvcache/Layout/Numbers.h"
-#include "kvcache/Layout/Offsets.h"
 #include "kvcache/Runtime/kv_abi.h"
 
 #include <cstdarg>

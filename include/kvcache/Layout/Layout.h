@@ -37,11 +37,10 @@
 //
 // Queries on layouts, by header:
 //
-//   Orders.h     names of orders; the layout of a buffer with given strides
+//   Orders.h     names of orders
 //   Views.h      collapse, reshape, slice, linear rows
 //   Access.h     runs, access widths and factors of reads and writes
 //   Transfers.h  runs and descriptors when blocks or parts of them move
-//   Offsets.h    concrete offsets, the block split, whether offsets fit 32 bits
 //   Facts.h      whether one layout implies another, common facts of two
 //   Numbers.h    run-time values, for integers and emitted code
 //
@@ -132,9 +131,6 @@ struct LayoutDim {
     return axis == o.axis && extent == o.extent && stride == o.stride;
   }
 };
-
-/// What is known of a statement before the run-time values are.
-enum class Proof : uint8_t { No, Unknown, Yes };
 
 /// A contiguous piece of memory that one copy can move.
 struct Run {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Names of memory orders, and the inverse: the order of a buffer with given
-// strides.
+// Names of memory orders.
 //
 // An order lists axes from slowest to fastest. These have names:
 //
@@ -23,16 +22,6 @@
 // A cache need not have all axes of a name: `nhd` of a key cache alone is B N H
 // D, and `hnd` of one without heads is S B N D. Several names may then mean the
 // same order; the first one in the table is used.
-//
-// The inverse takes extents and strides as a tensor library reports them:
-//
-//   axes      B      S      N     H    D
-//   extent    100    2      16    1    128
-//   stride    65536  2048   128   7    1
-//
-// is paired_nhd with the stride fact B = 65536 (packed would be 4096). The
-// stride of H is meaningless, as H has only one index; by the strides alone, it
-// is equally paired_hnd.
 //
 //===----------------------------------------------------------------------===//
 
@@ -57,30 +46,6 @@ std::optional<std::vector<Axis>> orderByName(std::string_view name,
 
 /// The first name with this order, ignoring absent axes.
 std::optional<std::string_view> nameOfOrder(const std::vector<Axis> &order);
-
-/// All names whose order this layout has, in the sequence of the table. Axes of
-/// extent 1 match in any place.
-std::vector<std::string_view> namesOf(const Layout &layout);
-
-/// One dimension of a buffer, as a tensor library reports it.
-struct BufferDim {
-  Axis axis;
-  int64_t extent = 1;
-  /// In elements. Meaningless if the extent is 1.
-  int64_t stride = 1;
-};
-
-/// The layout of a buffer with these dimensions, given in any sequence: the
-/// order follows from the strides, and strides that are not compact are
-/// constants. Axes of extent 1 are placed so that the order has a name if
-/// possible, otherwise as listed if possible, and otherwise slowest.
-///
-/// Nothing, and a message in `why`, if no layout has these strides: two axes
-/// overlap, a stride is not positive, an axis starts within the span of faster
-/// axes, or a rule of Layout::get is violated (the message then begins with its
-/// label).
-std::optional<Layout> layoutOfBuffer(const std::vector<BufferDim> &dims,
-                                     int64_t align, std::string &why);
 
 } // namespace kvcache
 

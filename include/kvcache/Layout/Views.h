@@ -122,13 +122,6 @@ struct FlatScale {
 /// `why` gives the reason. Split B or N have none.
 std::optional<FlatScale> flatScale(const Layout &layout, std::string &why);
 
-/// The packed layout of the same axes in another order, as the destination of a
-/// relayout (not a view). Fails if the layout has gaps, which have no meaning
-/// in another order. `packed` drops them.
-std::optional<Layout> reordered(const Layout &layout,
-                                const std::vector<Axis> &order,
-                                std::string &why);
-
 /// The same axes in the same order without gaps.
 Layout packed(const Layout &layout);
 

@@ -17,8 +17,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#ifndef KVCACHE_LAYOUT_OFFSETS_H
-#define KVCACHE_LAYOUT_OFFSETS_H
+#ifndef KVCACHE_TEST_UNIT_LAYOUTOFFSETS_H
+#define KVCACHE_TEST_UNIT_LAYOUTOFFSETS_H
 
 #include "kvcache/Layout/Views.h"
 
@@ -60,6 +60,9 @@ struct BlockSplit {
 /// Precondition: B is not split.
 BlockSplit blockSplit(const Layout &layout);
 
+/// What is known of a statement before the run-time values are.
+enum class Proof : uint8_t { No, Unknown, Yes };
+
 enum class OffsetRange : uint8_t { Pool, Block };
 
 /// Whether all byte offsets of elements, from the first element of the pool or
@@ -72,4 +75,4 @@ Proof fitsOffset32(const Layout &layout, int64_t elementBytes,
 
 } // namespace kvcache
 
-#endif // KVCACHE_LAYOUT_OFFSETS_H
+#endif // KVCACHE_TEST_UNIT_LAYOUTOFFSETS_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "kvcache/Layout/Offsets.h"
+#include "LayoutOffsets.h"
 
 #include <algorithm>
 #include <limits>
