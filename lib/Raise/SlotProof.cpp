@@ -4,8 +4,6 @@
 
 #include "Boxes.h"
 
-#include "mlir/IR/Builders.h"
-
 using namespace mlir;
 using namespace kvcache;
 using namespace kvcache::raise;

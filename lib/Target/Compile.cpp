@@ -145,9 +145,8 @@ LogicalResult Compilation::lower() {
   auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code");
   if (code) {
     image = cast<StringAttr>(code.getValueAttr()).getValue().str();
-    imageIsCubin = StringRef(image).starts_with("\177ELF");
-    if (!imageIsCubin)
-      image.pop_back(); // the zero that the driver wants
+    if (!StringRef(image).starts_with("\177ELF"))
+      image.pop_back(); // of PTX, the zero that the driver wants
   }
   return success();
 }

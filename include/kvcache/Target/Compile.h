@@ -78,7 +78,6 @@ public:
 
   /// The text of the embedded PTX, or the bytes of the cubin, after `lower`.
   llvm::StringRef deviceImage() const { return image; }
-  bool deviceImageIsCubin() const { return imageIsCubin; }
   llvm::Module &llvmModule() { return *llvmIR; }
   const LibraryInfo &library() const { return info; }
   llvm::ArrayRef<FunctionSignature> functions() const { return signatures; }
@@ -108,7 +107,6 @@ private:
   LibraryInfo info;
   std::vector<FunctionSignature> signatures;
   std::string image;
-  bool imageIsCubin = false;
   std::unique_ptr<llvm::LLVMContext> llvmContext;
   std::unique_ptr<llvm::Module> llvmIR;
   struct Machine;
