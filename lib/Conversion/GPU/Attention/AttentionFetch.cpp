@@ -16,38 +16,6 @@ using namespace kvcache;
 /// Tiles of a block, up to which it looks for parts without being told.
 static constexpr int64_t kShortTiles = 3;
 
-void AttentionKernel::step(Val &slot, Val &parity, int64_t slots) {
-  Val next = slot + 1;
-  Val wraps = next == slots;
-  slot = select(wraps, k.i32(0), next);
-  parity = select(wraps, parity ^ 1, parity);
-}
-
-/// The table is needed next: a small one is on its way when lengths are known,
-/// a line for each lane of the launch.
-void AttentionKernel::prefetchTable() {
-  int64_t bytes = batch.table.type.getIntOrFloatBitWidth() / 8;
-  Val all = as(requests, 64) * k.parameter(batch.rowStride) * bytes;
-  Val place = Val(k, k.extui64((k.val(k.blockX()) * 32 + lane) * 128));
-  k.ifThen((warp == shape.warps) & (place < all),
-           [&] { w.prefetch(at(k.parameter(batch.table.pointer), place)); });
-}
-
-/// As the table has it: who looks at it waits for it.
-Val AttentionKernel::tableEntry(Val request, Val index, Val isThere) {
-  Val at = as(request, 64) * k.parameter(batch.rowStride) + as(index, 64);
-  return {k, k.loadRawEntryIf(isThere, k.parameter(batch.table.pointer), at,
-                              batch.table.type)};
-}
-
-/// Numbers that no block has become -1.
-Val AttentionKernel::blockOf(Val entry, Val isThere) {
-  if (entry.getType().getIntOrFloatBitWidth() < 64)
-    entry = as(entry, 64);
-  Val isBlock = isThere & isBelow(entry, k.parameter(parameters.blocks));
-  return select(isBlock, entry, k.i64(-1));
-}
-
 void AttentionKernel::produce() {
   // Loads are under way while the barriers are made.
   Vals loaded = loadRequests(k.i32(0));

@@ -23,11 +23,6 @@ using namespace kvcache;
 static constexpr float kNoMaximum = -1e30f;
 static constexpr float kGrowth = 8;
 
-Val AttentionKernel::load32(unsigned pointer, Val index) {
-  return k.val(k.loadScalar(at(k.parameter(pointer), as(index, 64) * 4),
-                            k.getF32Type()));
-}
-
 AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
                                                   Val place) {
   Columns found;
@@ -397,10 +392,4 @@ void AttentionKernel::consume() {
   k.ifThen(w.unlikely(hasOthers),
            [&] { clearEmptyRows(rest.hasEmpty, rest.firstRow, rest.lastRow); });
   endLaunch();
-}
-
-/// All lanes have read or written, for LLVM too; one of them says so.
-void AttentionKernel::release(Value barrier) {
-  w.syncWarp();
-  k.ifThen(lane == 0, [&] { w.mbarrierArrive(barrier); });
 }

@@ -9,7 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "AttentionKernel.h"
+#include "WorkSplit.h"
 
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
@@ -19,37 +19,68 @@ using namespace kvcache;
 static constexpr int64_t kFar = int64_t(1) << 62;
 static constexpr int64_t kNear = int64_t(1) << 30;
 
-Vals AttentionKernel::flat(const Item &i) {
+AttentionTraits::AttentionTraits(AttentionOp op)
+    : keyType(op.getKeyType().getElementType()),
+      valueType(op.getValueType().getElementType()),
+      queryType(getElementTypeOrSelf(op.getQuery().getType())),
+      outType(getElementTypeOrSelf(op.getOut().getType())),
+      causal(op.getCausal()), hasAlibi(bool(op.getAlibi())),
+      hasSinks(bool(op.getSinks())), hasLse(bool(op.getLse())),
+      window(op.getWindow()), scale(op.getScaleValue()) {
+  const Layout &keys = op.getKeyType().getLayout();
+  heads = keys.extent(AxisKind::Head);
+  queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);
+  group = queryHeads / heads;
+  keyChannels = keys.extent(AxisKind::Channel);
+  valueChannels = op.getValueType().getLayout().extent(AxisKind::Channel);
+  tokens = keys.extent(AxisKind::Token);
+  if (op.getSoftcap())
+    softcap = op.getSoftcap()->convertToDouble();
+}
+
+void WorkSplit::begin() {
+  shared = k.dynamicShared();
+  thread = k.val(k.threadX());
+  // Roles are those of whole warps: they are told so.
+  warp = w.shflIdx(thread >> 5, int64_t(0));
+  lane = thread & 31;
+  rows = as(k.parameter(batch.rows), 32);
+  requests = as(k.parameter(batch.count), 32);
+  room = as(k.parameter(batch.columns), 32) * traits.tokens;
+  chunkBits = as(k.parameter(parameters.chunkBits), 32);
+}
+
+Vals WorkSplit::flat(const Item &i) {
   return {i.request, i.tile,  i.start, i.end,
           i.length,  i.first, i.units, i.before};
 }
-Vals AttentionKernel::flat(const Work &work) {
+Vals WorkSplit::flat(const Work &work) {
   return join(flat(work.item), Vals{work.done, work.left});
 }
-AttentionKernel::Item AttentionKernel::item(ArrayRef<Val> n) {
+WorkSplit::Item WorkSplit::item(ArrayRef<Val> n) {
   return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
 }
-AttentionKernel::Work AttentionKernel::work(ArrayRef<Val> n) {
+WorkSplit::Work WorkSplit::work(ArrayRef<Val> n) {
   return {item(n), n[8], n[9]};
 }
 
 /// Between 0 and `most`, whatever it is.
-Val AttentionKernel::loadWithin(const IntegerList &list, Val index, Val most) {
+Val WorkSplit::loadWithin(const IntegerList &list, Val index, Val most) {
   Val raw(k, list.load(k, as(index, 64)));
   if (list.type.getIntOrFloatBitWidth() <= 32)
     return max(min(as(raw, 32), most), 0);
   return as(max(min(raw, as(most, 64)), 0), 32);
 }
 
-Val AttentionKernel::loadStart(Val index) {
+Val WorkSplit::loadStart(Val index) {
   return loadWithin(batch.starts, index, rows);
 }
 
-Val AttentionKernel::loadLength(Val request) {
+Val WorkSplit::loadLength(Val request) {
   return loadWithin(batch.lengths, request, room);
 }
 
-AttentionKernel::Limits AttentionKernel::limits(Val row, Val end, Val length) {
+WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
   Limits found{k.i32(0), length, Val()};
   if (!batch.type.hasPositions()) {
     Val position = length - (end - row);
@@ -78,15 +109,14 @@ AttentionKernel::Limits AttentionKernel::limits(Val row, Val end, Val length) {
   return found;
 }
 
-Val AttentionKernel::tiles(Val start, Val end) {
-  return ((end - start) * traits.group + (shape.columns() - 1)) /
-         shape.columns();
+Val WorkSplit::tiles(Val start, Val end) {
+  return ((end - start) * traits.group + (split.columns - 1)) / split.columns;
 }
 
-void AttentionKernel::measure(Item &item) {
+void WorkSplit::measure(Item &item) {
   Val pairs = (item.end - item.start) * traits.group;
-  Val from = item.tile * shape.columns();
-  Val to = min(from + shape.columns(), pairs);
+  Val from = item.tile * split.columns;
+  Val to = min(from + split.columns, pairs);
   Val firstRow = item.start + from / traits.group;
   Val lastRow = item.start + (max(to, 1) - 1) / traits.group;
   Val first, end;
@@ -106,12 +136,12 @@ void AttentionKernel::measure(Item &item) {
     end = range[1];
   }
   Val some = (from < pairs) & (first < end);
-  item.first = first / shape.kUnit;
-  Val units = (end + (shape.kUnit - 1)) / shape.kUnit - item.first;
+  item.first = first / split.unit;
+  Val units = (end + (split.unit - 1)) / split.unit - item.first;
   item.units = select(some, units, k.i32(0));
 }
 
-AttentionKernel::Item AttentionKernel::nextItem(const Item &item) {
+WorkSplit::Item WorkSplit::nextItem(const Item &item) {
   Val tile = item.tile + 1;
   Vals place = k.ifThen(
       tile < tiles(item.start, item.end), SmallVector<Type>(5, k.getI32Type()),
@@ -129,7 +159,7 @@ AttentionKernel::Item AttentionKernel::nextItem(const Item &item) {
   return next;
 }
 
-Vals AttentionKernel::loadRequests(Val turn) {
+Vals WorkSplit::loadRequests(Val turn) {
   return k.ifThen(
       requests > 0, SmallVector<Type>(3, k.getI32Type()),
       [&]() -> Vals {
@@ -141,8 +171,8 @@ Vals AttentionKernel::loadRequests(Val turn) {
       [&]() -> Vals { return Vals(3, k.i32(0)); });
 }
 
-AttentionKernel::Lane
-AttentionKernel::measureLane(Val turn, ArrayRef<Val> loaded, Val largest) {
+WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
+                                       Val largest) {
   Type i32 = k.getI32Type();
   Val start = loaded[0], next = loaded[1], length = loaded[2];
   Val isMixed = (start > next) | (start < largest);
@@ -184,11 +214,11 @@ AttentionKernel::measureLane(Val turn, ArrayRef<Val> loaded, Val largest) {
       [&]() -> Vals { return sums; });
   own.chunks = sums[0];
   own.hasEmpty = sums[1];
-  own.keys = select(count > 0, length / shape.kUnit, k.i32(0));
+  own.keys = select(count > 0, length / split.unit, k.i32(0));
   return own;
 }
 
-Val AttentionKernel::sumUpTo(Val value) {
+Val WorkSplit::sumUpTo(Val value) {
   for (int64_t distance = 1; distance < 32; distance *= 2) {
     Val other = w.shflUp(value, distance);
     value = value + select(lane >= distance, other, k.i32(0));
@@ -196,7 +226,7 @@ Val AttentionKernel::sumUpTo(Val value) {
   return value;
 }
 
-AttentionKernel::Later AttentionKernel::measureLater() {
+WorkSplit::Later WorkSplit::measureLater() {
   Val turns = (requests + 31) / 32;
   Vals none(kLater, k.i32(0));
   none[0] = turns;
@@ -209,7 +239,7 @@ AttentionKernel::Later AttentionKernel::measureLater() {
           later[4], later[5], later[6], later[7]};
 }
 
-void AttentionKernel::share(const Vals &loaded, const Later &later) {
+void WorkSplit::share(const Vals &loaded, const Later &later) {
   Type i32 = k.getI32Type();
   Lane own = measureLane(k.i32(0), loaded, k.i32(0));
   Val upTo = sumUpTo(own.chunks), first = w.reduxAdd(own.chunks);
@@ -219,14 +249,14 @@ void AttentionKernel::share(const Vals &loaded, const Later &later) {
   // More keys than the pool has: pages are shared, and what is read in a turn
   // is read again.
   Val number = k.val(k.blockX()), grid = k.val(k.gridX());
-  int64_t heads = traits.heads, some = heads / shape.phases;
+  int64_t heads = traits.heads, some = heads / split.phases;
   head = number % heads;
   block = number / heads;
   blocks = grid / heads;
   headStep = k.i32(heads);
   isShared = k.val(k.i1(false));
-  if (shape.phases > 1) {
-    Val inPool = k.parameter(parameters.blocks) * traits.tokens / shape.kUnit;
+  if (split.phases > 1) {
+    Val inPool = k.parameter(parameters.blocks) * traits.tokens / split.unit;
     isShared = Val(k, k.extui64(w.reduxAdd(own.keys + later.keys))) > inPool;
     head = select(isShared, number % some, head);
     block = select(isShared, number / some, block);
@@ -266,12 +296,12 @@ void AttentionKernel::share(const Vals &loaded, const Later &later) {
     *number = w.shflIdx(*number, source);
   startItem.tile = k.i32(0);
   Val firstRow = select(requests > 0, w.shflIdx(loaded[0], 0), rows);
-  k.ifThen((warp == shape.warps) & (lane == 0), [&] {
+  k.ifThen((warp == split.consumers) & (lane == 0), [&] {
     w.stSharedWords({hasEmpty, firstRow, lastRow, head, headStep}, restPlace());
   });
 }
 
-Vals AttentionKernel::measureTurns(Val turns, Val group) {
+Vals WorkSplit::measureTurns(Val turns, Val group) {
   SmallVector<Type> three(3, k.getI32Type());
   // Of the first turn only the largest start counts here.
   Val before = loadStart(lane), none = k.i32(0);
@@ -302,7 +332,7 @@ Vals AttentionKernel::measureTurns(Val turns, Val group) {
 
 /// The turn where the range of the block begins, which is not the first one: of
 /// a group, those before it are added up.
-Vals AttentionKernel::findTurn(const Later &later, Val first, Val largest) {
+Vals WorkSplit::findTurn(const Later &later, Val first, Val largest) {
   // Lane 0 has the turns of the first group behind the first turn.
   Val turn = select(lane == 0, k.i32(1), lane * later.group);
   Val sumBefore = later.chunksBefore + first;
@@ -329,12 +359,12 @@ Vals AttentionKernel::findTurn(const Later &later, Val first, Val largest) {
 }
 
 /// The first chunk of a block.
-Val AttentionKernel::rangeStart(Val block) {
+Val WorkSplit::rangeStart(Val block) {
   return block * rangeChunks + min(block, longer);
 }
 
 /// The block that has a chunk.
-Val AttentionKernel::owner(Val chunk) {
+Val WorkSplit::owner(Val chunk) {
   Val ofLonger = longer * (rangeChunks + 1);
   Val isLonger = chunk < ofLonger;
   Val number = select(isLonger, chunk, chunk - ofLonger);
@@ -342,7 +372,7 @@ Val AttentionKernel::owner(Val chunk) {
   return number / length + select(isLonger, k.i32(0), longer);
 }
 
-Vals AttentionKernel::firstWork() {
+Vals WorkSplit::firstWork() {
   SmallVector<Type> types(kWork, k.getI32Type());
   return k.ifThen(
       hasWork, types,
@@ -362,7 +392,7 @@ Vals AttentionKernel::firstWork() {
       [&]() -> Vals { return Vals(kWork, k.i32(0)); });
 }
 
-Val AttentionKernel::advance(Work &now, Val count) {
+Val WorkSplit::advance(Work &now, Val count) {
   Val left = now.left - count;
   Val more = left > 0;
   Vals given = flat(now), types;
@@ -383,7 +413,7 @@ Val AttentionKernel::advance(Work &now, Val count) {
   return more;
 }
 
-void AttentionKernel::clearEmptyRows(Val hasEmpty, Val first, Val last) {
+void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
   Val number = k.val(k.blockX());
   head = number % traits.heads;
   block = number / traits.heads;
@@ -415,8 +445,8 @@ void AttentionKernel::clearEmptyRows(Val hasEmpty, Val first, Val last) {
           return {};
         });
   };
-  Val mine = block * shape.warps + warp;
-  Val all = k.val(k.gridX()) / traits.heads * shape.warps;
+  Val mine = block * split.consumers + warp;
+  Val all = k.val(k.gridX()) / traits.heads * split.consumers;
   Val one = k.i32(1);
   auto clearRange = [&](Val from, Val end) {
     k.rolledForLoop(from + mine, end, all, {},
@@ -454,8 +484,8 @@ void AttentionKernel::clearEmptyRows(Val hasEmpty, Val first, Val last) {
   });
 }
 
-void AttentionKernel::clearRequest(
-    Val request, Val start, llvm::function_ref<void(Val, Val, Val)> clear) {
+void WorkSplit::clearRequest(Val request, Val start,
+                             llvm::function_ref<void(Val, Val, Val)> clear) {
   Val one = k.i32(1), end = max(start, loadStart(request + 1));
   Val length = loadLength(request);
   k.rolledForLoop(
@@ -464,8 +494,8 @@ void AttentionKernel::clearRequest(
         Item item{request, tile, start, end, length, Val(), Val(), Val()};
         measure(item);
         k.ifThen(item.units == 0, [&] {
-          Val from = tile * shape.columns();
-          Val to = min(from + shape.columns(), (end - start) * traits.group);
+          Val from = tile * split.columns;
+          Val to = min(from + split.columns, (end - start) * traits.group);
           Val first = start + from / traits.group;
           Val last = start + (to - 1) / traits.group;
           k.rolledForLoop(first, last + 1, one, {},
@@ -476,4 +506,108 @@ void AttentionKernel::clearRequest(
         });
         return {};
       });
+}
+
+Val WorkSplit::load32(unsigned pointer, Val index) {
+  return k.val(k.loadScalar(at(k.parameter(pointer), as(index, 64) * 4),
+                            k.getF32Type()));
+}
+
+void WorkSplit::step(Val &slot, Val &parity, int64_t slots) {
+  Val next = slot + 1;
+  Val wraps = next == slots;
+  slot = select(wraps, k.i32(0), next);
+  parity = select(wraps, parity ^ 1, parity);
+}
+
+/// The table is needed next: a small one is on its way when lengths are known,
+/// a line for each lane of the launch.
+void WorkSplit::prefetchTable() {
+  int64_t bytes = batch.table.type.getIntOrFloatBitWidth() / 8;
+  Val all = as(requests, 64) * k.parameter(batch.rowStride) * bytes;
+  Val place = Val(k, k.extui64((k.val(k.blockX()) * 32 + lane) * 128));
+  k.ifThen((warp == split.consumers) & (place < all),
+           [&] { w.prefetch(at(k.parameter(batch.table.pointer), place)); });
+}
+
+/// As the table has it: who looks at it waits for it.
+Val WorkSplit::tableEntry(Val request, Val index, Val isThere) {
+  Val at = as(request, 64) * k.parameter(batch.rowStride) + as(index, 64);
+  return {k, k.loadRawEntryIf(isThere, k.parameter(batch.table.pointer), at,
+                              batch.table.type)};
+}
+
+/// Numbers that no block has become -1.
+Val WorkSplit::blockOf(Val entry, Val isThere) {
+  if (entry.getType().getIntOrFloatBitWidth() < 64)
+    entry = as(entry, 64);
+  Val isBlock = isThere & isBelow(entry, k.parameter(parameters.blocks));
+  return select(isBlock, entry, k.i64(-1));
+}
+
+/// All lanes have read or written, for LLVM too; one of them says so.
+void WorkSplit::release(Value barrier) {
+  w.syncWarp();
+  k.ifThen(lane == 0, [&] { w.mbarrierArrive(barrier); });
+}
+Val WorkSplit::isState(ArrayRef<Val> words) {
+  using State = AttentionState;
+  Val isMarked = (words[2] == k.i32(int32_t(State::kMarkBits))) &
+                 (words[3] == k.i32(State::kMarkBits >> 32));
+  // Other blocks of the first launch may have ended.
+  Val isFirst =
+      ((words[0] >> State::kLaunchBits) | words[1] | words[2] | words[3]) == 0;
+  return isMarked | isFirst;
+}
+
+void WorkSplit::beginLaunch() {
+  using State = AttentionState;
+  static_assert(State::kMark == State::kFinished + 8, "one load has both");
+  Value state = k.parameter(parameters.state);
+  Val number = k.val(k.blockX());
+  Vals words = w.ldRelaxed128(at(state, State::kFinished));
+  // Another launch that runs is a failure, told at the end as all of them are;
+  // so is a state that is none.
+  k.ifThen(thread == 0, [&] {
+    Val running =
+        w.atomExch(at(state, as(number, 64) * 4 + State::kRunning), k.i32(1));
+    k.storeScalar(select(isState(words), running, k.i32(1)), failedFlag());
+  });
+  Val epoch = (words[0] >> State::kLaunchBits) |
+              (words[1] << (32 - State::kLaunchBits));
+  // Tags of two launches have nothing in common with small numbers, which other
+  // operations leave where the parts are.
+  tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
+}
+
+void WorkSplit::endLaunch() {
+  using State = AttentionState;
+  Value state = k.parameter(parameters.state);
+  Val number = k.val(k.blockX());
+  w.barSync(1, 32 * split.consumers);
+  k.ifThen(thread == 0, [&] {
+    Val failed = k.val(k.loadScalar(failedFlag(), k.getI32Type()));
+    k.ifThen(w.unlikely(failed != 0), [&] {
+      w.assertFail(
+          "attention_message",
+          "kvcache attention: the workspace was not zero before its first "
+          "use, its first 8 KiB were overwritten, or two launches use it at "
+          "once");
+    });
+    // The counters of the next launch.
+    for (int64_t i = 0; i < State::kMaxPhases; ++i) {
+      Val other =
+          (parity() ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
+      k.storeScalar(k.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
+    }
+    k.storeScalar(k.i32(0), at(state, as(number, 64) * 4 + State::kRunning));
+    Val grid = k.val(k.gridX());
+    Val share = select(number == 0, k.i32((1 << State::kLaunchBits) + 1) - grid,
+                       k.i32(1));
+    k.ifThen(number == 0, [&] {
+      // In one piece: a block that begins late looks at it.
+      k.storeScalar(k.i64(State::kMarkBits), at(state, State::kMark));
+    });
+    w.atomAdd(at(state, State::kFinished), as(share, 64));
+  });
 }

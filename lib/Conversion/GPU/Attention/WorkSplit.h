@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Which part of an attention a thread block computes, whatever the schedule.
+//
+//   item      up to `columns` pairs (row, query head of the group) of a
+//   request,
+//             and one head of the cache
+//   unit      keys that are computed together
+//   chunk     a unit, or as many as make the number of all chunks small enough
+//             for 32 bits: what work is counted in
+//   work      all units of all items; each block has one range of it, of equal
+//             length, which it computes from the lengths itself
+//   segment   the part of an item that one block has
+//   part      the result of a segment, if several blocks share an item
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_GPU_ATTENTION_WORKSPLIT_H
+#define KVCACHE_LIB_CONVERSION_GPU_ATTENTION_WORKSPLIT_H
+
+#include "../Requests.h"
+#include "../Target/NvvmOps.h"
+#include "kvcache/Runtime/kv_abi.h"
+
+namespace kvcache {
+
+/// Static properties of the op, independent of the schedule.
+struct AttentionTraits {
+  explicit AttentionTraits(AttentionOp op);
+
+  mlir::Type keyType, valueType, queryType, outType;
+  int64_t heads, queryHeads, group;
+  int64_t keyChannels, valueChannels;
+  int64_t tokens; ///< in a block of the cache
+  bool causal, hasAlibi, hasSinks, hasLse;
+  std::optional<int64_t> window;
+  std::optional<float> softcap;
+  float scale;
+};
+
+/// An axis of a cache as strides: of the whole, or of an inner and an outer
+/// part.
+struct AxisStrides {
+  StrideSource outer, inner;
+  int64_t cut = 0; ///< extent of the inner part; 0: there is none
+};
+
+/// Keys or values, as parameters of a kernel.
+struct AttentionSide {
+  unsigned pointer;
+  StrideSource block, token;
+  AxisStrides head, channel;
+  unsigned map = 0;    ///< with boxes
+  bool isWide = false; ///< with rows: all copies are of 16 bytes
+  unsigned width = 0;  ///< if not: their bytes, 16, 4 or 2
+};
+
+struct AttentionParameters {
+  unsigned query, out, lse, alibi, sinks, state, parts, blocks;
+  unsigned chunkBits; ///< units of a chunk, as a power of two
+  /// 2^32 by the number of blocks of a head, also where heads take turns.
+  unsigned scale, sharedScale;
+  StrideSource queryRow, outRow, lseRow;
+  int64_t queryAlign;
+  AttentionSide sides[2];
+};
+
+/// What blocks of threads keep from one launch to the next, at the start of the
+/// workspace. All of it is zero at first. From the first launch on a mark tells
+/// it from anything else: without it, numbers that someone wrote there would
+/// pass for the number of a launch, and old parts for those of this launch.
+struct AttentionState {
+  static constexpr int64_t kMaxBlocks = 160;
+  static constexpr int64_t kMaxPhases = 4;
+  /// Each block adds its share when it ends, and a launch 2^12 in all.
+  static constexpr int64_t kLaunchBits = 12;
+  static constexpr int64_t kFinished = 0;
+  static constexpr int64_t kMark = 8;
+  static constexpr int64_t kMarkBits = 0x4B5653746174652E;
+  static constexpr int64_t kRunning = 256;
+  static constexpr int64_t kCounters = kRunning + 4 * kMaxBlocks;
+  /// Two for each block and phase, of launches in turn.
+  static constexpr int64_t kMaxCounters = kMaxPhases * kMaxBlocks;
+  static constexpr int64_t kBytes =
+      (kCounters + 2 * 4 * kMaxCounters + 255) / 256 * 256;
+  static_assert(kBytes <= KV_WORKSPACE_STATE_BYTES);
+};
+
+/// The sizes that work is cut into.
+struct WorkShape {
+  int64_t columns; ///< pairs of an item
+  int64_t unit;    ///< keys
+  /// Where pages are shared, heads take turns, so that what is read in a turn
+  /// stays in the cache of the device: how many turns.
+  int64_t phases;
+  int64_t consumers; ///< warps; those after them are producers
+  /// In shared memory: what is left to do after all segments, 32 bytes, and
+  /// whether something failed, 4 bytes.
+  int64_t restOffset, failedOffset;
+};
+
+class WorkSplit {
+protected:
+  WorkSplit(KernelBuilder &k, TargetAttr gpu, const AttentionTraits &traits,
+            const WorkShape &split, const BatchParameters &batch,
+            const AttentionParameters &parameters)
+      : k(k), w(k, gpu), traits(traits), split(split), batch(batch),
+        parameters(parameters) {}
+
+  /// The numbers of the thread and of the batch, at the start of the kernel.
+  void begin();
+
+  /// An item, and how many chunks all items before it have.
+  struct Item {
+    Val request, tile;
+    Val start, end; ///< its rows
+    Val length;
+    Val first, units; ///< of its keys
+    Val before;
+  };
+  /// The part of the work of a block that is left.
+  struct Work {
+    Item item;
+    Val done; ///< chunks of the item that belong to another block
+    Val left;
+  };
+  static Vals flat(const Item &item);
+  static Vals flat(const Work &work);
+  static Item item(llvm::ArrayRef<Val> numbers);
+  static Work work(llvm::ArrayRef<Val> numbers);
+  static constexpr unsigned kItem = 8, kWork = 10;
+
+  /// The keys that a row sees: from `first` to before `end`.
+  struct Limits {
+    Val first, end;
+    Val position; ///< only as far as an i32 goes
+  };
+
+  void beginLaunch();
+  /// Whether the state begins as launches leave it, or is still zero.
+  Val isState(llvm::ArrayRef<Val> words);
+  /// Of the number of the launch.
+  Val parity() { return (tag & 1) ^ 1; }
+  void endLaunch();
+
+  Val loadWithin(const IntegerList &list, Val index, Val most);
+  Val loadStart(Val index);
+  Val loadLength(Val request);
+  Limits limits(Val row, Val end, Val length);
+  Val tiles(Val start, Val end);
+  void measure(Item &item);
+  Item nextItem(const Item &item);
+  /// Requests in turns of 32: the start, the next one and the length of that
+  /// of a lane.
+  Vals loadRequests(Val turn);
+  /// The request of a lane: its first item, and the chunks of all of them.
+  struct Lane {
+    Item item;
+    Val chunks, hasEmpty, keys;
+    Val largest; ///< start of this turn
+  };
+  /// `largest` is the one before.
+  Lane measureLane(Val turn, llvm::ArrayRef<Val> loaded, Val largest);
+  /// What the turns behind the first one have: chunks, the largest start, what
+  /// a lane has of empty items and of keys, and the first two of those before
+  /// the turns that a lane stands for, `group` of them each.
+  struct Later {
+    Val turns, group;
+    Val chunks, largest, hasEmpty, keys;
+    Val chunksBefore, largestBefore;
+  };
+  static constexpr unsigned kLater = 8;
+  Later measureLater();
+  Vals measureTurns(Val turns, Val group);
+  void share(const Vals &loaded, const Later &later);
+  Vals findTurn(const Later &later, Val first, Val largest);
+  /// Of the lanes up to each.
+  Val sumUpTo(Val value);
+  Vals firstWork();
+  /// A segment in the queue. One without units is the end.
+  struct Entry {
+    Val count, first;
+    Val tile, start, end, length;
+    Val head, block;
+  };
+  static constexpr unsigned kEntry = 8;
+  /// Who else has a part of its item; told later, as it takes divisions.
+  struct Split {
+    Val isSplit, firstBlock, parts, firstSlot, readers;
+    Val isShort; ///< no block has more than a few units
+  };
+  static constexpr unsigned kSplit = 6;
+  /// After a segment of `count` chunks; the first number is whether there is
+  /// more.
+  Val advance(Work &work, Val count);
+  Val chunks(const Item &item) {
+    return (item.units + ((k.i32(1) << chunkBits) - 1)) >> chunkBits;
+  }
+  Val rangeStart(Val block);
+  Val owner(Val chunk);
+  /// Rows of no request are before `first` and from `last` on.
+  void clearEmptyRows(Val hasEmpty, Val first, Val last);
+  void clearRequest(Val request, Val start,
+                    llvm::function_ref<void(Val, Val, Val)> clear);
+
+  Val load32(unsigned pointer, Val index);
+  mlir::Value at(mlir::Value pointer, Val bytes) {
+    return k.byteOffset(pointer, bytes);
+  }
+  mlir::Value at(mlir::Value pointer, int64_t bytes) {
+    return bytes ? k.byteOffset(pointer, k.i32(bytes)) : pointer;
+  }
+  /// What is left to do after all segments: the rows that are in no item, and
+  /// heads. Where a number is not needed for long, it is not kept.
+  struct Rest {
+    Val hasEmpty, firstRow, lastRow;
+    Val firstHead, headStep;
+  };
+  mlir::Value restPlace() { return at(shared, split.restOffset); }
+  mlir::Value failedFlag() { return at(shared, split.failedOffset); }
+  /// The entry of the table for a key block, as the table has it: who looks at
+  /// it waits for it.
+  Val tableEntry(Val request, Val index, Val isThere);
+  /// Numbers that no block has become -1.
+  Val blockOf(Val entry, Val isThere);
+  void prefetchTable();
+  /// The next slot of a ring, and the parity to wait for there.
+  void step(Val &slot, Val &parity, int64_t slots);
+  /// All lanes have read or written, for LLVM too; one of them says so.
+  void release(mlir::Value barrier);
+
+  KernelBuilder &k;
+  NvvmOps w;
+  const AttentionTraits &traits;
+  const WorkShape split;
+  const BatchParameters &batch;
+  const AttentionParameters &parameters;
+
+  mlir::Value shared;
+  Val thread, lane, warp;
+  /// The head of the turn, the number among the blocks that have it, and how
+  /// many those are.
+  Val head, block, blocks;
+  Val rows, requests, room;
+  Val tag;                 ///< of this launch; consumers know it
+  Val rangeChunks, longer; ///< chunks of a range; so many have one more
+  Val hasWork, rangeFirst, rangeEnd;
+  Val chunkBits;
+  Item startItem;
+  Val isShared, headStep; ///< heads take turns; the own ones
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_GPU_ATTENTION_WORKSPLIT_H
