@@ -39,6 +39,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       * `matrix`: `mma_sync` (16x8x16, f16 and bf16), `avx512_bf16` (pairs of
         bf16), or `none`
       * `shared_bytes`: maximum shared memory of a thread block
+      * `warpgroups`: products of 64 rows by four warps, operands in shared memory
       * `tensor_maps`: one instruction copies a box of a tensor
       * `try_wait`: a wait for a barrier may suspend the thread
       * `overlap`: a kernel may start while the previous one ends
@@ -56,8 +57,8 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
 
     Constraints:
       * `target_c1` `lanes` is 8 or 16 on a CPU, and 32 with `nvvm`
-      * `target_c2` `mma_sync`, `shared_bytes`, `tensor_maps`, `try_wait`,
-        `overlap` and `ptx` require `nvvm`, which requires `ptx`; `avx512_bf16`
+      * `target_c2` `mma_sync`, `warpgroups`, `shared_bytes`, `tensor_maps`,
+        `try_wait`, `overlap` and `ptx` require `nvvm`, which requires `ptx`; `avx512_bf16`
         requires a CPU with 16 lanes
   }];
   let parameters = (ins
@@ -66,6 +67,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       "int64_t":$lanes,
       KVCache_MatrixOpsParameter:$matrix,
       DefaultValuedParameter<"int64_t", "0">:$shared_bytes,
+      DefaultValuedParameter<"bool", "false">:$warpgroups,
       DefaultValuedParameter<"bool", "false">:$tensor_maps,
       DefaultValuedParameter<"bool", "false">:$try_wait,
       DefaultValuedParameter<"bool", "false">:$overlap,

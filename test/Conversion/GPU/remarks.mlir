@@ -61,7 +61,7 @@ func.func @blocks(%flat: !flat, %hnd: !hnd, %hdn: !hdn, %host: !host, %rows: mem
 !any = !kvcache.cache<?B x 16N x 8H x 128D x bf16, strides = [B = ?], align = 2>
 
 func.func @attention(%q: !q, %k: !hnd, %v: !flat, %any: !any, %f: !f32, %x: memref<?x16x128xf32>, %b: !batch) {
-  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map"
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map; of many rows, products of 192 rows, 5 slots"
   kvcache.attention %q over %k, %v in %b into %q causal : !q over !hnd, !flat in !batch into !q
   // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows"
   kvcache.attention %q over %k, %any in %b into %q causal : !q over !hnd, !any in !batch into !q

@@ -127,8 +127,57 @@ shapeOf(AttentionOp op, const AttentionTraits &traits, TargetAttr gpu) {
   return shape;
 }
 
-static int64_t bytesOfParts(const AttentionShape &shape) {
-  return 2 * shape.phases * AttentionState::kMaxBlocks * shape.partBytes();
+/// How the boxes of a side can be.
+static PromptShape::Boxes boxesOf(CacheType type) {
+  using Boxes = PromptShape::Boxes;
+  const Layout &layout = type.getLayout();
+  int64_t channels = layout.extent(AxisKind::Channel);
+  auto whole = layout.find(AxisKind::Channel);
+  std::optional<int64_t> head = layout.stride(*layout.find(AxisKind::Head));
+  std::optional<int64_t> token = layout.stride(*layout.find(AxisKind::Token));
+  if (channels == PromptShape::kInner || !whole || !head || !token)
+    return Boxes::Parts;
+  if (*head == channels)
+    return Boxes::HeadsWithParts;
+  if (*head == *token * layout.extent(AxisKind::Token))
+    return Boxes::HeadsWithTokens;
+  return Boxes::Parts;
+}
+
+/// The kernel for many rows; none where the types, the layout or the target
+/// have no use for it.
+static std::optional<PromptShape> promptShapeOf(AttentionOp op,
+                                                const AttentionTraits &traits,
+                                                TargetAttr gpu, Value query,
+                                                Value out) {
+  if (!gpu.getWarpgroups() || !gpu.getTensorMaps() || !hasProducts(traits) ||
+      !PromptShape::fits(traits) || knownRowAlignment(query) < 16 ||
+      knownRowAlignment(out) < 8)
+    return std::nullopt;
+  // What no row sees may be anything, and is not found out for any positions.
+  if (traits.window && op.getBatch().getType().hasPositions())
+    return std::nullopt;
+  PromptShape shape(traits, gpu.getSharedBytes(), boxesOf(op.getKeyType()),
+                    boxesOf(op.getValueType()));
+  for (CacheType type : {op.getKeyType(), op.getValueType()})
+    if (boxChannels(type.getLayout(), 2, shape.boxTokens, fixedAxes(op)) !=
+        PromptShape::kInner)
+      return std::nullopt;
+  if (shape.slots < 2)
+    return std::nullopt;
+  return shape;
+}
+
+static int64_t bytesOfParts(AttentionOp op, TargetAttr gpu) {
+  AttentionTraits traits(op);
+  int64_t bytes = 0;
+  if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu))
+    bytes = 2 * shape->phases * AttentionState::kMaxBlocks * shape->partBytes();
+  if (std::optional<PromptShape> shape =
+          promptShapeOf(op, traits, gpu, op.getQuery(), op.getOuts().front()))
+    bytes =
+        std::max(bytes, 2 * AttentionState::kMaxBlocks * shape->partBytes());
+  return bytes;
 }
 
 void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
@@ -140,10 +189,9 @@ void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
     auto attention = dyn_cast<AttentionOp>(op);
     if (!attention)
       return WalkResult::advance();
-    AttentionTraits traits(attention);
-    if (std::optional<AttentionShape> shape = shapeOf(attention, traits, gpu)) {
+    if (int64_t needed = bytesOfParts(attention, gpu)) {
       int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
-      bytes = std::max(bytes, bytesOfParts(*shape));
+      bytes = std::max(bytes, needed);
     }
     return WalkResult::advance();
   });
@@ -195,19 +243,23 @@ static Value messageText(CodeBuilder &emit, Operation *op, const Twine &text) {
   return emitText(emit, emit.getLoc(), op, text.str());
 }
 
-/// A tensor map of one side: (channel, token, part of the channels, head,
-/// block), boxes of a unit.
+namespace {
+
+/// A dimension of a tensor map, the fastest one first.
+struct MapDim {
+  Value extent, stride; ///< of elements
+  int64_t box;
+};
+
+} // namespace
+
 static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
-                     int64_t inner) {
+                     ArrayRef<MapDim> dims, int64_t swizzle) {
   Value map = allocaInEntry(emit, op, KVRT_MAP_BYTES, KVRT_MAP_ALIGN);
   Value shape = allocaInEntry(emit, op, sizeof(kvrt_map_shape), 8);
-  const Layout &layout = cache.type.getLayout();
   Value address =
       memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
   address = emit.addMul(address, cache.offset, 2);
-  int64_t channels = layout.extent(AxisKind::Channel);
-  auto outer = layout.find(Axis{AxisKind::Channel, AxisPart::Outer});
-  Value part = outer ? cache.strides[*outer] : emit.index(inner);
   auto set = [&](size_t offset, Value word) {
     Value place =
         LLVM::GEPOp::create(emit, shape.getType(), emit.getI8Type(), shape,
@@ -215,44 +267,80 @@ static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
     Value integer = arith::IndexCastOp::create(emit, emit.getI64Type(), word);
     LLVM::StoreOp::create(emit, integer, place);
   };
-  auto setList = [&](size_t offset, ArrayRef<Value> words) {
-    for (auto [i, word] : llvm::enumerate(words))
-      set(offset + i * sizeof(int64_t), word);
-  };
-  auto bytes = [&](Value stride) { return emit.muli(stride, 2); };
-  Value width = emit.index(inner), count = emit.index(channels / inner);
-  Value one = emit.index(1);
-  Value extents[] = {width, emit.index(layout.extent(AxisKind::Token)), count,
-                     emit.index(layout.extent(AxisKind::Head)),
-                     cache.extent(AxisKind::Block)};
-  Value strides[] = {emit.index(2), bytes(cache.stride(AxisKind::Token)),
-                     bytes(part), bytes(cache.stride(AxisKind::Head)),
-                     bytes(cache.stride(AxisKind::Block))};
-  Value box[] = {width, emit.index(AttentionShape::kUnit), count, one, one};
-  static_assert(std::size(extents) <= KVRT_MAP_MAX_RANK);
+  assert(dims.size() <= KVRT_MAP_MAX_RANK && "a map has few dimensions");
   set(offsetof(kvrt_map_shape, type), emit.index(KVRT_MAP_FLOAT16));
-  set(offsetof(kvrt_map_shape, rank), emit.index(std::size(extents)));
-  set(offsetof(kvrt_map_shape, swizzle), emit.index(swizzleBytes(inner)));
-  setList(offsetof(kvrt_map_shape, extents), extents);
-  setList(offsetof(kvrt_map_shape, strides), strides);
-  setList(offsetof(kvrt_map_shape, box), box);
+  set(offsetof(kvrt_map_shape, rank), emit.index(dims.size()));
+  set(offsetof(kvrt_map_shape, swizzle), emit.index(swizzle));
+  for (auto [i, dim] : llvm::enumerate(dims)) {
+    size_t at = i * sizeof(int64_t);
+    set(offsetof(kvrt_map_shape, extents) + at, dim.extent);
+    set(offsetof(kvrt_map_shape, strides) + at, emit.muli(dim.stride, 2));
+    set(offsetof(kvrt_map_shape, box) + at, emit.index(dim.box));
+  }
   emitRuntimeCall(
       emit, emit.getLoc(), op, "kvrt_tensor_map",
       {map, address, shape, messageText(emit, op, "tensor map of a cache")});
   return map;
 }
 
+/// The distance of parts of `inner` channels.
+static Value partStride(CodeBuilder &emit, const CacheValue &cache,
+                        int64_t inner) {
+  auto outer =
+      cache.type.getLayout().find(Axis{AxisKind::Channel, AxisPart::Outer});
+  return outer ? cache.strides[*outer] : Value(emit.index(inner));
+}
+
+/// (channel, token, part of the channels, head, block); boxes have some tokens
+/// and parts.
+static Value emitTokenMap(CodeBuilder &emit, Operation *op,
+                          const CacheValue &cache, int64_t inner,
+                          int64_t tokens, int64_t parts) {
+  const Layout &layout = cache.type.getLayout();
+  int64_t count = layout.extent(AxisKind::Channel) / inner;
+  MapDim dims[] = {
+      {emit.index(inner), emit.index(1), inner},
+      {emit.index(layout.extent(AxisKind::Token)),
+       cache.stride(AxisKind::Token), tokens},
+      {emit.index(count), partStride(emit, cache, inner), parts},
+      {emit.index(layout.extent(AxisKind::Head)), cache.stride(AxisKind::Head),
+       1},
+      {cache.extent(AxisKind::Block), cache.stride(AxisKind::Block), 1}};
+  return emitMap(emit, op, cache, dims, swizzleBytes(inner));
+}
+
+/// Of a side whose boxes have all parts of eight tokens side by side: a map has
+/// no more than five dimensions, so heads are one with parts or with tokens.
+static Value emitGroupMap(CodeBuilder &emit, Operation *op,
+                          const CacheValue &cache, PromptShape::Boxes form,
+                          int64_t tokens) {
+  const Layout &layout = cache.type.getLayout();
+  constexpr int64_t kInner = PromptShape::kInner;
+  int64_t parts = layout.extent(AxisKind::Channel) / kInner;
+  int64_t heads = layout.extent(AxisKind::Head);
+  int64_t groups = layout.extent(AxisKind::Token) / 8;
+  bool withParts = form == PromptShape::Boxes::HeadsWithParts;
+  Value token = cache.stride(AxisKind::Token);
+  MapDim dims[] = {
+      {emit.index(kInner), emit.index(1), kInner},
+      {emit.index(8), token, 8},
+      {emit.index(withParts ? heads * parts : parts),
+       partStride(emit, cache, kInner), parts},
+      {emit.index(withParts ? groups : heads * groups), emit.muli(token, 8),
+       tokens / 8},
+      {cache.extent(AxisKind::Block), cache.stride(AxisKind::Block), 1}};
+  return emitMap(emit, op, cache, dims, swizzleBytes(kInner));
+}
+
 /// So many units make a chunk, as a power of two, that the chunks of all items
 /// are below 2^31, whatever the lengths are.
 static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
-                       const AttentionShape &shape,
-                       const AttentionOperands &given) {
+                       const WorkShape &work, const AttentionOperands &given) {
   Value requests = given.batch.numRequests(emit, emit.getLoc());
   Value items = emit.addi(
-      emit.divui(emit.muli(given.rows, traits.group), shape.columns()),
-      requests);
+      emit.divui(emit.muli(given.rows, traits.group), work.columns), requests);
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
-  Value units = emit.muli(items, emit.ceildivui(room, AttentionShape::kUnit));
+  Value units = emit.muli(items, emit.ceildivui(room, work.unit));
   constexpr int64_t kMostBits = 31;
   // Items round up, one each.
   Value over =
@@ -274,62 +362,124 @@ static Value gridSize(CodeBuilder &emit, AttentionOp op,
   return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
 
+namespace {
+
+/// A launch of a kernel of products under construction: the parameters that do
+/// not depend on how keys and values come.
+struct ProductsLaunch {
+  ProductsLaunch(CodeBuilder &emit, AttentionOp op,
+                 const AttentionTraits &traits, const WorkShape &work,
+                 const AttentionOperands &given)
+      : emit(emit), op(op), traits(traits), given(given),
+        operands(emit, emit.getLoc()),
+        batch(emit, emit.getLoc(), operands, given.batch, given.rows) {
+    p.chunkBits = operands.addIndex(chunkBits(emit, traits, work, given));
+    grid = gridSize(emit, op, traits);
+    Value one = emit.index(1);
+    auto scale = [&](int64_t heads) {
+      return operands.addIndex(emit.divui(
+          emit.index(UINT32_MAX), emit.maxsi(emit.divui(grid, heads), one)));
+    };
+    p.scale = scale(traits.heads);
+    p.sharedScale = scale(traits.heads / work.phases);
+    p.blocks = operands.addIndex(given.blocks);
+    p.state = operands.addAddress(
+        emitQuery(emit, emit.getLoc(), op, "kvrt_workspace_state", {}));
+    p.parts = operands.addBuffer(findParts(op));
+    RowBuffer query(operands, given.query), out(operands, given.out);
+    p.query = query.pointer;
+    p.queryRow = query.stride;
+    p.queryAlign = query.align;
+    p.out = out.pointer;
+    p.outRow = out.stride;
+    if (given.lse) {
+      RowBuffer lse(operands, given.lse);
+      p.lse = lse.pointer;
+      p.lseRow = lse.stride;
+    }
+    if (given.alibi)
+      p.alibi = operands.addBuffer(given.alibi);
+    if (given.sinks)
+      p.sinks = operands.addBuffer(given.sinks);
+  }
+
+  const CacheValue &cache(unsigned side) {
+    return side ? given.values : given.keys;
+  }
+
+  template <typename Kernel, typename Shape>
+  void build(StringRef name, TargetAttr gpu, const Shape &shape,
+             int64_t threads, LaunchMode mode) {
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), name,
+                    operands.types(), threads);
+    for (unsigned map : operands.maps())
+      k.markMap(map);
+    Kernel(k, gpu, traits, shape, batch, p).build();
+    k.finish();
+    emit.ifThen(emit.slt(emit.index(0), given.rows), [&](CodeBuilder &e) {
+      emitLaunch(e, e.getLoc(), k.symbol(), grid, e.index(1), Value(), threads,
+                 operands, shape.sharedBytes, mode);
+    });
+  }
+
+  CodeBuilder &emit;
+  AttentionOp op;
+  const AttentionTraits &traits;
+  const AttentionOperands &given;
+  KernelOperands operands;
+  BatchParameters batch;
+  AttentionParameters p = {};
+  Value grid;
+};
+
+} // namespace
+
 static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
                          const AttentionOperands &given) {
-  KernelOperands operands(emit, emit.getLoc());
-  BatchParameters batch(emit, emit.getLoc(), operands, given.batch, given.rows);
-  AttentionParameters p = {};
-  p.chunkBits = operands.addIndex(chunkBits(emit, traits, shape, given));
-  Value grid = gridSize(emit, op, traits);
-  Value one = emit.index(1);
-  auto scale = [&](int64_t heads) {
-    return operands.addIndex(emit.divui(
-        emit.index(UINT32_MAX), emit.maxsi(emit.divui(grid, heads), one)));
-  };
-  p.scale = scale(traits.heads);
-  p.sharedScale = scale(traits.heads / shape.phases);
-  p.blocks = operands.addIndex(given.blocks);
-  p.state = operands.addAddress(
-      emitQuery(emit, emit.getLoc(), op, "kvrt_workspace_state", {}));
-  p.parts = operands.addBuffer(findParts(op));
-  RowBuffer query(operands, given.query), out(operands, given.out);
-  p.query = query.pointer;
-  p.queryRow = query.stride;
-  p.queryAlign = query.align;
-  p.out = out.pointer;
-  p.outRow = out.stride;
-  if (given.lse) {
-    RowBuffer lse(operands, given.lse);
-    p.lse = lse.pointer;
-    p.lseRow = lse.stride;
-  }
-  if (given.alibi)
-    p.alibi = operands.addBuffer(given.alibi);
-  if (given.sinks)
-    p.sinks = operands.addBuffer(given.sinks);
-  const CacheValue *caches[2] = {&given.keys, &given.values};
+  ProductsLaunch launch(emit, op, traits, shape.work(), given);
   for (unsigned side : {0u, 1u}) {
+    AttentionSide &to = launch.p.sides[side];
+    const CacheValue &cache = launch.cache(side);
     if (shape.boxes) {
-      Value map = emitMap(emit, op, *caches[side], shape.inner[side]);
-      p.sides[side].map = operands.addMap(map);
+      Value map = emitTokenMap(
+          emit, op, cache, shape.inner[side], AttentionShape::kUnit,
+          cache.type.getLayout().extent(AxisKind::Channel) / shape.inner[side]);
+      to.map = launch.operands.addMap(map);
       continue;
     }
-    p.sides[side] = sideParameters(operands, *caches[side]);
-    const Layout &layout = caches[side]->type.getLayout();
-    p.sides[side].isWide =
-        chunkBytes(layout, 2, fixedAxes(op)) == Layout::kWidestAccess;
-    if (!p.sides[side].isWide)
-      p.sides[side].width = operands.addIndex(copyWidth(emit, *caches[side]));
+    to = sideParameters(launch.operands, cache);
+    to.isWide = chunkBytes(cache.type.getLayout(), 2, fixedAxes(op)) ==
+                Layout::kWidestAccess;
+    if (!to.isWide)
+      to.width = launch.operands.addIndex(copyWidth(emit, cache));
   }
-  KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), "attention",
-                  operands.types(), shape.threads());
-  for (unsigned map : operands.maps())
-    k.markMap(map);
-  AttentionKernel(k, gpu, traits, shape, batch, p).build();
-  k.finish();
+  launch.build<AttentionKernel>("attention", gpu, shape, shape.threads(),
+                                LaunchMode::cooperative);
+}
 
+static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
+                       const AttentionTraits &traits, const PromptShape &shape,
+                       const AttentionOperands &given) {
+  ProductsLaunch launch(emit, op, traits, shape.work(), given);
+  for (unsigned side : {0u, 1u}) {
+    const CacheValue &cache = launch.cache(side);
+    PromptShape::Boxes form = shape.form[side];
+    Value map = form == PromptShape::Boxes::Parts
+                    ? emitTokenMap(emit, op, cache, PromptShape::kInner,
+                                   shape.boxTokens, 1)
+                    : emitGroupMap(emit, op, cache, form, shape.boxTokens);
+    launch.p.sides[side].map = launch.operands.addMap(map);
+  }
+  launch.build<PromptKernel>("attention_rows", gpu, shape,
+                             PromptShape::kThreads, LaunchMode::in_order);
+}
+
+/// Tokens of a request are numbered in 31 bits.
+static void checkRoom(CodeBuilder &emit, AttentionOp op,
+                      const AttentionTraits &traits,
+                      const AttentionOperands &given) {
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
   Value isTooLong = emit.slt(emit.index(kMaxTokens), room);
   emit.ifThen(isTooLong, [&](CodeBuilder &e) {
@@ -337,11 +487,6 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                {messageText(e, op, "attention on a GPU"),
                 e.dim(given.batch.table, 1), e.index(traits.tokens),
                 e.index(kMaxTokens)});
-  });
-  emit.ifThen(emit.slt(emit.index(0), given.rows), [&](CodeBuilder &e) {
-    emitLaunch(e, e.getLoc(), k.symbol(), grid, e.index(1), Value(),
-               shape.threads(), operands, shape.sharedBytes,
-               LaunchMode::cooperative);
   });
 }
 
@@ -358,11 +503,31 @@ struct AttentionOpLowering : BufferOpLowering<AttentionOp> {
     AttentionOperands operands(emit, op, in);
     std::string text = "a row and a query head for each block of threads";
     if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu)) {
-      emitProducts(emit, op, gpu, traits, *shape, operands);
+      checkRoom(emit, op, traits, operands);
+      auto few = [&](CodeBuilder &e) {
+        emitProducts(e, op, gpu, traits, *shape, operands);
+      };
       text = llvm::formatv("matrix products of {0} columns, {1} warps, {2} "
                            "slots; keys and values come in {3}",
                            shape->columns(), shape->warps, shape->slots,
                            shape->boxes ? "boxes of a tensor map" : "rows");
+      if (std::optional<PromptShape> many =
+              promptShapeOf(op, traits, gpu, operands.query, operands.out)) {
+        // More pairs than a tile of columns has, on average.
+        Value requests = operands.batch.numRequests(emit, emit.getLoc());
+        Value isMany = emit.slt(emit.muli(requests, shape->columns()),
+                                emit.muli(operands.rows, traits.group));
+        emit.ifThen(
+            isMany,
+            [&](CodeBuilder &e) {
+              emitPrompt(e, op, gpu, traits, *many, operands);
+            },
+            few);
+        text += llvm::formatv("; of many rows, products of {0} rows, {1} slots",
+                              PromptShape::kColumns, many->slots);
+      } else {
+        few(emit);
+      }
     } else {
       emitAttentionRows(emit, op, traits, operands);
     }

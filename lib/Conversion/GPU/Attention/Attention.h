@@ -9,6 +9,7 @@
 
 #include "../RowShape.h"
 #include "AttentionKernel.h"
+#include "PromptKernel.h"
 
 namespace kvcache {
 

@@ -91,27 +91,7 @@ void AttentionKernel::publish(const Work &now, Val first, Val count, Val place,
 
 void AttentionKernel::publishSplit(const Work &now, Val count, Val place) {
   k.ifThen((warp == shape.warps) & (lane == 0), [&] {
-    const Item &item = now.item;
-    Val isSplit = (now.done > 0) | (now.done + count < chunks(item));
-    Vals parts = k.ifThen(
-        isSplit, SmallVector<Type>(kSplit, k.getI32Type()),
-        [&]() -> Vals {
-          Val behind = item.before + chunks(item);
-          Val firstBlock = owner(item.before), lastBlock = owner(behind - 1);
-          // The item is the first one of its first block, or not.
-          Val isLater = item.before != rangeStart(firstBlock);
-          Val parts = lastBlock - firstBlock + 1;
-          // Blocks whose last item it is have time for the combine.
-          Val endsRange = behind == rangeStart(lastBlock + 1);
-          Val readers = select(endsRange, parts, parts - 1);
-          Val isShort = (rangeChunks << chunkBits) < kShortTiles * shape.warps;
-          return {k.i32(1), firstBlock,
-                  parts,    select(isLater, k.i32(1), k.i32(0)),
-                  readers,  select(isShort, k.i32(1), k.i32(0))};
-        },
-        [&]() -> Vals {
-          return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};
-        });
+    Vals parts = splitOf(now, count, kShortTiles * shape.warps);
     Value at = this->at(shared, place * shape.kEntryBytes +
                                     (shape.queueOffset + 4 * kEntry));
     w.stSharedWords(parts, at);

@@ -392,6 +392,30 @@ Vals WorkSplit::firstWork() {
       [&]() -> Vals { return Vals(kWork, k.i32(0)); });
 }
 
+Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
+  const Item &item = now.item;
+  Val isSplit = (now.done > 0) | (now.done + count < chunks(item));
+  return k.ifThen(
+      isSplit, SmallVector<Type>(kSplit, k.getI32Type()),
+      [&]() -> Vals {
+        Val behind = item.before + chunks(item);
+        Val firstBlock = owner(item.before), lastBlock = owner(behind - 1);
+        // The item is the first one of its first block, or not.
+        Val isLater = item.before != rangeStart(firstBlock);
+        Val parts = lastBlock - firstBlock + 1;
+        // Blocks whose last item it is have time for the combine.
+        Val endsRange = behind == rangeStart(lastBlock + 1);
+        Val readers = select(endsRange, parts, parts - 1);
+        Val isShort = (rangeChunks << chunkBits) < shortUnits;
+        return {k.i32(1), firstBlock,
+                parts,    select(isLater, k.i32(1), k.i32(0)),
+                readers,  select(isShort, k.i32(1), k.i32(0))};
+      },
+      [&]() -> Vals {
+        return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};
+      });
+}
+
 Val WorkSplit::advance(Work &now, Val count) {
   Val left = now.left - count;
   Val more = left > 0;
@@ -588,11 +612,14 @@ void WorkSplit::endLaunch() {
   k.ifThen(thread == 0, [&] {
     Val failed = k.val(k.loadScalar(failedFlag(), k.getI32Type()));
     k.ifThen(w.unlikely(failed != 0), [&] {
-      w.assertFail(
-          "attention_message",
-          "kvcache attention: the workspace was not zero before its first "
-          "use, its first 8 KiB were overwritten, or two launches use it at "
-          "once");
+      if (split.hasCalls)
+        w.assertFail(
+            "attention_message",
+            "kvcache attention: the workspace was not zero before its first "
+            "use, its first 8 KiB were overwritten, or two launches use it at "
+            "once");
+      else
+        w.trap();
     });
     // The counters of the next launch.
     for (int64_t i = 0; i < State::kMaxPhases; ++i) {

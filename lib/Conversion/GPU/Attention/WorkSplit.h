@@ -81,8 +81,12 @@ struct AttentionState {
   static constexpr int64_t kCounters = kRunning + 4 * kMaxBlocks;
   /// Two for each block and phase, of launches in turn.
   static constexpr int64_t kMaxCounters = kMaxPhases * kMaxBlocks;
-  static constexpr int64_t kBytes =
+  /// Warpgroups that have a part of an item which begins in a block. The last
+  /// one leaves a zero.
+  static constexpr int64_t kArrivals =
       (kCounters + 2 * 4 * kMaxCounters + 255) / 256 * 256;
+  static constexpr int64_t kMaxWarpgroups = 3;
+  static constexpr int64_t kBytes = kArrivals + 4 * kMaxWarpgroups * kMaxBlocks;
   static_assert(kBytes <= KV_WORKSPACE_STATE_BYTES);
 };
 
@@ -97,6 +101,9 @@ struct WorkShape {
   /// In shared memory: what is left to do after all segments, 32 bytes, and
   /// whether something failed, 4 bytes.
   int64_t restOffset, failedOffset;
+  /// Whether the kernel may call functions. Products of warpgroups run one
+  /// after the other in a kernel that does.
+  bool hasCalls = true;
 };
 
 class WorkSplit {
@@ -190,6 +197,9 @@ protected:
     Val isShort; ///< no block has more than a few units
   };
   static constexpr unsigned kSplit = 6;
+  /// The numbers of a Split. An item is short if no block has more than so many
+  /// units.
+  Vals splitOf(const Work &work, Val count, int64_t shortUnits);
   /// After a segment of `count` chunks; the first number is whether there is
   /// more.
   Val advance(Work &work, Val count);

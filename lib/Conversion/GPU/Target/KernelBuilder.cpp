@@ -147,6 +147,7 @@ SymbolRefAttr KernelBuilder::symbol() {
       StringAttr::get(function.getContext(), kKernelModule), inner);
 }
 
+void KernelBuilder::takeMultiprocessor() { ops->takeMultiprocessor(function); }
 void KernelBuilder::markMap(unsigned i) { ops->markMap(function, i); }
 
 void KernelBuilder::finish() { LLVM::ReturnOp::create(*this, ValueRange()); }

@@ -85,6 +85,9 @@ public:
 
   Val parameter(unsigned i) { return val(function.getArgument(i)); }
   mlir::SymbolRefAttr symbol();
+  /// A multiprocessor has one block at a time: its threads may have all
+  /// registers.
+  void takeMultiprocessor();
   /// Says that a parameter is a tensor map.
   void markMap(unsigned i);
   /// Ends the body.

@@ -20,6 +20,11 @@ void NvvmOps::markKernel(LLVM::LLVMFuncOp function, int64_t threads) const {
                     k.getDenseI32ArrayAttr({int32_t(threads)}));
 }
 
+void NvvmOps::takeMultiprocessor(LLVM::LLVMFuncOp function) const {
+  function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(),
+                    k.getI32IntegerAttr(1));
+}
+
 void NvvmOps::markMap(LLVM::LLVMFuncOp function, unsigned i) const {
   MLIRContext *context = k.getContext();
   auto type = LLVM::LLVMArrayType::get(k.getI8Type(), 128);
@@ -320,6 +325,89 @@ Val NvvmOps::movmatrix(Val matrix) const {
                         k.getI32Type(), ValueRange{matrix}, true));
 }
 
+Val NvvmOps::elect() const {
+  return k.val(NVVM::ElectSyncOp::create(k, k.getI1Type(), Value()));
+}
+Val NvvmOps::rereadThreadX() const {
+  return k.val(assembly("mov.u32 $0, %tid.x;", "=r", k.getI32Type(), {}, true));
+}
+
+//===----------------------------------------------------------------------===//
+// Products of a warpgroup
+//===----------------------------------------------------------------------===//
+
+Val NvvmOps::wgmmaAddress(Value pointer) const {
+  Val address =
+      k.val(LLVM::PtrToIntOp::create(k, k.getI32Type(), pointer)) & 0x3ffff;
+  return address >> 4;
+}
+
+Vals NvvmOps::wgmma(ArrayRef<Val> a, Val b, ArrayRef<Val> c, bool isFirst,
+                    bool transposedB, Type type) const {
+  int64_t count = c.size();
+  std::string name = type.isBF16() ? "bf16" : "f16";
+  std::string text, constraints;
+  llvm::raw_string_ostream os(text);
+  os << "wgmma.mma_async.sync.aligned.m64n" << 2 * count << "k16.f32." << name
+     << "." << name << " {";
+  for (int64_t i = 0; i < count; ++i) {
+    os << (i ? ", $" : "$") << i;
+    constraints += "=f,";
+  }
+  os << "}, ";
+  bool isInRegisters = a.size() > 1;
+  if (isInRegisters)
+    os << "{$" << count << ", $" << count + 1 << ", $" << count + 2 << ", $"
+       << count + 3 << "}";
+  else
+    os << "$" << count;
+  constraints += isInRegisters ? "r,r,r,r,l" : "l,l";
+  os << ", $" << count + a.size() << ", " << (isFirst ? 0 : 1) << ", 1, 1, ";
+  if (!isInRegisters)
+    os << "0, ";
+  os << (transposedB ? 1 : 0) << ";";
+  SmallVector<Value> operands = valuesOf(a);
+  operands.push_back(b);
+  for (int64_t i = 0; i < count; ++i) {
+    operands.push_back(c[i]);
+    constraints += "," + std::to_string(i);
+  }
+  Value sums = assembly(text, constraints, several(k.getF32Type(), count),
+                        operands, true);
+  return fieldsOf(k, sums, count);
+}
+
+void NvvmOps::wgmmaFence() const { NVVM::WgmmaFenceAlignedOp::create(k); }
+void NvvmOps::wgmmaCommit() const { NVVM::WgmmaGroupSyncAlignedOp::create(k); }
+void NvvmOps::wgmmaWait() const { NVVM::WgmmaWaitGroupSyncOp::create(k, 0); }
+
+Vals NvvmOps::pin(ArrayRef<Val> registers) const {
+  std::string constraints;
+  for (Val one : registers)
+    constraints += one.isFloat() ? "=f," : "=r,";
+  SmallVector<Type> types;
+  for (auto [i, one] : llvm::enumerate(registers)) {
+    constraints += (i ? "," : "") + std::to_string(i);
+    types.push_back(one.getType());
+  }
+  auto record = LLVM::LLVMStructType::getLiteral(k.getContext(), types);
+  Value pinned = assembly("", constraints, record, valuesOf(registers), true);
+  return fieldsOf(k, pinned, registers.size());
+}
+
+void NvvmOps::fenceProxyAsync() const {
+  MLIRContext *context = k.getContext();
+  NVVM::FenceProxyOp::create(
+      k, NVVM::ProxyKindAttr::get(context, NVVM::ProxyKind::async_shared),
+      NVVM::SharedSpaceAttr::get(context, NVVM::SharedSpace::shared_cta));
+}
+
+void NvvmOps::setMaxRegisters(int64_t count, bool isMore) const {
+  NVVM::SetMaxRegisterOp::create(k, count,
+                                 isMore ? NVVM::SetMaxRegisterAction::increase
+                                        : NVVM::SetMaxRegisterAction::decrease);
+}
+
 //===----------------------------------------------------------------------===//
 // Barriers
 //===----------------------------------------------------------------------===//
@@ -405,6 +493,11 @@ void NvvmOps::cpAsync(Val isThere, Value to, Value from, int64_t bytes) const {
                           size);
 }
 
+void NvvmOps::cpAsyncWaitAll() const {
+  NVVM::CpAsyncCommitGroupOp::create(k);
+  NVVM::CpAsyncWaitGroupOp::create(k, 0);
+}
+
 void NvvmOps::prefetch(Value pointer) const {
   // For nvvm.prefetch, LLVM 22 selects no instruction before sm_90, and
   // prefetches the tensor map of a parameter twice.
@@ -464,11 +557,21 @@ void NvvmOps::atomAdd(Value pointer, Val value) const {
   LLVM::AtomicRMWOp::create(k, LLVM::AtomicBinOp::add, pointer, value,
                             LLVM::AtomicOrdering::monotonic, "device");
 }
+Val NvvmOps::atomAddAcqRel(Value pointer, Val value) const {
+  return k.val(LLVM::AtomicRMWOp::create(k, LLVM::AtomicBinOp::add, pointer,
+                                         value, LLVM::AtomicOrdering::acq_rel,
+                                         "device"));
+}
+void NvvmOps::fenceDevice() const {
+  LLVM::FenceOp::create(k, LLVM::AtomicOrdering::acq_rel, "device");
+}
 Val NvvmOps::atomExch(Value pointer, Val value) const {
   return k.val(LLVM::AtomicRMWOp::create(k, LLVM::AtomicBinOp::xchg, pointer,
                                          value, LLVM::AtomicOrdering::monotonic,
                                          "device"));
 }
+
+void NvvmOps::trap() const { assembly("trap;", "", {}, {}, true); }
 
 void NvvmOps::assertFail(StringRef symbol, StringRef message) const {
   auto module =

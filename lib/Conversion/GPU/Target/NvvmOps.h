@@ -19,6 +19,7 @@ public:
 
   void markKernel(mlir::LLVM::LLVMFuncOp function,
                   int64_t threads) const override;
+  void takeMultiprocessor(mlir::LLVM::LLVMFuncOp function) const override;
   void markMap(mlir::LLVM::LLVMFuncOp function, unsigned i) const override;
   Val threadX() const override;
   Val blockSize() const override;
@@ -64,6 +65,38 @@ public:
   Val cvtPack(Val low, Val high, mlir::Type type) const;
   Val movmatrix(Val matrix) const;
 
+  /// One lane of the warp.
+  Val elect() const;
+  /// The number of the thread, read here and not kept in a register.
+  Val rereadThreadX() const;
+
+  // Products of a warpgroup (sm_90a): 64 rows and 2 * c.size() columns.
+  // Operands are in shared memory in atoms of 8 rows of 128 bytes, swizzled,
+  // and are named by descriptors; a may be in registers.
+  /// A descriptor is the address of shared memory in units of 16 bytes. Its low
+  /// half has the bytes from an atom to the next one along the contiguous
+  /// dimension too, if rows are longer than an atom, and its high half those
+  /// across it.
+  Val wgmmaAddress(mlir::Value pointer) const;
+  static constexpr int64_t wgmmaLow(int64_t leading) { return leading << 12; }
+  static constexpr int64_t wgmmaHigh(int64_t stride) {
+    return stride >> 4 | int64_t(1) << 30; // 128-byte swizzle
+  }
+  /// c + a * b, or a * b if `isFirst`. A transposed b is contiguous in columns.
+  Vals wgmma(llvm::ArrayRef<Val> a, Val b, llvm::ArrayRef<Val> c, bool isFirst,
+             bool transposedB, mlir::Type type) const;
+  void wgmmaFence() const;
+  void wgmmaCommit() const;
+  /// All products that were committed have ended.
+  void wgmmaWait() const;
+  /// The same registers. No code that uses them moves across this.
+  Vals pin(llvm::ArrayRef<Val> registers) const;
+  /// Writes of this thread to shared memory are visible to products and copies
+  /// that run beside the code.
+  void fenceProxyAsync() const;
+  /// All warps of a warpgroup together give back registers, or take some.
+  void setMaxRegisters(int64_t count, bool isMore) const;
+
   // Barriers in shared memory.
   void mbarrierInit(mlir::Value barrier, int64_t count) const;
   /// Where other blocks of threads could see a barrier.
@@ -84,6 +117,8 @@ public:
   /// 4 or 16 bytes; zeros if `isThere` does not hold.
   void cpAsync(Val isThere, mlir::Value to, mlir::Value from,
                int64_t bytes) const;
+  /// Copies of this thread have ended.
+  void cpAsyncWaitAll() const;
   void prefetch(mlir::Value pointer) const;
   void prefetchTensormap(mlir::Value map) const;
   Val createPolicyEvictFirst() const;
@@ -97,8 +132,14 @@ public:
   Vals ldRelaxed128(mlir::Value pointer) const;
   void stRelaxed128(llvm::ArrayRef<Val> words, mlir::Value pointer) const;
   void atomAdd(mlir::Value pointer, Val value) const;
+  /// Gives the number before; what was written before it is seen by whoever
+  /// sees it, and the other way round.
+  Val atomAddAcqRel(mlir::Value pointer, Val value) const;
   Val atomExch(mlir::Value pointer, Val value) const;
+  void fenceDevice() const;
 
+  /// Ends the program of the device.
+  void trap() const;
   /// Ends the program of the device with a message, which is kept as `symbol`.
   void assertFail(llvm::StringRef symbol, llvm::StringRef message) const;
 

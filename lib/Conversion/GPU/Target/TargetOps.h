@@ -32,6 +32,8 @@ public:
   /// Says that a function is a kernel with one size of blocks.
   virtual void markKernel(mlir::LLVM::LLVMFuncOp function,
                           int64_t threads) const = 0;
+  /// Says that a multiprocessor has one block of it at a time.
+  virtual void takeMultiprocessor(mlir::LLVM::LLVMFuncOp function) const = 0;
   /// Says that a parameter is a tensor map.
   virtual void markMap(mlir::LLVM::LLVMFuncOp function, unsigned i) const = 0;
 

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Attention by products of warpgroups (sm_90a), for requests with many rows.
+//
+// An item has 64 pairs (row, query head of the group) for each consumer
+// warpgroup, which are the rows of its products; a unit is 128 keys, their
+// columns. A thread block has three consumer warpgroups and one of producers:
+// one warp of these fetches tiles of keys and one those of values into a ring
+// of slots, by boxes of a tensor map, and the others fetch the rows of the
+// query.
+//
+// Tokens in a slot are in groups of eight, of 128 bytes for each 64 channels.
+// Where a layout allows it, all channels of a group lie side by side, and a
+// page is one box.
+//
+//   S = Q K^T     both in shared memory, the result in registers
+//   O = O + P V   P is S after the softmax, in the same registers
+//
+// Nothing is pipelined inside a warpgroup: three of them drift apart and keep
+// the tensor cores busy between them. docs/kernels/attention-gpu.md has the
+// measurements.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef KVCACHE_LIB_CONVERSION_GPU_ATTENTION_PROMPTKERNEL_H
+#define KVCACHE_LIB_CONVERSION_GPU_ATTENTION_PROMPTKERNEL_H
+
+#include "WorkSplit.h"
+
+namespace kvcache {
+
+struct PromptShape {
+  /// Boxes have 64 channels of some tokens; or all channels, and heads are one
+  /// dimension with the parts of channels or with groups of tokens.
+  enum class Boxes { Parts, HeadsWithParts, HeadsWithTokens };
+
+  PromptShape(const AttentionTraits &traits, int64_t sharedLimit, Boxes keys,
+              Boxes values);
+
+  static constexpr int64_t kWarpgroups = 3;
+  static constexpr int64_t kConsumers = 4 * kWarpgroups;
+  static constexpr int64_t kThreads = 128 * (kWarpgroups + 1);
+  static constexpr int64_t kColumns = 64 * kWarpgroups;
+  static constexpr int64_t kUnit = 128;
+  /// Channels of a box, which are 128 bytes.
+  static constexpr int64_t kInner = 64;
+  /// Segments that consumers have been told of.
+  static constexpr int64_t kQueue = 2;
+  static constexpr int64_t kEntryBytes = 64;
+
+  /// Whether there is a kernel for an op.
+  static bool fits(const AttentionTraits &traits);
+
+  int64_t channels[2];
+  Boxes form[2];
+  int64_t boxTokens; ///< of a page in a tile
+  int64_t slots;     ///< fewer than two: the chip has no room for it
+  int64_t slotBytes, queryBytes;
+  int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
+      restOffset, rangesOffset, rowsOffset, sharedBytes;
+
+  /// Of a lane: what its two rows see, and the slopes and positions of ALiBi.
+  static int64_t rowBytes(const AttentionTraits &traits) {
+    return traits.hasAlibi ? 32 : 16;
+  }
+
+  int64_t parts(unsigned side) const { return channels[side] / kInner; }
+  /// Bytes from a group of tokens to the next one, and from a part of the
+  /// channels to the next one.
+  int64_t groupStride(unsigned side) const {
+    return form[side] == Boxes::Parts ? 1024 : 1024 * parts(side);
+  }
+  int64_t partStride(unsigned side) const {
+    return form[side] == Boxes::Parts ? kUnit * 2 * kInner : 1024;
+  }
+  int64_t boxes() const { return kUnit / boxTokens; }
+  /// Of a warpgroup: its sums, and for each row the maximum and the sum of
+  /// weights.
+  int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }
+  int64_t partBytes() const { return kWarpgroups * shareBytes(); }
+  WorkShape work() const {
+    return {kColumns,   kUnit,           /*phases=*/1,      kConsumers,
+            restOffset, restOffset + 32, /*hasCalls=*/false};
+  }
+};
+
+class PromptKernel : WorkSplit {
+public:
+  PromptKernel(KernelBuilder &k, TargetAttr gpu, const AttentionTraits &traits,
+               const PromptShape &shape, const BatchParameters &batch,
+               const AttentionParameters &parameters)
+      : WorkSplit(k, gpu, traits, shape.work(), batch, parameters),
+        shape(shape) {}
+  void build();
+
+private:
+  // Producers.
+  void produce();
+  void publish(const Work &work, Val first, Val count, Val place, Val parity);
+  void publishEnd(Val place, Val parity);
+  void fetchQuery(const Item &item, Val parity);
+  Val entryOf(const Work &work, Val unit);
+  void fetchTiles(unsigned side, const Work &work, Val first, Val end,
+                  Vals &ring);
+
+  // Consumers.
+  void consume();
+  /// Keys that some row of the warpgroup sees; outside of which they may be
+  /// anything; that all rows of the warp see. Then the end of the units of the
+  /// segment, and its number.
+  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kUnits = 3;
+  struct Range {
+    Val first, end;
+  };
+  void writeRows(const Entry &entry, Val segment);
+  Range range(int64_t which);
+  mlir::Value rangesPlace() {
+    return at(shared, (w.rereadThreadX() >> 5) * 32 + shape.rangesOffset);
+  }
+  mlir::Value rowPlace() {
+    return at(shared, w.rereadThreadX() * PromptShape::rowBytes(traits) +
+                          shape.rowsOffset);
+  }
+  Val pairOf(const Entry &entry, int64_t row);
+  /// The maximum and the sum of weights of both rows, then the sums.
+  static constexpr unsigned kSoftmax = 4;
+  struct Ring {
+    Val slot, parity;
+  };
+  static Ring ringOf(Val packed);
+  Val nextInRing(Val packed);
+  Vals tileStep(const Vals &state);
+  Vals multiplied(Val unit, Val packed, const Vals &softmax);
+  Vals scores(Val slot);
+  Vals masked(Val unit, Val dead, const Vals &scores);
+  void clearUnseen(Val slot, Val unit);
+  Val descriptor(Val low, int64_t stride);
+  void finish(const Entry &entry, const Split &split, Vals state);
+  void store(const Entry &entry, const Vals &state);
+  mlir::Value partOf(const Entry &entry, Val block, Val slot);
+  mlir::Value counter(const Entry &entry, const Split &split);
+
+  enum class Barrier {
+    Full,
+    Empty,
+    EntryFull,
+    EntryEmpty,
+    QueryFull,
+    QueryEmpty
+  };
+  mlir::Value barrier(Barrier which, Val place);
+  mlir::Value barrier(Barrier which);
+  void prepareBarriers();
+  /// Of one warpgroup.
+  void barWarpgroup();
+  void giveBack(mlir::Value barrier);
+
+  const PromptShape &shape;
+  Val warpgroup;
+  Val sharedUnits; ///< the address of shared memory, in 16 bytes
+};
+
+} // namespace kvcache
+
+#endif // KVCACHE_LIB_CONVERSION_GPU_ATTENTION_PROMPTKERNEL_H
