@@ -93,6 +93,21 @@ int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
   return extent <= 64 && powerOfTwoDivisor(extent, 64) == extent ? extent : 0;
 }
 
+HeadNeighbor headNeighbor(const Layout &layout) {
+  auto head = layout.find(AxisKind::Head), token = layout.find(AxisKind::Token);
+  auto channel = layout.find(AxisKind::Channel);
+  if (!head || !token || !channel)
+    return HeadNeighbor::None;
+  auto steps = layout.stride(*head), ofToken = layout.stride(*token);
+  if (!steps || layout.stride(*channel) != 1)
+    return HeadNeighbor::None;
+  if (*steps == layout.dim(*channel).extent)
+    return HeadNeighbor::Channels;
+  return ofToken && *steps == *ofToken * layout.dim(*token).extent
+             ? HeadNeighbor::Tokens
+             : HeadNeighbor::None;
+}
+
 int64_t innerChannels(int64_t channels) {
   return powerOfTwoDivisor(channels, 64);
 }

@@ -100,4 +100,22 @@ TEST(AccessTest, Boxes) {
   EXPECT_EQ(innerChannels(80), 16);
 }
 
+TEST(AccessTest, HeadsAreOneDimensionWithTheirNeighbor) {
+  StrideFact eight = StrideFact::runTime(8), wide = StrideFact::constant(160);
+  auto of = [](std::vector<Axis> order,
+               std::vector<std::pair<Axis, StrideFact>> facts) {
+    return headNeighbor(get(order, facts));
+  };
+  EXPECT_EQ(of({kS, kB, kN, kH, kD}, {}), HeadNeighbor::Channels);
+  EXPECT_EQ(of({kB, kS, kN, kH, kD}, {{kN, eight}}), HeadNeighbor::Channels);
+  EXPECT_EQ(of({kB, kS, kH, kN, kD}, {}), HeadNeighbor::Tokens);
+  EXPECT_EQ(of({kB, kS, kH, kN, kD}, {{kN, wide}}), HeadNeighbor::Tokens);
+  // A gap between heads, heads at any distance, and blocks of each head.
+  EXPECT_EQ(of({kB, kS, kN, kH, kD}, {{kH, wide}}), HeadNeighbor::None);
+  EXPECT_EQ(of({kB, kS, kN, kH, kD}, {{kH, eight}}), HeadNeighbor::None);
+  EXPECT_EQ(of({kH, kB, kS, kN, kD}, {}), HeadNeighbor::None);
+  // Channels that are not side by side.
+  EXPECT_EQ(of({kB, kS, kH, kD, kN}, {}), HeadNeighbor::None);
+}
+
 } // namespace

@@ -71,6 +71,11 @@ int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed);
 int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
                     AxisSet fixed);
 
+/// What heads are one dimension of memory with: the channels of a head, if
+/// heads lie side by side, or the tokens, if those of a head do.
+enum class HeadNeighbor { None, Channels, Tokens };
+HeadNeighbor headNeighbor(const Layout &layout);
+
 /// The widest part that divides the channels and that a chip can swizzle, for a
 /// multiple of 16.
 int64_t innerChannels(int64_t channels);

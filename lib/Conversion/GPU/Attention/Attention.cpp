@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// attention: which kernel, and its launch. Kernels/AttentionKernel.h says what
-// the fast one does.
+// attention: the choice of a kernel, and its launch. AttentionKernel.h
+// describes the one for few rows, PromptKernel.h the one for many.
 //
 //===----------------------------------------------------------------------===//
 
@@ -127,23 +127,6 @@ shapeOf(AttentionOp op, const AttentionTraits &traits, TargetAttr gpu) {
   return shape;
 }
 
-/// How the boxes of a side can be.
-static PromptShape::Boxes boxesOf(CacheType type) {
-  using Boxes = PromptShape::Boxes;
-  const Layout &layout = type.getLayout();
-  int64_t channels = layout.extent(AxisKind::Channel);
-  auto whole = layout.find(AxisKind::Channel);
-  std::optional<int64_t> head = layout.stride(*layout.find(AxisKind::Head));
-  std::optional<int64_t> token = layout.stride(*layout.find(AxisKind::Token));
-  if (channels == PromptShape::kInner || !whole || !head || !token)
-    return Boxes::Parts;
-  if (*head == channels)
-    return Boxes::HeadsWithParts;
-  if (*head == *token * layout.extent(AxisKind::Token))
-    return Boxes::HeadsWithTokens;
-  return Boxes::Parts;
-}
-
 /// The kernel for many rows; none where the types, the layout or the target
 /// have no use for it.
 static std::optional<PromptShape> promptShapeOf(AttentionOp op,
@@ -157,8 +140,9 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
   // What no row sees may be anything, and is not found out for any positions.
   if (traits.window && op.getBatch().getType().hasPositions())
     return std::nullopt;
-  PromptShape shape(traits, gpu.getSharedBytes(), boxesOf(op.getKeyType()),
-                    boxesOf(op.getValueType()));
+  PromptShape shape(traits, gpu.getSharedBytes(),
+                    headNeighbor(op.getKeyType().getLayout()),
+                    headNeighbor(op.getValueType().getLayout()));
   for (CacheType type : {op.getKeyType(), op.getValueType()})
     if (boxChannels(type.getLayout(), 2, shape.boxTokens, fixedAxes(op)) !=
         PromptShape::kInner)
@@ -312,14 +296,14 @@ static Value emitTokenMap(CodeBuilder &emit, Operation *op,
 /// Of a side whose boxes have all parts of eight tokens side by side: a map has
 /// no more than five dimensions, so heads are one with parts or with tokens.
 static Value emitGroupMap(CodeBuilder &emit, Operation *op,
-                          const CacheValue &cache, PromptShape::Boxes form,
+                          const CacheValue &cache, HeadNeighbor neighbor,
                           int64_t tokens) {
   const Layout &layout = cache.type.getLayout();
   constexpr int64_t kInner = PromptShape::kInner;
   int64_t parts = layout.extent(AxisKind::Channel) / kInner;
   int64_t heads = layout.extent(AxisKind::Head);
   int64_t groups = layout.extent(AxisKind::Token) / 8;
-  bool withParts = form == PromptShape::Boxes::HeadsWithParts;
+  bool withParts = neighbor == HeadNeighbor::Channels;
   Value token = cache.stride(AxisKind::Token);
   MapDim dims[] = {
       {emit.index(kInner), emit.index(1), kInner},
@@ -465,11 +449,11 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
   ProductsLaunch launch(emit, op, traits, shape.work(), given);
   for (unsigned side : {0u, 1u}) {
     const CacheValue &cache = launch.cache(side);
-    PromptShape::Boxes form = shape.form[side];
-    Value map = form == PromptShape::Boxes::Parts
+    HeadNeighbor neighbor = shape.neighbor[side];
+    Value map = neighbor == HeadNeighbor::None
                     ? emitTokenMap(emit, op, cache, PromptShape::kInner,
                                    shape.boxTokens, 1)
-                    : emitGroupMap(emit, op, cache, form, shape.boxTokens);
+                    : emitGroupMap(emit, op, cache, neighbor, shape.boxTokens);
     launch.p.sides[side].map = launch.operands.addMap(map);
   }
   launch.build<PromptKernel>("attention_rows", gpu, shape,

@@ -17,17 +17,7 @@ using namespace kvcache;
 static constexpr int64_t kShortTiles = 3;
 
 void AttentionKernel::produce() {
-  // Loads are under way while the barriers are made.
-  Vals loaded = loadRequests(k.i32(0));
-  prefetchTable();
-  if (shape.boxes)
-    for (const AttentionSide &side : parameters.sides)
-      w.prefetchTensormap(k.parameter(side.map));
-  // Where it has nothing to do, its code is jumped over in that time.
-  Later later = measureLater();
-  k.barrier();
-  share(loaded, later);
-  Vals first = firstWork();
+  Vals first = findWork(shape.boxes);
   // The turns of heads, all with the same range of keys.
   Vals queue = {k.i32(0), k.i32(1)};
   Vals state = {head, k.i32(0), k.i32(1)};

@@ -20,7 +20,6 @@
 using namespace mlir;
 using namespace kvcache;
 
-static constexpr float kNoMaximum = -1e30f;
 /// Parts that a lane has in flight.
 static constexpr int64_t kPartsInFlight = 4;
 /// Looks before a wait is given up: seconds.
@@ -90,27 +89,15 @@ void AttentionKernel::store(const Entry &item, Val quad, Val columnTile,
     k.ifThen(pair < pairs, [&] {
       Val row = item.start + pair / traits.group;
       Val queryHead = head * traits.group + pair % traits.group;
-      Val maximum = i ? maximum1 : maximum0, sum = i ? sum1 : sum0;
-      Val isEmpty = sum == 0;
-      Val sink, factor;
-      if (traits.hasSinks) {
-        sink = load32(parameters.sinks, queryHead);
-        Val x = sink * float(M_LOG2E);
-        Val larger = max(maximum, x), share = w.ex2(maximum - larger);
-        sum = sum * share + w.ex2(x - larger);
-        maximum = larger;
-        factor = share * w.rcp(sum);
-      } else {
-        factor = w.rcp(sum);
-      }
-      factor = select(isEmpty, k.f32(0), factor);
+      RowTotal total =
+          totalOf(queryHead, i ? maximum1 : maximum0, i ? sum1 : sum0);
       Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
                   as(queryHead, 64) * (traits.valueChannels * bytes);
       Val channel = step * 16 + g;
       Value out =
           at(at(k.parameter(parameters.out), place), as(channel, 64) * bytes);
       for (int64_t half = 0; half < 2; ++half) {
-        Val number = numbers[i + 2 * half] * factor;
+        Val number = numbers[i + 2 * half] * total.factor;
         auto put = [&] {
           Value x = gpu::codecOf(traits.outType).encode(k, number, 1);
           k.store(x, at(out, half * 8 * bytes), bytes);
@@ -120,16 +107,9 @@ void AttentionKernel::store(const Entry &item, Val quad, Val columnTile,
         else
           put();
       }
-      if (!traits.hasLse)
-        return;
-      k.ifThen((g == 0) & (step == 0), [&] {
-        Val known = select(isEmpty, k.f32(1), sum);
-        Val lse = (maximum + w.lg2(known)) * float(M_LN2);
-        lse = select(isEmpty, traits.hasSinks ? sink : k.f32(-INFINITY), lse);
-        Val place = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
-                    as(queryHead, 64) * 4;
-        k.storeScalar(lse, at(k.parameter(parameters.lse), place));
-      });
+      if (traits.hasLse)
+        k.ifThen((g == 0) & (step == 0),
+                 [&] { storeLse(row, queryHead, total); });
     });
   }
 }

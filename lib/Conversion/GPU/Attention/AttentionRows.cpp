@@ -20,7 +20,6 @@ using namespace kvcache;
 namespace {
 
 constexpr int64_t kThreads = 256, kWarps = kThreads / 32;
-constexpr float kNoMaximum = -1e30f;
 constexpr int64_t kFar = int64_t(1) << 62;
 
 class RowsKernel {

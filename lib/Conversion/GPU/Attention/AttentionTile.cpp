@@ -19,10 +19,6 @@
 using namespace mlir;
 using namespace kvcache;
 
-/// Where the maximum of a column begins: below all scores, and finite.
-static constexpr float kNoMaximum = -1e30f;
-static constexpr float kGrowth = 8;
-
 AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
                                                   Val place) {
   Columns found;

@@ -27,23 +27,25 @@
 
 #include "WorkSplit.h"
 
+#include "kvcache/Layout/Access.h"
+
 namespace kvcache {
 
 struct PromptShape {
-  /// Boxes have 64 channels of some tokens; or all channels, and heads are one
-  /// dimension with the parts of channels or with groups of tokens.
-  enum class Boxes { Parts, HeadsWithParts, HeadsWithTokens };
-
-  PromptShape(const AttentionTraits &traits, int64_t sharedLimit, Boxes keys,
-              Boxes values);
+  /// A map has no more than five dimensions: boxes have all channels of a page
+  /// if heads are one dimension with something else, and 64 of them otherwise.
+  PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
+              HeadNeighbor keys, HeadNeighbor values);
 
   static constexpr int64_t kWarpgroups = 3;
   static constexpr int64_t kConsumers = 4 * kWarpgroups;
   static constexpr int64_t kThreads = 128 * (kWarpgroups + 1);
   static constexpr int64_t kColumns = 64 * kWarpgroups;
   static constexpr int64_t kUnit = 128;
-  /// Channels of a box, which are 128 bytes.
-  static constexpr int64_t kInner = 64;
+  /// Channels of a box, and their bytes.
+  static constexpr int64_t kInner = 64, kRowBytes = 2 * kInner;
+  /// Of a thread: four warpgroups of 128 threads share 64 K registers.
+  static constexpr int64_t kConsumerRegisters = 160, kProducerRegisters = 32;
   /// Segments that consumers have been told of.
   static constexpr int64_t kQueue = 2;
   static constexpr int64_t kEntryBytes = 64;
@@ -52,7 +54,7 @@ struct PromptShape {
   static bool fits(const AttentionTraits &traits);
 
   int64_t channels[2];
-  Boxes form[2];
+  HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
   int64_t slots;     ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
@@ -68,12 +70,14 @@ struct PromptShape {
   /// Bytes from a group of tokens to the next one, and from a part of the
   /// channels to the next one.
   int64_t groupStride(unsigned side) const {
-    return form[side] == Boxes::Parts ? 1024 : 1024 * parts(side);
+    return neighbor[side] == HeadNeighbor::None ? 1024 : 1024 * parts(side);
   }
   int64_t partStride(unsigned side) const {
-    return form[side] == Boxes::Parts ? kUnit * 2 * kInner : 1024;
+    return neighbor[side] == HeadNeighbor::None ? kUnit * 2 * kInner : 1024;
   }
   int64_t boxes() const { return kUnit / boxTokens; }
+  /// Four sums of each thread.
+  int64_t quads() const { return channels[1] / 8; }
   /// Of a warpgroup: its sums, and for each row the maximum and the sum of
   /// weights.
   int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }
@@ -96,7 +100,8 @@ public:
 private:
   // Producers.
   void produce();
-  void publish(const Work &work, Val first, Val count, Val place, Val parity);
+  void publish(const Work &work, Val first, Val end, Val count, Val place,
+               Val parity);
   void publishEnd(Val place, Val parity);
   void fetchQuery(const Item &item, Val parity);
   Val entryOf(const Work &work, Val unit);
@@ -135,7 +140,14 @@ private:
   Vals masked(Val unit, Val dead, const Vals &scores);
   void clearUnseen(Val slot, Val unit);
   Val descriptor(Val low, int64_t stride);
+  float biasScores(Val unit, Vals &scores);
+  Vals weigh(const Vals &scores, float scale, Vals &softmax);
   void finish(const Entry &entry, const Split &split, Vals state);
+  void writePart(const Entry &entry, const Split &split, const Vals &state);
+  Val arrive(const Entry &entry, const Split &split);
+  Vals merged(const Entry &entry, const Split &split);
+  mlir::Value quadAt(mlir::Value part, int64_t quad);
+  mlir::Value rowAt(mlir::Value part, int64_t row);
   void store(const Entry &entry, const Vals &state);
   mlir::Value partOf(const Entry &entry, Val block, Val slot);
   mlir::Value counter(const Entry &entry, const Split &split);

@@ -13,6 +13,8 @@
 
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
+#include <cmath>
+
 using namespace mlir;
 using namespace kvcache;
 
@@ -416,6 +418,20 @@ Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
       });
 }
 
+Vals WorkSplit::findWork(bool hasMaps) {
+  // Loads are under way while the barriers are made.
+  Vals loaded = loadRequests(k.i32(0));
+  prefetchTable();
+  if (hasMaps)
+    for (const AttentionSide &side : parameters.sides)
+      w.prefetchTensormap(k.parameter(side.map));
+  // Where it has nothing to do, its code is jumped over in that time.
+  Later later = measureLater();
+  k.barrier();
+  share(loaded, later);
+  return firstWork();
+}
+
 Val WorkSplit::advance(Work &now, Val count) {
   Val left = now.left - count;
   Val more = left > 0;
@@ -435,101 +451,6 @@ Val WorkSplit::advance(Work &now, Val count) {
       [&]() -> Vals { return given; });
   now = work(next);
   return more;
-}
-
-void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
-  Val number = k.val(k.blockX());
-  head = number % traits.heads;
-  block = number / traits.heads;
-  // Row `row` and this head of the cache: zeros, and what is known of no keys.
-  auto clear = [&](Val row, Val from, Val step) {
-    int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
-    Val rowOut = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes));
-    Val wide = as(head, 64);
-    int64_t elements = traits.group * traits.valueChannels;
-    Value out =
-        at(k.parameter(parameters.out), rowOut + wide * (elements * bytes));
-    Type integer = k.getIntegerType(8 * bytes);
-    Value zero = arith::ConstantIntOp::create(k, integer, 0);
-    k.rolledForLoop(from, k.i32(elements), step, {},
-                    [&](Val i, const Vals &) -> Vals {
-                      k.storeScalar(zero, at(out, as(i, 64) * bytes));
-                      return {};
-                    });
-    if (!traits.hasLse)
-      return;
-    k.rolledForLoop(
-        from, k.i32(traits.group), step, {}, [&](Val i, const Vals &) -> Vals {
-          Val queryHead = head * traits.group + i;
-          Val value = traits.hasSinks ? load32(parameters.sinks, queryHead)
-                                      : k.f32(-INFINITY);
-          Val offset = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
-                       as(queryHead, 64) * 4;
-          k.storeScalar(value, at(k.parameter(parameters.lse), offset));
-          return {};
-        });
-  };
-  Val mine = block * split.consumers + warp;
-  Val all = k.val(k.gridX()) / traits.heads * split.consumers;
-  Val one = k.i32(1);
-  auto clearRange = [&](Val from, Val end) {
-    k.rolledForLoop(from + mine, end, all, {},
-                    [&](Val row, const Vals &) -> Vals {
-                      clear(row, lane, k.i32(32));
-                      return {};
-                    });
-  };
-  clearRange(k.i32(0), first);
-  clearRange(last, rows);
-  // Items without keys; each warp has some requests. Where a row is in two
-  // items and sees no key, both write the same.
-  k.ifThen(hasEmpty != 0, [&] {
-    k.rolledForLoop(k.i32(0), requests, k.i32(32), {k.i32(0)},
-                    [&](Val base, const Vals &before) -> Vals {
-                      Val starts = loadStart(min(base + lane, requests));
-                      for (int64_t distance = 1; distance < 32; distance *= 2) {
-                        Val other = w.shflUp(starts, distance);
-                        starts = select(lane >= distance, max(starts, other),
-                                        starts);
-                      }
-                      starts = max(starts, before[0]);
-                      Val here = min(requests - base, 32);
-                      k.rolledForLoop(k.i32(0), here, one, {},
-                                      [&](Val i, const Vals &) -> Vals {
-                                        Val request = base + i;
-                                        Val start = w.shflIdx(starts, i);
-                                        k.ifThen(request % all == mine, [&] {
-                                          clearRequest(request, start, clear);
-                                        });
-                                        return {};
-                                      });
-                      return {w.shflIdx(starts, 31)};
-                    });
-  });
-}
-
-void WorkSplit::clearRequest(Val request, Val start,
-                             llvm::function_ref<void(Val, Val, Val)> clear) {
-  Val one = k.i32(1), end = max(start, loadStart(request + 1));
-  Val length = loadLength(request);
-  k.rolledForLoop(
-      k.i32(0), tiles(start, end), one, {},
-      [&](Val tile, const Vals &) -> Vals {
-        Item item{request, tile, start, end, length, Val(), Val(), Val()};
-        measure(item);
-        k.ifThen(item.units == 0, [&] {
-          Val from = tile * split.columns;
-          Val to = min(from + split.columns, (end - start) * traits.group);
-          Val first = start + from / traits.group;
-          Val last = start + (to - 1) / traits.group;
-          k.rolledForLoop(first, last + 1, one, {},
-                          [&](Val row, const Vals &) -> Vals {
-                            clear(row, lane, k.i32(32));
-                            return {};
-                          });
-        });
-        return {};
-      });
 }
 
 Val WorkSplit::load32(unsigned pointer, Val index) {
@@ -573,68 +494,4 @@ Val WorkSplit::blockOf(Val entry, Val isThere) {
 void WorkSplit::release(Value barrier) {
   w.syncWarp();
   k.ifThen(lane == 0, [&] { w.mbarrierArrive(barrier); });
-}
-Val WorkSplit::isState(ArrayRef<Val> words) {
-  using State = AttentionState;
-  Val isMarked = (words[2] == k.i32(int32_t(State::kMarkBits))) &
-                 (words[3] == k.i32(State::kMarkBits >> 32));
-  // Other blocks of the first launch may have ended.
-  Val isFirst =
-      ((words[0] >> State::kLaunchBits) | words[1] | words[2] | words[3]) == 0;
-  return isMarked | isFirst;
-}
-
-void WorkSplit::beginLaunch() {
-  using State = AttentionState;
-  static_assert(State::kMark == State::kFinished + 8, "one load has both");
-  Value state = k.parameter(parameters.state);
-  Val number = k.val(k.blockX());
-  Vals words = w.ldRelaxed128(at(state, State::kFinished));
-  // Another launch that runs is a failure, told at the end as all of them are;
-  // so is a state that is none.
-  k.ifThen(thread == 0, [&] {
-    Val running =
-        w.atomExch(at(state, as(number, 64) * 4 + State::kRunning), k.i32(1));
-    k.storeScalar(select(isState(words), running, k.i32(1)), failedFlag());
-  });
-  Val epoch = (words[0] >> State::kLaunchBits) |
-              (words[1] << (32 - State::kLaunchBits));
-  // Tags of two launches have nothing in common with small numbers, which other
-  // operations leave where the parts are.
-  tag = (epoch + 1) * double(int32_t(0x9E3779B1u));
-}
-
-void WorkSplit::endLaunch() {
-  using State = AttentionState;
-  Value state = k.parameter(parameters.state);
-  Val number = k.val(k.blockX());
-  w.barSync(1, 32 * split.consumers);
-  k.ifThen(thread == 0, [&] {
-    Val failed = k.val(k.loadScalar(failedFlag(), k.getI32Type()));
-    k.ifThen(w.unlikely(failed != 0), [&] {
-      if (split.hasCalls)
-        w.assertFail(
-            "attention_message",
-            "kvcache attention: the workspace was not zero before its first "
-            "use, its first 8 KiB were overwritten, or two launches use it at "
-            "once");
-      else
-        w.trap();
-    });
-    // The counters of the next launch.
-    for (int64_t i = 0; i < State::kMaxPhases; ++i) {
-      Val other =
-          (parity() ^ 1) * State::kMaxCounters + number * State::kMaxPhases + i;
-      k.storeScalar(k.i32(0), at(state, as(other, 64) * 4 + State::kCounters));
-    }
-    k.storeScalar(k.i32(0), at(state, as(number, 64) * 4 + State::kRunning));
-    Val grid = k.val(k.gridX());
-    Val share = select(number == 0, k.i32((1 << State::kLaunchBits) + 1) - grid,
-                       k.i32(1));
-    k.ifThen(number == 0, [&] {
-      // In one piece: a block that begins late looks at it.
-      k.storeScalar(k.i64(State::kMarkBits), at(state, State::kMark));
-    });
-    w.atomAdd(at(state, State::kFinished), as(share, 64));
-  });
 }

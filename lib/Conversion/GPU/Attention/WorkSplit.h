@@ -106,6 +106,11 @@ struct WorkShape {
   bool hasCalls = true;
 };
 
+/// Where the maximum of a row begins: below all scores, and finite.
+inline constexpr float kNoMaximum = -1e30f;
+/// Sums are rescaled when a maximum has grown by more, to base 2.
+inline constexpr float kGrowth = 8;
+
 class WorkSplit {
 protected:
   WorkSplit(KernelBuilder &k, TargetAttr gpu, const AttentionTraits &traits,
@@ -234,6 +239,16 @@ protected:
   /// Numbers that no block has become -1.
   Val blockOf(Val entry, Val isThere);
   void prefetchTable();
+  /// The work of a producer, which it finds while loads and barriers are under
+  /// way.
+  Vals findWork(bool hasMaps);
+  /// What becomes of a row in the end: its sink counts, and sums of values are
+  /// multiplied by a factor.
+  struct RowTotal {
+    Val maximum, sum, isEmpty, sink, factor;
+  };
+  RowTotal totalOf(Val queryHead, Val maximum, Val sum);
+  void storeLse(Val row, Val queryHead, const RowTotal &total);
   /// The next slot of a ring, and the parity to wait for there.
   void step(Val &slot, Val &parity, int64_t slots);
   /// All lanes have read or written, for LLVM too; one of them says so.

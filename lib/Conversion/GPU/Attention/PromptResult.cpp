@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The end of a segment: the result, or a part of it. The last warpgroup that
+// writes a part of an item puts all of them together, in their sequence.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PromptKernel.h"
+
+using namespace mlir;
+using namespace kvcache;
+
+/// The place of a part of an item, of this warpgroup: sums of a lane side by
+/// side with those of others, then the maximum and the sum of weights of each
+/// row.
+Value PromptKernel::partOf(const Entry &entry, Val ofBlock, Val slot) {
+  Val number = (ofBlock * 2 + slot) * traits.heads + entry.head;
+  return at(k.parameter(parameters.parts),
+            as(number, 64) * shape.partBytes() +
+                as(warpgroup * shape.shareBytes(), 64));
+}
+Value PromptKernel::quadAt(Value part, int64_t quad) {
+  return at(part, (thread & 127) * 16 + quad * (128 * 16));
+}
+Value PromptKernel::rowAt(Value part, int64_t row) {
+  Val number = ((warp & 3) << 4) + (lane >> 2) + 8 * row;
+  return at(part, number * 8 + shape.quads() * (128 * 16));
+}
+
+Value PromptKernel::counter(const Entry &entry, const Split &split) {
+  Val number = (split.firstBlock * traits.heads + entry.head) *
+                   PromptShape::kWarpgroups +
+               warpgroup;
+  return at(k.parameter(parameters.state),
+            as(number, 64) * 4 + AttentionState::kArrivals);
+}
+
+void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
+  for (int64_t row : {0, 1})
+    for (int64_t bits : {1, 2})
+      state[2 + row] = state[2 + row] + w.shflXor(state[2 + row], bits);
+  k.ifThen(
+      split.isSplit == 0, [&] { store(entry, state); },
+      [&] {
+        writePart(entry, split, state);
+        // The last warpgroup to arrive puts the parts together.
+        k.ifThen(arrive(entry, split), [&] {
+          w.fenceDevice();
+          store(entry, merged(entry, split));
+        });
+      });
+}
+
+void PromptKernel::writePart(const Entry &entry, const Split &split,
+                             const Vals &state) {
+  Val isFirst = block == split.firstBlock;
+  Value part = partOf(entry, block, select(isFirst, split.firstSlot, k.i32(0)));
+  Type four = VectorType::get({4}, k.getF32Type());
+  for (int64_t quad = 0; quad < shape.quads(); ++quad) {
+    Value vector = LLVM::PoisonOp::create(k, four);
+    for (int64_t j = 0; j < 4; ++j)
+      vector = LLVM::InsertElementOp::create(
+          k, vector, state[kSoftmax + 4 * quad + j], k.i32(j));
+    k.store(vector, quadAt(part, quad), 16);
+  }
+  k.ifThen((lane & 3) == 0, [&] {
+    for (int64_t row : {0, 1})
+      for (int64_t j : {0, 1})
+        k.storeScalar(state[row + 2 * j], at(rowAt(part, row), 4 * j));
+  });
+}
+
+/// Whether all parts of an item are written, which one warpgroup is told.
+Val PromptKernel::arrive(const Entry &entry, const Split &split) {
+  w.fenceDevice();
+  barWarpgroup();
+  Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
+  Value arrivals = counter(entry, split);
+  k.ifThen((thread & 127) == 0, [&] {
+    Val before = w.atomAddAcqRel(arrivals, k.i32(1));
+    Val isLast = before == split.parts - 1;
+    k.ifThen(isLast, [&] { k.storeScalar(k.i32(0), arrivals); });
+    k.storeScalar(select(isLast, k.i32(1), k.i32(0)), flag);
+  });
+  barWarpgroup();
+  Val isLast = k.val(k.loadScalar(flag, k.getI32Type())) != 0;
+  // Nobody writes the flag before all have read it.
+  barWarpgroup();
+  return isLast;
+}
+
+Vals PromptKernel::merged(const Entry &entry, const Split &split) {
+  Type f32 = k.getF32Type(), four = VectorType::get({4}, f32);
+  auto partAt = [&](Val number) {
+    Val slot = select(number == 0, split.firstSlot, k.i32(0));
+    return partOf(entry, split.firstBlock + number, slot);
+  };
+  auto load = [&](Value pointer) { return k.val(k.loadScalar(pointer, f32)); };
+  Vals most = k.rolledForLoop(k.i32(0), split.parts, k.i32(1),
+                              Vals(2, k.f32(kNoMaximum)),
+                              [&](Val number, const Vals &sofar) -> Vals {
+                                Value part = partAt(number);
+                                return {max(sofar[0], load(rowAt(part, 0))),
+                                        max(sofar[1], load(rowAt(part, 1)))};
+                              });
+  Vals start = join(most, Vals(2 + 4 * shape.quads(), k.f32(0)));
+  return k.rolledForLoop(
+      k.i32(0), split.parts, k.i32(1), start,
+      [&](Val number, const Vals &sofar) -> Vals {
+        Value part = partAt(number);
+        Vals next = sofar;
+        Val share[2];
+        for (int64_t row : {0, 1}) {
+          Value totals = rowAt(part, row);
+          share[row] = w.ex2(load(totals) - most[row]);
+          next[2 + row] = sofar[2 + row] + load(at(totals, 4)) * share[row];
+        }
+        for (int64_t quad = 0; quad < shape.quads(); ++quad) {
+          Value vector = LLVM::LoadOp::create(k, four, quadAt(part, quad), 16);
+          for (int64_t j = 0; j < 4; ++j) {
+            Val x = k.val(LLVM::ExtractElementOp::create(k, vector, k.i32(j)));
+            Val &sum = next[kSoftmax + 4 * quad + j];
+            sum = sum + x * share[j / 2];
+          }
+        }
+        return next;
+      });
+}
+
+void PromptKernel::store(const Entry &entry, const Vals &state) {
+  Val pairs = (entry.end - entry.start) * traits.group;
+  int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
+  for (int64_t i : {0, 1}) {
+    Val pair = pairOf(entry, i);
+    k.ifThen(pair < pairs, [&] {
+      Val row = entry.start + pair / traits.group;
+      Val queryHead = head * traits.group + pair % traits.group;
+      RowTotal total = totalOf(queryHead, state[i], state[2 + i]);
+      Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
+                  as(queryHead, 64) * (traits.valueChannels * bytes) +
+                  as((lane & 3) * (2 * bytes), 64);
+      Value out = at(k.parameter(parameters.out), place);
+      for (int64_t column = 0; column < shape.channels[1] / 8; ++column) {
+        Val low = state[kSoftmax + 4 * column + 2 * i] * total.factor;
+        Val high = state[kSoftmax + 4 * column + 2 * i + 1] * total.factor;
+        Value to = at(out, column * 8 * bytes);
+        if (bytes == 2) {
+          k.storeScalar(w.cvtPack(low, high, traits.outType), to);
+        } else {
+          k.storeScalar(low, to);
+          k.storeScalar(high, at(to, 4));
+        }
+      }
+      if (traits.hasLse)
+        k.ifThen((lane & 3) == 0, [&] { storeLse(row, queryHead, total); });
+    });
+  }
+}

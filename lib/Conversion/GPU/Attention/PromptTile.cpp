@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Consumers: both products of a tile, and the softmax between them.
+//
+// A thread has two rows of the products, lane / 4 and lane / 4 + 8 of its warp,
+// and of each eight columns the ones lane % 4 * 2 and the next.
+//
+//===----------------------------------------------------------------------===//
+
+#include "PromptKernel.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+/// What the rows of a lane and of its warp see, and what else is looked at once
+/// for each tile. It is kept in shared memory: in the loop over tiles all
+/// registers are taken by sums and scores.
+void PromptKernel::writeRows(const Entry &item, Val segment) {
+  Val pairs = (item.end - item.start) * traits.group;
+  auto limitsOf = [&](Val pair) {
+    Val row = item.start + min(pair, pairs - 1) / traits.group;
+    return limits(row, item.end, item.length);
+  };
+  Vals own, bias;
+  for (int64_t i : {0, 1}) {
+    // Those that are not there are as the last.
+    Val pair = pairOf(item, i);
+    Limits seen = limitsOf(pair);
+    own.append({seen.first, seen.end});
+    if (traits.hasAlibi) {
+      Val queryHead = head * traits.group + min(pair, pairs - 1) % traits.group;
+      Val slope = load32(parameters.alibi, queryHead) * float(M_LOG2E);
+      Val position =
+          k.val(arith::SIToFPOp::create(k, k.getF32Type(), seen.position));
+      bias.append({w.bitcastToInt(slope), w.bitcastToInt(position)});
+    }
+  }
+  w.stSharedWords(own, rowPlace());
+  if (traits.hasAlibi)
+    w.stSharedWords(bias, at(rowPlace(), 16));
+  Val commonFirst = max(own[0], own[2]), commonEnd = min(own[1], own[3]);
+  for (int64_t bits : {4, 8, 16}) {
+    commonFirst = max(commonFirst, w.shflXor(commonFirst, bits));
+    commonEnd = min(commonEnd, w.shflXor(commonEnd, bits));
+  }
+  Val someFirst = k.i32(0), seenFirst = k.i32(0), someEnd, seenEnd;
+  if (!batch.type.hasPositions()) {
+    // Suffixes see more and more keys, and the last one all of them.
+    Val from = item.tile * shape.kColumns + warpgroup * 64;
+    if (traits.window) {
+      someFirst = limitsOf(from).first;
+      seenFirst = limits(item.start, item.end, item.length).first;
+    }
+    someEnd = select(from < pairs, limitsOf(from + 63).end, k.i32(0));
+    seenEnd = item.length;
+  } else {
+    // Positions may be anything: a lane has some rows of the item.
+    Val from = item.tile * shape.kColumns;
+    Val firstRow = item.start + from / traits.group;
+    Val lastRow =
+        item.start + (min(from + shape.kColumns, pairs) - 1) / traits.group;
+    seenEnd =
+        k.rolledForLoop(firstRow + lane, lastRow + 1, k.i32(32), {k.i32(0)},
+                        [&](Val row, const Vals &sofar) -> Vals {
+                          Val end = limits(row, item.end, item.length).end;
+                          return {max(sofar[0], end)};
+                        })
+            .front();
+    for (int64_t bits : {1, 2, 4, 8, 16})
+      seenEnd = max(seenEnd, w.shflXor(seenEnd, bits));
+    someEnd = seenEnd;
+  }
+  k.ifThen(lane == 0, [&] {
+    w.stSharedWords({someFirst, someEnd, seenFirst, seenEnd, commonFirst,
+                     commonEnd, item.first + item.count, segment},
+                    rangesPlace());
+  });
+  w.syncWarp();
+}
+
+PromptKernel::Range PromptKernel::range(int64_t which) {
+  Value four = LLVM::LoadOp::create(k, VectorType::get({2}, k.getI32Type()),
+                                    at(rangesPlace(), 8 * which), 8);
+  auto word = [&](int64_t i) {
+    return k.val(LLVM::ExtractElementOp::create(k, four, k.i32(i)));
+  };
+  return {word(0), word(1)};
+}
+
+/// The slot of the ring is in the last bits, and above them the parity.
+PromptKernel::Ring PromptKernel::ringOf(Val packed) {
+  return {packed & 15, packed >> 4};
+}
+Val PromptKernel::nextInRing(Val packed) {
+  Val next = packed + 1;
+  Val wraps = (next & 15) == shape.slots;
+  return select(wraps, (packed & 16) ^ 16, next);
+}
+
+Vals PromptKernel::tileStep(const Vals &state) {
+  Val unit = state[0];
+  Vals softmax(state.begin() + 2, state.end());
+  Val key = unit * shape.kUnit;
+  // The same for all warps of a warpgroup.
+  Range some = range(kSome);
+  Val isNeeded = (key < some.end) & (key + shape.kUnit > some.first);
+  SmallVector<Type> types(softmax.size(), k.getF32Type());
+  Vals result = k.ifThen(
+      isNeeded, types,
+      [&]() -> Vals { return multiplied(unit, state[1], softmax); },
+      [&]() -> Vals {
+        for (Val packed : {state[1], nextInRing(state[1])}) {
+          Ring ring = ringOf(packed);
+          w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
+          giveBack(barrier(Barrier::Empty, ring.slot));
+        }
+        return softmax;
+      });
+  return join(Vals{unit + 1, nextInRing(nextInRing(state[1]))}, result);
+}
+
+Val PromptKernel::descriptor(Val low, int64_t stride) {
+  return k.val(k.extui64(low)) | k.i64(NvvmOps::wgmmaHigh(stride) << 32);
+}
+
+Vals PromptKernel::scores(Val slot) {
+  Val keys = sharedUnits + slot * (shape.slotBytes >> 4);
+  Val queries = sharedUnits +
+                (w.rereadThreadX() >> 7) * (64 * PromptShape::kRowBytes >> 4) +
+                (shape.queryOffset >> 4);
+  Value undefined = LLVM::UndefOp::create(k, k.getF32Type());
+  Vals sums(shape.kUnit / 2, k.val(undefined));
+  w.wgmmaFence();
+  for (int64_t step = 0; step < shape.channels[0] / 16; ++step) {
+    int64_t part = step / 4, inRow = step % 4 * 2;
+    Val query = queries +
+                ((part * shape.kColumns * PromptShape::kRowBytes >> 4) + inRow);
+    Val key = keys + ((part * shape.partStride(0) >> 4) + inRow);
+    sums = w.wgmma({descriptor(query, 1024)},
+                   descriptor(key, shape.groupStride(0)), sums, step == 0,
+                   false, traits.keyType);
+  }
+  w.wgmmaCommit();
+  w.wgmmaWait();
+  return w.pin(sums);
+}
+
+/// Scores of keys that a row does not see become -infinity.
+Vals PromptKernel::masked(Val unit, Val dead, const Vals &given) {
+  Vals rows = w.ldSharedWords(rowPlace(), 4);
+  Val base = unit * shape.kUnit + (w.rereadThreadX() & 3) * 2;
+  Val first[] = {rows[0] - base, rows[2] - base};
+  Val end[] = {rows[1] - base, rows[3] - base};
+  Vals result;
+  for (int64_t i = 0; i < int64_t(given.size()); ++i) {
+    int64_t row = i % 4 / 2, column = i / 4 * 8 + i % 2;
+    Val isSeen = (first[row] <= column) & (end[row] > column);
+    result.push_back(select(isSeen, given[i], k.f32(-INFINITY)));
+  }
+  return k.ifThen(
+      w.unlikely(dead != 0), SmallVector<Type>(given.size(), k.getF32Type()),
+      [&]() -> Vals {
+        Vals alive = result;
+        for (int64_t i = 0; i < int64_t(given.size()); ++i) {
+          int64_t box = i / 4 * 8 / shape.boxTokens;
+          Val isDead = ((dead >> box) & 1) != 0;
+          alive[i] = select(isDead, k.f32(-INFINITY), alive[i]);
+        }
+        return alive;
+      },
+      [&]() -> Vals { return result; });
+}
+
+/// Tokens that no row of the request sees may be anything, and 0 times NaN is
+/// NaN. Each warpgroup writes the same zeros before it reads them.
+void PromptKernel::clearUnseen(Val slot, Val unit) {
+  Range seen = range(kSeen);
+  Val first = seen.first - unit * shape.kUnit;
+  Val end = seen.end - unit * shape.kUnit;
+  // Boxes past the end are zeros already.
+  Val hasUnseen = end < shape.kUnit;
+  if (!batch.type.hasPositions())
+    hasUnseen = hasUnseen & ((end & (shape.boxTokens - 1)) != 0);
+  if (traits.window)
+    hasUnseen = hasUnseen | (first > 0);
+  // A thread has a chunk of 16 bytes of every 16th row.
+  Val own = w.rereadThreadX() & 127;
+  auto clear = [&](Val from, Val to) {
+    k.rolledForLoop(from + (own >> 3), to, k.i32(16), {},
+                    [&](Val row, const Vals &) -> Vals {
+                      Val place = slot * shape.slotBytes +
+                                  (row >> 3) * shape.groupStride(1) +
+                                  (row & 7) * PromptShape::kRowBytes +
+                                  (own & 7) * 16;
+                      for (int64_t part = 0; part < shape.parts(1); ++part)
+                        k.store(k.zero(16),
+                                at(shared, place + part * shape.partStride(1)),
+                                16);
+                      return {};
+                    });
+  };
+  k.ifThen(w.unlikely(hasUnseen), [&] {
+    if (traits.window)
+      clear(k.i32(0), min(first, shape.kUnit));
+    clear(max(end, 0), k.i32(shape.kUnit));
+    w.fenceProxyAsync();
+    barWarpgroup();
+  });
+}
+
+/// Scores to base 2, once they are multiplied by the result.
+float PromptKernel::biasScores(Val unit, Vals &x) {
+  float scale = traits.scale * float(M_LOG2E);
+  if (!traits.softcap && !traits.hasAlibi && scale > 0)
+    return scale;
+  Vals bias;
+  if (traits.hasAlibi)
+    bias = w.ldSharedWords(at(rowPlace(), 16), 4);
+  for (int64_t i = 0; i < int64_t(x.size()); ++i) {
+    if (traits.softcap)
+      x[i] = w.tanh(x[i] * (traits.scale / *traits.softcap)) *
+             float(*traits.softcap * M_LOG2E);
+    else
+      x[i] = x[i] * scale;
+    if (traits.hasAlibi) {
+      Val key = unit * shape.kUnit + (w.rereadThreadX() & 3) * 2 +
+                (i / 4 * 8 + i % 2);
+      Val place = k.val(arith::SIToFPOp::create(k, k.getF32Type(), key));
+      int64_t row = i % 4 / 2;
+      x[i] = x[i] + w.bitcastToFloat(bias[2 * row]) *
+                        (place - w.bitcastToFloat(bias[2 * row + 1]));
+    }
+  }
+  return 1;
+}
+
+/// Updates maxima and sums, and gives the weights in pairs.
+Vals PromptKernel::weigh(const Vals &x, float scale, Vals &state) {
+  Val largest[2];
+  for (int64_t row : {0, 1}) {
+    // Four chains: a maximum waits for the one before.
+    Val most[4];
+    for (size_t i = 0; i < x.size() / 4; ++i)
+      for (int64_t j : {0, 1}) {
+        Val &chain = most[i % 2 * 2 + j];
+        Val next = x[4 * i + 2 * row + j];
+        chain = i < 2 ? next : max(chain, next);
+      }
+    largest[row] = max(max(most[0], most[1]), max(most[2], most[3]));
+    for (int64_t bits : {1, 2})
+      largest[row] = max(largest[row], w.shflXor(largest[row], bits));
+    if (scale != 1)
+      largest[row] = largest[row] * scale;
+  }
+  Val grows =
+      (largest[0] > state[0] + kGrowth) | (largest[1] > state[1] + kGrowth);
+  state = k.ifThen(
+      w.voteAny(grows), SmallVector<Type>(state.size(), k.getF32Type()),
+      [&]() -> Vals {
+        Val factor[2];
+        Vals next = state;
+        for (int64_t row : {0, 1}) {
+          next[row] = max(largest[row], state[row]);
+          factor[row] = w.ex2(state[row] - next[row]);
+          next[2 + row] = state[2 + row] * factor[row];
+        }
+        for (size_t i = kSoftmax; i < state.size(); ++i)
+          next[i] = state[i] * factor[(i - kSoftmax) % 4 / 2];
+        return next;
+      },
+      [&]() -> Vals { return state; });
+  // Pairs are packed at once: scores give their registers back.
+  Val sums[2][2];
+  Vals weights;
+  for (int64_t i = 0; i < int64_t(x.size()); i += 2) {
+    int64_t row = i % 4 / 2;
+    Val pair[2];
+    for (int64_t j : {0, 1}) {
+      Val exponent =
+          scale == 1 ? x[i + j] - state[row] : x[i + j] * scale - state[row];
+      pair[j] = w.ex2(exponent);
+      sums[row][j] = i < 4 ? pair[j] : sums[row][j] + pair[j];
+    }
+    weights.push_back(w.cvtPack(pair[0], pair[1], traits.valueType));
+  }
+  for (int64_t row : {0, 1})
+    state[2 + row] = state[2 + row] + (sums[row][0] + sums[row][1]);
+  return weights;
+}
+
+Vals PromptKernel::multiplied(Val unit, Val packed, const Vals &softmax) {
+  Type f32 = k.getF32Type();
+  Ring ring = ringOf(packed);
+  w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
+  Vals x = scores(ring.slot);
+  Val dead = k.val(k.loadScalar(at(shared, ring.slot * 4 + shape.deadOffset),
+                                k.getI32Type()));
+  giveBack(barrier(Barrier::Empty, ring.slot));
+
+  float scale = biasScores(unit, x);
+  Val key = unit * shape.kUnit;
+  Range common = range(kCommon);
+  Val isWhole =
+      (key >= common.first) & (key + shape.kUnit <= common.end) & (dead == 0);
+  x = k.ifThen(
+      isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
+      [&]() -> Vals { return masked(unit, dead, x); });
+
+  Vals scaled = softmax;
+  Vals weights = weigh(x, scale, scaled);
+  ring = ringOf(nextInRing(packed));
+  w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
+  clearUnseen(ring.slot, unit);
+  Vals out = w.pin(Vals(scaled.begin() + kSoftmax, scaled.end()));
+  // Values are contiguous in channels, of which 64 are a row.
+  Val values = sharedUnits + ring.slot * (shape.slotBytes >> 4) +
+               NvvmOps::wgmmaLow(shape.partStride(1));
+  w.wgmmaFence();
+  for (int64_t step = 0; step < shape.kUnit / 16; ++step) {
+    ArrayRef<Val> a = ArrayRef<Val>(weights).slice(4 * step, 4);
+    // 16 tokens.
+    Val value = values + (step * 2 * shape.groupStride(1) >> 4);
+    out = w.wgmma(a, descriptor(value, shape.groupStride(1)), out, false, true,
+                  traits.valueType);
+  }
+  w.wgmmaCommit();
+  w.wgmmaWait();
+  out = w.pin(join(out, weights));
+  out.resize(shape.channels[1] / 2);
+  giveBack(barrier(Barrier::Empty, ring.slot));
+  scaled.resize(kSoftmax);
+  return join(scaled, out);
+}

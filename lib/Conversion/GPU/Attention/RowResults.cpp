@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What becomes of a row in the end: its sink and its log-sum-exp, and zeros for
+// rows that see no keys.
+//
+//===----------------------------------------------------------------------===//
+
+#include "WorkSplit.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+#include <cmath>
+
+using namespace mlir;
+using namespace kvcache;
+
+WorkSplit::RowTotal WorkSplit::totalOf(Val queryHead, Val maximum, Val sum) {
+  RowTotal total{maximum, sum, sum == 0, Val(), Val()};
+  if (traits.hasSinks) {
+    total.sink = load32(parameters.sinks, queryHead);
+    Val x = total.sink * float(M_LOG2E);
+    Val larger = max(maximum, x), share = w.ex2(maximum - larger);
+    total.sum = sum * share + w.ex2(x - larger);
+    total.maximum = larger;
+    total.factor = share * w.rcp(total.sum);
+  } else {
+    total.factor = w.rcp(sum);
+  }
+  total.factor = select(total.isEmpty, k.f32(0), total.factor);
+  return total;
+}
+
+void WorkSplit::storeLse(Val row, Val queryHead, const RowTotal &total) {
+  Val known = select(total.isEmpty, k.f32(1), total.sum);
+  Val lse = (total.maximum + w.lg2(known)) * float(M_LN2);
+  lse = select(total.isEmpty, traits.hasSinks ? total.sink : k.f32(-INFINITY),
+               lse);
+  Val place = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
+              as(queryHead, 64) * 4;
+  k.storeScalar(lse, at(k.parameter(parameters.lse), place));
+}
+
+void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
+  Val number = k.val(k.blockX());
+  head = number % traits.heads;
+  block = number / traits.heads;
+  // Row `row` and this head of the cache: zeros, and what is known of no keys.
+  auto clear = [&](Val row, Val from, Val step) {
+    int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
+    Val rowOut = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes));
+    Val wide = as(head, 64);
+    int64_t elements = traits.group * traits.valueChannels;
+    Value out =
+        at(k.parameter(parameters.out), rowOut + wide * (elements * bytes));
+    Type integer = k.getIntegerType(8 * bytes);
+    Value zero = arith::ConstantIntOp::create(k, integer, 0);
+    k.rolledForLoop(from, k.i32(elements), step, {},
+                    [&](Val i, const Vals &) -> Vals {
+                      k.storeScalar(zero, at(out, as(i, 64) * bytes));
+                      return {};
+                    });
+    if (!traits.hasLse)
+      return;
+    k.rolledForLoop(
+        from, k.i32(traits.group), step, {}, [&](Val i, const Vals &) -> Vals {
+          Val queryHead = head * traits.group + i;
+          Val value = traits.hasSinks ? load32(parameters.sinks, queryHead)
+                                      : k.f32(-INFINITY);
+          Val offset = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
+                       as(queryHead, 64) * 4;
+          k.storeScalar(value, at(k.parameter(parameters.lse), offset));
+          return {};
+        });
+  };
+  Val mine = block * split.consumers + warp;
+  Val all = k.val(k.gridX()) / traits.heads * split.consumers;
+  Val one = k.i32(1);
+  auto clearRange = [&](Val from, Val end) {
+    k.rolledForLoop(from + mine, end, all, {},
+                    [&](Val row, const Vals &) -> Vals {
+                      clear(row, lane, k.i32(32));
+                      return {};
+                    });
+  };
+  clearRange(k.i32(0), first);
+  clearRange(last, rows);
+  // Items without keys; each warp has some requests. Where a row is in two
+  // items and sees no key, both write the same.
+  k.ifThen(hasEmpty != 0, [&] {
+    k.rolledForLoop(k.i32(0), requests, k.i32(32), {k.i32(0)},
+                    [&](Val base, const Vals &before) -> Vals {
+                      Val starts = loadStart(min(base + lane, requests));
+                      for (int64_t distance = 1; distance < 32; distance *= 2) {
+                        Val other = w.shflUp(starts, distance);
+                        starts = select(lane >= distance, max(starts, other),
+                                        starts);
+                      }
+                      starts = max(starts, before[0]);
+                      Val here = min(requests - base, 32);
+                      k.rolledForLoop(k.i32(0), here, one, {},
+                                      [&](Val i, const Vals &) -> Vals {
+                                        Val request = base + i;
+                                        Val start = w.shflIdx(starts, i);
+                                        k.ifThen(request % all == mine, [&] {
+                                          clearRequest(request, start, clear);
+                                        });
+                                        return {};
+                                      });
+                      return {w.shflIdx(starts, 31)};
+                    });
+  });
+}
+
+void WorkSplit::clearRequest(Val request, Val start,
+                             llvm::function_ref<void(Val, Val, Val)> clear) {
+  Val one = k.i32(1), end = max(start, loadStart(request + 1));
+  Val length = loadLength(request);
+  k.rolledForLoop(
+      k.i32(0), tiles(start, end), one, {},
+      [&](Val tile, const Vals &) -> Vals {
+        Item item{request, tile, start, end, length, Val(), Val(), Val()};
+        measure(item);
+        k.ifThen(item.units == 0, [&] {
+          Val from = tile * split.columns;
+          Val to = min(from + split.columns, (end - start) * traits.group);
+          Val first = start + from / traits.group;
+          Val last = start + (to - 1) / traits.group;
+          k.rolledForLoop(first, last + 1, one, {},
+                          [&](Val row, const Vals &) -> Vals {
+                            clear(row, lane, k.i32(32));
+                            return {};
+                          });
+        });
+        return {};
+      });
+}
