@@ -42,7 +42,10 @@ def main(seed=0, rounds=1):
     for text, group in zip(texts, groups):
         library = device.compile_library(text)
         for function in group:
-            for kind in (attention.EACH + attention.IN_TURN) * rounds:
+            kinds = attention.EACH + attention.IN_TURN
+            if function.weights != "f32":
+                kinds = kinds + ["steep"]
+            for kind in kinds * rounds:
                 try:
                     calls += attention_cases.run(library, rng, [function],
                                                  [kind], device.Tensor)

@@ -128,16 +128,16 @@ class Function:
         longest = min(max(longest, 20), 150)
         if kind in ("decode", "long"):
             longest *= 3
-        if kind == "long":
+        if kind in ("long", "steep"):
             longest = max(longest, 900)
         positions = self.choice["positions"]
-        requests = {"none": 0, "one": 1, "long": 1}.get(
+        requests = {"none": 0, "one": 1, "long": 1, "steep": 2}.get(
             kind, int(rng.integers(2, 5)))
         batch = cases.random_batch(
             rng, requests=requests, blocks=blocks, tokens=self.tokens,
             longest=min(longest, blocks * self.tokens // 2),
             kind={"decode": "decode", "prefill": "prefill", "long": "decode",
-                  "one": "prefill"}.get(kind, "mixed"),
+                  "one": "prefill", "steep": "few"}.get(kind, "mixed"),
             index=self.choice["index"],
             positions=None if positions == "rows" else positions,
             gap=self.gaps[0] and 3, extra=int(rng.integers(0, 3)),
@@ -184,8 +184,11 @@ class Function:
             mask[:both] = seen[:both]
             cases.fill(rng, view.view, mask)
         padding = [t for t, row in enumerate(given.rows(count)) if not row]
+        # Scores of many thousands: maxima grow from key to key.
+        spread = int(rng.choice([16, 64, 512])) if kind == "steep" else 1
         query = cases.random_rows(rng, count, [heads, self.channels[0]],
-                                  self.choice["query"], self.gaps[1], padding)
+                                  self.choice["query"], self.gaps[1], padding,
+                                  spread)
         outs = [cases.result_rows(count, [heads, self.channels[1]],
                                   self.choice["out"], self.gaps[2])]
         if self.choice["lse"]:

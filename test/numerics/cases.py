@@ -28,8 +28,8 @@ def poison(rng, shape, element_type):
     return few[rng.integers(0, len(few), shape, np.uint8)]
 
 
-def random_elements(rng, shape, element_type):
-    values = rng.standard_normal(shape, np.float32)
+def random_elements(rng, shape, element_type, spread=1):
+    values = rng.standard_normal(shape, np.float32) * np.float32(spread)
     if element_type == "bf16":  # any number will do: no rounding
         return (values.view(np.uint32) >> 16).astype(np.uint16)
     return values.astype(STORAGE[element_type])
@@ -107,9 +107,10 @@ class Buffer:
         return f"memref<{text}>"
 
 
-def random_rows(rng, count, row_shape, element_type, gap=0, padding=()):
+def random_rows(rng, count, row_shape, element_type, gap=0, padding=(),
+                spread=1):
     """Rows of numbers; those in `padding` and the gaps are poison."""
-    values = random_elements(rng, (count, *row_shape), element_type)
+    values = random_elements(rng, (count, *row_shape), element_type, spread)
     for t in padding:
         values[t] = poison(rng, row_shape, element_type)
     return Buffer(values, element_type, gap, encode(np.nan, element_type))
@@ -434,6 +435,8 @@ def _query_rows(rng, kind, length):
         kind = str(rng.choice(BATCHES[:3]))
     if length == 0:
         return 0
+    if kind == "few":
+        return min(length, int(rng.integers(1, 25)))
     return {"decode": 1, "prefill": length}.get(
         kind, int(rng.integers(1, length + 1)))
 
