@@ -37,15 +37,21 @@ void fake_set_functions(launch_function *l, copy_function *c,
 /* A function that fails, once, and the version that the driver says. */
 static char faulty[64];
 static int fault, version_said = 13000;
+static int calls_before_fault;
 
-void fake_set_fault(const char *function, int error) {
+/* The next call of a function fails, or one some calls later. */
+void fake_set_fault_after(const char *function, int error, int calls) {
   strncpy(faulty, function, sizeof faulty - 1);
   fault = error;
+  calls_before_fault = calls;
+}
+void fake_set_fault(const char *function, int error) {
+  fake_set_fault_after(function, error, 0);
 }
 void fake_set_version(int version) { version_said = version; }
 
 static int fails(const char *function) {
-  if (strcmp(function, faulty))
+  if (strcmp(function, faulty) || calls_before_fault-- > 0)
     return 0;
   faulty[0] = 0;
   return fault;

@@ -87,16 +87,16 @@ class Case:
             span *= extents[axis]
         return strides, span
 
-    def call(self, library, blocks=3):
-        """The code of the call, and the address of the pool."""
+    def call(self, library, blocks=3, count=1):
+        """The code of the call, and the addresses of the pool and the query."""
         extents = self.extents(blocks)
         strides, span = self.strides(blocks)
         pool = aligned(span, np.uint16)
-        # Row 0 of one request with one token.
-        lists = [np.array(x, np.int32) for x in ([0, 1], [1], [0])]
-        rows = [aligned(2 * self.heads * self.channels, np.uint16)
+        # The rows of one request, each with a token.
+        lists = [np.array(x, np.int32) for x in ([0, count], [count], [0])]
+        rows = [aligned(2 * count * self.heads * self.channels, np.uint16)
                 for _ in range(2)]
-        shape = [1, 2 * self.heads, self.channels]
+        shape = [count, 2 * self.heads, self.channels]
 
         def tensor(*what, **more):
             return Tensor(*what, device=CUDA_DEVICE, **more)
@@ -111,10 +111,10 @@ class Case:
         workspace = aligned(size, np.uint8, 256)
         maps.clear()
         return (library.call(self.name, *arguments, workspace=workspace),
-                pool.ctypes.data)
+                pool.ctypes.data, rows[0].ctypes.data)
 
     def check(self, library, blocks):
-        code, address = self.call(library, blocks)
+        code, address, _ = self.call(library, blocks)
         assert code == OK, library.last_error()
         strides, _ = self.strides(blocks)
         inner = self.cut or CHANNELS_OF_BOX[self.channels]
@@ -127,6 +127,27 @@ class Case:
              [inner, 16, parts, 1, 1], SWIZZLES[inner]) for side in (0, 1)]
         assert maps == expected, (
             f"{self.name}: expected {expected}, got {maps}")
+
+
+def check_many_rows(case, library):
+    """Boxes of eight tokens with all their channels, where heads lie side by
+    side, and of all heads of a group for as many rows as an item has."""
+    before, count, blocks = len(launches), 9, 3
+    code, address, query = case.call(library, blocks, count)
+    assert code == OK, library.last_error()
+    strides, _ = case.strides(blocks)
+    heads, channels = case.heads, case.channels
+    token, parts = 2 * strides["N"], channels // 64
+    expected = [
+        (FLOAT16, address + 2 * side * strides["S"],
+         [64, 8, heads * parts, 2, blocks],
+         [token, 128, 8 * token, 2 * strides["B"]], [64, 8, parts, 2, 1], 3)
+        for side in (0, 1)]
+    expected.append((FLOAT16, query, [channels, 2 * heads, count],
+                     [2 * channels, 4 * heads * channels], [64, 2, 96], 3))
+    assert maps == expected, f"expected {expected}, got {maps}"
+    # A range of work may go on from one head to the next.
+    assert launches[before:] == [("attention_rows", (132, 1, 1))], launches
 
 
 CASES = [
@@ -155,9 +176,9 @@ def load_driver():
     return driver
 
 
-def expect_error(case, library, message):
+def expect_error(case, library, message, count=1):
     before = len(launches)
-    code, _ = case.call(library)
+    code, *_ = case.call(library, count=count)
     assert code != OK and library.last_error() == message, library.last_error()
     assert len(launches) == before, "something was launched"
 
@@ -172,10 +193,15 @@ def main():
     assert driver.fake_cooperative_launches() == len(launches) == 2 * len(CASES)
     assert launches[0] == ("attention", (132, 1, 1)), launches[0]
 
+    check_many_rows(CASES[0], library)
+
     # A driver that fails, and a device that is too small, are told.
     driver.fake_set_fault(b"cuTensorMapEncodeTiled", 2)
     expect_error(CASES[0], library, "nhd: tensor map of a cache: the driver "
                  "reports out of memory (error 2)")
+    driver.fake_set_fault_after(b"cuTensorMapEncodeTiled", 2, 2)
+    expect_error(CASES[0], library, "nhd: tensor map of a query: the driver "
+                 "reports out of memory (error 2)", 9)
     small = compile_library(CASES[0].program(), "small", "sm_90a",
                             "--gpu-image=ptx")
     driver.fake_set_multiprocessors(3)

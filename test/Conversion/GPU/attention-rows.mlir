@@ -4,7 +4,9 @@
 // for values, none of which waits for another one in ptxas. A call with more
 // pairs of rows and heads than a tile of the other kernel has, for each request,
 // launches it. A box has all channels of a page where heads lie side by side, or
-// blocks of them do; otherwise half of them.
+// blocks of them do; otherwise half of them. Rows of the query come by boxes too,
+// one for each half. Between both products a warpgroup finds out whether weights
+// are to be computed once more.
 //
 // RUN: split-file %s %t
 // RUN: kv-compile %t/nhd.mlir --target=sm_90a --emit=ptx -o %t.nhd
@@ -23,8 +25,11 @@
 // ROWS: setmaxnreg.dec.sync.aligned.u32 32
 // WHOLE-COUNT-2: cp.async.bulk.tensor.5d
 // HALVES-COUNT-4: cp.async.bulk.tensor.5d
+// ROWS-COUNT-2: cp.async.bulk.tensor.3d
 // ROWS: setmaxnreg.inc.sync.aligned.u32 160
-// ROWS-COUNT-16: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// ROWS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// ROWS: bar.red.or.pred
+// ROWS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
 // ROWS-NOT: call.uni
 // ROWS: .entry attention(
 // NONE-NOT: wgmma

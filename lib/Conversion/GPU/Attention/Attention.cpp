@@ -237,13 +237,10 @@ struct MapDim {
 
 } // namespace
 
-static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
-                     ArrayRef<MapDim> dims, int64_t swizzle) {
+static Value emitMap(CodeBuilder &emit, Operation *op, Value address,
+                     ArrayRef<MapDim> dims, int64_t swizzle, StringRef what) {
   Value map = allocaInEntry(emit, op, KVRT_MAP_BYTES, KVRT_MAP_ALIGN);
   Value shape = allocaInEntry(emit, op, sizeof(kvrt_map_shape), 8);
-  Value address =
-      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
-  address = emit.addMul(address, cache.offset, 2);
   auto set = [&](size_t offset, Value word) {
     Value place =
         LLVM::GEPOp::create(emit, shape.getType(), emit.getI8Type(), shape,
@@ -263,8 +260,31 @@ static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
   }
   emitRuntimeCall(
       emit, emit.getLoc(), op, "kvrt_tensor_map",
-      {map, address, shape, messageText(emit, op, "tensor map of a cache")});
+      {map, address, shape, messageText(emit, op, "tensor map of " + what)});
   return map;
+}
+
+static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
+                     ArrayRef<MapDim> dims, int64_t swizzle) {
+  Value address =
+      memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
+  return emitMap(emit, op, emit.addMul(address, cache.offset, 2), dims, swizzle,
+                 "a cache");
+}
+
+/// Of the query: (channel, head, row); boxes have some rows of a group.
+static Value emitQueryMap(CodeBuilder &emit, Operation *op, Value query,
+                          const AttentionTraits &traits, Value rows,
+                          int64_t boxRows) {
+  auto view = memref::ExtractStridedMetadataOp::create(emit, query);
+  Value address = memref::ExtractAlignedPointerAsIndexOp::create(emit, query);
+  constexpr int64_t kInner = PromptShape::kInner;
+  MapDim dims[] = {{emit.index(traits.keyChannels), emit.index(1), kInner},
+                   {emit.index(traits.queryHeads),
+                    emit.index(traits.keyChannels), traits.group},
+                   {rows, view.getStrides().front(), boxRows}};
+  return emitMap(emit, op, emit.addMul(address, view.getOffset(), 2), dims,
+                 swizzleBytes(kInner), "a query");
 }
 
 /// The distance of parts of `inner` channels.
@@ -324,7 +344,12 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
   Value items = emit.addi(
       emit.divui(emit.muli(given.rows, traits.group), work.columns), requests);
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
-  Value units = emit.muli(items, emit.ceildivui(room, work.unit));
+  Value units = emit.muli(
+      items,
+      emit.muli(emit.addi(emit.ceildivui(room, work.unit), work.itemUnits),
+                work.mostOfUnit()));
+  if (work.crossesHeads)
+    units = emit.muli(units, traits.heads);
   constexpr int64_t kMostBits = 31;
   // Items round up, one each.
   Value over =
@@ -336,13 +361,15 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
 
 /// As many blocks of threads for each head as run at the same time.
 static Value gridSize(CodeBuilder &emit, AttentionOp op,
-                      const AttentionTraits &traits) {
+                      const AttentionTraits &traits, bool crossesHeads) {
   Value user = messageText(emit, op,
                            "attention with " + Twine(traits.heads) +
                                " heads of the cache");
   Value count = emitQuery(emit, emit.getLoc(), op, "kvrt_multiprocessors",
                           {emit.index(traits.heads), user});
   count = emit.minsi(count, emit.index(AttentionState::kMaxBlocks));
+  if (crossesHeads)
+    return count;
   return emit.muli(emit.divui(count, traits.heads), traits.heads);
 }
 
@@ -358,13 +385,13 @@ struct ProductsLaunch {
         operands(emit, emit.getLoc()),
         batch(emit, emit.getLoc(), operands, given.batch, given.rows) {
     p.chunkBits = operands.addIndex(chunkBits(emit, traits, work, given));
-    grid = gridSize(emit, op, traits);
+    grid = gridSize(emit, op, traits, work.crossesHeads);
     Value one = emit.index(1);
     auto scale = [&](int64_t heads) {
       return operands.addIndex(emit.divui(
           emit.index(UINT32_MAX), emit.maxsi(emit.divui(grid, heads), one)));
     };
-    p.scale = scale(traits.heads);
+    p.scale = scale(work.crossesHeads ? 1 : traits.heads);
     p.sharedScale = scale(traits.heads / work.phases);
     p.blocks = operands.addIndex(given.blocks);
     p.state = operands.addAddress(
@@ -456,6 +483,8 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                     : emitGroupMap(emit, op, cache, neighbor, shape.boxTokens);
     launch.p.sides[side].map = launch.operands.addMap(map);
   }
+  launch.p.queryMap = launch.operands.addMap(emitQueryMap(
+      emit, op, given.query, traits, given.rows, shape.columns / traits.group));
   launch.build<PromptKernel>("attention_rows", gpu, shape,
                              PromptShape::kThreads, LaunchMode::in_order);
 }
@@ -508,7 +537,7 @@ struct AttentionOpLowering : BufferOpLowering<AttentionOp> {
             },
             few);
         text += llvm::formatv("; of many rows, products of {0} rows, {1} slots",
-                              PromptShape::kColumns, many->slots);
+                              PromptShape::kRows, many->slots);
       } else {
         few(emit);
       }

@@ -47,7 +47,14 @@ struct AttentionShape {
 
   int64_t columns() const { return 8 * columnTiles; }
   WorkShape work() const {
-    return {columns(),          kUnit, phases, warps, barrierOffset + 192,
+    return {columns(),
+            kUnit,
+            phases,
+            warps,
+            /*itemUnits=*/0,
+            /*lightPairs=*/0,
+            /*crossesHeads=*/false,
+            barrierOffset + 192,
             barrierOffset + 248};
   }
   int64_t threads() const { return 32 * (warps + producers); }

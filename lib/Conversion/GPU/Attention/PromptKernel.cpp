@@ -18,19 +18,20 @@ bool PromptShape::fits(const AttentionTraits &traits) {
     return channels % kInner == 0 && channels <= 128;
   };
   return fits(traits.keyChannels) && fits(traits.valueChannels) &&
-         traits.tokens % 8 == 0;
+         traits.tokens % 8 == 0 && traits.group <= kRows;
 }
 
 PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
                          HeadNeighbor keys, HeadNeighbor values)
     : channels{traits.keyChannels, traits.valueChannels},
-      neighbor{keys, values}, boxTokens(std::gcd(traits.tokens, kUnit)) {
+      columns(kRows / traits.group * traits.group), neighbor{keys, values},
+      boxTokens(std::gcd(traits.tokens, kUnit)) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1)
       neighbor[side] = HeadNeighbor::None;
   slotBytes = kUnit * 2 * std::max(channels[0], channels[1]);
-  queryBytes = kColumns * 2 * channels[0];
+  queryBytes = kRows * 2 * channels[0];
   constexpr int64_t kMostSlots = 8, kFixed = 1024;
   int64_t rowsBytes = kConsumers * 32 * rowBytes(traits);
   slots = std::min(kMostSlots,
@@ -76,7 +77,7 @@ void PromptKernel::prepareBarriers() {
   init(Barrier::Empty, shape.slots, shape.kConsumers);
   init(Barrier::EntryFull, shape.kQueue, 1);
   init(Barrier::EntryEmpty, shape.kQueue, shape.kConsumers);
-  init(Barrier::QueryFull, 1, 64);
+  init(Barrier::QueryFull, 1, 1);
   init(Barrier::QueryEmpty, 1, shape.kConsumers);
   w.fenceMbarrierInit();
 }
@@ -93,6 +94,10 @@ void PromptKernel::barWarpgroup() {
                           k.i32(128), NVVM::BarrierReductionAttr(), Value());
 }
 
+Val PromptKernel::anyOfWarpgroup(Val condition) {
+  return w.barRedOr((w.rereadThreadX() >> 7) + 2, 128, condition);
+}
+
 void PromptKernel::build() {
   k.takeMultiprocessor();
   begin();
@@ -106,48 +111,53 @@ void PromptKernel::consume() {
   w.setMaxRegisters(PromptShape::kConsumerRegisters, true);
   beginLaunch();
   sharedUnits = w.wgmmaAddress(shared);
-  auto entryAt = [&](Val place) {
-    return at(shared, place * shape.kEntryBytes + shape.queueOffset);
-  };
-  auto load = [&](Val place) {
-    Vals n = w.ldSharedWords(entryAt(place), kEntry);
+  auto load = [&](Val segment) {
+    Vals n = w.ldSharedWords(entryAt(segment), kEntry);
     Entry entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
     head = entry.head;
     block = entry.block;
     return entry;
   };
   // Carried: the ring, and the number of the segment.
-  static_assert(PromptShape::kQueue == 2, "the place is its last bit");
   k.whileLoop(
       {k.i32(0), k.i32(0)},
       [&](const Vals &state) -> CodeBuilder::Tested {
         Val place = state[1] & 1;
         w.mbarrierWait(barrier(Barrier::EntryFull, place), (state[1] >> 1) & 1);
-        Val count = k.val(k.loadScalar(entryAt(place), k.getI32Type()));
-        return {count > 0, state};
+        Val count = k.val(k.loadScalar(entryAt(state[1]), k.getI32Type()));
+        return {count >= 0, state};
       },
       [&](const Vals &state) -> Vals {
-        Entry now = load(state[1] & 1);
+        readThread();
+        Entry now = load(state[1]);
         writeRows(now, state[1]);
         w.mbarrierWait(barrier(Barrier::QueryFull), state[1] & 1);
-        Vals start = {now.first, state[0]};
+        Range some = range(kSome);
+        Val ring = skipTiles(state[0], now.first * shape.kUnit, some.first);
+        k.ifThen(some.first < some.end, [&] { waitFull(ring); });
+        Vals start = {some.first, ring, some.end};
         start.append(2, k.f32(kNoMaximum));
         start.append(2, k.f32(0));
         start.append(shape.channels[1] / 2, k.f32(0));
         Vals done = k.whileLoop(
             start,
             [&](const Vals &state) -> CodeBuilder::Tested {
-              return {state[0] < range(kUnits).first, state};
+              return {state[0] < state[2], state};
             },
             [&](const Vals &state) { return tileStep(state); });
-        Val segment = range(kUnits).end, place = segment & 1;
-        release(barrier(Barrier::QueryEmpty));
-        Vals n = w.ldSharedWords(at(entryAt(place), 4 * kEntry), kSplit);
+        readThread();
+        Val segment = range(kSegment).end;
+        some = range(kSome);
+        k.ifThen(some.end <= some.first,
+                 [&] { release(barrier(Barrier::QueryEmpty)); });
+        ring = skipTiles(done[1], done[0], range(kSegment).first);
+        Vals n = w.ldSharedWords(at(entryAt(segment), 4 * kEntry), kSplit);
         Split parts{n[0], n[1], n[2], n[3], n[4], n[5]};
-        finish(load(place), parts, Vals(done.begin() + 2, done.end()));
-        release(barrier(Barrier::EntryEmpty, place));
-        return {done[1], segment + 1};
+        finish(load(segment), parts, Vals(done.begin() + 3, done.end()));
+        release(barrier(Barrier::EntryEmpty, segment & 1));
+        return {ring, segment + 1};
       });
+  readThread();
   Vals rest = w.ldSharedWords(restPlace(), 5);
   Val hasOthers = (rest[0] != 0) | (rest[1] > 0) | (rest[2] < rows);
   k.ifThen(w.unlikely(hasOthers),
@@ -155,7 +165,25 @@ void PromptKernel::consume() {
   endLaunch();
 }
 
-/// Of the first row of a lane, or of the second one.
+/// Read again, the numbers of a thread take no registers in the loop over
+/// tiles.
+void PromptKernel::readThread() {
+  thread = w.rereadThreadX();
+  lane = thread & 31;
+  warp = thread >> 5;
+  warpgroup = warp >> 2;
+}
+
+Val PromptKernel::rowOf(int64_t row) {
+  return (warp << 4) + (lane >> 2) + 8 * row;
+}
 Val PromptKernel::pairOf(const Entry &entry, int64_t row) {
-  return entry.tile * shape.kColumns + (warp << 4) + (lane >> 2) + 8 * row;
+  return entry.tile * shape.columns + rowOf(row);
+}
+Val PromptKernel::isThere(const Entry &entry, int64_t row) {
+  Val pairs = (entry.end - entry.start) * traits.group;
+  Val isThere = pairOf(entry, row) < pairs;
+  if (shape.columns < shape.kRows)
+    isThere = isThere & (rowOf(row) < shape.columns);
+  return isThere;
 }

@@ -6,8 +6,8 @@
 // warpgroup, which are the rows of its products; a unit is 128 keys, their
 // columns. A thread block has three consumer warpgroups and one of producers:
 // one warp of these fetches tiles of keys and one those of values into a ring
-// of slots, by boxes of a tensor map, and the others fetch the rows of the
-// query.
+// of slots, and one tells consumers of the next segment and fetches its rows of
+// the query; all by boxes of tensor maps.
 //
 // Tokens in a slot are in groups of eight, of 128 bytes for each 64 channels.
 // Where a layout allows it, all channels of a group lie side by side, and a
@@ -17,8 +17,10 @@
 //   O = O + P V   P is S after the softmax, in the same registers
 //
 // Nothing is pipelined inside a warpgroup: three of them drift apart and keep
-// the tensor cores busy between them. docs/kernels/attention-gpu.md has the
-// measurements.
+// the tensor cores busy between them. So its own chain of steps is what counts:
+// waits and loads are put where a product runs, and no maximum is looked for
+// where the one of the tiles before will do. docs/kernels/attention-gpu.md has
+// the measurements.
 //
 //===----------------------------------------------------------------------===//
 
@@ -40,7 +42,8 @@ struct PromptShape {
   static constexpr int64_t kWarpgroups = 3;
   static constexpr int64_t kConsumers = 4 * kWarpgroups;
   static constexpr int64_t kThreads = 128 * (kWarpgroups + 1);
-  static constexpr int64_t kColumns = 64 * kWarpgroups;
+  /// Rows of the products.
+  static constexpr int64_t kRows = 64 * kWarpgroups;
   static constexpr int64_t kUnit = 128;
   /// Channels of a box, and their bytes.
   static constexpr int64_t kInner = 64, kRowBytes = 2 * kInner;
@@ -54,6 +57,7 @@ struct PromptShape {
   static bool fits(const AttentionTraits &traits);
 
   int64_t channels[2];
+  int64_t columns; ///< pairs of an item: all heads of its rows
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
   int64_t slots;     ///< fewer than two: the chip has no room for it
@@ -83,8 +87,13 @@ struct PromptShape {
   int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }
   int64_t partBytes() const { return kWarpgroups * shareBytes(); }
   WorkShape work() const {
-    return {kColumns,   kUnit,           /*phases=*/1,      kConsumers,
-            restOffset, restOffset + 32, /*hasCalls=*/false};
+    return {columns, kUnit,
+            /*phases=*/1, kConsumers,
+            /*itemUnits=*/2,
+            // Of one warpgroup.
+            /*lightPairs=*/kRows / kWarpgroups,
+            /*crossesHeads=*/true, restOffset, restOffset + 32,
+            /*hasCalls=*/false};
   }
 };
 
@@ -100,20 +109,21 @@ public:
 private:
   // Producers.
   void produce();
-  void publish(const Work &work, Val first, Val end, Val count, Val place,
-               Val parity);
-  void publishEnd(Val place, Val parity);
+  void publish(const Work &work, Val first, Val end, Val count, Val segment);
+  void publishEnd(Val segment);
+  /// Of the queue.
+  mlir::Value entryAt(Val segment);
   void fetchQuery(const Item &item, Val parity);
   Val entryOf(const Work &work, Val unit);
-  void fetchTiles(unsigned side, const Work &work, Val first, Val end,
-                  Vals &ring);
+  /// What it returns is the place in the ring after the tiles.
+  Val fetchTiles(unsigned side, const Work &work, Val first, Val end, Val ring);
 
   // Consumers.
   void consume();
-  /// Keys that some row of the warpgroup sees; outside of which they may be
-  /// anything; that all rows of the warp see. Then the end of the units of the
+  /// Keys of the segment that some row of the warpgroup sees; outside of which
+  /// they may be anything; that all rows of the warp see. Then the end of the
   /// segment, and its number.
-  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kUnits = 3;
+  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3;
   struct Range {
     Val first, end;
   };
@@ -122,11 +132,15 @@ private:
   mlir::Value rangesPlace() {
     return at(shared, (w.rereadThreadX() >> 5) * 32 + shape.rangesOffset);
   }
+  void readThread();
   mlir::Value rowPlace() {
     return at(shared, w.rereadThreadX() * PromptShape::rowBytes(traits) +
                           shape.rowsOffset);
   }
+  /// The number of a row of a lane in the products, and the pair that it is.
+  Val rowOf(int64_t row);
   Val pairOf(const Entry &entry, int64_t row);
+  Val isThere(const Entry &entry, int64_t row);
   /// The maximum and the sum of weights of both rows, then the sums.
   static constexpr unsigned kSoftmax = 4;
   struct Ring {
@@ -135,13 +149,17 @@ private:
   static Ring ringOf(Val packed);
   Val nextInRing(Val packed);
   Vals tileStep(const Vals &state);
-  Vals multiplied(Val unit, Val packed, const Vals &softmax);
+  Val skipTiles(Val packed, Val from, Val to);
+  void waitFull(Val packed);
+  Vals weighed(Val key, Val packed, const Vals &softmax);
   Vals scores(Val slot);
-  Vals masked(Val unit, Val dead, const Vals &scores);
-  void clearUnseen(Val slot, Val unit);
+  Vals masked(Val key, Val dead, const Vals &scores);
+  void clearUnseen(Val slot, Val key);
   Val descriptor(Val low, int64_t stride);
-  float biasScores(Val unit, Vals &scores);
-  Vals weigh(const Vals &scores, float scale, Vals &softmax);
+  float biasScores(Val first, Vals &scores);
+  Vals rescaled(const Vals &scores, float scale, const Vals &softmax);
+  Vals weights(const Vals &scores, float scale, const Vals &softmax);
+  Val anyOfWarpgroup(Val condition);
   void finish(const Entry &entry, const Split &split, Vals state);
   void writePart(const Entry &entry, const Split &split, const Vals &state);
   Val arrive(const Entry &entry, const Split &split);

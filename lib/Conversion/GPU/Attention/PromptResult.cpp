@@ -14,7 +14,7 @@ using namespace kvcache;
 /// side with those of others, then the maximum and the sum of weights of each
 /// row.
 Value PromptKernel::partOf(const Entry &entry, Val ofBlock, Val slot) {
-  Val number = (ofBlock * 2 + slot) * traits.heads + entry.head;
+  Val number = ofBlock * 2 + slot;
   return at(k.parameter(parameters.parts),
             as(number, 64) * shape.partBytes() +
                 as(warpgroup * shape.shareBytes(), 64));
@@ -28,9 +28,7 @@ Value PromptKernel::rowAt(Value part, int64_t row) {
 }
 
 Value PromptKernel::counter(const Entry &entry, const Split &split) {
-  Val number = (split.firstBlock * traits.heads + entry.head) *
-                   PromptShape::kWarpgroups +
-               warpgroup;
+  Val number = split.firstBlock * PromptShape::kWarpgroups + warpgroup;
   return at(k.parameter(parameters.state),
             as(number, 64) * 4 + AttentionState::kArrivals);
 }
@@ -128,11 +126,10 @@ Vals PromptKernel::merged(const Entry &entry, const Split &split) {
 }
 
 void PromptKernel::store(const Entry &entry, const Vals &state) {
-  Val pairs = (entry.end - entry.start) * traits.group;
   int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
   for (int64_t i : {0, 1}) {
     Val pair = pairOf(entry, i);
-    k.ifThen(pair < pairs, [&] {
+    k.ifThen(isThere(entry, i), [&] {
       Val row = entry.start + pair / traits.group;
       Val queryHead = head * traits.group + pair % traits.group;
       RowTotal total = totalOf(queryHead, state[i], state[2 + i]);

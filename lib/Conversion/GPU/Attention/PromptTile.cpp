@@ -48,7 +48,7 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   Val someFirst = k.i32(0), seenFirst = k.i32(0), someEnd, seenEnd;
   if (!batch.type.hasPositions()) {
     // Suffixes see more and more keys, and the last one all of them.
-    Val from = item.tile * shape.kColumns + warpgroup * 64;
+    Val from = item.tile * shape.columns + warpgroup * 64;
     if (traits.window) {
       someFirst = limitsOf(from).first;
       seenFirst = limits(item.start, item.end, item.length).first;
@@ -57,10 +57,10 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
     seenEnd = item.length;
   } else {
     // Positions may be anything: a lane has some rows of the item.
-    Val from = item.tile * shape.kColumns;
+    Val from = item.tile * shape.columns;
     Val firstRow = item.start + from / traits.group;
     Val lastRow =
-        item.start + (min(from + shape.kColumns, pairs) - 1) / traits.group;
+        item.start + (min(from + shape.columns, pairs) - 1) / traits.group;
     seenEnd =
         k.rolledForLoop(firstRow + lane, lastRow + 1, k.i32(32), {k.i32(0)},
                         [&](Val row, const Vals &sofar) -> Vals {
@@ -72,9 +72,15 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
       seenEnd = max(seenEnd, w.shflXor(seenEnd, bits));
     someEnd = seenEnd;
   }
+  // Of the segment, in whole tiles from its beginning.
+  Val first = item.first * shape.kUnit, end = first + item.count * shape.kUnit;
+  someFirst = min(max(someFirst & -shape.kUnit, first), end);
+  someEnd = min(someEnd, end);
+  someFirst = select(someFirst < someEnd, someFirst, end);
+  someEnd = max(someFirst, someEnd);
   k.ifThen(lane == 0, [&] {
     w.stSharedWords({someFirst, someEnd, seenFirst, seenEnd, commonFirst,
-                     commonEnd, item.first + item.count, segment},
+                     commonEnd, end, segment},
                     rangesPlace());
   });
   w.syncWarp();
@@ -99,26 +105,27 @@ Val PromptKernel::nextInRing(Val packed) {
   return select(wraps, (packed & 16) ^ 16, next);
 }
 
-Vals PromptKernel::tileStep(const Vals &state) {
-  Val unit = state[0];
-  Vals softmax(state.begin() + 2, state.end());
-  Val key = unit * shape.kUnit;
-  // The same for all warps of a warpgroup.
-  Range some = range(kSome);
-  Val isNeeded = (key < some.end) & (key + shape.kUnit > some.first);
-  SmallVector<Type> types(softmax.size(), k.getF32Type());
-  Vals result = k.ifThen(
-      isNeeded, types,
-      [&]() -> Vals { return multiplied(unit, state[1], softmax); },
-      [&]() -> Vals {
-        for (Val packed : {state[1], nextInRing(state[1])}) {
-          Ring ring = ringOf(packed);
-          w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
-          giveBack(barrier(Barrier::Empty, ring.slot));
+/// Tiles of which the warpgroup needs nothing. What it returns is the place in
+/// the ring after them.
+Val PromptKernel::skipTiles(Val packed, Val from, Val to) {
+  return k.whileLoop(
+      {from, packed},
+      [&](const Vals &state) -> CodeBuilder::Tested {
+        return {state[0] < to, state};
+      },
+      [&](const Vals &state) -> Vals {
+        Val keys = state[1], values = nextInRing(keys);
+        for (Val packed : {keys, values}) {
+          waitFull(packed);
+          giveBack(barrier(Barrier::Empty, ringOf(packed).slot));
         }
-        return softmax;
-      });
-  return join(Vals{unit + 1, nextInRing(nextInRing(state[1]))}, result);
+        return {state[0] + shape.kUnit, nextInRing(values)};
+      })[1];
+}
+
+void PromptKernel::waitFull(Val packed) {
+  Ring ring = ringOf(packed);
+  w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
 }
 
 Val PromptKernel::descriptor(Val low, int64_t stride) {
@@ -135,22 +142,21 @@ Vals PromptKernel::scores(Val slot) {
   w.wgmmaFence();
   for (int64_t step = 0; step < shape.channels[0] / 16; ++step) {
     int64_t part = step / 4, inRow = step % 4 * 2;
-    Val query = queries +
-                ((part * shape.kColumns * PromptShape::kRowBytes >> 4) + inRow);
+    Val query =
+        queries + ((part * shape.kRows * PromptShape::kRowBytes >> 4) + inRow);
     Val key = keys + ((part * shape.partStride(0) >> 4) + inRow);
     sums = w.wgmma({descriptor(query, 1024)},
                    descriptor(key, shape.groupStride(0)), sums, step == 0,
                    false, traits.keyType);
   }
   w.wgmmaCommit();
-  w.wgmmaWait();
-  return w.pin(sums);
+  return sums;
 }
 
 /// Scores of keys that a row does not see become -infinity.
-Vals PromptKernel::masked(Val unit, Val dead, const Vals &given) {
+Vals PromptKernel::masked(Val key, Val dead, const Vals &given) {
   Vals rows = w.ldSharedWords(rowPlace(), 4);
-  Val base = unit * shape.kUnit + (w.rereadThreadX() & 3) * 2;
+  Val base = key + (w.rereadThreadX() & 3) * 2;
   Val first[] = {rows[0] - base, rows[2] - base};
   Val end[] = {rows[1] - base, rows[3] - base};
   Vals result;
@@ -175,10 +181,10 @@ Vals PromptKernel::masked(Val unit, Val dead, const Vals &given) {
 
 /// Tokens that no row of the request sees may be anything, and 0 times NaN is
 /// NaN. Each warpgroup writes the same zeros before it reads them.
-void PromptKernel::clearUnseen(Val slot, Val unit) {
+void PromptKernel::clearUnseen(Val slot, Val key) {
   Range seen = range(kSeen);
-  Val first = seen.first - unit * shape.kUnit;
-  Val end = seen.end - unit * shape.kUnit;
+  Val first = seen.first - key;
+  Val end = seen.end - key;
   // Boxes past the end are zeros already.
   Val hasUnseen = end < shape.kUnit;
   if (!batch.type.hasPositions())
@@ -211,7 +217,7 @@ void PromptKernel::clearUnseen(Val slot, Val unit) {
 }
 
 /// Scores to base 2, once they are multiplied by the result.
-float PromptKernel::biasScores(Val unit, Vals &x) {
+float PromptKernel::biasScores(Val first, Vals &x) {
   float scale = traits.scale * float(M_LOG2E);
   if (!traits.softcap && !traits.hasAlibi && scale > 0)
     return scale;
@@ -225,8 +231,7 @@ float PromptKernel::biasScores(Val unit, Vals &x) {
     else
       x[i] = x[i] * scale;
     if (traits.hasAlibi) {
-      Val key = unit * shape.kUnit + (w.rereadThreadX() & 3) * 2 +
-                (i / 4 * 8 + i % 2);
+      Val key = first + (w.rereadThreadX() & 3) * 2 + (i / 4 * 8 + i % 2);
       Val place = k.val(arith::SIToFPOp::create(k, k.getF32Type(), key));
       int64_t row = i % 4 / 2;
       x[i] = x[i] + w.bitcastToFloat(bias[2 * row]) *
@@ -236,8 +241,8 @@ float PromptKernel::biasScores(Val unit, Vals &x) {
   return 1;
 }
 
-/// Updates maxima and sums, and gives the weights in pairs.
-Vals PromptKernel::weigh(const Vals &x, float scale, Vals &state) {
+/// Moves the maxima to those of scores, and the sums with them.
+Vals PromptKernel::rescaled(const Vals &x, float scale, const Vals &state) {
   Val largest[2];
   for (int64_t row : {0, 1}) {
     // Four chains: a maximum waits for the one before.
@@ -249,31 +254,33 @@ Vals PromptKernel::weigh(const Vals &x, float scale, Vals &state) {
         chain = i < 2 ? next : max(chain, next);
       }
     largest[row] = max(max(most[0], most[1]), max(most[2], most[3]));
-    for (int64_t bits : {1, 2})
-      largest[row] = max(largest[row], w.shflXor(largest[row], bits));
-    if (scale != 1)
-      largest[row] = largest[row] * scale;
   }
-  Val grows =
-      (largest[0] > state[0] + kGrowth) | (largest[1] > state[1] + kGrowth);
-  state = k.ifThen(
-      w.voteAny(grows), SmallVector<Type>(state.size(), k.getF32Type()),
-      [&]() -> Vals {
-        Val factor[2];
-        Vals next = state;
-        for (int64_t row : {0, 1}) {
-          next[row] = max(largest[row], state[row]);
-          factor[row] = w.ex2(state[row] - next[row]);
-          next[2 + row] = state[2 + row] * factor[row];
-        }
-        for (size_t i = kSoftmax; i < state.size(); ++i)
-          next[i] = state[i] * factor[(i - kSoftmax) % 4 / 2];
-        return next;
-      },
-      [&]() -> Vals { return state; });
+  // Both rows at once: they do not wait for each other.
+  for (int64_t bits : {1, 2}) {
+    Val others[] = {w.shflXor(largest[0], bits), w.shflXor(largest[1], bits)};
+    for (int64_t row : {0, 1})
+      largest[row] = max(largest[row], others[row]);
+  }
+  if (scale != 1)
+    for (Val &one : largest)
+      one = one * scale;
+  Val factor[2];
+  Vals next = state;
+  for (int64_t row : {0, 1}) {
+    next[row] = max(largest[row], state[row]);
+    factor[row] = w.ex2(state[row] - next[row]);
+    next[2 + row] = state[2 + row] * factor[row];
+  }
+  for (size_t i = kSoftmax; i < state.size(); ++i)
+    next[i] = state[i] * factor[(i - kSoftmax) % 4 / 2];
+  return next;
+}
+
+/// The weights in pairs, after their sum for each row.
+Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state) {
   // Pairs are packed at once: scores give their registers back.
   Val sums[2][2];
-  Vals weights;
+  Vals result(2, Val());
   for (int64_t i = 0; i < int64_t(x.size()); i += 2) {
     int64_t row = i % 4 / 2;
     Val pair[2];
@@ -283,37 +290,79 @@ Vals PromptKernel::weigh(const Vals &x, float scale, Vals &state) {
       pair[j] = w.ex2(exponent);
       sums[row][j] = i < 4 ? pair[j] : sums[row][j] + pair[j];
     }
-    weights.push_back(w.cvtPack(pair[0], pair[1], traits.valueType));
+    result.push_back(w.cvtPack(pair[0], pair[1], traits.valueType));
   }
   for (int64_t row : {0, 1})
-    state[2 + row] = state[2 + row] + (sums[row][0] + sums[row][1]);
-  return weights;
+    result[row] = sums[row][0] + sums[row][1];
+  return result;
 }
 
-Vals PromptKernel::multiplied(Val unit, Val packed, const Vals &softmax) {
+/// Weights are computed from the maxima of the tiles before. If a score is far
+/// above them, so is the sum of weights: then the tile is computed once more,
+/// and its maxima first. All of the warpgroup does it, as products are those of
+/// a warpgroup.
+Vals PromptKernel::weighed(Val key, Val packed, const Vals &softmax) {
+  unsigned size = softmax.size();
   Type f32 = k.getF32Type();
+  return k.whileLoop(
+      join(Vals{k.i32(0), key, packed}, softmax),
+      [&](const Vals &carried) -> CodeBuilder::Tested {
+        Vals state(carried.begin() + 3, carried.end());
+        // Nothing is computed outside of this loop, which is run once, and kept
+        // in a register for it.
+        Vals place = w.pin({carried[1], carried[2]});
+        Val key = place[0], packed = place[1];
+        Ring ring = ringOf(packed);
+        Vals x = scores(ring.slot);
+        // While the products run.
+        waitFull(nextInRing(packed));
+        Val first = range(kSome).first;
+        Range common = range(kCommon);
+        Val dead = k.val(k.loadScalar(
+            at(shared, ring.slot * 4 + shape.deadOffset), k.getI32Type()));
+        Val isWhole = (key >= common.first) &
+                      (key + shape.kUnit <= common.end) & (dead == 0);
+        Val isFirst = (carried[0] != 0) | (key == first);
+        w.wgmmaWait();
+        x = w.pin(x);
+        float scale = biasScores(key, x);
+        x = k.ifThen(
+            isWhole, SmallVector<Type>(x.size(), f32),
+            [&]() -> Vals { return x; },
+            [&]() -> Vals { return masked(key, dead, x); });
+        state = k.ifThen(
+            isFirst, SmallVector<Type>(size, f32),
+            [&]() -> Vals { return rescaled(x, scale, state); },
+            [&]() -> Vals { return state; });
+        Vals weights = this->weights(x, scale, state);
+        Val isFar = (weights[0] > kMostWeight) | (weights[1] > kMostWeight);
+        Val again = anyOfWarpgroup(isFar) & (carried[0] == 0);
+        return {w.unlikely(again), join(Vals{key, packed}, state, weights)};
+      },
+      [&](const Vals &carried) -> Vals {
+        return join(Vals{k.i32(1)},
+                    Vals(carried.begin(), carried.begin() + 2 + size));
+      });
+}
+
+Vals PromptKernel::tileStep(const Vals &given) {
+  Val key = given[0], packed = given[1];
+  Vals state = weighed(key, packed, Vals(given.begin() + 3, given.end()));
+  unsigned size = given.size() - 3;
+  // Numbers are computed anew after it: the loop has no registers for them.
+  Vals place = w.pin({state[0], state[1]});
+  key = place[0];
+  packed = place[1];
+  state.erase(state.begin(), state.begin() + 2);
+  Vals weights(state.begin() + size + 2, state.end());
+  for (int64_t row : {0, 1})
+    state[2 + row] = state[2 + row] + state[size + row];
+  giveBack(barrier(Barrier::Empty, ringOf(packed).slot));
+
+  packed = nextInRing(packed);
   Ring ring = ringOf(packed);
-  w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
-  Vals x = scores(ring.slot);
-  Val dead = k.val(k.loadScalar(at(shared, ring.slot * 4 + shape.deadOffset),
-                                k.getI32Type()));
-  giveBack(barrier(Barrier::Empty, ring.slot));
-
-  float scale = biasScores(unit, x);
-  Val key = unit * shape.kUnit;
-  Range common = range(kCommon);
-  Val isWhole =
-      (key >= common.first) & (key + shape.kUnit <= common.end) & (dead == 0);
-  x = k.ifThen(
-      isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
-      [&]() -> Vals { return masked(unit, dead, x); });
-
-  Vals scaled = softmax;
-  Vals weights = weigh(x, scale, scaled);
-  ring = ringOf(nextInRing(packed));
-  w.mbarrierWait(barrier(Barrier::Full, ring.slot), ring.parity);
-  clearUnseen(ring.slot, unit);
-  Vals out = w.pin(Vals(scaled.begin() + kSoftmax, scaled.end()));
+  clearUnseen(ring.slot, key);
+  Vals out = w.pin(Vals(state.begin() + kSoftmax, state.begin() + size));
   // Values are contiguous in channels, of which 64 are a row.
   Val values = sharedUnits + ring.slot * (shape.slotBytes >> 4) +
                NvvmOps::wgmmaLow(shape.partStride(1));
@@ -326,10 +375,17 @@ Vals PromptKernel::multiplied(Val unit, Val packed, const Vals &softmax) {
                   traits.valueType);
   }
   w.wgmmaCommit();
+  // While the products run.
+  packed = nextInRing(packed);
+  Val next = key + shape.kUnit, end = range(kSome).end;
+  k.ifThen(
+      next < end, [&] { waitFull(packed); },
+      // That was the last product with the query: the next one is fetched.
+      [&] { giveBack(barrier(Barrier::QueryEmpty)); });
   w.wgmmaWait();
   out = w.pin(join(out, weights));
   out.resize(shape.channels[1] / 2);
   giveBack(barrier(Barrier::Empty, ring.slot));
-  scaled.resize(kSoftmax);
-  return join(scaled, out);
+  state.resize(kSoftmax);
+  return join(Vals{next, packed, end}, state, out);
 }

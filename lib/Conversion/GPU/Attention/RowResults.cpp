@@ -118,7 +118,7 @@ void WorkSplit::clearRequest(Val request, Val start,
   k.rolledForLoop(
       k.i32(0), tiles(start, end), one, {},
       [&](Val tile, const Vals &) -> Vals {
-        Item item{request, tile, start, end, length, Val(), Val(), Val()};
+        Item item{request, tile, start, end, length, Val(), Val(), Val(), head};
         measure(item);
         k.ifThen(item.units == 0, [&] {
           Val from = tile * split.columns;

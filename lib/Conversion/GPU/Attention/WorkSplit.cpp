@@ -53,17 +53,17 @@ void WorkSplit::begin() {
 }
 
 Vals WorkSplit::flat(const Item &i) {
-  return {i.request, i.tile,  i.start, i.end,
-          i.length,  i.first, i.units, i.before};
+  return {i.request, i.tile,  i.start,  i.end, i.length,
+          i.first,   i.units, i.before, i.head};
 }
 Vals WorkSplit::flat(const Work &work) {
   return join(flat(work.item), Vals{work.done, work.left});
 }
 WorkSplit::Item WorkSplit::item(ArrayRef<Val> n) {
-  return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
+  return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]};
 }
 WorkSplit::Work WorkSplit::work(ArrayRef<Val> n) {
-  return {item(n), n[8], n[9]};
+  return {item(n), n[kItem], n[kItem + 1]};
 }
 
 /// Between 0 and `most`, whatever it is.
@@ -146,17 +146,25 @@ void WorkSplit::measure(Item &item) {
 WorkSplit::Item WorkSplit::nextItem(const Item &item) {
   Val tile = item.tile + 1;
   Vals place = k.ifThen(
-      tile < tiles(item.start, item.end), SmallVector<Type>(5, k.getI32Type()),
+      tile < tiles(item.start, item.end), SmallVector<Type>(6, k.getI32Type()),
       [&]() -> Vals {
-        return {item.request, tile, item.start, item.end, item.length};
+        return {item.request, tile,        item.start,
+                item.end,     item.length, item.head};
       },
       [&]() -> Vals {
-        Val request = item.request + 1;
-        Val end = max(item.end, loadStart(request + 1));
-        return {request, k.i32(0), item.end, end, loadLength(request)};
+        Val request = item.request + 1, start = item.end, head = item.head;
+        if (split.crossesHeads) {
+          Val isLast = request == requests;
+          request = select(isLast, k.i32(0), request);
+          start = select(isLast, loadStart(k.i32(0)), start);
+          head = select(isLast, head + 1, head);
+        }
+        Val end = max(start, loadStart(request + 1));
+        return {request, k.i32(0), start, end, loadLength(request), head};
       });
   Item next{place[0], place[1], place[2], place[3],
-            place[4], Val(),    Val(),    item.before + chunks(item)};
+            place[4], Val(),    Val(),    item.before + chunks(item),
+            place[5]};
   measure(next);
   return next;
 }
@@ -191,8 +199,8 @@ WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
       [&]() -> Vals { return {start, next}; });
   Val request = turn * 32 + lane, isThere = request < requests;
   Lane own;
-  own.item = {request, k.i32(0), rows[0], rows[1],
-              length,  Val(),    Val(),   k.i32(0)};
+  own.item = {request, k.i32(0), rows[0],  rows[1], length,
+              Val(),   Val(),    k.i32(0), k.i32(0)};
   measure(own.item);
   own.item.units = select(isThere, own.item.units, k.i32(0));
   own.largest = w.shflIdx(rows[1], 31);
@@ -265,30 +273,42 @@ void WorkSplit::share(const Vals &loaded, const Later &later) {
     blocks = select(isShared, grid / some, blocks);
     headStep = select(isShared, k.i32(some), headStep);
   }
+  Val all = total;
+  if (split.crossesHeads) {
+    block = number;
+    blocks = grid;
+    all = total * heads;
+  }
   // Equal ranges, the first ones one chunk longer. The quotient is a product,
   // and at most one too low.
   Val scale = select(isShared, as(k.parameter(parameters.sharedScale), 32),
                      as(k.parameter(parameters.scale), 32));
-  Val each =
-      as((Val(k, k.extui64(total)) * Val(k, k.extui64(scale))) >> 32, 32);
-  longer = total - each * blocks;
+  Val each = as((Val(k, k.extui64(all)) * Val(k, k.extui64(scale))) >> 32, 32);
+  longer = all - each * blocks;
   Val isLow = longer >= blocks;
   rangeChunks = select(isLow, each + 1, each);
   longer = select(isLow, longer - blocks, longer);
   rangeFirst = rangeStart(block);
   rangeEnd = rangeStart(block + 1);
   hasWork = rangeFirst < rangeEnd;
+  // The chunk among those of its head.
+  Val chunk = rangeFirst, before = k.i32(0);
+  if (split.crossesHeads) {
+    head = rangeFirst / max(total, 1);
+    before = head * total;
+    chunk = rangeFirst - before;
+  }
 
   // The item of each lane, and the chunks before and behind its request.
   own.item.before = upTo - own.chunks;
   Vals found = join(flat(own.item), Vals{upTo});
   found = k.ifThen(
-      w.unlikely((later.turns > 1) & hasWork & (first <= rangeFirst)),
+      w.unlikely((later.turns > 1) & hasWork & (first <= chunk)),
       SmallVector<Type>(found.size(), i32),
-      [&]() -> Vals { return findTurn(later, first, own.largest); },
+      [&]() -> Vals { return findTurn(later, first, own.largest, chunk); },
       [&]() -> Vals { return found; });
   Val source(k, LLVM::CountTrailingZerosOp::create(
-                    k, i32, w.voteBallot(found.back() > rangeFirst),
+                    k, i32, w.voteBallot(found.back() > chunk),
                     /*is_zero_poison=*/false));
   source = source & 31;
   startItem = item(found);
@@ -297,6 +317,8 @@ void WorkSplit::share(const Vals &loaded, const Later &later) {
         &startItem.first, &startItem.units, &startItem.before})
     *number = w.shflIdx(*number, source);
   startItem.tile = k.i32(0);
+  startItem.before = startItem.before + before;
+  startItem.head = head;
   Val firstRow = select(requests > 0, w.shflIdx(loaded[0], 0), rows);
   k.ifThen((warp == split.consumers) & (lane == 0), [&] {
     w.stSharedWords({hasEmpty, firstRow, lastRow, head, headStep}, restPlace());
@@ -334,11 +356,12 @@ Vals WorkSplit::measureTurns(Val turns, Val group) {
 
 /// The turn where the range of the block begins, which is not the first one: of
 /// a group, those before it are added up.
-Vals WorkSplit::findTurn(const Later &later, Val first, Val largest) {
+Vals WorkSplit::findTurn(const Later &later, Val first, Val largest,
+                         Val chunk) {
   // Lane 0 has the turns of the first group behind the first turn.
   Val turn = select(lane == 0, k.i32(1), lane * later.group);
   Val sumBefore = later.chunksBefore + first;
-  Val isBefore = (turn < later.turns) & (sumBefore <= rangeFirst);
+  Val isBefore = (turn < later.turns) & (sumBefore <= chunk);
   Val which = w.popc(w.voteBallot(isBefore)) - 1;
   Val largestBefore = select(lane == 0, largest, later.largestBefore);
   Vals found = k.whileLoop(
@@ -350,7 +373,7 @@ Vals WorkSplit::findTurn(const Later &later, Val first, Val largest) {
         Val upTo = before + sumUpTo(own.chunks);
         own.item.before = upTo - own.chunks;
         Val behind = w.shflIdx(upTo, 31);
-        return {behind <= rangeFirst,
+        return {behind <= chunk,
                 join(flat(own.item), Vals{upTo, turn, behind, own.largest})};
       },
       [&](const Vals &n) -> Vals {

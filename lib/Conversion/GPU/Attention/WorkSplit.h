@@ -6,8 +6,9 @@
 //   request,
 //             and one head of the cache
 //   unit      keys that are computed together
-//   chunk     a unit, or as many as make the number of all chunks small enough
-//             for 32 bits: what work is counted in
+//   chunk     what work is counted in: a unit, or as many as make the number
+//             of all chunks small enough for 32 bits; where some take longer,
+//             a part of one
 //   work      all units of all items; each block has one range of it, of equal
 //             length, which it computes from the lengths itself
 //   segment   the part of an item that one block has
@@ -56,6 +57,7 @@ struct AttentionSide {
 };
 
 struct AttentionParameters {
+  unsigned queryMap; ///< with boxes of the query
   unsigned query, out, lse, alibi, sinks, state, parts, blocks;
   unsigned chunkBits; ///< units of a chunk, as a power of two
   /// 2^32 by the number of blocks of a head, also where heads take turns.
@@ -98,9 +100,20 @@ struct WorkShape {
   /// stays in the cache of the device: how many turns.
   int64_t phases;
   int64_t consumers; ///< warps; those after them are producers
+  /// What an item costs besides its units, as so many of them.
+  int64_t itemUnits;
+  /// Items with no more pairs take two thirds of the time of others for a unit;
+  /// 0: all take the same.
+  int64_t lightPairs;
+  /// Whether the range of a block goes on from one head to the next: all blocks
+  /// have work, whatever the number of heads.
+  bool crossesHeads;
   /// In shared memory: what is left to do after all segments, 32 bytes, and
   /// whether something failed, 4 bytes.
   int64_t restOffset, failedOffset;
+  /// Chunks of a unit.
+  static constexpr int64_t kLight = 2, kHeavy = 3;
+  int64_t mostOfUnit() const { return lightPairs ? kHeavy : 1; }
   /// Whether the kernel may call functions. Products of warpgroups run one
   /// after the other in a kernel that does.
   bool hasCalls = true;
@@ -110,6 +123,8 @@ struct WorkShape {
 inline constexpr float kNoMaximum = -1e30f;
 /// Sums are rescaled when a maximum has grown by more, to base 2.
 inline constexpr float kGrowth = 8;
+/// The same as a weight.
+inline constexpr float kMostWeight = 256;
 
 class WorkSplit {
 protected:
@@ -129,6 +144,7 @@ protected:
     Val length;
     Val first, units; ///< of its keys
     Val before;
+    Val head; ///< where ranges cross heads
   };
   /// The part of the work of a block that is left.
   struct Work {
@@ -140,7 +156,7 @@ protected:
   static Vals flat(const Work &work);
   static Item item(llvm::ArrayRef<Val> numbers);
   static Work work(llvm::ArrayRef<Val> numbers);
-  static constexpr unsigned kItem = 8, kWork = 10;
+  static constexpr unsigned kItem = 9, kWork = 11;
 
   /// The keys that a row sees: from `first` to before `end`.
   struct Limits {
@@ -185,7 +201,7 @@ protected:
   Later measureLater();
   Vals measureTurns(Val turns, Val group);
   void share(const Vals &loaded, const Later &later);
-  Vals findTurn(const Later &later, Val first, Val largest);
+  Vals findTurn(const Later &later, Val first, Val largest, Val chunk);
   /// Of the lanes up to each.
   Val sumUpTo(Val value);
   Vals firstWork();
@@ -209,7 +225,26 @@ protected:
   /// more.
   Val advance(Work &work, Val count);
   Val chunks(const Item &item) {
-    return (item.units + ((k.i32(1) << chunkBits) - 1)) >> chunkBits;
+    Val all = (item.units + ((k.i32(1) << chunkBits) - 1)) >> chunkBits;
+    if (split.itemUnits)
+      all = select(item.units > 0, all + split.itemUnits, k.i32(0));
+    if (split.lightPairs)
+      all = select(isLight(item), all * WorkShape::kLight,
+                   all * WorkShape::kHeavy);
+    return all;
+  }
+  Val isLight(const Item &item) {
+    Val pairs = (item.end - item.start) * traits.group;
+    return pairs - item.tile * split.columns <= split.lightPairs;
+  }
+  /// The unit of an item that begins in a chunk or after it.
+  Val unitOf(const Item &item, Val chunk) {
+    if (split.lightPairs)
+      chunk = select(isLight(item), chunk / WorkShape::kLight,
+                     chunk / WorkShape::kHeavy);
+    if (split.itemUnits)
+      chunk = max(chunk - split.itemUnits, 0);
+    return item.first + min(chunk << chunkBits, item.units);
   }
   Val rangeStart(Val block);
   Val owner(Val chunk);
