@@ -25,8 +25,16 @@ func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_
 """
 
 
-SIZES = [(32, 8, "bf16"), (64, 8, "bf16"), (16, 8, "bf16"), (32, 8, "f16")]
+SIZES = [(32, 8, 128, "bf16"), (64, 8, 128, "bf16"), (16, 8, 128, "bf16"),
+         (32, 8, 128, "f16"), (96, 8, 128, "bf16"), (64, 8, 64, "bf16"),
+         (8, 4, 256, "bf16")]
+
+
+def function_name(query_heads, heads, channels, type_, facts):
+    return f"attention_{query_heads}_{heads}_{channels}_{type_}{facts}"
+
+
 PROGRAMS = {facts: {
-    f"attention_{q}_{h}_{type_}{facts}": program(
-        f"attention_{q}_{h}_{type_}{facts}", q, h, 16, facts, type_)
-    for q, h, type_ in SIZES} for facts in FACTS}
+    function_name(q, h, d, type_, facts): program(
+        function_name(q, h, d, type_, facts), q, h, 16, facts, type_, d)
+    for q, h, d, type_ in SIZES} for facts in FACTS}

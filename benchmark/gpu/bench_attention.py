@@ -4,19 +4,24 @@
 usage: bench_attention.py PEERS [--only TEXT] [--peers] [--json FILE]
 
 PEERS is the file peers.py, which has workloads, timing and the ceiling; with
---peers what it finds runs too.
+--peers what it finds runs too. With --rows there are batches with several rows
+for a request; with --bursts calls take turns with a matrix product of 8192^3,
+each after a pause in which the chip cools down.
 """
 
 import argparse
 import gc
 import importlib.util
 import json
+import statistics
 import sys
+import time
 from pathlib import Path
 
 import kvtest
 import numpy as np
 import torch
+from attention_programs import function_name
 
 HERE = Path(__file__).resolve().parent
 EMPTY = {"bf16": np.zeros(1, np.uint16), "i32": np.zeros(1, np.int32)}
@@ -44,7 +49,7 @@ class Ours:
     def make(self, w):
         # The order of a pool is part of its type; the kernel is the same.
         facts = self.suffix or ("_hnd" if w.layout == "hnd" else "")
-        function = f"attention_{w.hq}_{w.hk}_bf16{facts}"
+        function = function_name(w.hq, w.hk, w.d, "bf16", facts)
         starts = w.q_start.to("cuda")
         calls = []
         for table in w.tables:
@@ -62,6 +67,102 @@ class Ours:
         return calls
 
 
+ROWS = [
+    dict(name="speculative 32x4k, 4 rows", kv_lens=[4096] * 32,
+         q_lens=[4] * 32),
+    dict(name="speculative 8x2k, 8 rows", kv_lens=[2048] * 8, q_lens=[8] * 8),
+    dict(name="30x2k and 512 rows on 8k", kv_lens=[2048] * 30 + [8192],
+         q_lens=[1] * 30 + [512]),
+    dict(name="24x6k 96/8", kv_lens=[6144] * 24, hq=96),
+    dict(name="8k prompt 64/8", kv_lens=[8192], q_lens=[8192], hq=64),
+    dict(name="8k prompt 64/8 x 64", kv_lens=[8192], q_lens=[8192], hq=64,
+         d=64),
+    dict(name="8k prompt 8/4 x 256", kv_lens=[8192], q_lens=[8192], hq=8, hk=4,
+         d=256),
+]
+
+
+def capture(call):
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            call()
+    torch.cuda.synchronize()
+    return graph
+
+
+def bursts(graphs, rounds=9, calls=3, pause=0.04):
+    """Microseconds of a call of each graph, which take turns: the median of what
+    a few calls take after a pause, and again without pauses for two seconds."""
+    def timed(graph):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        for _ in range(calls):
+            graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) * 1000 / calls
+
+    cool = [[] for _ in graphs]
+    for _ in range(rounds):
+        for graph, times in zip(graphs, cool):
+            time.sleep(pause)
+            times.append(timed(graph))
+    hot = [[] for _ in graphs]
+    stop = time.monotonic() + 2
+    while time.monotonic() < stop:
+        for graph, times in zip(graphs, hot):
+            times.append(timed(graph))
+    half = [times[len(times) // 2 :] for times in hot]
+    return ([statistics.median(t) for t in cool],
+            [statistics.median(t) for t in half])
+
+
+def bench_bursts(peers, who, works):
+    side = 8192
+    a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16)
+            for _ in range(2))
+    c = torch.empty_like(a)
+    product = capture(lambda: torch.mm(a, b, out=c))
+    results = []
+    for work in works:
+        w = peers.Workload(**work)
+        for peer in who:
+            calls = peer.capture and peer.make(w)
+            if not calls:
+                continue
+            error = w.error(calls[0]())
+            cool, hot = bursts([capture(calls[0]), product])
+            rates = [[flops / us / 1e6 for flops, us in
+                      zip((w.flops(), 2 * side**3), times)]
+                     for times in (cool, hot)]
+            results.append(dict(workload=w.name, who=peer.name, us=cool[0],
+                                hot_us=hot[0], tflops=rates[0][0],
+                                hot_tflops=rates[1][0], matmul=rates[0][1],
+                                hot_matmul=rates[1][1], error=error))
+            print(f"{w.name:26}{peer.name:17}" + "".join(
+                f"{state} {us[0]:9.1f} us {rate[0]:6.1f} TFLOP/s, matmul "
+                f"{rate[1]:6.1f}   " for state, us, rate in
+                zip(("cool", "hot"), (cool, hot), rates)) +
+                f"error {error:.1e}", flush=True)
+        del w, calls
+        gc.collect()
+        torch.cuda.empty_cache()
+    return results
+
+
+def save(results, name):
+    if not name:
+        return
+    with open(name, "w") as file:
+        json.dump(results, file, indent=1)
+        file.write("\n")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("peers")
@@ -71,6 +172,8 @@ def main():
     parser.add_argument("--seed4", action="store_true")
     parser.add_argument("--generic", action="store_true")
     parser.add_argument("--prefill", action="store_true")
+    parser.add_argument("--rows", action="store_true")
+    parser.add_argument("--bursts", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("peers", options.peers)
@@ -91,11 +194,15 @@ def main():
                   for layout in ("nhd", "strided")]
     if options.prefill:
         works += peers.PREFILL
+    if options.rows:
+        works += ROWS
     only = options.only.split(",")
+    works = [w for w in works if any(text in w["name"] for text in only)]
+    if options.bursts:
+        save(bench_bursts(peers, who, works), options.json)
+        return 0
     results = []
     for work in works:
-        if not any(text in work["name"] for text in only):
-            continue
         w = peers.Workload(**work)
         ceiling = peers.read_ceiling(w.bytes)
         for peer in who:
@@ -124,10 +231,7 @@ def main():
         del w, calls
         gc.collect()
         torch.cuda.empty_cache()
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+    save(results, options.json)
     return 0
 
 

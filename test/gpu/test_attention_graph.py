@@ -11,7 +11,7 @@ from bench_attention import HERE, kvtest, tensor
 
 HEADS, GROUP, CHANNELS, PAGE = 8, 4, 128, 16
 REQUESTS, PAGES, COLUMNS = 24, 600, 64
-FUNCTION = "attention_32_8_bf16"
+FUNCTION = "attention_32_8_128_bf16"
 
 
 def pool(layout, content):

@@ -80,7 +80,7 @@ class Decode:
         return tensor
 
     def call(self, library, stream):
-        library.check_call("attention_32_8_bf16", *self.arguments,
+        library.check_call("attention_32_8_128_bf16", *self.arguments,
                            workspace_pointer=self.buffers["workspace"].pointer,
                            workspace_bytes=64 << 20, stream=stream.value)
 
@@ -107,7 +107,7 @@ def graphs():
             assert code == OK, library.last_error()
             continue
         expected = (
-            "attention_32_8_bf16: attention: argument 'batch.table': expected a "
+            "attention_32_8_128_bf16: attention: argument 'batch.table': expected a "
             f"block from 0 to {case.blocks - 1} for request {r}, entry {j} "
             f"(tokens {j * PAGE} to {j * PAGE + PAGE - 1}), got "
             f"{case.blocks + 7}")
