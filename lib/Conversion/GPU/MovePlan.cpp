@@ -20,10 +20,14 @@ static constexpr int64_t kLeastTile = 4096;
 
 /// The smallest divisor of `n` that is at least `least`, or n.
 static int64_t divisorFrom(int64_t n, int64_t least) {
-  for (int64_t d = std::max<int64_t>(1, least); d < n; ++d)
+  // In pairs: an extent may be a large prime.
+  int64_t found = n;
+  for (int64_t d = 1; d <= n / d; ++d)
     if (n % d == 0)
-      return d;
-  return n;
+      for (int64_t divisor : {d, n / d})
+        if (divisor >= least)
+          found = std::min(found, divisor);
+  return found;
 }
 
 namespace {

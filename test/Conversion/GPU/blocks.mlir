@@ -50,6 +50,23 @@ func.func @tiled(%a: !nhd, %b: !hdn) {
 
 // -----
 
+// The tokens of a block are a prime: no part of them is a tile, and to find that
+// out took as long as to count to it.
+
+!nhd = !kvcache.cache<?B x 1099511627689N x 8H x 2D x bf16>
+!hdn = !kvcache.cache<?B x 1099511627689N x 8H x 2D x bf16, order = [B, H, D, N]>
+
+// CHECK-LABEL: func.func @no_tile(
+// CHECK: llvm.func @relayout(
+// CHECK-NOT: nvvm.barrier0
+// CHECK: llvm.return
+func.func @no_tile(%a: !nhd, %b: !hdn) {
+  kvcache.relayout %a into %b : !nhd into !hdn
+  return
+}
+
+// -----
+
 // Runs of 8 channels, which is 16 bytes, are found on both sides of a split
 // axis; but lines are longer, and they go through shared memory whole.
 
