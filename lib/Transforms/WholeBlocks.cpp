@@ -40,7 +40,8 @@ static BlockSlotsOp findBlockSlots(Value list, Operation *before,
 BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op, WriterIndex &writers) {
   auto made = op.getSlots().getDefiningOp<MakeSlotsOp>();
   if (!made || !isa<MemRefType>(made.getSource().getType()) ||
-      !isa<CacheType>(op.getCache().getType()))
+      !isa<CacheType>(op.getCache().getType()) ||
+      !llvm::all_of(op.getRows().getTypes(), llvm::IsaPred<MemRefType>))
     return {};
   BlockSlotsOp blockSlots = findBlockSlots(made.getSource(), op, writers);
   int64_t tokens = op.getCacheType().getLayout().extent(AxisKind::Token);

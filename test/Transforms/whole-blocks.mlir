@@ -302,3 +302,14 @@ func.func @no_list_of_the_caller(%rows: !rows, %cache: !kv, %list: memref<?xi64>
   kvcache.index_copy %rows into %cache at %where : !rows into !kv at !slots
   return
 }
+
+// Rows of a tensor are no memory yet that could be seen as blocks.
+
+// CHECK-LABEL: func.func @no_rows_of_a_tensor(
+// CHECK: kvcache.index_copy %arg0 into %arg1
+func.func @no_rows_of_a_tensor(%rows: tensor<?x8x128xbf16>, %cache: !kv, %blocks: memref<?xi64> {kvcache.noalias}, %list: memref<?xi64>) {
+  kvcache.block_slots %blocks of 16 into %list : memref<?xi64> into memref<?xi64>
+  %where = kvcache.make_slots %list : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %cache at %where : tensor<?x8x128xbf16> into !kv at !slots
+  return
+}
