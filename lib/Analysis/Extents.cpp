@@ -16,11 +16,16 @@ static constexpr unsigned kMostSteps = 10000;
 std::optional<int64_t> kvcache::dimBefore(ArrayRef<ReassociationIndices> groups,
                                           ArrayRef<int64_t> grouped,
                                           int64_t dim, bool fromGroup) {
+  // Groups are counted, since the verifier of the tensor dialect compares the
+  // numbers in them in 32 bits only.
+  int64_t first = 0, end = 0;
   for (auto [number, group] : llvm::enumerate(groups)) {
-    if (fromGroup ? int64_t(number) != dim : !llvm::is_contained(group, dim))
+    first = end;
+    end += group.size();
+    if (fromGroup ? int64_t(number) != dim : dim < first || dim >= end)
       continue;
     std::optional<int64_t> wide;
-    for (int64_t member : group)
+    for (int64_t member = first; member < end; ++member)
       if (grouped[member] != 1 || group.size() == 1) {
         if (wide)
           return std::nullopt;

@@ -365,3 +365,32 @@ func.func @turning_loop(%x: tensor<8x8xf32>, %w: tensor<8x8xf32>, %n: index, %in
   } -> tensor<4x8xf32>
   return %g : tensor<4x8xf32>
 }
+
+// The verifiers of reshapes take numbers of dimensions modulo 2^32: groups are
+// counted, and no number is looked up.
+// CHECK-LABEL: func.func @numbers_of_dimensions_that_wrap
+//       CHECK: %[[S:.*]]:3 = kvcache.select_rows %arg0
+//       CHECK: linalg.matmul ins(%[[S]]#0,
+//       CHECK: tensor.expand_shape %{{.*}} {{\[\[}}4294967296], [1, 2]]
+//       CHECK: kvcache.attention
+//       CHECK: tensor.collapse_shape %{{.*}} {{\[\[}}4294967296], [1, 2]]
+//       CHECK: return
+func.func @numbers_of_dimensions_that_wrap(
+    %x: tensor<?x32xf32>, %cache: !kv, %w: tensor<32x32xf32>,
+    %starts: tensor<?xi32>, %lengths: tensor<?xi32>, %blocks: tensor<?x?xi32>,
+    %indices: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x32xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x32xf32> {
+  %c0 = arith.constant 0 : index
+  %t = tensor.dim %x, %c0 : tensor<?x32xf32>
+  %table = kvcache.make_block_table %blocks : tensor<?x?xi32> to !table
+  %batch = kvcache.make_batch %starts, %lengths, %table : tensor<?xi32>, tensor<?xi32>, !table
+  %e = tensor.empty(%t) : tensor<?x32xf32>
+  %q = linalg.matmul ins(%x, %w : tensor<?x32xf32>, tensor<32x32xf32>) outs(%e : tensor<?x32xf32>) -> tensor<?x32xf32>
+  %q3 = tensor.expand_shape %q [[4294967296], [1, 2]] output_shape [%t, 4, 8] : tensor<?x32xf32> into tensor<?x4x8xf32>
+  %ea = tensor.empty(%t) : tensor<?x4x8xf32>
+  %a = kvcache.attention %q3 over %cache in %batch into %ea causal : tensor<?x4x8xf32> over !kv in !batch into tensor<?x4x8xf32>
+  %a2 = tensor.collapse_shape %a [[4294967296], [1, 2]] : tensor<?x4x8xf32> into tensor<?x32xf32>
+  %s:3 = kvcache.select_rows %a2 of %batch at %indices, %n into %e0, %e1, %e2
+    : tensor<?x32xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x32xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x32xf32>
+}
