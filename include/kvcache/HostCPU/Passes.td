@@ -48,8 +48,10 @@ def LowerLinalg : Pass<"kvcache-lower-linalg", "mlir::ModuleOp"> {
 def ExpandMath : Pass<"kvcache-expand-math", "mlir::ModuleOp"> {
   let summary = "Expand math functions and bf16 arithmetic inline";
   let description = [{
-    Contract in: any IR; operations inside linalg operations are expanded on
-    their elements, and operations on tensors are left alone. Contract out:
+    Contract in: any IR; operations inside `linalg.generic`, `map` and `reduce`
+    are expanded on their elements. Operations on tensors are left alone, and so
+    are the bodies of named operations such as `linalg.matmul`, which follow from
+    the name: lower or generalize these before. Contract out, elsewhere:
     `exp`, `exp2`, `expm1`, `log`, `log2`, `log10`, `log1p`, `tanh`, `sin`,
     `cos`, `erf`, `rsqrt` of f32, f16 and bf16, and the rounding functions of
     any float, are arithmetic on scalars or vectors. Results are within 2 ulp of

@@ -5,6 +5,7 @@
 #include "kvcache/HostCPU/Passes.h"
 
 #include "mlir/Dialect/Arith/Transforms/Passes.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -39,6 +40,13 @@ static bool isArithmetic(Operation *op) {
   return isa_and_present<arith::ArithDialect, math::MathDialect>(
              op->getDialect()) ||
          isa<vector::FMAOp, vector::ReductionOp>(op);
+}
+
+/// A named operation of linalg, such as a product of matrices: its name says
+/// what its body is, which is compared with that, and not printed.
+static bool hasImpliedBody(Operation *op) {
+  auto named = dyn_cast<linalg::LinalgOp>(op);
+  return named && named.getRegionBuilder();
 }
 
 /// What CPUs do in one or a few instructions; LLVM calls no library for it.
@@ -313,12 +321,15 @@ namespace {
 struct ExpandMath : kvcache::impl::ExpandMathBase<ExpandMath> {
   void runOnOperation() override {
     SmallVector<Operation *> ops;
-    getOperation().walk([&](Operation *op) {
+    getOperation().walk<WalkOrder::PreOrder>([&](Operation *op) {
+      if (hasImpliedBody(op))
+        return WalkResult::skip();
       // MLIR's patterns take tensors, and rsqrt of f64, as well.
       if (isArithmetic(op) && (!isa<math::RsqrtOp>(op) || isExpandable(op)) &&
           (llvm::any_of(op->getOperandTypes(), isExpanded) ||
            llvm::any_of(op->getResultTypes(), isExpanded)))
         ops.push_back(op);
+      return WalkResult::advance();
     });
     RewritePatternSet patterns(&getContext());
     populateExpandMathPatterns(patterns);

@@ -3,6 +3,7 @@
 // What the pass does not expand is left as it is.
 //
 // RUN: kv-opt %s --allow-unregistered-dialect --kvcache-expand-math | FileCheck %s
+// RUN: kv-opt %s --allow-unregistered-dialect --kvcache-expand-math --mlir-print-op-generic | FileCheck %s --check-prefix=GENERIC
 
 // CHECK-LABEL: func.func @unregistered(
 // CHECK-NEXT: "foo.op"() : () -> ()
@@ -69,4 +70,30 @@ func.func @sums(%a: vector<4xbf16>) -> (bf16, vector<4xbf16>) {
 func.func @far_too_wide(%x: vector<288230376151711744xf32>) -> vector<288230376151711744xf32> {
   %0 = arith.maxnumf %x, %x : vector<288230376151711744xf32>
   return %0 : vector<288230376151711744xf32>
+}
+
+// The name of an operation says what its body is; with the conversion from bf16
+// in bits, that of a product was none. Other bodies are expanded.
+
+// CHECK-LABEL: func.func @named(
+// CHECK-NEXT: linalg.matmul
+// CHECK-NEXT: linalg.exp
+// CHECK-NOT: arith.extf
+// CHECK: return
+// GENERIC-LABEL: sym_name = "named"
+// GENERIC: "linalg.matmul"
+// GENERIC: arith.extf
+// GENERIC: "linalg.exp"
+// GENERIC: math.exp
+// GENERIC: "linalg.map"
+// GENERIC-NOT: arith.extf
+// GENERIC: "func.return"
+func.func @named(%x: memref<1x64xf32>, %w: memref<64x32xbf16>, %y: memref<1x32xf32>, %z: memref<64x32xf32>) {
+  linalg.matmul ins(%x, %w : memref<1x64xf32>, memref<64x32xbf16>) outs(%y : memref<1x32xf32>)
+  linalg.exp ins(%y : memref<1x32xf32>) outs(%y : memref<1x32xf32>)
+  linalg.map ins(%w : memref<64x32xbf16>) outs(%z : memref<64x32xf32>) (%in: bf16, %out: f32) {
+    %wide = arith.extf %in : bf16 to f32
+    linalg.yield %wide : f32
+  }
+  return
 }
