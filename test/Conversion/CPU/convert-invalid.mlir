@@ -30,3 +30,17 @@ func.func @address() {
   %0 = func.constant @called : (!kvcache.cache<?B x 16N x 64D x f32>) -> ()
   return
 }
+
+// -----
+
+// Whether the kernel for many rows takes it was asked of rows that have no place
+// in memory yet.
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+func.func @attention_on_tensors(%q: tensor<?x32x128xbf16>, %cache: !kv, %b: !batch, %out: tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16> {
+  // expected-error@+1 {{failed to legalize operation 'kvcache.attention' that was explicitly marked illegal}}
+  %0 = kvcache.attention %q over %cache in %b into %out causal : tensor<?x32x128xbf16> over !kv in !batch into tensor<?x32x128xbf16>
+  return %0 : tensor<?x32x128xbf16>
+}

@@ -171,7 +171,9 @@ void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
     if (isa<gpu::GPUModuleOp>(op))
       return WalkResult::skip();
     auto attention = dyn_cast<AttentionOp>(op);
-    if (!attention)
+    // One on tensors is refused by the conversion, and has no rows in memory.
+    if (!attention ||
+        llvm::any_of(op->getOperandTypes(), llvm::IsaPred<TensorType>))
       return WalkResult::advance();
     if (int64_t needed = bytesOfParts(attention, gpu)) {
       int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
