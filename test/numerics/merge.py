@@ -15,7 +15,7 @@ ROUNDS = 4
 class Merge:
     def __init__(self, rng):
         self.heads = int(rng.choice([1, 3, 8, 28]))
-        self.channels = int(rng.choice([1, 5, 8, 40, 46, 64, 128, 256]))
+        self.channels = int(rng.choice([1, 5, 8, 40, 46, 64, 128, 256, 1100]))
         self.type = str(rng.choice(list(STORAGE)))
         self.lse = bool(rng.random() < 0.6)
         self.gaps = rng.choice([0, 0, 1, 8], 4).tolist()

@@ -51,17 +51,17 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
         Value leftShare = divF(e, leftWeight, safe);
         Value rightShare = divF(e, rightWeight, safe);
         Value at = e.muli(head, channels);
-        auto part = [&](const Rows &rows, Value share, Value shift, int64_t n) {
+        auto part = [&](CodeBuilder &e, const Rows &rows, Value share,
+                        Value shift, int64_t n) {
           Value x = loadLanes(e, rows.at(e, row).plus(e, e.addi(at, shift)), n);
           x = mulF(e, x, splat(e, share, n));
           Value isUsed =
               e.fold<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
           return e.select(isUsed, x, splat(e, 0.0f, n));
         };
-        forVectors(channels, [&](int64_t offset, int64_t n) {
-          Value shift = e.index(offset);
-          Value x = addF(e, part(a, leftShare, shift, n),
-                         part(b, rightShare, shift, n));
+        forVectors(e, channels, [&](CodeBuilder &e, Value shift, int64_t n) {
+          Value x = addF(e, part(e, a, leftShare, shift, n),
+                         part(e, b, rightShare, shift, n));
           storeLanes(e, x, out.at(e, row).plus(e, e.addi(at, shift)));
         });
         if (!lse)
@@ -74,10 +74,19 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   }
 
 private:
-  template <typename Body> static void forVectors(int64_t elements, Body body) {
-    constexpr int64_t kLanes = 16;
-    for (int64_t at = 0; at < elements; at += kLanes)
-      body(at, std::min(kLanes, elements - at));
+  /// Vectors and what remains; a loop where there are more than a model has.
+  template <typename Body>
+  static void forVectors(CodeBuilder &emit, int64_t elements, Body body) {
+    constexpr int64_t kLanes = 16, kMostUnrolled = 1024;
+    int64_t at = 0;
+    if (elements > kMostUnrolled) {
+      at = elements / kLanes * kLanes;
+      emit.forLoop(
+          emit.index(0), emit.index(at), kLanes,
+          [&](CodeBuilder &e, Value shift) { body(e, shift, kLanes); });
+    }
+    for (; at < elements; at += kLanes)
+      body(emit, emit.index(at), std::min(kLanes, elements - at));
   }
 };
 

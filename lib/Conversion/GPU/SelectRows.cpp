@@ -24,6 +24,8 @@ namespace {
 constexpr int64_t kThreads = 512;
 /// Two for each multiprocessor of a large device.
 constexpr int64_t kMostRowBlocks = 264;
+/// Parts of a row that have code of their own; more take a loop.
+constexpr int64_t kMostUnrolled = 16;
 
 /// Rows of one operand and where they go.
 struct RowPair {
@@ -233,18 +235,27 @@ private:
     KernelBuilder &k = *kernel;
     // A block of this kernel has more threads than a short row needs.
     Value isBusy = k.ult(k.threadX(), k.i32(shape.threads));
+    auto copyPart = [&](Value part) {
+      RowThread place(k, shape, part);
+      Value first =
+          k.addi(k.muli(block, k.i64(shape.rows)), k.extui64(place.rowInBlock));
+      k.forLoop(first, k.parameter(numSelected),
+                k.muli(step, k.i64(shape.rows)), {}, [&](Value i, ValueRange) {
+                  copyRow(pair, place, i, used);
+                  return SmallVector<Value>();
+                });
+    };
     k.ifThen(isBusy, [&] {
-      for (int64_t part = 0; part < shape.parts; ++part) {
-        RowThread place(k, shape, k.i32(part));
-        Value first = k.addi(k.muli(block, k.i64(shape.rows)),
-                             k.extui64(place.rowInBlock));
-        k.forLoop(first, k.parameter(numSelected),
-                  k.muli(step, k.i64(shape.rows)), {},
-                  [&](Value i, ValueRange) {
-                    copyRow(pair, place, i, used);
-                    return SmallVector<Value>();
-                  });
+      if (shape.parts > kMostUnrolled) {
+        k.rolledForLoop(k.i32(0), k.i32(shape.parts), k.i32(1), {},
+                        [&](Val part, const Vals &) -> Vals {
+                          copyPart(part);
+                          return {};
+                        });
+        return;
       }
+      for (int64_t part = 0; part < shape.parts; ++part)
+        copyPart(k.i32(part));
     });
   }
 

@@ -96,6 +96,27 @@ func.func @select_rows(%x: memref<?x64xf32>, %y: memref<?x8x16xbf16>, %batch: !b
 
 // -----
 
+// The parts of a row have code of their own each; those of a very long one are
+// in a loop.
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+
+// CHECK-LABEL: func.func @select_long_rows(
+// CHECK: llvm.func @select_rows(
+// CHECK: scf.for %{{.*}} = %c0_i32{{.*}} to %c131072_i32{{.*}} step %c1_i32{{.*}} : i32
+// CHECK: ld.global.v4.b32
+// CHECK-NOT: ld.global.v4.b32
+// CHECK: llvm.return
+func.func @select_long_rows(%x: memref<?x268435456xf32>, %batch: !batch, %i: memref<?xi32>, %n: memref<1xi32>,
+                            %a: memref<?x268435456xf32>, %starts: memref<?xi32>, %positions: memref<?xi64>) {
+  kvcache.select_rows %x of %batch at %i, %n into %a, %starts, %positions
+    : memref<?x268435456xf32> of !batch at memref<?xi32>, memref<1xi32>
+    into memref<?x268435456xf32>, memref<?xi32>, memref<?xi64>
+  return
+}
+
+// -----
+
 // An access of a thread is of one head. Powers of two and logarithms are one
 // instruction each.
 

@@ -507,14 +507,19 @@ static void checkRoom(CodeBuilder &emit, AttentionOp op,
 
 namespace {
 
-struct AttentionOpLowering : BufferOpLowering<AttentionOp> {
+struct AttentionOpLowering : OpLowering<AttentionOp> {
   AttentionOpLowering(TypeConverter &converter, MLIRContext *context,
                       TargetAttr gpu)
-      : BufferOpLowering(converter, context), gpu(gpu) {}
+      : OpLowering(converter, context), gpu(gpu) {}
 
-  void lower(AttentionOp op, const LoweredOperands &in,
-             CodeBuilder &emit) const override {
+  FailureOr<Values> lowerResult(AttentionOp op, const LoweredOperands &in,
+                                CodeBuilder &emit) const override {
     AttentionTraits traits(op);
+    if (std::max(traits.keyChannels, traits.valueChannels) > kMostRowChannels)
+      return op.emitOpError()
+             << "is not compiled for a GPU with " << traits.keyChannels
+             << " channels of keys and " << traits.valueChannels
+             << " of values: at most " << kMostRowChannels << " are expected";
     AttentionOperands operands(emit, op, in);
     std::string text = "a row and a query head for each block of threads";
     if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu)) {
@@ -548,6 +553,7 @@ struct AttentionOpLowering : BufferOpLowering<AttentionOp> {
     }
     auto options = remark::RemarkOpts::name("attention").category("kvcache");
     remark::analysis(op.getLoc(), options) << text;
+    return Values();
   }
 
 private:

@@ -27,6 +27,10 @@ struct AttentionOperands {
   mlir::Value rows, blocks;
 };
 
+/// Most channels of a head: each lane of a warp has its share of them in
+/// registers, and each warp a row of values in shared memory.
+inline constexpr int64_t kMostRowChannels = 1024;
+
 /// Attention of any types and layouts: a block of threads for each row and
 /// query head.
 void emitAttentionRows(CodeBuilder &emit, AttentionOp op,
