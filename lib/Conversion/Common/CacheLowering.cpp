@@ -67,8 +67,14 @@ LogicalResult kvcache::dropUnreachable(ModuleOp module) {
                         << type;
       return WalkResult::interrupt();
     }
-    if (!isa_and_present<KVCacheDialect>(op->getDialect()) ||
-        op->getParentOfType<FunctionOpInterface>())
+    if (!isa_and_present<KVCacheDialect>(op->getDialect()))
+      return WalkResult::advance();
+    // A function around the module that an operation is in has no values for
+    // it.
+    auto function = op->getParentOfType<FunctionOpInterface>();
+    Operation *isolated =
+        op->getParentWithTrait<OpTrait::IsIsolatedFromAbove>();
+    if (function && (!isolated || isolated->isAncestor(function)))
       return WalkResult::advance();
     op->emitOpError() << "is expected to be in a function";
     return WalkResult::interrupt();
