@@ -63,6 +63,8 @@ public:
       for (unsigned i = firstOf.back(); i < uses.size(); ++i)
         uses[i] = {members[i - firstOf.back()], batch.getTokens(), -1};
     }
+    // What a function returns comes after its arguments in a call.
+    uses.resize(std::max(uses.size(), signature.arguments.size()));
     function.walk([&](Operation *op) { collect(op); });
     // Numbers that address memory without a test: of a block of any pool, and
     // so of a row, too. As many rows as blocks leaves no number to be wrong.
@@ -379,22 +381,24 @@ private:
     // Parallel loops say nothing of two rows for one slot.
     if (isInteger)
       return shuffled(shape, seed);
-    int64_t elements = 1;
-    for (int64_t extent : shape)
-      elements *= extent;
     // Whole numbers are made faster.
-    return elements > 50000 ? random(-3, 3, seed)
-                            : "random,seed=" + std::to_string(seed);
+    return elementsOf(shape) > 50000 ? random(-3, 3, seed)
+                                     : "random,seed=" + std::to_string(seed);
+  }
+
+  /// As many as there are, or as 64 bits can say.
+  static uint64_t elementsOf(llvm::ArrayRef<int64_t> shape) {
+    uint64_t elements = 1;
+    for (int64_t extent : shape)
+      elements = llvm::SaturatingMultiply<uint64_t>(elements, extent);
+    return elements;
   }
 
   /// The numbers that address any block, each as often as it takes.
   std::string shuffled(llvm::ArrayRef<int64_t> shape, unsigned seed) const {
     std::vector<int64_t> values;
-    int64_t elements = 1;
-    for (int64_t extent : shape)
-      elements *= extent;
     int64_t step = rawNumbers % 7 ? 7 : 5;
-    for (int64_t k = 0; k < elements; ++k)
+    for (int64_t k = 0, elements = elementsOf(shape); k < elements; ++k)
       values.push_back((step * k + seed) % rawNumbers);
     return listStr(values);
   }

@@ -95,7 +95,8 @@ int64_t someStride(Random &random, int64_t right) {
                              int64_t(1) << 62,
                              std::numeric_limits<int64_t>::max(),
                              std::numeric_limits<int64_t>::min()};
-  right = std::min(right, int64_t(1) << 60);
+  constexpr int64_t kMost = int64_t(1) << 60;
+  right = std::clamp(right, -kMost, kMost);
   int kind = random.between(0, 9);
   int64_t stride = kind == 0  ? hostile[random.between(0, 6)]
                    : kind < 4 ? right + random.between(-4, 4)
