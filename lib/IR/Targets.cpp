@@ -30,6 +30,7 @@ constexpr int64_t operator""_KiB(unsigned long long n) { return n << 10; }
 
 static constexpr auto kNone = MatrixOps::none;
 static constexpr auto kPairs = MatrixOps::avx512_bf16;
+static constexpr auto kTiles = MatrixOps::amx_bf16;
 static constexpr auto kMma = MatrixOps::mma_sync;
 
 // clang-format off
@@ -39,6 +40,7 @@ static constexpr Row kRows[] = {
     {"generic", Isa::cpu, 8, kNone, 0,              false, false, false, false, 0},
     {"x86-64-v4", Isa::cpu, 16, kNone, 0,           false, false, false, false, 0},
     {"x86-64-v4-bf16", Isa::cpu, 16, kPairs, 0,     false, false, false, false, 0},
+    {"x86-64-v4-amx", Isa::cpu, 16, kTiles, 0,      false, false, false, false, 0},
     {"sm_80", Isa::nvvm, 32, kMma, 163_KiB,         false, false, false, false, 83},
     {"sm_90a", Isa::nvvm, 32, kMma, 227_KiB,        true,  true,  true,  true,  86},
     {"sm_100a", Isa::nvvm, 32, kMma, 227_KiB,       false, true,  true,  true,  86},
@@ -62,13 +64,14 @@ LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
             " bytes of shared memory, PTX " + Twine(ptx))
         .str();
   };
-  bool hasPairs = matrix == MatrixOps::avx512_bf16;
-  if (isCpu && (hasGpu || (hasPairs && lanes != 16)))
+  bool hasBF16 =
+      matrix == MatrixOps::avx512_bf16 || matrix == MatrixOps::amx_bf16;
+  if (isCpu && (hasGpu || (hasBF16 && lanes != 16)))
     return emitError() << "target_c2: '" << chip
-                       << "' is expected to have no GPU facts, and pairs of "
-                          "bf16 only with 16 lanes, got "
+                       << "' is expected to have no GPU facts, and products "
+                          "of bf16 only with 16 lanes, got "
                        << facts();
-  if (!isCpu && (hasPairs || ptx <= 0 || sharedBytes < 0))
+  if (!isCpu && (hasBF16 || ptx <= 0 || sharedBytes < 0))
     return emitError()
            << "target_c2: '" << chip
            << "' is expected to have a PTX version and no CPU facts, got "

@@ -106,7 +106,7 @@ typedef int64_t (*kvrt_workspace)(const int64_t *frame);
 
 /* One function that can be called.
  *
- *   cpu_level    x86-64 level the host code needs, 5: 4 and BF16
+ *   cpu_level    x86-64 level the host code needs, 5: 4 and BF16, 6: 5 and AMX
  *   state_bytes  at the start of the workspace, which hold no buffer of the
  *                call
  */

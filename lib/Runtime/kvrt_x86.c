@@ -50,12 +50,46 @@ static int32_t find_cpu_level(void) {
   /* AVX512_BF16: what level 5 adds here. */
   if (r[0] < 1)
     return 4;
+  uint32_t d = r[3];
   cpuid(7, 1, r);
-  return has(r[0], 1u << 5) ? 5 : 4;
+  if (!has(r[0], 1u << 5))
+    return 4;
+  /* AMX_BF16, AMX_TILE, and the operating system saves the tiles: level 6. */
+  return has(d, 1u << 22 | 1u << 24) && has(low, 3u << 17) ? 6 : 5;
+}
+
+/* Linux saves tiles only in a process that asked for them, and refuses if the
+ * signal stack of some thread has no room for them. */
+static int may_use_tiles(void) {
+#if defined(__linux__)
+  enum { kArchPrctl = 158, kRequestPermission = 0x1023, kTileData = 18 };
+  long result;
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "0"((long)kArchPrctl), "D"((long)kRequestPermission),
+                     "S"((long)kTileData)
+                   : "rcx", "r11", "memory");
+  return result == 0;
+#else
+  return 0;
+#endif
 }
 #else
-static int32_t find_cpu_level(void) { return 5; }
+static int32_t find_cpu_level(void) { return 6; }
+static int may_use_tiles(void) { return 1; }
 #endif
+
+/* A process that was refused may ask again: it may have other stacks by then.
+ */
+static int has_tiles(void) {
+  static atomic_int permitted;
+  if (atomic_load_explicit(&permitted, memory_order_relaxed))
+    return 1;
+  if (!may_use_tiles())
+    return 0;
+  atomic_store_explicit(&permitted, 1, memory_order_relaxed);
+  return 1;
+}
 
 int32_t kvrt_x86_check(int32_t needed) {
   static atomic_int known;
@@ -64,11 +98,17 @@ int32_t kvrt_x86_check(int32_t needed) {
     level = find_cpu_level();
     atomic_store_explicit(&known, level, memory_order_relaxed);
   }
-  if (level >= needed)
+  if (level >= needed && (needed < 6 || has_tiles()))
     return KV_OK;
-  if (needed == 5)
-    return kvrt_fail(KV_ERROR_CPU, "compiled for x86-64-v4 with AVX512_BF16, "
-                                   "which this machine does not have");
+  if (level >= needed)
+    return kvrt_fail(KV_ERROR_CPU,
+                     "compiled for x86-64-v4 with AMX_BF16, which the "
+                     "operating system does not let this process use");
+  if (needed >= 5)
+    return kvrt_fail(KV_ERROR_CPU,
+                     "compiled for x86-64-v4 with %s, which this machine does "
+                     "not have",
+                     needed == 5 ? "AVX512_BF16" : "AVX512_BF16 and AMX_BF16");
   return kvrt_fail(KV_ERROR_CPU,
                    "compiled for x86-64-v%d, but this machine has x86-64-v%d",
                    needed, level > 4 ? 4 : level);

@@ -6,6 +6,7 @@
 #include "EmbeddedFiles.h"
 #include "LinkedLibrary.h"
 #include "LongBlocks.h"
+#include "kvcache/IR/KVCache.h"
 #include "kvcache/Pipelines/Pipelines.h"
 #include "kvcache/Target/Output.h"
 
@@ -44,17 +45,51 @@ struct Compilation::Machine {
   std::unique_ptr<llvm::TargetMachine> target;
 };
 
+/// Chips that LLVM knows as a CPU with more features.
+static constexpr struct {
+  StringLiteral chip, cpu, features;
+} kExtendedCpus[] = {
+    {"x86-64-v4-bf16", "x86-64-v4", "+avx512bf16"},
+    {"x86-64-v4-amx", "x86-64-v4", "+avx512bf16,+amx-tile,+amx-bf16"},
+};
+
 /// The x86-64 level that code for a CPU needs, 5 for one of level 4 that has
-/// AVX512_BF16: what the run time can check.
+/// AVX512_BF16 and 6 if it also has AMX: what the run time can check.
+constexpr int kTileLevel = 6;
 static int levelOf(const llvm::TargetMachine &machine) {
   const llvm::MCSubtargetInfo &features = *machine.getMCSubtargetInfo();
   if (!machine.getTargetTriple().isX86())
     return 1;
-  if (features.checkFeatures("+avx512bw,+avx512vl,+avx512dq"))
-    return features.checkFeatures("+avx512bf16") ? 5 : 4;
+  if (features.checkFeatures("+avx512bw,+avx512vl,+avx512dq")) {
+    if (!features.checkFeatures("+avx512bf16"))
+      return 4;
+    return features.checkFeatures("+amx-tile,+amx-bf16") ? kTileLevel : 5;
+  }
   if (features.checkFeatures("+avx2,+fma,+bmi2"))
     return 3;
   return features.checkFeatures("+sse4.2,+popcnt") ? 2 : 1;
+}
+
+/// The row of the table of chips for a CPU.
+static std::string chipOf(StringRef cpu, int level) {
+  if (TargetAttr::isKnown(Isa::cpu, cpu))
+    return cpu.str();
+  if (level == kTileLevel)
+    return "x86-64-v4-amx";
+  // Pairs of bf16 are slower where they were measured:
+  // docs/kernels/attention-cpu.md.
+  return level >= 4 ? "x86-64-v4" : "generic";
+}
+
+/// Whether there is code that a process must ask the operating system for.
+static bool usesTiles(ModuleOp module) {
+  return module
+      .walk([](LLVM::CallIntrinsicOp call) {
+        return call.getIntrin().starts_with("llvm.x86.tile")
+                   ? WalkResult::interrupt()
+                   : WalkResult::advance();
+      })
+      .wasInterrupted();
 }
 
 Compilation::Compilation(ModuleOp module, CompileOptions options)
@@ -122,9 +157,7 @@ LogicalResult Compilation::lower() {
     return failure();
   CpuOptions cpu;
   cpu.checks = options.checks;
-  // Pairs of bf16 are slower where they were measured:
-  // docs/kernels/attention-cpu.md.
-  cpu.chip = info.cpuLevel >= 4 ? "x86-64-v4" : "generic";
+  cpu.chip = chipOf(options.cpu, info.cpuLevel);
   GpuOptions gpu;
   gpu.checks = options.checks;
   gpu.chip = options.target;
@@ -142,6 +175,8 @@ LogicalResult Compilation::lower() {
   LogicalResult lowered = runPasses(build, /*verifyEach=*/false);
   if (failed(lowered))
     return failure();
+  if (info.cpuLevel == kTileLevel && !usesTiles(module))
+    --info.cpuLevel;
   auto code = module.lookupSymbol<LLVM::GlobalOp>("kv_kernels_code");
   if (code) {
     image = cast<StringAttr>(code.getValueAttr()).getValue().str();
@@ -170,6 +205,11 @@ createTargetMachine(StringRef cpu, unsigned level, std::string &error) {
     for (const auto &[feature, has] : llvm::sys::getHostCPUFeatures())
       features += (has ? "+" : "-") + feature.str() + ",";
   }
+  for (const auto &extended : kExtendedCpus)
+    if (cpu == extended.chip) {
+      name = extended.cpu.str();
+      features = extended.features.str();
+    }
   std::unique_ptr<llvm::MCSubtargetInfo> known(
       target->createMCSubtargetInfo(triple, "", ""));
   if (cpu != "native" && !known->isCPUStringValid(name)) {

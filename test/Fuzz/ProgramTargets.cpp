@@ -69,6 +69,7 @@ constexpr StringRef kPasses[] = {
     "kvcache-optimize{target=gpu compute-slots=true}",
     "kvcache-optimize{target=cpu standalone=true},kvcache-to-cpu",
     "kvcache-bufferize,kvcache-to-cpu{chip=x86-64-v4-bf16}",
+    "kvcache-bufferize,kvcache-to-cpu{chip=x86-64-v4-amx}",
     "kvcache-bufferize,kvcache-to-kernels",
     "canonicalize,cse",
     "kvcache-keep-arguments",

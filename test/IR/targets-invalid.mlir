@@ -12,12 +12,12 @@ module attributes {kvcache.target = #kvcache.target<chip = "sm_80", isa = nvvm, 
 
 // -----
 
-// expected-error@+1 {{target_c2: 'v4' is expected to have no GPU facts, and pairs of bf16 only with 16 lanes, got none, 1024 bytes of shared memory, PTX 0}}
+// expected-error@+1 {{target_c2: 'v4' is expected to have no GPU facts, and products of bf16 only with 16 lanes, got none, 1024 bytes of shared memory, PTX 0}}
 module attributes {kvcache.target = #kvcache.target<chip = "v4", isa = cpu, lanes = 16, shared_bytes = 1024>} {}
 
 // -----
 
-// expected-error@+1 {{target_c2: 'v3' is expected to have no GPU facts, and pairs of bf16 only with 16 lanes, got avx512_bf16, 0 bytes of shared memory, PTX 0}}
+// expected-error@+1 {{target_c2: 'v3' is expected to have no GPU facts, and products of bf16 only with 16 lanes, got avx512_bf16, 0 bytes of shared memory, PTX 0}}
 module attributes {kvcache.target = #kvcache.target<chip = "v3", isa = cpu, lanes = 8, matrix = avx512_bf16>} {}
 
 // -----

@@ -35,8 +35,8 @@ cl::opt<std::string>
                cl::desc("cpu, or a GPU architecture: sm_80, sm_90a, sm_100a"),
                cl::init("cpu"), cl::cat(category));
 cl::opt<std::string> cpu("cpu",
-                         cl::desc("CPU of the host code: an LLVM CPU name, or "
-                                  "native"),
+                         cl::desc("CPU of the host code: an LLVM CPU name, "
+                                  "x86-64-v4-bf16, x86-64-v4-amx, or native"),
                          cl::init("x86-64-v3"), cl::cat(category));
 cl::opt<std::string>
     image("gpu-image",

@@ -53,7 +53,8 @@ cl::opt<unsigned> repeat(
 cl::opt<std::string> targetName("target", cl::desc("cpu"), cl::init("cpu"),
                                 cl::cat(category));
 cl::opt<std::string>
-    cpu("cpu", cl::desc("CPU of the code: an LLVM CPU name, or native"),
+    cpu("cpu", cl::desc("CPU of the code: an LLVM CPU name, "
+                         "x86-64-v4-bf16, x86-64-v4-amx, or native"),
         cl::init("x86-64-v3"), cl::cat(category));
 
 cl::opt<std::string>

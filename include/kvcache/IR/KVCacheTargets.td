@@ -19,7 +19,8 @@ def KVCache_MatrixOps
     : I32Enum<"MatrixOps", "matrix product instructions", [
     I32EnumCase<"none", 0>,
     I32EnumCase<"mma_sync", 1>,
-    I32EnumCase<"avx512_bf16", 2>]> {
+    I32EnumCase<"avx512_bf16", 2>,
+    I32EnumCase<"amx_bf16", 3>]> {
   let cppNamespace = "::kvcache";
 }
 
@@ -37,7 +38,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       * `isa`: `cpu`, or `nvvm` for kernels on an NVIDIA GPU
       * `lanes`: threads of a warp; on a CPU, f32 elements of a vector register
       * `matrix`: `mma_sync` (16x8x16, f16 and bf16), `avx512_bf16` (pairs of
-        bf16), or `none`
+        bf16), `amx_bf16` (tiles of 16 rows of bf16), or `none`
       * `shared_bytes`: maximum shared memory of a thread block
       * `warpgroups`: products of 64 rows by four warps, operands in shared memory
       * `tensor_maps`: one instruction copies a box of a tensor
@@ -59,7 +60,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       * `target_c1` `lanes` is 8 or 16 on a CPU, and 32 with `nvvm`
       * `target_c2` `mma_sync`, `warpgroups`, `shared_bytes`, `tensor_maps`,
         `try_wait`, `overlap` and `ptx` require `nvvm`, which requires `ptx`; `avx512_bf16`
-        requires a CPU with 16 lanes
+        and `amx_bf16` require a CPU with 16 lanes
   }];
   let parameters = (ins
       StringRefParameter<>:$chip,

@@ -75,9 +75,9 @@ struct CpuOptions : mlir::PassPipelineOptions<CpuOptions> {
                              llvm::cl::init("none")};
   Option<std::string> chip{
       *this, "chip",
-      llvm::cl::desc("Chip of the code: generic, x86-64-v4 or "
-                     "x86-64-v4-bf16 (default: the target of the module, or "
-                     "generic)"),
+      llvm::cl::desc("Chip of the code: generic, x86-64-v4, "
+                     "x86-64-v4-bf16 or x86-64-v4-amx (default: the target of "
+                     "the module, or generic)"),
       llvm::cl::init("")};
 };
 

@@ -34,7 +34,8 @@ class OutputFiles;
 struct CompileOptions {
   /// `cpu`, or a GPU architecture such as `sm_90a`.
   std::string target = "cpu";
-  /// The CPU of host code: an LLVM CPU name, or `native`.
+  /// The CPU of host code: an LLVM CPU name, the name of a chip that
+  /// is one with more features (`x86-64-v4-amx`), or `native`.
   std::string cpu = "x86-64-v3";
   /// The kernels of a GPU artefact: `auto`, `ptx` or `cubin`.
   std::string image = "auto";

@@ -35,7 +35,7 @@
 // OTHER: error: the module targets 'sm_89', but 'sm_80' is requested
 // UNKNOWN: error: unknown chip 'sm_42'; expected sm_80, sm_90a or sm_100a
 // CPU: error: the target of the module is expected to have the instructions cpu, got #kvcache.target<chip = "sm_89"
-// NO-CPU: error: unknown chip 'sm_80'; expected generic, x86-64-v4 or x86-64-v4-bf16
+// NO-CPU: error: unknown chip 'sm_80'; expected generic, x86-64-v4, x86-64-v4-bf16 or x86-64-v4-amx
 // NONE: error: the module is expected to have a target with the instructions nvvm, got none
 
 //--- sm_89.mlir
