@@ -55,6 +55,19 @@ def has_gpu():
     )
 
 
+def has_tiles():
+    """Whether the CPU has AMX for bf16, and Linux lets a process use it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = file.read().split()
+        request = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError):
+        return False
+    arch_prctl, permission, tile_data = 158, 0x1023, 18
+    return ("amx_bf16" in flags and "avx512_bf16" in flags
+            and request(arch_prctl, permission, tile_data) == 0)
+
+
 def find_sanitizer(name):
     """A C compiler whose programs run with a sanitizer: its run time is a
     package of its own, and some kernels place memory where it cannot work."""
@@ -82,6 +95,8 @@ if ptxas:
     path.append(os.path.dirname(ptxas))
 if has_gpu():
     config.available_features.add("gpu")
+if has_tiles():
+    config.available_features.add("amx")
 thread_sanitizer = find_sanitizer("thread")
 if thread_sanitizer:
     config.available_features.add("tsan")

@@ -20,9 +20,9 @@ IN_TURN = ["decode", "prefill", "long", "one", "none"]
 PER_LIBRARY = 10
 
 
-def programs(rng, choices):
+def programs(rng, choices, kind=attention_cases.Function):
     """Functions in groups, and the text of a library for each group."""
-    functions = [attention_cases.Function(rng, f"f{number}", choice)
+    functions = [kind(rng, f"f{number}", choice)
                  for number, choice in enumerate(choices)]
     groups = [functions[i : i + PER_LIBRARY]
               for i in range(0, len(functions), PER_LIBRARY)]

@@ -52,10 +52,10 @@ cl::opt<unsigned> repeat(
     cl::value_desc("n"), cl::init(0), cl::cat(category));
 cl::opt<std::string> targetName("target", cl::desc("cpu"), cl::init("cpu"),
                                 cl::cat(category));
-cl::opt<std::string>
-    cpu("cpu", cl::desc("CPU of the code: an LLVM CPU name, "
-                         "x86-64-v4-bf16, x86-64-v4-amx, or native"),
-        cl::init("x86-64-v3"), cl::cat(category));
+cl::opt<std::string> cpu("cpu",
+                         cl::desc("CPU of the code: an LLVM CPU name, "
+                                  "x86-64-v4-bf16, x86-64-v4-amx, or native"),
+                         cl::init("x86-64-v3"), cl::cat(category));
 
 cl::opt<std::string>
     checks("checks",

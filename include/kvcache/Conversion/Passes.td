@@ -31,10 +31,11 @@ def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
            "The row of the table of chips, if the module has no target "
            "(default: generic)">];
   let dependentDialects = [
-    "kvcache::KVCacheDialect", "mlir::arith::ArithDialect",
-    "mlir::func::FuncDialect", "mlir::LLVM::LLVMDialect",
-    "mlir::math::MathDialect", "mlir::memref::MemRefDialect",
-    "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
+    "kvcache::KVCacheDialect", "mlir::amx::AMXDialect",
+    "mlir::arith::ArithDialect", "mlir::func::FuncDialect",
+    "mlir::LLVM::LLVMDialect", "mlir::math::MathDialect",
+    "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+    "mlir::vector::VectorDialect"];
 }
 
 def ConvertKVCacheToGPU : Pass<"convert-kvcache-to-gpu", "mlir::ModuleOp"> {

@@ -56,6 +56,15 @@ AttentionFacts::AttentionFacts(AttentionOp op, TargetAttr cpu)
              query.getElementType().isBF16();
   valuePairs = hasPairs && op.getValueType().getElementType().isBF16() &&
                valueChannels % 32 == 0;
+  bool hasTiles = cpu.getMatrix() == MatrixOps::amx_bf16;
+  keyTiles = hasTiles && op.getKeyType().getElementType().isBF16() &&
+             query.getElementType().isBF16() && keyChannels % 32 == 0;
+  valueTiles = hasTiles && op.getValueType().getElementType().isBF16() &&
+               valueChannels % 16 == 0;
+  // Copies of keys and values take as long as the products: they are for more
+  // rows.
+  if (keyTiles && valueTiles)
+    tileRows = 128;
   auto packedBytes = [](CacheType type) -> int64_t {
     RowPlan plan(type, {AxisKind::Channel});
     return plan.axes.empty() ? 0 : type.getElementBytes();
@@ -111,6 +120,8 @@ bool AttentionFacts::fitsFrame() const {
   int64_t channels = keyChannels + valueChannels, bytes = 0;
   if (!onlyFew)
     bytes += 4 * ((maxRows + chunkKeys) * channels + chunkKeys * maxRows);
+  if (!onlyFew && valueTiles)
+    bytes += 2 * chunkKeys * maxRows; // the weights again
   int64_t few = taskHeads * setsOf(fewRows) * setRows();
   int64_t padding = 2 * lanes;
   bytes += 4 * few * (channels + padding + 2 * chunkKeys);

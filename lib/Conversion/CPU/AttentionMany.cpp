@@ -191,8 +191,14 @@ class ManyRows {
 public:
   ManyRows(CodeBuilder &emit, const AttentionFacts &facts, const Tile &tile)
       : facts(facts), tile(tile), state(emit, facts, tile), lanes(facts.lanes) {
-    keys = std::make_unique<LaneScores>(emit, state);
-    values = std::make_unique<LaneValues>(emit, state);
+    if (facts.keyTiles)
+      keys = x86::createTileScores(emit, state);
+    else
+      keys = std::make_unique<LaneScores>(emit, state);
+    if (facts.valueTiles)
+      values = x86::createTileValues(emit, state);
+    else
+      values = std::make_unique<LaneValues>(emit, state);
     Type f32 = emit.getF32Type(), i32 = emit.getI32Type();
     maxima = emitStack(emit, facts.maxRows, f32);
     totals = emitStack(emit, facts.maxRows, f32);

@@ -72,6 +72,15 @@ protected:
                             mlir::Value count, bool masked, ValuesAt valuesAt);
 };
 
+namespace x86 {
+/// The same by tiles: for `AttentionFacts::keyTiles` and `valueTiles`
+/// (X86Products.cpp).
+std::unique_ptr<ScoreProduct> createTileScores(CodeBuilder &emit,
+                                               const ManyRowsState &state);
+std::unique_ptr<ValueProduct> createTileValues(CodeBuilder &emit,
+                                               const ManyRowsState &state);
+} // namespace x86
+
 } // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_ATTENTIONMANY_H

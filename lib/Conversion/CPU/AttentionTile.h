@@ -29,6 +29,8 @@ struct AttentionFacts {
   int64_t lanes; ///< of a vector register, in f32
   /// The products with keys and with values are made of pairs of bf16.
   bool keyPairs, valuePairs;
+  /// With many rows, they are products of tiles of bf16.
+  bool keyTiles, valueTiles;
   /// Query heads that share a head of the cache are in `sharing` groups, each
   /// of which has a number as a head of the cache would have.
   int64_t heads, queryHeads, group, sharing = 1;

@@ -63,6 +63,18 @@ std::pair<Value, Value> x86::interleaveHalves(CodeBuilder &emit, Value a,
   return {take(0), take(kGroup / 2)};
 }
 
+Value x86::zipHalves(CodeBuilder &emit, Value a, Value b) {
+  constexpr int64_t kHalves = 32;
+  Type i16 = emit.getI16Type();
+  SmallVector<int64_t> mask;
+  for (int64_t i = 0; i < kHalves; ++i)
+    mask.push_back(i / 2 + i % 2 * kHalves);
+  return bitcast(emit,
+                 shuffle(emit, bitcast(emit, a, kHalves, i16),
+                         bitcast(emit, b, kHalves, i16), mask),
+                 kHalves, emit.getBF16Type());
+}
+
 std::pair<Value, Value> x86::orderHalves(CodeBuilder &emit, Value first,
                                          Value second) {
   constexpr int64_t kLanes = 16, kGroup = 4;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Pairs of bf16 as an x86 with AVX512_BF16 multiplies them, and vectors in the
-// sequence that its shuffles are cheap in. For a target that has `avx512_bf16`.
+// sequence that its shuffles are cheap in. For a target that has `avx512_bf16`
+// or `amx_bf16`.
 //
 //===----------------------------------------------------------------------===//
 
@@ -26,6 +27,8 @@ std::pair<mlir::Value, mlir::Value>
 interleaveHalves(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 std::pair<mlir::Value, mlir::Value>
 orderHalves(CodeBuilder &emit, mlir::Value first, mlir::Value second);
+/// The first 16 elements of two vectors of 32 bf16 in turn.
+mlir::Value zipHalves(CodeBuilder &emit, mlir::Value a, mlir::Value b);
 
 } // namespace kvcache::cpu::x86
 
