@@ -94,7 +94,8 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
     int64_t parts = shape.channels[0] / PromptShape::kInner;
     w.mbarrierArriveExpectTx(
         full, k.i32(parts * shape.columns * PromptShape::kRowBytes));
-    Val row = item.start + item.tile * (shape.columns / traits.group);
+    int64_t rowsOfItem = shape.columns / traits.group;
+    Val row = item.start + item.tile * rowsOfItem;
     Val policy = w.createPolicyEvictFirst();
     for (int64_t part = 0; part < parts; ++part)
       w.tmaLoad(
@@ -120,6 +121,8 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
   Val policy =
       select(isOnly, w.createPolicyEvictFirst(), w.createPolicyEvictLast());
   Value map = k.parameter(parameters.sides[side].map);
+  int64_t groupsOfPage = traits.tokens / 8;
+  int64_t boxBytes = shape.boxTokens / 8 * shape.groupStride(side);
   Vals last = k.rolledForLoop(
       first, end, k.i32(1), {packed, entryOf(now, first)},
       [&](Val unit, const Vals &state) -> Vals {
@@ -143,8 +146,7 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
         w.syncWarp();
         k.ifThen(isBox, [&] {
           Val zero = k.i32(0);
-          Val to = slot * shape.slotBytes +
-                   lane * (shape.boxTokens / 8 * shape.groupStride(side));
+          Val to = slot * shape.slotBytes + lane * boxBytes;
           if (shape.neighbor[side] == HeadNeighbor::None) {
             for (int64_t part = 0; part < shape.parts(side); ++part)
               w.tmaLoad(at(shared, to + part * shape.partStride(side)), map,
@@ -156,7 +158,7 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
           if (shape.neighbor[side] == HeadNeighbor::Channels)
             part = now.item.head * shape.parts(side);
           else
-            group = group + now.item.head * (traits.tokens / 8);
+            group = group + now.item.head * groupsOfPage;
           w.tmaLoad(at(shared, to), map, {zero, zero, part, group, entry}, full,
                     policy);
         });

@@ -161,14 +161,14 @@ private:
   Vals weights(const Vals &scores, float scale, const Vals &softmax);
   Val anyOfWarpgroup(Val condition);
   void finish(const Entry &entry, const Split &split, Vals state);
-  void writePart(const Entry &entry, const Split &split, const Vals &state);
-  Val arrive(const Entry &entry, const Split &split);
-  Vals merged(const Entry &entry, const Split &split);
+  void writePart(const Split &split, const Vals &state);
+  Val arrive(const Split &split);
+  Vals merged(const Split &split);
   mlir::Value quadAt(mlir::Value part, int64_t quad);
   mlir::Value rowAt(mlir::Value part, int64_t row);
   void store(const Entry &entry, const Vals &state);
-  mlir::Value partOf(const Entry &entry, Val block, Val slot);
-  mlir::Value counter(const Entry &entry, const Split &split);
+  mlir::Value partOf(Val block, Val slot);
+  mlir::Value counter(const Split &split);
 
   enum class Barrier {
     Full,

@@ -13,7 +13,7 @@ using namespace kvcache;
 /// The place of a part of an item, of this warpgroup: sums of a lane side by
 /// side with those of others, then the maximum and the sum of weights of each
 /// row.
-Value PromptKernel::partOf(const Entry &entry, Val ofBlock, Val slot) {
+Value PromptKernel::partOf(Val ofBlock, Val slot) {
   Val number = ofBlock * 2 + slot;
   return at(k.parameter(parameters.parts),
             as(number, 64) * shape.partBytes() +
@@ -27,7 +27,7 @@ Value PromptKernel::rowAt(Value part, int64_t row) {
   return at(part, number * 8 + shape.quads() * (128 * 16));
 }
 
-Value PromptKernel::counter(const Entry &entry, const Split &split) {
+Value PromptKernel::counter(const Split &split) {
   Val number = split.firstBlock * PromptShape::kWarpgroups + warpgroup;
   return at(k.parameter(parameters.state),
             as(number, 64) * 4 + AttentionState::kArrivals);
@@ -40,19 +40,18 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
   k.ifThen(
       split.isSplit == 0, [&] { store(entry, state); },
       [&] {
-        writePart(entry, split, state);
+        writePart(split, state);
         // The last warpgroup to arrive puts the parts together.
-        k.ifThen(arrive(entry, split), [&] {
+        k.ifThen(arrive(split), [&] {
           w.fenceDevice();
-          store(entry, merged(entry, split));
+          store(entry, merged(split));
         });
       });
 }
 
-void PromptKernel::writePart(const Entry &entry, const Split &split,
-                             const Vals &state) {
+void PromptKernel::writePart(const Split &split, const Vals &state) {
   Val isFirst = block == split.firstBlock;
-  Value part = partOf(entry, block, select(isFirst, split.firstSlot, k.i32(0)));
+  Value part = partOf(block, select(isFirst, split.firstSlot, k.i32(0)));
   Type four = VectorType::get({4}, k.getF32Type());
   for (int64_t quad = 0; quad < shape.quads(); ++quad) {
     Value vector = LLVM::PoisonOp::create(k, four);
@@ -69,11 +68,11 @@ void PromptKernel::writePart(const Entry &entry, const Split &split,
 }
 
 /// Whether all parts of an item are written, which one warpgroup is told.
-Val PromptKernel::arrive(const Entry &entry, const Split &split) {
+Val PromptKernel::arrive(const Split &split) {
   w.fenceDevice();
   barWarpgroup();
   Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
-  Value arrivals = counter(entry, split);
+  Value arrivals = counter(split);
   k.ifThen((thread & 127) == 0, [&] {
     Val before = w.atomAddAcqRel(arrivals, k.i32(1));
     Val isLast = before == split.parts - 1;
@@ -87,11 +86,11 @@ Val PromptKernel::arrive(const Entry &entry, const Split &split) {
   return isLast;
 }
 
-Vals PromptKernel::merged(const Entry &entry, const Split &split) {
+Vals PromptKernel::merged(const Split &split) {
   Type f32 = k.getF32Type(), four = VectorType::get({4}, f32);
   auto partAt = [&](Val number) {
     Val slot = select(number == 0, split.firstSlot, k.i32(0));
-    return partOf(entry, split.firstBlock + number, slot);
+    return partOf(split.firstBlock + number, slot);
   };
   auto load = [&](Value pointer) { return k.val(k.loadScalar(pointer, f32)); };
   Vals most = k.rolledForLoop(k.i32(0), split.parts, k.i32(1),

@@ -231,7 +231,8 @@ float PromptKernel::biasScores(Val first, Vals &x) {
     else
       x[i] = x[i] * scale;
     if (traits.hasAlibi) {
-      Val key = first + (w.rereadThreadX() & 3) * 2 + (i / 4 * 8 + i % 2);
+      int64_t column = i / 4 * 8 + i % 2;
+      Val key = first + (w.rereadThreadX() & 3) * 2 + column;
       Val place = k.val(arith::SIToFPOp::create(k, k.getF32Type(), key));
       int64_t row = i % 4 / 2;
       x[i] = x[i] + w.bitcastToFloat(bias[2 * row]) *
