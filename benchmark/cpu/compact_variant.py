@@ -12,7 +12,6 @@ of the noise. Also: prompts that are written by token and by whole blocks.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import platform
@@ -28,6 +27,8 @@ os.environ["PATH"] = str(ROOT / "build/bin") + os.pathsep + os.environ["PATH"]
 os.environ["KVRT_NUM_THREADS"] = "1"
 sys.path.insert(0, str(ROOT / "test/numerics"))
 from kvtest import Tensor, aligned, compile_library  # noqa: E402
+
+from bound_call import bound  # noqa: E402
 
 BLOCK = 16
 SHAPES = [(1, 64), (1, 128), (2, 128), (1, 512), (8, 128)]  # heads, channels
@@ -65,24 +66,6 @@ func.func @run(%cache: !kv, %rows: {rows}, %blocks: memref<?xi64>,
   kvcache.index_copy %rows into %cache at %slots : {rows} into !kv at !slots
   return
 }}"""
-
-
-def bound(library, *values):
-    """A call without what Python does for each of its arguments."""
-    size = library.workspace_size("run", *values)
-    assert size >= 0, library.last_error()
-    workspace = aligned(max(size, 1), np.uint8)
-    words = [library._pack(v) for v in values]
-    words += [ctypes.c_void_p(workspace.ctypes.data), ctypes.c_int64(size),
-              ctypes.c_void_p(None)]
-    entry = library.handle.kv1_run
-    entry.restype = ctypes.c_int32
-
-    def call():
-        return entry(*words)
-    call.keep = (values, workspace)
-    assert call() == 0, library.last_error()
-    return call
 
 
 def compare(a, b, seconds):

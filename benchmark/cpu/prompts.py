@@ -9,7 +9,6 @@ machine makes all but the best longer.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import subprocess
@@ -25,6 +24,7 @@ sys.path[:0] = [str(ROOT / "test/numerics"), str(ROOT / "benchmark/cpu")]
 from kvtest import Library, Tensor, aligned  # noqa: E402
 
 import programs  # noqa: E402
+from bound_call import bound  # noqa: E402
 
 HEADS, CACHE_HEADS, CHANNELS, BLOCK = 32, 8, 128, 16
 # Rows and length of a request.
@@ -61,25 +61,12 @@ def arguments(rng, layout, rows, length):
             integers(np.array([length])), integers(table), out]
 
 
-def bound(library, values):
-    """A call without what Python does for each of its arguments."""
-    size = library.workspace_size("run", *values)
-    assert size >= 0, library.last_error()
-    workspace = aligned(max(size, 1), np.uint8)
-    words = [library._pack(v) for v in values]
-    words += [ctypes.c_void_p(workspace.ctypes.data), ctypes.c_int64(size),
-              ctypes.c_void_p(None)]
-    entry = library.handle.kv1_run
-    entry.restype = ctypes.c_int32
-
-    def call():
-        start = time.perf_counter()
-        code = entry(*words)
-        taken = time.perf_counter() - start
-        assert code == 0, library.last_error()
-        return taken * 1e3
-    call.keep = (values, workspace)
-    return call
+def milliseconds(call):
+    start = time.perf_counter()
+    code = call()
+    taken = time.perf_counter() - start
+    assert code == 0, code
+    return taken * 1e3
 
 
 def main():
@@ -108,12 +95,12 @@ def main():
                 libraries[name] = Library(path, path.stem[3:])
         for work, (rows, length) in WORKS.items():
             values = arguments(rng, layout, rows, length)
-            calls = {name: bound(library, values)
+            calls = {name: bound(library, *values)
                      for name, library in libraries.items()}
             times = {name: [] for name in calls}
             for _ in range(options.calls):
                 for name, call in calls.items():
-                    times[name].append(call())
+                    times[name].append(milliseconds(call))
             # A row sees its position and what is before it.
             seen = rows * (length - rows) + rows * (rows + 1) // 2
             flops = 4 * seen * HEADS * CHANNELS

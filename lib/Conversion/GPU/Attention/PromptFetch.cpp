@@ -32,7 +32,13 @@ void PromptKernel::produce() {
               ring = k.ifThen(
                           role == 2, {i32},
                           [&]() -> Vals {
-                            publish(now, from, end, count, segment);
+                            publish(segment, [&]() -> Vals {
+                              const Item &item = now.item;
+                              return join(Vals{end - from, from, item.tile,
+                                               item.start, item.end,
+                                               item.length, item.head, block},
+                                          splitOf(now, count, 0));
+                            });
                             fetchQuery(now.item, (segment & 1) ^ 1);
                             return {ring};
                           },
@@ -54,7 +60,8 @@ void PromptKernel::produce() {
         return Vals(last.begin() + kWork, last.end());
       },
       [&]() -> Vals { return state; });
-  k.ifThen(role == 2, [&] { publishEnd(end[1]); });
+  k.ifThen(role == 2,
+           [&] { publish(end[1], [&]() -> Vals { return {k.i32(-1)}; }); });
 }
 
 Value PromptKernel::entryAt(Val segment) {
@@ -62,25 +69,14 @@ Value PromptKernel::entryAt(Val segment) {
   return at(shared, (segment & 1) * shape.kEntryBytes + shape.queueOffset);
 }
 
-void PromptKernel::publish(const Work &now, Val first, Val end, Val count,
-                           Val segment) {
-  const Item &item = now.item;
-  w.mbarrierWait(barrier(Barrier::EntryEmpty, segment & 1),
-                 ((segment >> 1) & 1) ^ 1);
+/// Consumers are told of a segment, or of the end, as soon as its place is
+/// free.
+void PromptKernel::publish(Val segment, function_ref<Vals()> words) {
+  Val place = segment & 1;
+  w.mbarrierWait(barrier(Barrier::EntryEmpty, place), ((segment >> 1) & 1) ^ 1);
   k.ifThen(lane == 0, [&] {
-    Vals words = {end - first, first,       item.tile, item.start,
-                  item.end,    item.length, item.head, block};
-    w.stSharedWords(join(words, splitOf(now, count, 0)), entryAt(segment));
-    w.mbarrierArrive(barrier(Barrier::EntryFull, segment & 1));
-  });
-}
-
-void PromptKernel::publishEnd(Val segment) {
-  w.mbarrierWait(barrier(Barrier::EntryEmpty, segment & 1),
-                 ((segment >> 1) & 1) ^ 1);
-  k.ifThen(lane == 0, [&] {
-    w.stSharedWords({k.i32(-1)}, entryAt(segment));
-    w.mbarrierArrive(barrier(Barrier::EntryFull, segment & 1));
+    w.stSharedWords(words(), entryAt(segment));
+    w.mbarrierArrive(barrier(Barrier::EntryFull, place));
   });
 }
 

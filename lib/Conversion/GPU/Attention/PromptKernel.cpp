@@ -88,14 +88,16 @@ void PromptKernel::giveBack(Value barrier) {
   k.ifThen(w.elect(), [&] { w.mbarrierArrive(barrier); });
 }
 
+/// Barrier 1 is that of all consumers.
+Val PromptKernel::warpgroupBarrier() { return (w.rereadThreadX() >> 7) + 2; }
+
 void PromptKernel::barWarpgroup() {
-  // Barrier 1 is that of all consumers.
-  NVVM::BarrierOp::create(k, TypeRange(), (w.rereadThreadX() >> 7) + 2,
-                          k.i32(128), NVVM::BarrierReductionAttr(), Value());
+  NVVM::BarrierOp::create(k, TypeRange(), warpgroupBarrier(), k.i32(128),
+                          NVVM::BarrierReductionAttr(), Value());
 }
 
 Val PromptKernel::anyOfWarpgroup(Val condition) {
-  return w.barRedOr((w.rereadThreadX() >> 7) + 2, 128, condition);
+  return w.barRedOr(warpgroupBarrier(), 128, condition);
 }
 
 void PromptKernel::build() {

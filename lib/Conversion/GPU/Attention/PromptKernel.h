@@ -109,8 +109,7 @@ public:
 private:
   // Producers.
   void produce();
-  void publish(const Work &work, Val first, Val end, Val count, Val segment);
-  void publishEnd(Val segment);
+  void publish(Val segment, llvm::function_ref<Vals()> words);
   /// Of the queue.
   mlir::Value entryAt(Val segment);
   void fetchQuery(const Item &item, Val parity);
@@ -183,6 +182,7 @@ private:
   void prepareBarriers();
   /// Of one warpgroup.
   void barWarpgroup();
+  Val warpgroupBarrier();
   void giveBack(mlir::Value barrier);
 
   const PromptShape &shape;

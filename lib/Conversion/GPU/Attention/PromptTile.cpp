@@ -309,8 +309,8 @@ Vals PromptKernel::weighed(Val key, Val packed, const Vals &softmax) {
       join(Vals{k.i32(0), key, packed}, softmax),
       [&](const Vals &carried) -> CodeBuilder::Tested {
         Vals state(carried.begin() + 3, carried.end());
-        // Nothing is computed outside of this loop, which is run once, and kept
-        // in a register for it.
+        // The loop mostly runs once. What it needs is computed in it: there are
+        // no registers to keep it in.
         Vals place = w.pin({carried[1], carried[2]});
         Val key = place[0], packed = place[1];
         Ring ring = ringOf(packed);
@@ -350,7 +350,7 @@ Vals PromptKernel::tileStep(const Vals &given) {
   Val key = given[0], packed = given[1];
   Vals state = weighed(key, packed, Vals(given.begin() + 3, given.end()));
   unsigned size = given.size() - 3;
-  // Numbers are computed anew after it: the loop has no registers for them.
+  // For the same reason they are computed again here.
   Vals place = w.pin({state[0], state[1]});
   key = place[0];
   packed = place[1];

@@ -123,8 +123,8 @@ struct WorkShape {
 inline constexpr float kNoMaximum = -1e30f;
 /// Sums are rescaled when a maximum has grown by more, to base 2.
 inline constexpr float kGrowth = 8;
-/// The same as a weight.
-inline constexpr float kMostWeight = 256;
+/// What a weight is then.
+inline constexpr float kMostWeight = 1 << int(kGrowth);
 
 class WorkSplit {
 protected:
