@@ -28,33 +28,16 @@ void PromptKernel::produce() {
               Val count = min(now.left, chunks(now.item) - now.done);
               Val from = unitOf(now.item, now.done);
               Val end = unitOf(now.item, now.done + count);
-              Type i32 = k.getI32Type();
-              ring = k.ifThen(
-                          role == 2, {i32},
-                          [&]() -> Vals {
-                            publish(segment, [&]() -> Vals {
-                              const Item &item = now.item;
-                              return join(Vals{end - from, from, item.tile,
-                                               item.start, item.end,
-                                               item.length, item.head, block},
-                                          splitOf(now, count, 0));
-                            });
-                            fetchQuery(now.item, (segment & 1) ^ 1);
-                            return {ring};
-                          },
-                          [&]() -> Vals {
-                            return k.ifThen(
-                                role == 0, {i32},
-                                [&]() -> Vals {
-                                  return {fetchTiles(0, now, from, end, ring)};
-                                },
-                                [&]() -> Vals {
-                                  return {fetchTiles(1, now, from, end, ring)};
-                                });
-                          })
-                         .front();
+              Vals next = k.ifThen(
+                  end > now.item.first, {k.getI32Type(), k.getI32Type()},
+                  [&]() -> Vals {
+                    return {fetchSegment(role, now, from, end, count, ring,
+                                         segment),
+                            segment + 1};
+                  },
+                  [&]() -> Vals { return {ring, segment}; });
               Val more = advance(now, count);
-              return {more, join(flat(now), Vals{ring, segment + 1})};
+              return {more, join(flat(now), next)};
             },
             [&](const Vals &state) { return state; });
         return Vals(last.begin() + kWork, last.end());
@@ -62,6 +45,34 @@ void PromptKernel::produce() {
       [&]() -> Vals { return state; });
   k.ifThen(role == 2,
            [&] { publish(end[1], [&]() -> Vals { return {k.i32(-1)}; }); });
+}
+
+/// What a warp of producers fetches of a segment: keys, values, or the query.
+Val PromptKernel::fetchSegment(Val role, const Work &now, Val from, Val end,
+                               Val count, Val ring, Val segment) {
+  Type i32 = k.getI32Type();
+  return k
+      .ifThen(
+          role == 2, {i32},
+          [&]() -> Vals {
+            publish(segment, [&]() -> Vals {
+              const Item &item = now.item;
+              return join(Vals{end - from, from, item.tile, item.start,
+                               item.end, item.length, item.head, block},
+                          splitOf(now, count, 0));
+            });
+            fetchQuery(now.item, (segment & 1) ^ 1);
+            return {ring};
+          },
+          [&]() -> Vals {
+            return k.ifThen(
+                role == 0, {i32},
+                [&]() -> Vals { return {fetchTiles(0, now, from, end, ring)}; },
+                [&]() -> Vals {
+                  return {fetchTiles(1, now, from, end, ring)};
+                });
+          })
+      .front();
 }
 
 Value PromptKernel::entryAt(Val segment) {

@@ -109,6 +109,8 @@ public:
 private:
   // Producers.
   void produce();
+  Val fetchSegment(Val role, const Work &work, Val first, Val end, Val count,
+                   Val ring, Val segment);
   void publish(Val segment, llvm::function_ref<Vals()> words);
   /// Of the queue.
   mlir::Value entryAt(Val segment);

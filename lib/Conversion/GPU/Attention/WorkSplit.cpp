@@ -424,17 +424,22 @@ Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
       isSplit, SmallVector<Type>(kSplit, k.getI32Type()),
       [&]() -> Vals {
         Val behind = item.before + chunks(item);
-        Val firstBlock = owner(item.before), lastBlock = owner(behind - 1);
+        Val firstBlock = owner(item.before + firstChunk(item));
+        Val lastBlock = owner(behind - 1);
         // The item is the first one of its first block, or not.
-        Val isLater = item.before != rangeStart(firstBlock);
+        Val isLater = item.before > rangeStart(firstBlock);
         Val parts = lastBlock - firstBlock + 1;
         // Blocks whose last item it is have time for the combine.
         Val endsRange = behind == rangeStart(lastBlock + 1);
         Val readers = select(endsRange, parts, parts - 1);
         Val isShort = (rangeChunks << chunkBits) < shortUnits;
-        return {k.i32(1), firstBlock,
-                parts,    select(isLater, k.i32(1), k.i32(0)),
-                readers,  select(isShort, k.i32(1), k.i32(0))};
+        // What is before the first unit is nobody's part.
+        Val isSplit = k.i32(1);
+        if (split.itemUnits)
+          isSplit = select(parts > 1, k.i32(1), k.i32(0));
+        return {isSplit, firstBlock,
+                parts,   select(isLater, k.i32(1), k.i32(0)),
+                readers, select(isShort, k.i32(1), k.i32(0))};
       },
       [&]() -> Vals {
         return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};

@@ -246,6 +246,17 @@ protected:
       chunk = max(chunk - split.itemUnits, 0);
     return item.first + min(chunk << chunkBits, item.units);
   }
+  /// The chunk that ends with the first unit of an item: a segment that ends
+  /// before it has none.
+  Val firstChunk(const Item &item) {
+    if (!split.itemUnits)
+      return k.i32(0);
+    int64_t units = split.itemUnits + 1;
+    if (!split.lightPairs)
+      return k.i32(units - 1);
+    return select(isLight(item), k.i32(units * WorkShape::kLight - 1),
+                  k.i32(units * WorkShape::kHeavy - 1));
+  }
   Val rangeStart(Val block);
   Val owner(Val chunk);
   /// Rows of no request are before `first` and from `last` on.
