@@ -5,8 +5,8 @@
 // pairs of rows and heads than a tile of the other kernel has, for each request,
 // launches it. A box has all channels of a page where heads lie side by side, or
 // blocks of them do; otherwise half of them. Rows of the query come by boxes too,
-// one for each half. Between both products a warpgroup finds out whether weights
-// are to be computed once more.
+// one for each half. Between both products a warp computes its scores once more if
+// weights turn out too large, by products of its own.
 //
 // RUN: split-file %s %t
 // RUN: kv-compile %t/nhd.mlir --target=sm_90a --emit=ptx -o %t.nhd
@@ -28,8 +28,9 @@
 // ROWS-COUNT-2: cp.async.bulk.tensor.3d
 // ROWS: setmaxnreg.inc.sync.aligned.u32 160
 // ROWS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
-// ROWS: bar.red.or.pred
+// ROWS: vote.sync.any
 // ROWS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// ROWS-COUNT-16: mma.sync.aligned.m16n8k16
 // ROWS-NOT: call.uni
 // ROWS: .entry attention(
 // NONE-NOT: wgmma

@@ -96,10 +96,6 @@ void PromptKernel::barWarpgroup() {
                           NVVM::BarrierReductionAttr(), Value());
 }
 
-Val PromptKernel::anyOfWarpgroup(Val condition) {
-  return w.barRedOr(warpgroupBarrier(), 128, condition);
-}
-
 void PromptKernel::build() {
   k.takeMultiprocessor();
   begin();

@@ -152,15 +152,17 @@ private:
   Vals tileStep(const Vals &state);
   Val skipTiles(Val packed, Val from, Val to);
   void waitFull(Val packed);
-  Vals weighed(Val key, Val packed, const Vals &softmax);
+  /// Keys and the place in the ring are read again.
+  Vals weighed(Val &key, Val &packed, Vals softmax);
+  Val deadOf(Val slot);
   Vals scores(Val slot);
+  Vals scoresOfWarp(Val slot);
   Vals masked(Val key, Val dead, const Vals &scores);
   void clearUnseen(Val slot, Val key);
   Val descriptor(Val low, int64_t stride);
   float biasScores(Val first, Vals &scores);
   Vals rescaled(const Vals &scores, float scale, const Vals &softmax);
   Vals weights(const Vals &scores, float scale, const Vals &softmax);
-  Val anyOfWarpgroup(Val condition);
   void finish(const Entry &entry, const Split &split, Vals state);
   void writePart(const Split &split, const Vals &state);
   Val arrive(const Split &split);

@@ -162,7 +162,9 @@ Vals PromptKernel::masked(Val key, Val dead, const Vals &given) {
   Vals result;
   for (int64_t i = 0; i < int64_t(given.size()); ++i) {
     int64_t row = i % 4 / 2, column = i / 4 * 8 + i % 2;
-    Val isSeen = (first[row] <= column) & (end[row] > column);
+    Val isSeen = end[row] > column;
+    if (traits.window)
+      isSeen = isSeen & (first[row] <= column);
     result.push_back(select(isSeen, given[i], k.f32(-INFINITY)));
   }
   return k.ifThen(
@@ -298,63 +300,99 @@ Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state) {
   return result;
 }
 
-/// Weights are computed from the maxima of the tiles before. If a score is far
-/// above them, so is the sum of weights: then the tile is computed once more,
-/// and its maxima first. All of the warpgroup does it, as products are those of
-/// a warpgroup.
-Vals PromptKernel::weighed(Val key, Val packed, const Vals &softmax) {
-  unsigned size = softmax.size();
-  Type f32 = k.getF32Type();
-  return k.whileLoop(
-      join(Vals{k.i32(0), key, packed}, softmax),
-      [&](const Vals &carried) -> CodeBuilder::Tested {
-        Vals state(carried.begin() + 3, carried.end());
-        // The loop mostly runs once. What it needs is computed in it: there are
-        // no registers to keep it in.
-        Vals place = w.pin({carried[1], carried[2]});
-        Val key = place[0], packed = place[1];
-        Ring ring = ringOf(packed);
-        Vals x = scores(ring.slot);
-        // While the products run.
-        waitFull(nextInRing(packed));
-        Val first = range(kSome).first;
-        Range common = range(kCommon);
-        Val dead = k.val(k.loadScalar(
-            at(shared, ring.slot * 4 + shape.deadOffset), k.getI32Type()));
-        Val isWhole = (key >= common.first) &
-                      (key + shape.kUnit <= common.end) & (dead == 0);
-        Val isFirst = (carried[0] != 0) | (key == first);
-        w.wgmmaWait();
-        x = w.pin(x);
-        float scale = biasScores(key, x);
-        x = k.ifThen(
-            isWhole, SmallVector<Type>(x.size(), f32),
-            [&]() -> Vals { return x; },
-            [&]() -> Vals { return masked(key, dead, x); });
-        state = k.ifThen(
-            isFirst, SmallVector<Type>(size, f32),
-            [&]() -> Vals { return rescaled(x, scale, state); },
-            [&]() -> Vals { return state; });
-        Vals weights = this->weights(x, scale, state);
-        Val isFar = (weights[0] > kMostWeight) | (weights[1] > kMostWeight);
-        Val again = anyOfWarpgroup(isFar) & (carried[0] == 0);
-        return {w.unlikely(again), join(Vals{key, packed}, state, weights)};
-      },
-      [&](const Vals &carried) -> Vals {
-        return join(Vals{k.i32(1)},
-                    Vals(carried.begin(), carried.begin() + 2 + size));
+/// The scores of a warp by products of its own, for the few tiles that are
+/// computed twice: those of a warpgroup would need all of its warps.
+Vals PromptKernel::scoresOfWarp(Val slot) {
+  Val thread = w.rereadThreadX(), lane = thread & 31, inGroup = lane & 7;
+  // Matrices of 8 rows and 8 channels: of the query, rows 0 and 8 and then the
+  // next channels; of keys, the next channels and then the next 8 keys.
+  Val queryRow = ((thread >> 5) << 4) + (lane & 15), queryChunk = lane >> 4;
+  Value queries =
+      at(shared, queryRow * PromptShape::kRowBytes + shape.queryOffset);
+  Val keyChunk = (lane >> 3) & 1;
+  Value keys =
+      at(shared, slot * shape.slotBytes + (lane >> 4) * shape.groupStride(0) +
+                     inGroup * PromptShape::kRowBytes);
+  return k.rolledForLoop(
+      k.i32(0), k.i32(shape.channels[0] / 16), k.i32(1),
+      Vals(shape.kUnit / 2, k.f32(0)), [&](Val step, const Vals &sums) -> Vals {
+        Val part = step >> 2, chunk = (step & 3) * 2;
+        auto inRow = [&](Val own) { return ((chunk + own) ^ inGroup) * 16; };
+        Vals query = w.ldmatrix(
+            at(queries, part * (PromptShape::kRows * PromptShape::kRowBytes) +
+                            inRow(queryChunk)),
+            false);
+        Value source = at(keys, part * shape.partStride(0) + inRow(keyChunk));
+        Vals next;
+        for (int64_t tile = 0; tile < shape.kUnit / 8; tile += 2) {
+          Vals pair =
+              w.ldmatrix(at(source, tile * shape.groupStride(0)), false);
+          for (int64_t i : {0, 1})
+            llvm::append_range(
+                next, w.mmaSync(query, ArrayRef<Val>(pair).slice(2 * i, 2),
+                                ArrayRef<Val>(sums).slice(4 * (tile + i), 4),
+                                traits.keyType));
+        }
+        return next;
       });
+}
+
+/// The maxima and sums, then the sum of weights of each row, and the weights.
+/// They are computed from the maxima of the tiles before. If a score is far
+/// above them, so is the sum of weights of its thread: then the warp computes
+/// its scores once more, and their maxima first.
+Vals PromptKernel::weighed(Val &key, Val &packed, Vals state) {
+  Type f32 = k.getF32Type();
+  SmallVector<Type> types(state.size(), f32);
+  Val slot = ringOf(packed).slot;
+  Vals x = scores(slot);
+  // While the products run.
+  waitFull(nextInRing(packed));
+  Val first = range(kSome).first;
+  Range common = range(kCommon);
+  Val dead = deadOf(slot);
+  Val isWhole =
+      (key >= common.first) & (key + shape.kUnit <= common.end) & (dead == 0);
+  w.wgmmaWait();
+  x = w.pin(x);
+  float scale = biasScores(key, x);
+  x = k.ifThen(
+      isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
+      [&]() -> Vals { return masked(key, dead, x); });
+  state = k.ifThen(
+      key == first, types, [&]() -> Vals { return rescaled(x, scale, state); },
+      [&]() -> Vals { return state; });
+  Vals weights = w.pin(this->weights(x, scale, state));
+  // Numbers are computed anew after that: there are no registers to keep them.
+  Vals place = w.pin({key, packed});
+  key = place[0];
+  packed = place[1];
+  for (Val one : weights)
+    types.push_back(one.getType());
+  Val isFar = (weights[0] > kMostWeight) | (weights[1] > kMostWeight);
+  return k.ifThen(
+      w.unlikely(w.voteAny(isFar)), types,
+      [&]() -> Vals {
+        Val slot = ringOf(packed).slot;
+        Vals again = scoresOfWarp(slot);
+        float scale = biasScores(key, again);
+        again = masked(key, deadOf(slot), again);
+        Vals moved = rescaled(again, scale, state);
+        return join(moved, this->weights(again, scale, moved));
+      },
+      [&]() -> Vals { return join(state, weights); });
+}
+
+/// Which boxes of a tile have no block.
+Val PromptKernel::deadOf(Val slot) {
+  return k.val(
+      k.loadScalar(at(shared, slot * 4 + shape.deadOffset), k.getI32Type()));
 }
 
 Vals PromptKernel::tileStep(const Vals &given) {
   Val key = given[0], packed = given[1];
   Vals state = weighed(key, packed, Vals(given.begin() + 3, given.end()));
   unsigned size = given.size() - 3;
-  // For the same reason they are computed again here.
-  Vals place = w.pin({state[0], state[1]});
-  key = place[0];
-  packed = place[1];
-  state.erase(state.begin(), state.begin() + 2);
   Vals weights(state.begin() + size + 2, state.end());
   for (int64_t row : {0, 1})
     state[2 + row] = state[2 + row] + state[size + row];

@@ -446,17 +446,6 @@ void NvvmOps::mbarrierWait(Value barrier, Val parity) const {
       },
       [&](const Vals &) { return Vals(); });
 }
-Val NvvmOps::barRedOr(Val name, int64_t threads, Val condition) const {
-  // LLVM 22 translates no nvvm.barrier that has a name and a reduction.
-  Val any = k.val(assembly(
-      "{ .reg .pred p, q;\n\t"
-      "setp.ne.u32 p, $3, 0;\n\t"
-      "bar.red.or.pred q, $1, $2, p;\n\t"
-      "selp.u32 $0, 1, 0, q; }",
-      "=r,r,r,r,~{memory}", k.getI32Type(),
-      {name, k.i32(threads), select(condition, k.i32(1), k.i32(0))}, true));
-  return any != 0;
-}
 void NvvmOps::barSync(int64_t name, int64_t threads) const {
   NVVM::BarrierOp::create(k, TypeRange(), k.i32(name), k.i32(threads),
                           NVVM::BarrierReductionAttr(), Value());

@@ -108,8 +108,6 @@ public:
   void mbarrierWait(mlir::Value barrier, Val parity) const;
   /// The first `threads` threads, under a number of their own.
   void barSync(int64_t name, int64_t threads) const;
-  /// Whether a condition holds in any of the threads.
-  Val barRedOr(Val name, int64_t threads, Val condition) const;
 
   // Words of 32 bits in shared memory, 16 bytes at a time.
   Vals ldSharedWords(mlir::Value pointer, unsigned count) const;
