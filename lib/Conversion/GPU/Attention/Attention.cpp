@@ -143,10 +143,14 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
   PromptShape shape(traits, gpu.getSharedBytes(),
                     headNeighbor(op.getKeyType().getLayout()),
                     headNeighbor(op.getValueType().getLayout()));
-  for (CacheType type : {op.getKeyType(), op.getValueType()})
-    if (boxChannels(type.getLayout(), 2, shape.boxTokens, fixedAxes(op)) !=
-        PromptShape::kInner)
+  for (CacheType type : {op.getKeyType(), op.getValueType()}) {
+    const Layout &layout = type.getLayout();
+    int64_t inner = boxChannels(layout, 2, shape.boxTokens, fixedAxes(op));
+    // One axis of channels is cut into any parts.
+    if (!inner ||
+        (inner != PromptShape::kInner && !layout.find(AxisKind::Channel)))
       return std::nullopt;
+  }
   if (shape.slots < 2)
     return std::nullopt;
   return shape;
@@ -298,14 +302,16 @@ static Value partStride(CodeBuilder &emit, const CacheValue &cache,
 }
 
 /// (channel, token, part of the channels, head, block); boxes have some tokens
-/// and parts.
+/// and parts. Channels that are no multiple of `inner` are one part.
 static Value emitTokenMap(CodeBuilder &emit, Operation *op,
                           const CacheValue &cache, int64_t inner,
                           int64_t tokens, int64_t parts) {
   const Layout &layout = cache.type.getLayout();
-  int64_t count = layout.extent(AxisKind::Channel) / inner;
+  int64_t channels = layout.extent(AxisKind::Channel);
+  bool isOne = channels % inner != 0;
+  int64_t count = isOne ? 1 : channels / inner;
   MapDim dims[] = {
-      {emit.index(inner), emit.index(1), inner},
+      {emit.index(isOne ? channels : inner), emit.index(1), inner},
       {emit.index(layout.extent(AxisKind::Token)),
        cache.stride(AxisKind::Token), tokens},
       {emit.index(count), partStride(emit, cache, inner), parts},
@@ -487,8 +493,8 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
   }
   launch.p.queryMap = launch.operands.addMap(emitQueryMap(
       emit, op, given.query, traits, given.rows, shape.columns / traits.group));
-  launch.build<PromptKernel>("attention_rows", gpu, shape,
-                             PromptShape::kThreads, LaunchMode::in_order);
+  launch.build<PromptKernel>("attention_rows", gpu, shape, shape.threads(),
+                             LaunchMode::in_order);
 }
 
 /// Tokens of a request are numbered in 31 bits.
@@ -544,7 +550,7 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
             },
             few);
         text += llvm::formatv("; of many rows, products of {0} rows, {1} slots",
-                              PromptShape::kRows, many->slots);
+                              many->rows, many->slots);
       } else {
         few(emit);
       }

@@ -12,8 +12,8 @@ using namespace kvcache;
 
 void PromptKernel::produce() {
   Vals first = findWork(/*hasMaps=*/true);
-  w.setMaxRegisters(PromptShape::kProducerRegisters, false);
-  Val role = warp - shape.kConsumers;
+  w.setMaxRegisters(shape.producerRegisters(), false);
+  Val role = warp - shape.consumers();
   // Carried: the work, the ring, and the number of the segment. Keys and values
   // take turns in the ring, which is free at first: the parity is 1.
   Vals state = {select(role == 1, k.i32(16 + 1), k.i32(16)), k.i32(0)};
@@ -98,7 +98,7 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
   w.mbarrierWait(barrier(Barrier::QueryEmpty), parity);
   k.ifThen(lane == 0, [&] {
     Value full = barrier(Barrier::QueryFull);
-    int64_t parts = shape.channels[0] / PromptShape::kInner;
+    int64_t parts = shape.parts(0);
     w.mbarrierArriveExpectTx(
         full, k.i32(parts * shape.columns * PromptShape::kRowBytes));
     int64_t rowsOfItem = shape.columns / traits.group;
@@ -106,8 +106,8 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
     Val policy = w.createPolicyEvictFirst();
     for (int64_t part = 0; part < parts; ++part)
       w.tmaLoad(
-          at(shared, part * (PromptShape::kRows * PromptShape::kRowBytes) +
-                         shape.queryOffset),
+          at(shared,
+             part * (shape.rows * PromptShape::kRowBytes) + shape.queryOffset),
           k.parameter(parameters.queryMap),
           {k.i32(part * PromptShape::kInner), item.head * traits.group, row},
           full, policy);
@@ -116,7 +116,7 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
 
 /// As the table has it, for the box of a lane.
 Val PromptKernel::entryOf(const Work &now, Val unit) {
-  Val key = unit * shape.kUnit + lane * shape.boxTokens;
+  Val key = unit * shape.unit + lane * shape.boxTokens;
   Val isThere = (lane < shape.boxes()) & (key < now.item.length);
   return tableEntry(now.item.request, key / traits.tokens, isThere);
 }
@@ -133,32 +133,38 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
   Vals last = k.rolledForLoop(
       first, end, k.i32(1), {packed, entryOf(now, first)},
       [&](Val unit, const Vals &state) -> Vals {
-        auto [slot, parity] = ringOf(state[0]);
+        Ring ring = ringOf(state[0]);
+        Val slot = ring.slot;
         Val ahead = entryOf(now, unit + 1);
-        Val key = unit * shape.kUnit + lane * shape.boxTokens;
+        Val key = unit * shape.unit + lane * shape.boxTokens;
         Val isBox = lane < shape.boxes();
         Val isThere = isBox & (key < now.item.length);
         // What no block has is outside of the map, and comes as zeros.
         Val entry = as(blockOf(state[1], isThere), 32);
         Val dead = w.voteBallot(isThere & (entry < 0));
         Val token = key % traits.tokens;
-        w.mbarrierWait(barrier(Barrier::Empty, slot), parity);
+        w.mbarrierWait(barrier(Barrier::Empty, slot), ring.parity);
         Value full = barrier(Barrier::Full, slot);
         k.ifThen(lane == 0, [&] {
           if (side == 0)
             k.storeScalar(dead, at(shared, slot * 4 + shape.deadOffset));
           w.mbarrierArriveExpectTx(
-              full, k.i32(shape.kUnit * 2 * shape.channels[side]));
+              full,
+              k.i32(shape.unit * PromptShape::kRowBytes * shape.parts(side)));
         });
         w.syncWarp();
         k.ifThen(isBox, [&] {
           Val zero = k.i32(0);
           Val to = slot * shape.slotBytes + lane * boxBytes;
           if (shape.neighbor[side] == HeadNeighbor::None) {
-            for (int64_t part = 0; part < shape.parts(side); ++part)
+            for (int64_t part = 0; part < shape.parts(side); ++part) {
+              bool isWhole = shape.isWhole(side);
+              Val channel = k.i32(isWhole ? 0 : part * PromptShape::kInner);
               w.tmaLoad(at(shared, to + part * shape.partStride(side)), map,
-                        {zero, token, k.i32(part), now.item.head, entry}, full,
-                        policy);
+                        {channel, token, k.i32(isWhole ? part : 0),
+                         now.item.head, entry},
+                        full, policy);
+            }
             return;
           }
           Val part = zero, group = token >> 3;

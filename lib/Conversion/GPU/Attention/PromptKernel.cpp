@@ -14,26 +14,26 @@ using namespace kvcache;
 //===----------------------------------------------------------------------===//
 
 bool PromptShape::fits(const AttentionTraits &traits) {
-  auto fits = [](int64_t channels) {
-    return channels % kInner == 0 && channels <= 128;
-  };
-  return fits(traits.keyChannels) && fits(traits.valueChannels) &&
-         traits.tokens % 8 == 0 && traits.group <= kRows;
+  return traits.tokens % 8 == 0 && traits.group <= 2 * 64;
 }
 
 PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
                          HeadNeighbor keys, HeadNeighbor values)
     : channels{traits.keyChannels, traits.valueChannels},
-      columns(kRows / traits.group * traits.group), neighbor{keys, values},
-      boxTokens(std::gcd(traits.tokens, kUnit)) {
+      // A thread has half as many sums as there are channels, and half as many
+      // scores as a tile has keys.
+      warpgroups(channels[1] <= 128 ? 3 : 2), rows(64 * warpgroups),
+      unit(channels[1] <= 128 ? 128 : 64),
+      columns(rows / traits.group * traits.group), neighbor{keys, values},
+      boxTokens(std::gcd(traits.tokens, unit)) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
-    if (parts(side) == 1)
+    if (parts(side) == 1 || !isWhole(side))
       neighbor[side] = HeadNeighbor::None;
-  slotBytes = kUnit * 2 * std::max(channels[0], channels[1]);
-  queryBytes = kRows * 2 * channels[0];
+  slotBytes = unit * kRowBytes * std::max(parts(0), parts(1));
+  queryBytes = rows * kRowBytes * parts(0);
   constexpr int64_t kMostSlots = 8, kFixed = 1024;
-  int64_t rowsBytes = kConsumers * 32 * rowBytes(traits);
+  int64_t rowsBytes = consumers() * 32 * rowBytes(traits);
   slots = std::min(kMostSlots,
                    (sharedLimit - queryBytes - rowsBytes - kFixed) / slotBytes);
   int64_t end = slots * slotBytes;
@@ -45,11 +45,11 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   queryOffset = add(queryBytes, 1024);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
-  rangesOffset = add(kConsumers * 32, 16);
+  rangesOffset = add(consumers() * 32, 16);
   rowsOffset = add(rowsBytes, 16);
   barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2), 8);
   deadOffset = add(4 * slots, 4);
-  flagOffset = add(4 * kWarpgroups, 4);
+  flagOffset = add(4 * warpgroups, 4);
   sharedBytes = end;
 }
 
@@ -74,11 +74,11 @@ void PromptKernel::prepareBarriers() {
              [&] { w.mbarrierInit(barrier(which, thread), arrivals); });
   };
   init(Barrier::Full, shape.slots, 1);
-  init(Barrier::Empty, shape.slots, shape.kConsumers);
+  init(Barrier::Empty, shape.slots, shape.consumers());
   init(Barrier::EntryFull, shape.kQueue, 1);
-  init(Barrier::EntryEmpty, shape.kQueue, shape.kConsumers);
+  init(Barrier::EntryEmpty, shape.kQueue, shape.consumers());
   init(Barrier::QueryFull, 1, 1);
-  init(Barrier::QueryEmpty, 1, shape.kConsumers);
+  init(Barrier::QueryEmpty, 1, shape.consumers());
   w.fenceMbarrierInit();
 }
 
@@ -100,13 +100,13 @@ void PromptKernel::build() {
   k.takeMultiprocessor();
   begin();
   warpgroup = warp >> 2;
-  k.ifThen(warp >= shape.kConsumers, [&] { produce(); }, [&] { consume(); });
+  k.ifThen(warp >= shape.consumers(), [&] { produce(); }, [&] { consume(); });
 }
 
 void PromptKernel::consume() {
   prepareBarriers();
   k.barrier();
-  w.setMaxRegisters(PromptShape::kConsumerRegisters, true);
+  w.setMaxRegisters(shape.consumerRegisters(), true);
   beginLaunch();
   sharedUnits = w.wgmmaAddress(shared);
   auto load = [&](Val segment) {
@@ -131,7 +131,7 @@ void PromptKernel::consume() {
         writeRows(now, state[1]);
         w.mbarrierWait(barrier(Barrier::QueryFull), state[1] & 1);
         Range some = range(kSome);
-        Val ring = skipTiles(state[0], now.first * shape.kUnit, some.first);
+        Val ring = skipTiles(state[0], now.first * shape.unit, some.first);
         k.ifThen(some.first < some.end, [&] { waitFull(ring); });
         Vals start = {some.first, ring, some.end};
         start.append(2, k.f32(kNoMaximum));
@@ -181,7 +181,7 @@ Val PromptKernel::pairOf(const Entry &entry, int64_t row) {
 Val PromptKernel::isThere(const Entry &entry, int64_t row) {
   Val pairs = (entry.end - entry.start) * traits.group;
   Val isThere = pairOf(entry, row) < pairs;
-  if (shape.columns < shape.kRows)
+  if (shape.columns < shape.rows)
     isThere = isThere & (rowOf(row) < shape.columns);
   return isThere;
 }

@@ -39,16 +39,8 @@ struct PromptShape {
   PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
               HeadNeighbor keys, HeadNeighbor values);
 
-  static constexpr int64_t kWarpgroups = 3;
-  static constexpr int64_t kConsumers = 4 * kWarpgroups;
-  static constexpr int64_t kThreads = 128 * (kWarpgroups + 1);
-  /// Rows of the products.
-  static constexpr int64_t kRows = 64 * kWarpgroups;
-  static constexpr int64_t kUnit = 128;
   /// Channels of a box, and their bytes.
   static constexpr int64_t kInner = 64, kRowBytes = 2 * kInner;
-  /// Of a thread: four warpgroups of 128 threads share 64 K registers.
-  static constexpr int64_t kConsumerRegisters = 160, kProducerRegisters = 32;
   /// Segments that consumers have been told of.
   static constexpr int64_t kQueue = 2;
   static constexpr int64_t kEntryBytes = 64;
@@ -57,6 +49,10 @@ struct PromptShape {
   static bool fits(const AttentionTraits &traits);
 
   int64_t channels[2];
+  /// Three warpgroups of consumers, or two with more registers.
+  int64_t warpgroups;
+  int64_t rows;    ///< of the products
+  int64_t unit;    ///< keys of a tile
   int64_t columns; ///< pairs of an item: all heads of its rows
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
@@ -70,28 +66,42 @@ struct PromptShape {
     return traits.hasAlibi ? 32 : 16;
   }
 
-  int64_t parts(unsigned side) const { return channels[side] / kInner; }
+  int64_t consumers() const { return 4 * warpgroups; }
+  int64_t threads() const { return 128 * (warpgroups + 1); }
+  /// Of a thread: all warpgroups share 64 K registers.
+  int64_t consumerRegisters() const { return warpgroups == 3 ? 160 : 232; }
+  int64_t producerRegisters() const { return warpgroups == 3 ? 32 : 40; }
+
+  /// Of up to 64 channels; what the last one has beyond the channels of the
+  /// cache are zeros.
+  int64_t parts(unsigned side) const {
+    return llvm::divideCeil(channels[side], kInner);
+  }
+  /// Whether a dimension of the map can be the parts.
+  bool isWhole(unsigned side) const { return channels[side] % kInner == 0; }
+  /// Products of 16 channels each that make a score.
+  int64_t steps() const { return llvm::divideCeil(channels[0], 16); }
   /// Bytes from a group of tokens to the next one, and from a part of the
   /// channels to the next one.
   int64_t groupStride(unsigned side) const {
     return neighbor[side] == HeadNeighbor::None ? 1024 : 1024 * parts(side);
   }
   int64_t partStride(unsigned side) const {
-    return neighbor[side] == HeadNeighbor::None ? kUnit * 2 * kInner : 1024;
+    return neighbor[side] == HeadNeighbor::None ? unit * kRowBytes : 1024;
   }
-  int64_t boxes() const { return kUnit / boxTokens; }
+  int64_t boxes() const { return unit / boxTokens; }
   /// Four sums of each thread.
   int64_t quads() const { return channels[1] / 8; }
   /// Of a warpgroup: its sums, and for each row the maximum and the sum of
   /// weights.
   int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }
-  int64_t partBytes() const { return kWarpgroups * shareBytes(); }
+  int64_t partBytes() const { return warpgroups * shareBytes(); }
   WorkShape work() const {
-    return {columns, kUnit,
-            /*phases=*/1, kConsumers,
+    return {columns, unit,
+            /*phases=*/1, consumers(),
             /*itemUnits=*/2,
             // Of one warpgroup.
-            /*lightPairs=*/kRows / kWarpgroups,
+            /*lightPairs=*/rows / warpgroups,
             /*crossesHeads=*/true, restOffset, restOffset + 32,
             /*hasCalls=*/false};
   }

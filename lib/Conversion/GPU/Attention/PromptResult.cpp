@@ -28,7 +28,7 @@ Value PromptKernel::rowAt(Value part, int64_t row) {
 }
 
 Value PromptKernel::counter(const Split &split) {
-  Val number = split.firstBlock * PromptShape::kWarpgroups + warpgroup;
+  Val number = split.firstBlock * shape.warpgroups + warpgroup;
   return at(k.parameter(parameters.state),
             as(number, 64) * 4 + AttentionState::kArrivals);
 }

@@ -73,8 +73,8 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
     someEnd = seenEnd;
   }
   // Of the segment, in whole tiles from its beginning.
-  Val first = item.first * shape.kUnit, end = first + item.count * shape.kUnit;
-  someFirst = min(max(someFirst & -shape.kUnit, first), end);
+  Val first = item.first * shape.unit, end = first + item.count * shape.unit;
+  someFirst = min(max(someFirst & -shape.unit, first), end);
   someEnd = min(someEnd, end);
   someFirst = select(someFirst < someEnd, someFirst, end);
   someEnd = max(someFirst, someEnd);
@@ -119,7 +119,7 @@ Val PromptKernel::skipTiles(Val packed, Val from, Val to) {
           waitFull(packed);
           giveBack(barrier(Barrier::Empty, ringOf(packed).slot));
         }
-        return {state[0] + shape.kUnit, nextInRing(values)};
+        return {state[0] + shape.unit, nextInRing(values)};
       })[1];
 }
 
@@ -138,12 +138,12 @@ Vals PromptKernel::scores(Val slot) {
                 (w.rereadThreadX() >> 7) * (64 * PromptShape::kRowBytes >> 4) +
                 (shape.queryOffset >> 4);
   Value undefined = LLVM::UndefOp::create(k, k.getF32Type());
-  Vals sums(shape.kUnit / 2, k.val(undefined));
+  Vals sums(shape.unit / 2, k.val(undefined));
   w.wgmmaFence();
-  for (int64_t step = 0; step < shape.channels[0] / 16; ++step) {
+  for (int64_t step = 0; step < shape.steps(); ++step) {
     int64_t part = step / 4, inRow = step % 4 * 2;
     Val query =
-        queries + ((part * shape.kRows * PromptShape::kRowBytes >> 4) + inRow);
+        queries + ((part * shape.rows * PromptShape::kRowBytes >> 4) + inRow);
     Val key = keys + ((part * shape.partStride(0) >> 4) + inRow);
     sums = w.wgmma({descriptor(query, 1024)},
                    descriptor(key, shape.groupStride(0)), sums, step == 0,
@@ -188,7 +188,7 @@ void PromptKernel::clearUnseen(Val slot, Val key) {
   Val first = seen.first - key;
   Val end = seen.end - key;
   // Boxes past the end are zeros already.
-  Val hasUnseen = end < shape.kUnit;
+  Val hasUnseen = end < shape.unit;
   if (!batch.type.hasPositions())
     hasUnseen = hasUnseen & ((end & (shape.boxTokens - 1)) != 0);
   if (traits.window)
@@ -211,8 +211,8 @@ void PromptKernel::clearUnseen(Val slot, Val key) {
   };
   k.ifThen(w.unlikely(hasUnseen), [&] {
     if (traits.window)
-      clear(k.i32(0), min(first, shape.kUnit));
-    clear(max(end, 0), k.i32(shape.kUnit));
+      clear(k.i32(0), min(first, shape.unit));
+    clear(max(end, 0), k.i32(shape.unit));
     w.fenceProxyAsync();
     barWarpgroup();
   });
@@ -314,17 +314,17 @@ Vals PromptKernel::scoresOfWarp(Val slot) {
       at(shared, slot * shape.slotBytes + (lane >> 4) * shape.groupStride(0) +
                      inGroup * PromptShape::kRowBytes);
   return k.rolledForLoop(
-      k.i32(0), k.i32(shape.channels[0] / 16), k.i32(1),
-      Vals(shape.kUnit / 2, k.f32(0)), [&](Val step, const Vals &sums) -> Vals {
+      k.i32(0), k.i32(shape.steps()), k.i32(1),
+      Vals(shape.unit / 2, k.f32(0)), [&](Val step, const Vals &sums) -> Vals {
         Val part = step >> 2, chunk = (step & 3) * 2;
         auto inRow = [&](Val own) { return ((chunk + own) ^ inGroup) * 16; };
         Vals query = w.ldmatrix(
-            at(queries, part * (PromptShape::kRows * PromptShape::kRowBytes) +
+            at(queries, part * (shape.rows * PromptShape::kRowBytes) +
                             inRow(queryChunk)),
             false);
         Value source = at(keys, part * shape.partStride(0) + inRow(keyChunk));
         Vals next;
-        for (int64_t tile = 0; tile < shape.kUnit / 8; tile += 2) {
+        for (int64_t tile = 0; tile < shape.unit / 8; tile += 2) {
           Vals pair =
               w.ldmatrix(at(source, tile * shape.groupStride(0)), false);
           for (int64_t i : {0, 1})
@@ -352,7 +352,7 @@ Vals PromptKernel::weighed(Val &key, Val &packed, Vals state) {
   Range common = range(kCommon);
   Val dead = deadOf(slot);
   Val isWhole =
-      (key >= common.first) & (key + shape.kUnit <= common.end) & (dead == 0);
+      (key >= common.first) & (key + shape.unit <= common.end) & (dead == 0);
   w.wgmmaWait();
   x = w.pin(x);
   float scale = biasScores(key, x);
@@ -406,7 +406,7 @@ Vals PromptKernel::tileStep(const Vals &given) {
   Val values = sharedUnits + ring.slot * (shape.slotBytes >> 4) +
                NvvmOps::wgmmaLow(shape.partStride(1));
   w.wgmmaFence();
-  for (int64_t step = 0; step < shape.kUnit / 16; ++step) {
+  for (int64_t step = 0; step < shape.unit / 16; ++step) {
     ArrayRef<Val> a = ArrayRef<Val>(weights).slice(4 * step, 4);
     // 16 tokens.
     Val value = values + (step * 2 * shape.groupStride(1) >> 4);
@@ -416,7 +416,7 @@ Vals PromptKernel::tileStep(const Vals &given) {
   w.wgmmaCommit();
   // While the products run.
   packed = nextInRing(packed);
-  Val next = key + shape.kUnit, end = range(kSome).end;
+  Val next = key + shape.unit, end = range(kSome).end;
   k.ifThen(
       next < end, [&] { waitFull(packed); },
       // That was the last product with the query: the next one is fetched.
