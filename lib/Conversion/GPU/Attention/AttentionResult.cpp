@@ -131,7 +131,7 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
   auto quadAddress = [&](Val ofWarp, Val quad) {
     return at(shared, (ofWarp * quads + quad) * 16 + shape.mergeOffset);
   };
-  w.barSync(1, consumers);
+  w.barSync(k.i32(1), consumers);
   Val t = lane & 3;
   for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
     for (int64_t step = 0; step < steps; ++step) {
@@ -146,7 +146,7 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
               sumAddress(warp, t * 2 + 8 * tile), 16);
     });
   }
-  w.barSync(1, consumers);
+  w.barSync(k.i32(1), consumers);
 
   // A thread has some quads.
   Val number = warp * 32 + lane;

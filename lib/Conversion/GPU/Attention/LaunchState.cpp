@@ -43,7 +43,7 @@ void WorkSplit::endLaunch() {
   using State = AttentionState;
   Value state = k.parameter(parameters.state);
   Val number = k.val(k.blockX());
-  w.barSync(1, 32 * split.consumers);
+  w.barSync(k.i32(1), 32 * split.consumers);
   k.ifThen(thread == 0, [&] {
     Val failed = k.val(k.loadScalar(failedFlag(), k.getI32Type()));
     k.ifThen(w.unlikely(failed != 0), [&] {

@@ -30,9 +30,11 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1 || !isWhole(side))
       neighbor[side] = HeadNeighbor::None;
+  if ((warpgroups - 1) * blocksOfSums() > parts(0) * spareBlocks())
+    fewPairs = 0;
   slotBytes = unit * kRowBytes * std::max(parts(0), parts(1));
   queryBytes = rows * kRowBytes * parts(0);
-  constexpr int64_t kMostSlots = 8, kFixed = 1024;
+  constexpr int64_t kMostSlots = 8, kFixed = 4096;
   int64_t rowsBytes = consumers() * 32 * rowBytes(traits);
   slots = std::min(kMostSlots,
                    (sharedLimit - queryBytes - rowsBytes - kFixed) / slotBytes);
@@ -45,8 +47,10 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   queryOffset = add(queryBytes, 1024);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
-  rangesOffset = add(consumers() * 32, 16);
+  rangesOffset = add(consumers() * 48, 16);
   rowsOffset = add(rowsBytes, 16);
+  // Of the two rows of a lane: maxima, and sums of weights.
+  totalsOffset = add((warpgroups - 1) * fewPairs * 32, 16);
   barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2), 8);
   deadOffset = add(4 * slots, 4);
   flagOffset = add(4 * warpgroups, 4);
@@ -133,7 +137,7 @@ void PromptKernel::consume() {
         Range some = range(kSome);
         Val ring = skipTiles(state[0], now.first * shape.unit, some.first);
         k.ifThen(some.first < some.end, [&] { waitFull(ring); });
-        Vals start = {some.first, ring, some.end};
+        Vals start = {some.first, ring, some.end, range(kTurn).end};
         start.append(2, k.f32(kNoMaximum));
         start.append(2, k.f32(0));
         start.append(shape.channels[1] / 2, k.f32(0));
@@ -146,12 +150,12 @@ void PromptKernel::consume() {
         readThread();
         Val segment = range(kSegment).end;
         some = range(kSome);
-        k.ifThen(some.end <= some.first,
+        k.ifThen((some.end <= some.first) & isOwnQuery(range(kTurn).first),
                  [&] { release(barrier(Barrier::QueryEmpty)); });
         ring = skipTiles(done[1], done[0], range(kSegment).first);
         Vals n = w.ldSharedWords(at(entryAt(segment), 4 * kEntry), kSplit);
         Split parts{n[0], n[1], n[2], n[3], n[4], n[5]};
-        finish(load(segment), parts, Vals(done.begin() + 3, done.end()));
+        finish(load(segment), parts, Vals(done.begin() + kLoop, done.end()));
         release(barrier(Barrier::EntryEmpty, segment & 1));
         return {ring, segment + 1};
       });
@@ -172,16 +176,21 @@ void PromptKernel::readThread() {
   warpgroup = warp >> 2;
 }
 
-Val PromptKernel::rowOf(int64_t row) {
-  return (warp << 4) + (lane >> 2) + 8 * row;
+Val PromptKernel::isFew(const Entry &entry) {
+  Val pairs = (entry.end - entry.start) * traits.group;
+  return pairs - entry.tile * shape.columns <= shape.fewPairs;
+}
+Val PromptKernel::rowOf(const Entry &entry, int64_t row) {
+  Val ofItem = select(isFew(entry), warp & 3, warp);
+  return (ofItem << 4) + (lane >> 2) + 8 * row;
 }
 Val PromptKernel::pairOf(const Entry &entry, int64_t row) {
-  return entry.tile * shape.columns + rowOf(row);
+  return entry.tile * shape.columns + rowOf(entry, row);
 }
 Val PromptKernel::isThere(const Entry &entry, int64_t row) {
   Val pairs = (entry.end - entry.start) * traits.group;
   Val isThere = pairOf(entry, row) < pairs;
   if (shape.columns < shape.rows)
-    isThere = isThere & (rowOf(row) < shape.columns);
+    isThere = isThere & (rowOf(entry, row) < shape.columns);
   return isThere;
 }

@@ -56,10 +56,13 @@ struct PromptShape {
   int64_t columns; ///< pairs of an item: all heads of its rows
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
-  int64_t slots;     ///< fewer than two: the chip has no room for it
+  /// Items of so few pairs belong to all warpgroups, which take tiles in turn;
+  /// 0: none.
+  int64_t fewPairs = 32;
+  int64_t slots; ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
   int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
-      restOffset, rangesOffset, rowsOffset, sharedBytes;
+      restOffset, rangesOffset, rowsOffset, totalsOffset, sharedBytes;
 
   /// Of a lane: what its two rows see, and the slopes and positions of ALiBi.
   static int64_t rowBytes(const AttentionTraits &traits) {
@@ -92,6 +95,11 @@ struct PromptShape {
   int64_t boxes() const { return unit / boxTokens; }
   /// Four sums of each thread.
   int64_t quads() const { return channels[1] / 8; }
+  /// Blocks of 16 bytes for each lane, in the rows of the query that are not
+  /// read where an item has few pairs: of a part of the channels, and what a
+  /// warpgroup needs for its sums.
+  int64_t spareBlocks() const { return (rows - 64) * kRowBytes / 512; }
+  int64_t blocksOfSums() const { return fewPairs / 16 * quads(); }
   /// Of a warpgroup: its sums, and for each row the maximum and the sum of
   /// weights.
   int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }
@@ -133,27 +141,41 @@ private:
   void consume();
   /// Keys of the segment that some row of the warpgroup sees; outside of which
   /// they may be anything; that all rows of the warp see. Then the end of the
-  /// segment, and its number.
-  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3;
+  /// segment, and its number. Then the distance of tiles of the warpgroup, and
+  /// the row of the query with its first pair.
+  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3,
+                           kTurn = 4, kRangesBytes = 48;
   struct Range {
     Val first, end;
   };
   void writeRows(const Entry &entry, Val segment);
   Range range(int64_t which);
   mlir::Value rangesPlace() {
-    return at(shared, (w.rereadThreadX() >> 5) * 32 + shape.rangesOffset);
+    return at(shared,
+              (w.rereadThreadX() >> 5) * kRangesBytes + shape.rangesOffset);
   }
   void readThread();
   mlir::Value rowPlace() {
     return at(shared, w.rereadThreadX() * PromptShape::rowBytes(traits) +
                           shape.rowsOffset);
   }
+  /// Whether the item has few pairs.
+  Val isFew(const Entry &entry);
   /// The number of a row of a lane in the products, and the pair that it is.
-  Val rowOf(int64_t row);
+  Val rowOf(const Entry &entry, int64_t row);
   Val pairOf(const Entry &entry, int64_t row);
   Val isThere(const Entry &entry, int64_t row);
   /// The maximum and the sum of weights of both rows, then the sums.
   static constexpr unsigned kSoftmax = 4;
+  /// What is carried from tile to tile before them: the first key, the place in
+  /// the ring, the end, and the first row of the query.
+  static constexpr unsigned kLoop = 4;
+  /// By the distance of tiles: whether no other warpgroup has the item, and
+  /// whether the warpgroup gives the query back after its last product with it.
+  Val isAlone(Val distance) { return distance == shape.unit; }
+  Val isOwnQuery(Val distance) {
+    return isAlone(distance) | (w.rereadThreadX() >= 128);
+  }
   struct Ring {
     Val slot, parity;
   };
@@ -163,9 +185,9 @@ private:
   Val skipTiles(Val packed, Val from, Val to);
   void waitFull(Val packed);
   /// Keys and the place in the ring are read again.
-  Vals weighed(Val &key, Val &packed, Vals softmax);
+  Vals weighed(Val &key, Val &packed, Val firstRow, Vals softmax);
   Val deadOf(Val slot);
-  Vals scores(Val slot);
+  Vals scores(Val slot, Val firstRow);
   Vals scoresOfWarp(Val slot);
   Vals masked(Val key, Val dead, const Vals &scores);
   void clearUnseen(Val slot, Val key);
@@ -174,6 +196,10 @@ private:
   Vals rescaled(const Vals &scores, float scale, const Vals &softmax);
   Vals weights(const Vals &scores, float scale, const Vals &softmax);
   void finish(const Entry &entry, const Split &split, Vals state);
+  mlir::Value spareBlock(Val number);
+  mlir::Value totalsOf(Val warpgroup);
+  void giveSums(const Vals &state);
+  Vals takeSums(const Vals &state);
   void writePart(const Split &split, const Vals &state);
   Val arrive(const Split &split);
   Vals merged(const Split &split);
@@ -197,6 +223,8 @@ private:
   /// Of one warpgroup.
   void barWarpgroup();
   Val warpgroupBarrier();
+  /// Of the warps that have the same rows of an item with few pairs.
+  Val sumsBarrier() { return (warp & 3) + (2 + shape.warpgroups); }
   void giveBack(mlir::Value barrier);
 
   const PromptShape &shape;

@@ -37,16 +37,106 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
   for (int64_t row : {0, 1})
     for (int64_t bits : {1, 2})
       state[2 + row] = state[2 + row] + w.shflXor(state[2 + row], bits);
-  k.ifThen(
-      split.isSplit == 0, [&] { store(entry, state); },
-      [&] {
-        writePart(split, state);
-        // The last warpgroup to arrive puts the parts together.
-        k.ifThen(arrive(split), [&] {
-          w.fenceDevice();
-          store(entry, merged(split));
+  Val pairs = (entry.end - entry.start) * traits.group;
+  Val hasPairs = entry.tile * shape.columns + warpgroup * 64 < pairs;
+  if (shape.fewPairs) {
+    SmallVector<Type> types(state.size(), k.getF32Type());
+    Val few = isFew(entry);
+    hasPairs = hasPairs & (!few | (warpgroup == 0));
+    state = k.ifThen(
+        few, types,
+        [&]() -> Vals {
+          return k.ifThen(
+              warpgroup == 0, types, [&]() -> Vals { return takeSums(state); },
+              [&]() -> Vals {
+                giveSums(state);
+                return state;
+              });
+        },
+        [&]() -> Vals { return state; });
+  }
+  k.ifThen(hasPairs, [&] {
+    k.ifThen(
+        split.isSplit == 0, [&] { store(entry, state); },
+        [&] {
+          writePart(split, state);
+          // The last warpgroup to arrive puts the parts together.
+          k.ifThen(arrive(split), [&] {
+            w.fenceDevice();
+            store(entry, merged(split));
+          });
         });
-      });
+  });
+}
+
+/// 16 bytes of a lane in the rows of the query that no product reads.
+Value PromptKernel::spareBlock(Val number) {
+  int64_t most = shape.spareBlocks();
+  Val part = number / most, inPart = number % most;
+  return at(shared, part * (shape.rows * PromptShape::kRowBytes) +
+                        inPart * 512 + lane * 16 +
+                        (shape.queryOffset + 64 * PromptShape::kRowBytes));
+}
+Value PromptKernel::totalsOf(Val ofWarpgroup) {
+  Val number = (ofWarpgroup - 1) * (shape.fewPairs / 16) + (warp & 3);
+  return at(shared, number * 512 + lane * 16 + shape.totalsOffset);
+}
+
+/// Of an item with few pairs, the first warpgroup puts together what all have:
+/// warp by warp, as they have the same rows.
+void PromptKernel::giveSums(const Vals &state) {
+  Val ofWarp = warp & 3;
+  k.ifThen(ofWarp < shape.fewPairs / 16, [&] {
+    Vals totals;
+    for (unsigned i = 0; i < kSoftmax; ++i)
+      totals.push_back(w.bitcastToInt(state[i]));
+    w.stSharedWords(totals, totalsOf(warpgroup));
+    Val first = (warpgroup - 1) * shape.blocksOfSums() + ofWarp * shape.quads();
+    for (int64_t quad = 0; quad < shape.quads(); ++quad) {
+      Vals sums;
+      for (int64_t j = 0; j < 4; ++j)
+        sums.push_back(w.bitcastToInt(state[kSoftmax + 4 * quad + j]));
+      w.stSharedWords(sums, spareBlock(first + quad));
+    }
+    // The next query comes to the same place.
+    w.fenceProxyAsync();
+    w.barSync(sumsBarrier(), 32 * shape.warpgroups);
+  });
+}
+
+Vals PromptKernel::takeSums(const Vals &state) {
+  SmallVector<Type> types(state.size(), k.getF32Type());
+  Vals taken = k.ifThen(
+      warp < shape.fewPairs / 16, types,
+      [&]() -> Vals {
+        w.barSync(sumsBarrier(), 32 * shape.warpgroups);
+        Vals next = state;
+        for (int64_t other = 1; other < shape.warpgroups; ++other) {
+          Vals totals = w.ldSharedWords(totalsOf(k.i32(other)), kSoftmax);
+          Val own[2], share[2];
+          for (int64_t row : {0, 1}) {
+            Val maximum = w.bitcastToFloat(totals[row]);
+            Val most = max(next[row], maximum);
+            own[row] = w.ex2(next[row] - most);
+            share[row] = w.ex2(maximum - most);
+            next[row] = most;
+            next[2 + row] = next[2 + row] * own[row] +
+                            w.bitcastToFloat(totals[2 + row]) * share[row];
+          }
+          Val first = warp * shape.quads() + (other - 1) * shape.blocksOfSums();
+          for (int64_t quad = 0; quad < shape.quads(); ++quad) {
+            Vals sums = w.ldSharedWords(spareBlock(first + quad), 4);
+            for (int64_t j = 0; j < 4; ++j) {
+              Val &sum = next[kSoftmax + 4 * quad + j];
+              sum = sum * own[j / 2] + w.bitcastToFloat(sums[j]) * share[j / 2];
+            }
+          }
+        }
+        return next;
+      },
+      [&]() -> Vals { return state; });
+  release(barrier(Barrier::QueryEmpty));
+  return taken;
 }
 
 void PromptKernel::writePart(const Split &split, const Vals &state) {

@@ -45,10 +45,12 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
     commonFirst = max(commonFirst, w.shflXor(commonFirst, bits));
     commonEnd = min(commonEnd, w.shflXor(commonEnd, bits));
   }
+  Val isTurn = isFew(item);
+  Val firstRow = select(isTurn, k.i32(0), warpgroup * 64);
   Val someFirst = k.i32(0), seenFirst = k.i32(0), someEnd, seenEnd;
   if (!batch.type.hasPositions()) {
     // Suffixes see more and more keys, and the last one all of them.
-    Val from = item.tile * shape.columns + warpgroup * 64;
+    Val from = item.tile * shape.columns + firstRow;
     if (traits.window) {
       someFirst = limitsOf(from).first;
       seenFirst = limits(item.start, item.end, item.length).first;
@@ -76,11 +78,15 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   Val first = item.first * shape.unit, end = first + item.count * shape.unit;
   someFirst = min(max(someFirst & -shape.unit, first), end);
   someEnd = min(someEnd, end);
+  someFirst = someFirst + select(isTurn, warpgroup * shape.unit, k.i32(0));
   someFirst = select(someFirst < someEnd, someFirst, end);
   someEnd = max(someFirst, someEnd);
   k.ifThen(lane == 0, [&] {
     w.stSharedWords({someFirst, someEnd, seenFirst, seenEnd, commonFirst,
-                     commonEnd, end, segment},
+                     commonEnd, end, segment,
+                     select(isTurn, k.i32(shape.warpgroups * shape.unit),
+                            k.i32(shape.unit)),
+                     firstRow},
                     rangesPlace());
   });
   w.syncWarp();
@@ -132,10 +138,10 @@ Val PromptKernel::descriptor(Val low, int64_t stride) {
   return k.val(k.extui64(low)) | k.i64(NvvmOps::wgmmaHigh(stride) << 32);
 }
 
-Vals PromptKernel::scores(Val slot) {
+/// `firstRow` is that of the query.
+Vals PromptKernel::scores(Val slot, Val firstRow) {
   Val keys = sharedUnits + slot * (shape.slotBytes >> 4);
-  Val queries = sharedUnits +
-                (w.rereadThreadX() >> 7) * (64 * PromptShape::kRowBytes >> 4) +
+  Val queries = sharedUnits + firstRow * (PromptShape::kRowBytes >> 4) +
                 (shape.queryOffset >> 4);
   Value undefined = LLVM::UndefOp::create(k, k.getF32Type());
   Vals sums(shape.unit / 2, k.val(undefined));
@@ -306,7 +312,8 @@ Vals PromptKernel::scoresOfWarp(Val slot) {
   Val thread = w.rereadThreadX(), lane = thread & 31, inGroup = lane & 7;
   // Matrices of 8 rows and 8 channels: of the query, rows 0 and 8 and then the
   // next channels; of keys, the next channels and then the next 8 keys.
-  Val queryRow = ((thread >> 5) << 4) + (lane & 15), queryChunk = lane >> 4;
+  Val queryRow = range(kTurn).end + (((thread >> 5) & 3) << 4) + (lane & 15);
+  Val queryChunk = lane >> 4;
   Value queries =
       at(shared, queryRow * PromptShape::kRowBytes + shape.queryOffset);
   Val keyChunk = (lane >> 3) & 1;
@@ -314,8 +321,8 @@ Vals PromptKernel::scoresOfWarp(Val slot) {
       at(shared, slot * shape.slotBytes + (lane >> 4) * shape.groupStride(0) +
                      inGroup * PromptShape::kRowBytes);
   return k.rolledForLoop(
-      k.i32(0), k.i32(shape.steps()), k.i32(1),
-      Vals(shape.unit / 2, k.f32(0)), [&](Val step, const Vals &sums) -> Vals {
+      k.i32(0), k.i32(shape.steps()), k.i32(1), Vals(shape.unit / 2, k.f32(0)),
+      [&](Val step, const Vals &sums) -> Vals {
         Val part = step >> 2, chunk = (step & 3) * 2;
         auto inRow = [&](Val own) { return ((chunk + own) ^ inGroup) * 16; };
         Vals query = w.ldmatrix(
@@ -341,11 +348,11 @@ Vals PromptKernel::scoresOfWarp(Val slot) {
 /// They are computed from the maxima of the tiles before. If a score is far
 /// above them, so is the sum of weights of its thread: then the warp computes
 /// its scores once more, and their maxima first.
-Vals PromptKernel::weighed(Val &key, Val &packed, Vals state) {
+Vals PromptKernel::weighed(Val &key, Val &packed, Val firstRow, Vals state) {
   Type f32 = k.getF32Type();
   SmallVector<Type> types(state.size(), f32);
   Val slot = ringOf(packed).slot;
-  Vals x = scores(slot);
+  Vals x = scores(slot, firstRow);
   // While the products run.
   waitFull(nextInRing(packed));
   Val first = range(kSome).first;
@@ -391,8 +398,9 @@ Val PromptKernel::deadOf(Val slot) {
 
 Vals PromptKernel::tileStep(const Vals &given) {
   Val key = given[0], packed = given[1];
-  Vals state = weighed(key, packed, Vals(given.begin() + 3, given.end()));
-  unsigned size = given.size() - 3;
+  Vals state =
+      weighed(key, packed, given[3], Vals(given.begin() + kLoop, given.end()));
+  unsigned size = given.size() - kLoop;
   Vals weights(state.begin() + size + 2, state.end());
   for (int64_t row : {0, 1})
     state[2 + row] = state[2 + row] + state[size + row];
@@ -416,15 +424,36 @@ Vals PromptKernel::tileStep(const Vals &given) {
   w.wgmmaCommit();
   // While the products run.
   packed = nextInRing(packed);
-  Val next = key + shape.unit, end = range(kSome).end;
+  Range turn = range(kTurn);
+  Val next = key + turn.first, end = range(kSome).end;
   k.ifThen(
-      next < end, [&] { waitFull(packed); },
+      next < end,
+      [&] {
+        // Where others take the tiles between, these are waited for first.
+        k.ifThen(isAlone(turn.first), [&] { waitFull(packed); });
+      },
       // That was the last product with the query: the next one is fetched.
-      [&] { giveBack(barrier(Barrier::QueryEmpty)); });
+      [&] {
+        k.ifThen(isOwnQuery(turn.first),
+                 [&] { giveBack(barrier(Barrier::QueryEmpty)); });
+      });
   w.wgmmaWait();
   out = w.pin(join(out, weights));
   out.resize(shape.channels[1] / 2);
   giveBack(barrier(Barrier::Empty, ring.slot));
+  if (shape.fewPairs) {
+    Val isTurn = w.unlikely(!isAlone(range(kTurn).first));
+    packed = k.ifThen(
+                  isTurn, {k.getI32Type()},
+                  [&]() -> Vals {
+                    Val to = min(next, range(kSegment).first);
+                    Val own = skipTiles(packed, key + shape.unit, to);
+                    k.ifThen(next < end, [&] { waitFull(own); });
+                    return {own};
+                  },
+                  [&]() -> Vals { return {packed}; })
+                 .front();
+  }
   state.resize(kSoftmax);
-  return join(Vals{next, packed, end}, state, out);
+  return join(Vals{next, packed, end, turn.end}, state, out);
 }

@@ -446,8 +446,8 @@ void NvvmOps::mbarrierWait(Value barrier, Val parity) const {
       },
       [&](const Vals &) { return Vals(); });
 }
-void NvvmOps::barSync(int64_t name, int64_t threads) const {
-  NVVM::BarrierOp::create(k, TypeRange(), k.i32(name), k.i32(threads),
+void NvvmOps::barSync(Val name, int64_t threads) const {
+  NVVM::BarrierOp::create(k, TypeRange(), name, k.i32(threads),
                           NVVM::BarrierReductionAttr(), Value());
 }
 

@@ -106,8 +106,8 @@ public:
   /// Arrives when all copies of this thread so far have ended.
   void cpAsyncMbarrierArrive(mlir::Value barrier) const;
   void mbarrierWait(mlir::Value barrier, Val parity) const;
-  /// The first `threads` threads, under a number of their own.
-  void barSync(int64_t name, int64_t threads) const;
+  /// So many threads, under a number of their own.
+  void barSync(Val name, int64_t threads) const;
 
   // Words of 32 bits in shared memory, 16 bytes at a time.
   Vals ldSharedWords(mlir::Value pointer, unsigned count) const;
