@@ -123,12 +123,14 @@ def upstream_signatures():
              if t.startswith(said)])
 
 
-def signature_of(log):
+def signature_of(log, status):
     """What happened, and the function that it happened in."""
-    what = "ended without a word"
+    what = f"ended without a word, with status {status}"
     for pattern in (r"kv-fuzz: finding: (.*)", r"Assertion `(.*?)' failed",
                     r"runtime error: (.*)", r"ERROR: libFuzzer: (.*?)(?: \(|$)",
-                    r"ERROR: AddressSanitizer: ([\w-]+)"):
+                    r"ERROR: AddressSanitizer: ([\w-]+)",
+                    # Its own data are damaged, by code that is not instrumented.
+                    r"AddressSanitizer: (CHECK failed: .*?) \(0x"):
         found = re.search(pattern, log, re.M)
         if found:
             # Addresses differ from run to run.
@@ -138,11 +140,10 @@ def signature_of(log):
     return what, top
 
 
-def is_upstream(log, signatures):
+def is_upstream(what, log, signatures):
     """Whether a function of the list is on the stack, and none of ours above it,
     or a pass of upstream left what the list has."""
     frames, findings = signatures
-    what = signature_of(log)[0]
     if any(finding.match(what) for finding in findings):
         return True
     for frame in stack_of(log):
@@ -264,8 +265,9 @@ def run_target(name, options, environment, signatures):
             break
         take_sources(sources, findings)
         log = with_whole_stack(command[:2], findings, log, environment)
-        what, top = signature_of(log)
-        found = result.upstream if is_upstream(log, signatures) else result.ours
+        what, top = signature_of(log, status)
+        found = (result.upstream if is_upstream(what, log, signatures)
+                 else result.ours)
         digest = hashlib.sha1(f"{what} {top}".encode()).hexdigest()[:8]
         kept = f"no input, {log_path}"
         for artifact in findings.glob("new-*"):
