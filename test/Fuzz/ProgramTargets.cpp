@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Bytecode.h"
 #include "Mutate.h"
 
 #include "kvcache/Registration/Registration.h"
@@ -32,8 +33,6 @@ using namespace mlir;
 using namespace kvcache::fuzz;
 
 namespace {
-
-constexpr StringRef kBytecodeMagic = "ML\xefR";
 
 /// Contexts keep every type and every name that they have seen.
 constexpr unsigned kProgramsPerContext = 200;
@@ -142,6 +141,8 @@ OwningOpRef<ModuleOp> parse(StringRef input, MLIRContext &context) {
   // Upstream's lexer reads the 0 behind the last character, which a file has,
   // and tokens at the end have it in their text.
   std::string text = input.str();
+  if (isBytecode(text) && !groupsFitLists(text))
+    return {};
   return parseSourceString<ModuleOp>(text, ParserConfig(&context), "input");
 }
 
@@ -150,7 +151,7 @@ OwningOpRef<ModuleOp> take(StringRef input, MLIRContext &context) {
   Errors errors(context);
   OwningOpRef<ModuleOp> module = parse(input, context);
   // Upstream's reader of bytecode does not say what is wrong each time.
-  if (!module && errors.count == 0 && !input.starts_with(kBytecodeMagic))
+  if (!module && errors.count == 0 && !isBytecode(input))
     report("refused without an error");
   return module;
 }
@@ -198,7 +199,7 @@ void runText(StringRef input) {
 }
 
 void runBytecode(StringRef input) {
-  if (!input.starts_with(kBytecodeMagic))
+  if (!isBytecode(input))
     return;
   MLIRContext &context = Programs::get().context();
   // Upstream's reader takes types that no text can say, so that there is
