@@ -13,6 +13,7 @@ AddressSanitizer: CHECK failed: asan_allocator.cpp:191 "((old)) == ((kMagic))" \
     #2 0x55b4c0b8e10d in fuzzer::FuzzerDriver(int*) (/tmp/kv-fuzz+0x107910d)
     #3 0x55b4c0a9f68e in main (/tmp/kv-fuzz+0xf8a68e)
 """
+LEFT = "kv-fuzz: finding: {} leaves invalid IR: {}\n"
 
 
 def said(log, status=1):
@@ -26,6 +27,9 @@ def main():
         'CHECK failed: asan_allocator.cpp:191 "((old)) == ((kMagic))"', "main", False)
     assert said("#2799 REDUCE\n", -9) == (
         "ended without a word, with status -9", "?", False)
+    contiguous = "'memref.collapse_shape' op reassociation indices must be contiguous"
+    assert said(LEFT.format("OneShotBufferizePass", contiguous))[2]
+    assert not said(LEFT.format("RaisePass", contiguous))[2]
 
 
 if __name__ == "__main__":
