@@ -109,6 +109,14 @@ static std::unique_ptr<Pass> createStructuredCanonicalizer() {
           GreedySimplifyRegionLevel::Disabled));
 }
 
+/// Memrefs have become aggregates, which are put together and taken apart
+/// again: half of the code of a model.
+static std::unique_ptr<Pass> createAggregateFolder() {
+  return createCanonicalizerPass(
+      GreedyRewriteConfig().setMaxIterations(1).setRegionSimplificationLevel(
+          GreedySimplifyRegionLevel::Disabled));
+}
+
 /// Host code, whatever it was made from, to the LLVM dialect.
 static void addHostLowering(OpPassManager &pm,
                             std::unique_ptr<Pass> canonicalizer) {
@@ -127,6 +135,7 @@ static void addHostLowering(OpPassManager &pm,
   pm.addPass(createFinalizeMemRefToLLVMConversionPass(memref));
   pm.addPass(createConvertToLLVMPass());
   pm.addPass(createReconcileUnrealizedCastsPass());
+  pm.addPass(createAggregateFolder());
   pm.addPass(createConvertParallelToRuntime());
   pm.addPass(createMoveHalvesAsIntegers());
   pm.addPass(createCSEPass());

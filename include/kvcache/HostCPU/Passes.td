@@ -191,14 +191,15 @@ def ConvertParallelToRuntime
     `kvcache-outline-parallel` made. Contract out: no attribute
     `kvcache.parallel_body` is left. Each function that had it stores its
     arguments in a struct on the stack, and calls `kvrt_parallel_for` with it
-    and with a function that unpacks them.
+    and with a function that unpacks them. Arguments that the body does not
+    read, such as most extents of memrefs, are left out.
 
     An attribute that names no function of the same type is an error.
 
     Before:
 
     ```mlir
-    llvm.func @f_parallel_0(%number: i64, %x: !llvm.ptr) { ... }
+    llvm.func @f_parallel_0(%number: i64, %x: !llvm.ptr) { ... } // reads %x
     llvm.func @f_parallel_0.all(i64, !llvm.ptr)
       attributes {kvcache.parallel_body = @f_parallel_0}
     ```

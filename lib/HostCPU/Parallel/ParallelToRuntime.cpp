@@ -7,6 +7,8 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/Builders.h"
+#include "llvm/ADT/BitVector.h"
+#include "llvm/ADT/SetVector.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_CONVERTPARALLELTORUNTIME
@@ -15,6 +17,25 @@ namespace kvcache {
 
 using namespace mlir;
 using namespace kvcache;
+
+/// Whether more is done with an argument than to hand it on to functions that
+/// do not read it either.
+static bool isRead(BlockArgument argument, SymbolTable &symbols) {
+  llvm::SetVector<BlockArgument> handedOn;
+  handedOn.insert(argument);
+  for (size_t i = 0; i < handedOn.size(); ++i)
+    for (OpOperand &use : handedOn[i].getUses()) {
+      auto call = dyn_cast<LLVM::CallOp>(use.getOwner());
+      if (!call || !call.getCallee())
+        return true;
+      auto callee = symbols.lookup<LLVM::LLVMFuncOp>(*call.getCallee());
+      unsigned number = use.getOperandNumber();
+      if (!callee || callee.isExternal() || number >= callee.getNumArguments())
+        return true;
+      handedOn.insert(callee.getArgument(number));
+    }
+  return false;
+}
 
 namespace {
 
@@ -51,10 +72,18 @@ public:
         LLVM::LLVMFunctionType::get(noResult, {i64, pointer, pointer}));
     if (!runtime)
       return failure();
-    auto record = LLVM::LLVMStructType::getLiteral(
-        module.getContext(), type.getParams().drop_front());
+    // A body that is defined elsewhere may read all.
+    llvm::BitVector isPassed(type.getNumParams(), true);
+    if (!body.isExternal())
+      for (BlockArgument argument : body.getArguments())
+        isPassed[argument.getArgNumber()] = isRead(argument, symbols);
+    isPassed.reset(0); // the number of an iteration
+    SmallVector<Type> passed;
+    for (unsigned i : isPassed.set_bits())
+      passed.push_back(type.getParamType(i));
+    auto record = LLVM::LLVMStructType::getLiteral(module.getContext(), passed);
     Location loc = all.getLoc();
-    LLVM::LLVMFuncOp thunk = createThunk(body, record);
+    LLVM::LLVMFuncOp thunk = createThunk(body, record, isPassed);
 
     all->removeAttr(KVCacheDialect::kParallelBodyAttr);
     all.setLinkage(LLVM::Linkage::Internal);
@@ -67,8 +96,8 @@ public:
     if (!record.getBody().empty()) {
       Value one = LLVM::ConstantOp::create(builder, loc, i64, 1);
       context = LLVM::AllocaOp::create(builder, loc, pointer, record, one);
-      for (auto [i, value] : llvm::enumerate(all.getArguments().drop_front()))
-        LLVM::StoreOp::create(builder, loc, value,
+      for (auto [i, number] : llvm::enumerate(isPassed.set_bits()))
+        LLVM::StoreOp::create(builder, loc, all.getArgument(number),
                               field(loc, record, context, i));
     }
     Value address = LLVM::AddressOfOp::create(builder, loc, thunk);
@@ -86,7 +115,8 @@ private:
 
   /// What the run time calls for each index.
   LLVM::LLVMFuncOp createThunk(LLVM::LLVMFuncOp body,
-                               LLVM::LLVMStructType record) {
+                               LLVM::LLVMStructType record,
+                               const llvm::BitVector &isPassed) {
     Location loc = body.getLoc();
     builder.setInsertionPointAfter(body);
     auto thunk = LLVM::LLVMFuncOp::create(
@@ -96,9 +126,16 @@ private:
     symbols.insert(thunk, std::next(body->getIterator()));
     builder.setInsertionPointToStart(thunk.addEntryBlock(builder));
     SmallVector<Value> operands = {thunk.getArgument(1)};
-    for (auto [i, type] : llvm::enumerate(record.getBody()))
-      operands.push_back(LLVM::LoadOp::create(
-          builder, loc, type, field(loc, record, thunk.getArgument(0), i)));
+    int32_t next = 0;
+    for (unsigned i = 1; i < isPassed.size(); ++i) {
+      Type type = body.getFunctionType().getParamType(i);
+      if (isPassed[i])
+        operands.push_back(LLVM::LoadOp::create(
+            builder, loc, type,
+            field(loc, record, thunk.getArgument(0), next++)));
+      else
+        operands.push_back(LLVM::PoisonOp::create(builder, loc, type));
+    }
     LLVM::CallOp::create(builder, loc, body, operands);
     LLVM::ReturnOp::create(builder, loc, ValueRange());
     return thunk;
