@@ -109,6 +109,14 @@ static std::unique_ptr<Pass> createStructuredCanonicalizer() {
           GreedySimplifyRegionLevel::Disabled));
 }
 
+/// With a record of all changes, to roll them back, the blocks of a model take
+/// four times as long.
+static std::unique_ptr<Pass> createLoopsToBlocks() {
+  SCFToControlFlowPassOptions options;
+  options.allowPatternRollback = false;
+  return createSCFToControlFlowPass(options);
+}
+
 /// Memrefs have become aggregates, which are put together and taken apart
 /// again: half of the code of a model.
 static std::unique_ptr<Pass> createAggregateFolder() {
@@ -127,7 +135,7 @@ static void addHostLowering(OpPassManager &pm,
   pm.addPass(createLoopInvariantCodeMotionPass());
   // After the pass before, which moves work from each iteration to the caller.
   pm.addPass(createOutlineParallel());
-  pm.addPass(createSCFToControlFlowPass());
+  pm.addPass(createLoopsToBlocks());
   // Buffers come from the caller's workspace: the run time defines the generic
   // functions.
   FinalizeMemRefToLLVMConversionPassOptions memref;
@@ -171,7 +179,7 @@ void kvcache::buildKernelsPipeline(OpPassManager &pm,
 void kvcache::buildNvvmPipeline(OpPassManager &pm, const GpuOptions &options) {
   buildKernelsPipeline(pm, options);
   OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
-  kernels.addPass(createSCFToControlFlowPass());
+  kernels.addPass(createLoopsToBlocks());
   kernels.addPass(createConvertToLLVMPass());
   kernels.addPass(createReconcileUnrealizedCastsPass());
   // Lines of the program, without the rest of what a debugger wants: code stays
