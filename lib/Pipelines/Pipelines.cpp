@@ -154,12 +154,18 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
   ConvertKVCacheToLoopsOptions loops;
   loops.chip = options.chip;
   pm.addPass(createConvertKVCacheToLoops(loops));
+  pm.addPass(createCSEPass());
   // The workspace has one buffer for all iterations of a loop over layers: its
   // size is moved in front of the loop, then the buffer.
-  pm.addPass(createStructuredCanonicalizer());
   pm.addPass(createLoopInvariantCodeMotionPass());
   pm.addNestedPass<func::FuncOp>(createHoistBuffers());
   pm.addPass(createOutlineWorkspaceSize());
+  // Nine tenths of a model are loops that all layers have: from here on there
+  // is one of each.
+  OutlineParallelOptions equal;
+  equal.early = true;
+  pm.addPass(createOutlineParallel(equal));
+  pm.addPass(createStructuredCanonicalizer());
   pm.addPass(createLowerLinalg());
   pm.addPass(createExpandMath());
   addHostLowering(pm, createStructuredCanonicalizer());

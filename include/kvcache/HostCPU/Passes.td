@@ -128,7 +128,10 @@ def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
     - Iterations of multi-dimensional loops are numbered linearly, last
       dimension fastest. This costs one division for each dimension but the
       first, and none for dimensions with one iteration.
-    - Equal bodies share a function, even across functions.
+    - Equal bodies share a function, even across functions. With `early`, linalg
+      and tensor operations with a body are no error, and stay as they are: the
+      loops that all layers of a model have become few before the passes that
+      lower them, and another run outlines the loops of linalg.
     - Constants are rematerialized in the body. `memref.alloca` stays in the
       body, outside its loops if the size is constant.
     - A parallel loop in the body of another one becomes sequential. So does a
@@ -181,6 +184,8 @@ def OutlineParallel : Pass<"kvcache-outline-parallel", "mlir::ModuleOp"> {
   let dependentDialects = ["mlir::arith::ArithDialect",
                            "mlir::func::FuncDialect", "mlir::scf::SCFDialect",
                            "kvcache::KVCacheDialect"];
+  let options = [Option<"early", "early", "bool", /*default=*/"false",
+      "Linalg and tensor operations are lowered later">];
 }
 
 def ConvertParallelToRuntime

@@ -5,6 +5,7 @@
 #include "Codecs.h"
 #include "kvcache/Layout/Access.h"
 
+#include "mlir/Dialect/Arith/Utils/Utils.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
@@ -23,8 +24,12 @@ Value cpu::flatten(CodeBuilder &emit, Value buffer) {
 
 Rows::Rows(CodeBuilder &emit, Value memref) {
   auto metadata = memref::ExtractStridedMetadataOp::create(emit, memref);
-  first = {flatten(emit, metadata.getBaseBuffer()), metadata.getOffset()};
-  stride = metadata.getStrides()[0];
+  auto number = [&](OpFoldResult known) {
+    return getValueOrCreateConstantIndexOp(emit, emit.getLoc(), known);
+  };
+  first = {flatten(emit, metadata.getBaseBuffer()),
+           number(metadata.getConstifiedMixedOffset())};
+  stride = number(metadata.getConstifiedMixedStrides()[0]);
 }
 
 /// Picks lanes of two vectors. Halves go as integers: vectors of bf16 are taken

@@ -14,8 +14,12 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "mlir/IR/Matchers.h"
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "llvm/ADT/MapVector.h"
+
+#include <tuple>
 
 namespace kvcache {
 #define GEN_PASS_DEF_OUTLINEPARALLEL
@@ -96,6 +100,36 @@ static void hoistStackBuffers(Operation *root, Block &entry) {
   });
   for (memref::AllocaOp buffer : buffers)
     buffer->moveBefore(&entry, entry.begin());
+}
+
+/// Puts constants first, each once, in the order in which they are used: bodies
+/// are equal whether or not a constant was made outside.
+static void gatherConstants(func::FuncOp function) {
+  using Constant = std::tuple<OperationName, Attribute, Type>;
+  llvm::MapVector<Constant, Operation *> constants;
+  SmallVector<Operation *> all;
+  function->walk<WalkOrder::PreOrder>([&](Operation *op) {
+    if (isOtherCode(op, function))
+      return WalkResult::skip();
+    if (matchPattern(op, m_Constant()))
+      all.push_back(op);
+    for (OpOperand &operand : op->getOpOperands()) {
+      Operation *def = operand.get().getDefiningOp();
+      Attribute value;
+      if (!def || !matchPattern(def, m_Constant(&value)))
+        continue;
+      Constant constant(def->getName(), value, operand.get().getType());
+      Operation *first = constants.insert({constant, def}).first->second;
+      operand.set(first->getResult(0));
+    }
+    return WalkResult::advance();
+  });
+  Block &entry = function.front();
+  for (auto &[constant, op] : llvm::reverse(constants))
+    op->moveBefore(&entry, entry.begin());
+  for (Operation *op : all)
+    if (op->use_empty())
+      op->erase();
 }
 
 /// Turns a parallel loop into a nest of sequential ones; gives the outermost.
@@ -250,6 +284,7 @@ private:
                                  body->begin(), std::prev(body->end()));
     builder.setInsertionPointToEnd(&entry);
     func::ReturnOp::create(builder, loc);
+    gatherConstants(function);
     hoistStackBuffers(function, entry);
   }
 
@@ -295,8 +330,10 @@ private:
 };
 
 struct OutlineParallel : kvcache::impl::OutlineParallelBase<OutlineParallel> {
+  using OutlineParallelBase::OutlineParallelBase;
+
   void runOnOperation() override {
-    if (failed(refuseTensorBodies(getOperation())))
+    if (!early && failed(refuseTensorBodies(getOperation())))
       return signalPassFailure();
     SmallVector<ModuleOp> modules;
     getOperation().walk([&](ModuleOp module) { modules.push_back(module); });

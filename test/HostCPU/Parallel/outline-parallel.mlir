@@ -349,6 +349,39 @@ func.func @taken_parallel_0() {
 
 // -----
 
+// A constant in a body is the same as one before the loop.
+// CHECK-LABEL: func.func @constants(
+// CHECK:         call @constants_parallel_0.all(
+// CHECK:         call @constants_parallel_0.all(
+// CHECK:       func.func private @constants_parallel_0(
+// CHECK-NEXT:    %[[C1:.*]] = arith.constant 1 : index
+// CHECK-NEXT:    %[[TWO:.*]] = arith.constant 2.0
+// CHECK-NEXT:    memref.load %{{.*}}[%{{.*}}, %[[C1]]]
+// CHECK-NEXT:    arith.addf %{{.*}}, %[[TWO]]
+// CHECK-NOT:     arith.constant
+// CHECK:         return
+// CHECK-NOT:   @constants_parallel_1
+func.func @constants(%x: memref<?x?xf32>, %n: index) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %two = arith.constant 2.0 : f32
+    %0 = memref.load %x[%i, %c1] : memref<?x?xf32>
+    %1 = arith.addf %0, %two : f32
+    memref.store %1, %x[%i, %c1] : memref<?x?xf32>
+  }
+  %two = arith.constant 2.0 : f32
+  scf.parallel (%i) = (%c0) to (%n) step (%c1) {
+    %one = arith.constant 1 : index
+    %0 = memref.load %x[%i, %c1] : memref<?x?xf32>
+    %1 = arith.addf %0, %two : f32
+    memref.store %1, %x[%i, %one] : memref<?x?xf32>
+  }
+  return
+}
+
+// -----
+
 // CHECK-LABEL: func.func @no_parallel_loop(
 // CHECK:         scf.for
 // CHECK-NOT:     func.func
