@@ -27,13 +27,13 @@ Requests::Requests(CodeBuilder &emit, const BatchValue &batch, Value rows)
   Value hasAny = emit.slt(emit.index(0), emit.dim(batch.starts, 0));
   emit.store(emit.index(0), starts, emit.index(0));
   emit.ifThen(hasAny, [&](CodeBuilder &e) {
-    e.forLoop(e.index(0), length, 1, ValueRange(e.index(0)),
-              [&](CodeBuilder &e, Value r, ValueRange last) {
-                Value start = e.loadIndex(batch.starts, r);
-                start = e.minsi(e.maxsi(start, last[0]), rows);
-                e.store(start, starts, r);
-                return SmallVector<Value>{start};
-              });
+    e.rolledForLoop(e.index(0), length, e.index(1), {e.index(0)},
+                    [&](Val r, const Vals &last) -> Vals {
+                      Value start = e.loadIndex(batch.starts, Value(r));
+                      start = e.minsi(e.maxsi(start, last[0]), rows);
+                      e.store(start, starts, Value(r));
+                      return {e.val(start)};
+                    });
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include "CodeBuilder.h"
 
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 
@@ -174,6 +175,20 @@ void CodeBuilder::parallelLoop(Value end, Body body) {
   InsertionGuard guard(*this);
   setInsertionPointToStart(loop.getBody());
   body(*this, loop.getInductionVars()[0]);
+}
+
+Vals CodeBuilder::rolledForLoop(Value first, Value end, Value step,
+                                const Vals &start, ForBody body) {
+  Vals results = forLoop(first, end, step, start, body);
+  MLIRContext *context = getContext();
+  auto isOff = BoolAttr::get(context, true);
+  auto unroll =
+      LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
+  auto annotation = LLVM::LoopAnnotationAttr::get(
+      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
+  Operation &op = *std::prev(getInsertionPoint());
+  cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
+  return results;
 }
 
 Vals CodeBuilder::whileLoop(const Vals &start,

@@ -180,6 +180,10 @@ public:
   }
   void forLoop(Value first, Value end, int64_t step,
                llvm::function_ref<void(Value)> body);
+  /// One that is never unrolled. For what is gone through once or not at all:
+  /// copies of it fill the instruction cache, and take time to compile.
+  Vals rolledForLoop(Value first, Value end, Value step, const Vals &start,
+                     ForBody body);
   /// Runs `test`, which gives what is carried on, then `step` while its
   /// condition holds.
   struct Tested {

@@ -170,20 +170,6 @@ Val KernelBuilder::stride(const StrideSource &source, int64_t elementBytes) {
 // Control flow
 //===----------------------------------------------------------------------===//
 
-Vals KernelBuilder::rolledForLoop(Value first, Value end, Value step,
-                                  const Vals &start, ForBody body) {
-  Vals results = forLoop(first, end, step, start, body);
-  MLIRContext *context = getContext();
-  auto isOff = BoolAttr::get(context, true);
-  auto unroll =
-      LLVM::LoopUnrollAttr::get(context, isOff, {}, {}, {}, {}, {}, {});
-  auto annotation = LLVM::LoopAnnotationAttr::get(
-      context, {}, {}, {}, unroll, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {});
-  Operation &op = *std::prev(getInsertionPoint());
-  cast<scf::ForOp>(op)->setAttr("loop_annotation", annotation);
-  return results;
-}
-
 Val KernelBuilder::countFirst(int64_t count,
                               llvm::function_ref<Value(Value)> holds) {
   // In 32 bits: addresses are one instruction then.

@@ -108,10 +108,6 @@ public:
   /// In bytes, as i64.
   Val stride(const StrideSource &source, int64_t elementBytes);
 
-  /// One that is never unrolled: most loops of a kernel are gone through once
-  /// or not at all, and unrolled, they are what fills the instruction cache.
-  Vals rolledForLoop(mlir::Value first, mlir::Value end, mlir::Value step,
-                     const Vals &start, ForBody body);
   /// Of `count` numbers, a power of two, those before the first one for which
   /// `holds` does not. Without branches, as all threads take as many steps.
   Val countFirst(int64_t count,
