@@ -347,9 +347,10 @@ Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
   Value cache = layerOfPool(pool, layer);
   Value out = empty(shapeOf(query).drop_front());
   return kvcache::AttentionOp::create(
-             *this, out.getType(), query, cache, batch, Value(), Value(), out,
-             getArrayAttr({}), /*causal=*/true,
+             *this, out.getType(), query, cache, batch, /*alibi=*/Value(),
+             /*sinks=*/Value(), /*value_scale=*/Value(), out, getArrayAttr({}),
+             /*heads_first=*/false, /*causal=*/true,
              window ? getI64IntegerAttr(sizes.window) : IntegerAttr(),
-             FloatAttr(), FloatAttr())
+             /*window_right=*/IntegerAttr(), FloatAttr(), FloatAttr())
       .getResult(0);
 }

@@ -128,5 +128,57 @@ static void printCacheList(OpAsmPrinter &printer, Operation *op,
   }
 }
 
+//===----------------------------------------------------------------------===//
+// Assembly of splits and their lse
+//===----------------------------------------------------------------------===//
+
+/// `%a, %lse_a with %b, %lse_b with %c, %lse_c`, or their types.
+static ParseResult parsePairs(OpAsmParser &parser,
+                              function_ref<ParseResult()> first,
+                              function_ref<ParseResult()> second) {
+  do {
+    if (first() || parser.parseComma() || second())
+      return failure();
+  } while (succeeded(parser.parseOptionalKeyword("with")));
+  return success();
+}
+
+static ParseResult
+parseSplits(OpAsmParser &parser,
+            SmallVectorImpl<OpAsmParser::UnresolvedOperand> &splits,
+            SmallVectorImpl<OpAsmParser::UnresolvedOperand> &lses) {
+  return parsePairs(
+      parser, [&] { return parser.parseOperand(splits.emplace_back()); },
+      [&] { return parser.parseOperand(lses.emplace_back()); });
+}
+
+static ParseResult parseSplitTypes(OpAsmParser &parser,
+                                   SmallVectorImpl<Type> &splits,
+                                   SmallVectorImpl<Type> &lses) {
+  return parsePairs(
+      parser, [&] { return parser.parseType(splits.emplace_back()); },
+      [&] { return parser.parseType(lses.emplace_back()); });
+}
+
+template <typename Range>
+static void printPairs(OpAsmPrinter &printer, Range splits, Range lses) {
+  llvm::interleave(
+      llvm::zip(splits, lses), printer,
+      [&](auto pair) {
+        printer << std::get<0>(pair) << ", " << std::get<1>(pair);
+      },
+      " with ");
+}
+
+static void printSplits(OpAsmPrinter &printer, Operation *, OperandRange splits,
+                        OperandRange lses) {
+  printPairs(printer, splits, lses);
+}
+
+static void printSplitTypes(OpAsmPrinter &printer, Operation *,
+                            TypeRange splits, TypeRange lses) {
+  printPairs(printer, splits, lses);
+}
+
 #define GET_OP_CLASSES
 #include "kvcache/IR/KVCacheOps.cpp.inc"

@@ -32,6 +32,31 @@ double AttentionOp::getScaleValue() {
   return 1.0 / std::sqrt(static_cast<double>(channels));
 }
 
+std::optional<int64_t> AttentionOp::getAhead() {
+  return aheadOf(getCausal(), getWindowRightAttr());
+}
+
+/// `[T, H]`, or with heads first `[H, T]`.
+static SmallVector<int64_t> lseShape(int64_t rows, int64_t heads,
+                                     bool headsFirst) {
+  if (headsFirst)
+    return {heads, rows};
+  return {rows, heads};
+}
+
+/// Verifies the shape of an lse: only the number of its rows may be dynamic
+/// where that of others is not.
+static LogicalResult verifyLse(Operation *op, StringRef label,
+                               const Twine &what, Value lse, int64_t rows,
+                               int64_t heads, bool headsFirst) {
+  unsigned dim = headsFirst ? 1 : 0;
+  auto type = cast<ShapedType>(lse.getType());
+  if (type.getRank() == 2 && type.isDynamicDim(dim))
+    rows = ShapedType::kDynamic;
+  return verifyShape(op, label, what, type, lseShape(rows, heads, headsFirst),
+                     Float32Type::get(op->getContext()), 0);
+}
+
 static bool isComputeType(Type type) {
   return type.isF16() || type.isBF16() || type.isF32();
 }
@@ -108,7 +133,8 @@ static LogicalResult verifyNumbers(AttentionOp op) {
     return op.emitOpError() << "attention_c9: scale is expected to be finite, "
                                "got "
                             << op.getScaleAttr();
-  return success();
+  return verifyWindowRight(op, "attention_c9", op.getWindowRightAttr(),
+                           op.getCausal());
 }
 
 LogicalResult AttentionOp::verify() {
@@ -151,18 +177,19 @@ LogicalResult AttentionOp::verify() {
     return emitOpError() << "attention_c6: the output is expected to be of "
                             "f16, bf16 or f32, got "
                          << getOut().getType();
+  if (getHeadsFirst() && !getLse())
+    return emitOpError() << "attention_c5: a second destination is expected "
+                            "with 'heads_first', got none";
   if (getLse() &&
-      failed(verifyShape(*this, "attention_c5", "the second destination is",
-                         getLse().getType(), {rows, queryHeads},
-                         builder.getF32Type())))
+      failed(verifyLse(*this, "attention_c5", "the second destination is",
+                       getLse(), rows, queryHeads, getHeadsFirst())))
     return failure();
   int64_t tokens = keys.extent(AxisKind::Token);
   if (getBatch().getType().getTokens() != tokens)
     return emitOpError() << "attention_c7: a batch with blocks of " << tokens
                          << " tokens is expected, as in the cache, got "
                          << getBatch().getType().getTokens();
-  SmallVector<Value> buffers = {getQuery()};
-  llvm::append_range(buffers, getOuts());
+  SmallVector<Value> buffers(getOuts());
   for (Value perHead : {getAlibi(), getSinks()}) {
     if (!perHead)
       continue;
@@ -173,8 +200,11 @@ LogicalResult AttentionOp::verify() {
       return failure();
     buffers.push_back(perHead);
   }
-  if (failed(verifyMemory(*this, "attention_c10", buffers, Contiguity::Inner)))
+  if (failed(
+          verifyMemory(*this, "attention_c10", getQuery(), Contiguity::Last)) ||
+      failed(verifyMemory(*this, "attention_c10", buffers, Contiguity::Inner)))
     return failure();
+  buffers.push_back(getQuery());
   return verifyOneForm(*this, "attention_c11", buffers, getCaches());
 }
 
@@ -204,13 +234,16 @@ IndexUses AttentionOp::getIndexUses() {
   use.caches = getCaches();
   use.isCausal = getCausal();
   use.window = getWindowAttr();
+  use.windowRight = getWindowRightAttr();
   return {{use}};
 }
 
 SmallVector<TiedExtents> AttentionOp::getTiedExtents() {
-  SmallVector<Value> rows(getOuts());
-  rows.push_back(getQuery());
-  return {leadingExtents(getBatch(), rows)};
+  TiedExtents rows = leadingExtents(getBatch(), {getOut()});
+  if (getLse())
+    rows.push_back({getLse(), getHeadsFirst() ? 1u : 0u});
+  rows.push_back({getQuery()});
+  return {rows};
 }
 
 void AttentionOp::dropAxisNames() {
@@ -222,30 +255,37 @@ void AttentionOp::dropAxisNames() {
 //===----------------------------------------------------------------------===//
 
 LogicalResult MergeStatesOp::verify() {
-  auto a = cast<ShapedType>(getA().getType());
-  if (a.getRank() != 3 || a.isDynamicDim(1) || a.isDynamicDim(2) ||
-      !isComputeType(a.getElementType()))
-    return emitOpError() << "merge_states_c1: parts are expected to be [T, H, "
+  size_t count = getSplits().size();
+  if (count < 2 || count > kMostSplits || getLses().size() != count)
+    return emitOpError() << "merge_states_c4: from 2 to " << kMostSplits
+                         << " splits are expected, each with its lse, got "
+                         << count << " splits and " << getLses().size()
+                         << " lse";
+  auto first = cast<ShapedType>(getSplits().front().getType());
+  if (first.getRank() != 3 || first.isDynamicDim(1) || first.isDynamicDim(2) ||
+      !isComputeType(first.getElementType()))
+    return emitOpError() << "merge_states_c1: splits are expected to be [T, H, "
                             "D] of f16, bf16 or f32, H and D constant, got "
-                         << a;
+                         << first;
   if (getOuts().empty() || getOuts().size() > 2)
     return emitOpError() << "merge_states_c1: one or two destinations are "
                             "expected, got "
                          << getOuts().size();
-  Type f32 = Float32Type::get(getContext());
   StringRef label = "merge_states_c1";
-  ArrayRef<int64_t> shape = a.getShape();
-  if (failed(verifyShape(*this, label, "the second part is", getB().getType(),
-                         shape, a.getElementType())) ||
-      failed(verifyShape(*this, label, "the first destination is",
-                         getOuts()[0].getType(), shape, a.getElementType())) ||
-      failed(verifyShape(*this, label, "the first lse is", getLseA().getType(),
-                         shape.take_front(2), f32)) ||
-      failed(verifyShape(*this, label, "the second lse is", getLseB().getType(),
-                         shape.take_front(2), f32)) ||
-      (getOuts().size() > 1 &&
-       failed(verifyShape(*this, label, "the second destination is",
-                          getOuts()[1].getType(), shape.take_front(2), f32))))
+  auto verifyState = [&](const Twine &what, Value state) {
+    return verifyShape(*this, label, what + " is", state.getType(),
+                       first.getShape(), first.getElementType());
+  };
+  auto verifyItsLse = [&](const Twine &what, Value lse) {
+    return verifyLse(*this, label, what + " is", lse, first.getDimSize(0),
+                     first.getDimSize(1), getHeadsFirst());
+  };
+  for (size_t i = 0; i < count; ++i)
+    if (failed(verifyState("split #" + Twine(i), getSplits()[i])) ||
+        failed(verifyItsLse("lse #" + Twine(i), getLses()[i])))
+      return failure();
+  if (failed(verifyState("the first destination", getOut())) ||
+      (getLse() && failed(verifyItsLse("the second destination", getLse()))))
     return failure();
   if (failed(verifyMemory(*this, "merge_states_c2", getOperands(),
                           Contiguity::Inner)))
@@ -254,5 +294,14 @@ LogicalResult MergeStatesOp::verify() {
 }
 
 SmallVector<TiedExtents> MergeStatesOp::getTiedExtents() {
-  return {leadingExtents(getOperands())};
+  unsigned dim = getHeadsFirst() ? 1 : 0;
+  TiedExtents rows;
+  for (auto [split, lse] : llvm::zip_equal(getSplits(), getLses())) {
+    rows.push_back({split});
+    rows.push_back({lse, dim});
+  }
+  rows.push_back({getOut()});
+  if (getLse())
+    rows.push_back({getLse(), dim});
+  return {rows};
 }

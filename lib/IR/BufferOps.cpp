@@ -119,7 +119,8 @@ bool kvcache::isContiguous(Type buffer, Contiguity contiguity) {
   if (contiguity == Contiguity::All)
     return memref.getLayout().isIdentity();
   std::optional<std::vector<StridedDim>> dims = stridedDims(memref);
-  return dims && isRowMajor(*dims, memref.getRank() == 1 ? 0 : 1);
+  unsigned first = contiguity == Contiguity::Inner ? 1 : memref.getRank() - 1;
+  return dims && isRowMajor(*dims, memref.getRank() == 1 ? 0 : first);
 }
 
 LogicalResult kvcache::verifyMemory(Operation *op, StringRef label,
@@ -128,9 +129,11 @@ LogicalResult kvcache::verifyMemory(Operation *op, StringRef label,
     if (!isContiguous(buffer.getType(), contiguity))
       return op->emitOpError()
              << label << ": "
-             << (contiguity == Contiguity::All ? "a contiguous memref is"
-                                               : "contiguous inner dimensions "
-                                                 "are")
+             << (contiguity == Contiguity::All     ? "a contiguous memref is"
+                 : contiguity == Contiguity::Inner ? "contiguous inner "
+                                                     "dimensions are"
+                                                   : "a stride of 1 in the "
+                                                     "last dimension is")
              << " expected, got " << buffer.getType();
     auto memref = dyn_cast<MemRefType>(buffer.getType());
     if (memref && memref.getMemorySpace())
@@ -154,6 +157,28 @@ LogicalResult kvcache::verifyOneForm(Operation *op, StringRef label,
            << label << ": buffers are expected to be all "
            << "tensors or all memrefs, got " << tensor << " and " << memref;
   return success();
+}
+
+LogicalResult kvcache::verifyWindowRight(Operation *op, StringRef label,
+                                         IntegerAttr window, bool causal) {
+  if (!window)
+    return success();
+  if (causal)
+    return op->emitOpError() << label
+                             << ": 'causal' or 'window_right' is "
+                                "expected, got both";
+  if (window.getInt() < 0 || window.getInt() > kMaxExtent)
+    return op->emitOpError() << label
+                             << ": 'window_right' is expected to be "
+                                "from 0 to 2^40, got "
+                             << window.getInt();
+  return success();
+}
+
+std::optional<int64_t> kvcache::aheadOf(bool causal, IntegerAttr windowRight) {
+  if (windowRight)
+    return windowRight.getInt();
+  return causal ? std::optional<int64_t>(0) : std::nullopt;
 }
 
 void kvcache::inferFromDestinations(ValueRange destinations,

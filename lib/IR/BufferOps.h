@@ -42,6 +42,14 @@ mlir::LogicalResult verifyOneForm(mlir::Operation *op, llvm::StringRef label,
                                   mlir::ValueRange buffers,
                                   mlir::ValueRange caches = {});
 
+/// Verifies how far ahead rows see keys, if that is given.
+mlir::LogicalResult verifyWindowRight(mlir::Operation *op,
+                                      llvm::StringRef label,
+                                      mlir::IntegerAttr window, bool causal);
+
+/// How far ahead of its position a row sees keys; none: all of them.
+std::optional<int64_t> aheadOf(bool causal, mlir::IntegerAttr windowRight);
+
 /// The results of an operation in destination style.
 void inferFromDestinations(mlir::ValueRange destinations,
                            llvm::SmallVectorImpl<mlir::Type> &types);

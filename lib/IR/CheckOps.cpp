@@ -52,7 +52,12 @@ LogicalResult CheckBatchOp::verify() {
       return emitOpError()
              << "check_batch_c2: a window of at least 1 is expected, got "
              << *window;
-  return success();
+  return verifyWindowRight(*this, "check_batch_c2", getWindowRightAttr(),
+                           getCausal());
+}
+
+std::optional<int64_t> CheckBatchOp::getAhead() {
+  return aheadOf(getCausal(), getWindowRightAttr());
 }
 
 LogicalResult CheckSelectionOp::verify() {

@@ -251,6 +251,64 @@ SmallVector<TiedExtents> BlockSlotsOp::getTiedExtents() {
 }
 
 //===----------------------------------------------------------------------===//
+// CsrTableOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult CsrTableOp::verify() {
+  bool hasLengths = getOuts().size() == 2;
+  if (getOuts().empty() || getOuts().size() > 2 ||
+      bool(getLast()) != hasLengths || bool(getTokens()) != hasLengths)
+    return emitOpError()
+           << "csr_table_c2: a table, or a table and lengths with "
+              "'last' and its tokens, are expected, got "
+           << getOuts().size() << " destinations";
+  if (std::optional<uint64_t> given = getTokens()) {
+    int64_t tokens = *given;
+    if (tokens < 1 || tokens > kMaxExtent)
+      return emitOpError()
+             << "csr_table_c2: blocks of 1 to 2^40 tokens are expected, got "
+             << tokens;
+  }
+  auto table = cast<ShapedType>(getTable().getType());
+  Type element = table.getElementType();
+  if (failed(verifyIndices(*this, "csr_table_c1", "the table is", table, 2)) ||
+      failed(verifyShape(*this, "csr_table_c1", "'indices' are",
+                         getIndices().getType(), {ShapedType::kDynamic},
+                         element)))
+    return failure();
+  int64_t requests = table.getDimSize(0);
+  if (failed(verifyShape(
+          *this, "csr_table_c1", "'indptr' is", getIndptr().getType(),
+          {ShapedType::isDynamic(requests) ? requests : requests + 1},
+          element)))
+    return failure();
+  SmallVector<Value> lists = {getIndptr(), getIndices()};
+  if (hasLengths) {
+    if (failed(verifyShape(*this, "csr_table_c2", "'last' is",
+                           getLast().getType(), {requests}, element)) ||
+        failed(verifyShape(*this, "csr_table_c2", "lengths are",
+                           getLengths().getType(), {requests}, element)))
+      return failure();
+    lists.append({getLast(), getLengths()});
+  }
+  if (failed(verifyMemory(*this, "csr_table_c3", lists, Contiguity::All)) ||
+      failed(
+          verifyMemory(*this, "csr_table_c3", getTable(), Contiguity::Inner)))
+    return failure();
+  lists.push_back(getTable());
+  return verifyOneForm(*this, "csr_table_c4", lists);
+}
+
+SmallVector<TiedExtents> CsrTableOp::getTiedExtents() {
+  SmallVector<Value> requests(getOuts());
+  if (getLast())
+    requests.push_back(getLast());
+  return {
+      leadingExtents(requests),
+      {{getIndptr()}, {getTable(), 0, std::nullopt, /*times=*/1, /*plus=*/1}}};
+}
+
+//===----------------------------------------------------------------------===//
 // SelectRowsOp
 //===----------------------------------------------------------------------===//
 

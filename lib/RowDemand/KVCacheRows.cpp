@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
+#include "mlir/Interfaces/DestinationStyleOpInterface.h"
 
 using namespace mlir;
 using namespace kvcache;
@@ -22,11 +23,11 @@ using namespace kvcache::rowdemand;
 
 namespace {
 
-/// Operations whose rows are made apart from each other, all in their first
-/// dimension.
+/// Operations whose rows are made apart from each other, in the dimensions that
+/// they tie.
 template <typename Op>
 struct RowsApart : RowDemandOpInterface::ExternalModel<RowsApart<Op>, Op> {
-  FailureOr<RowAxes> getRowAxes(Operation *op, unsigned, int64_t axis,
+  FailureOr<RowAxes> getRowAxes(Operation *op, unsigned result, int64_t axis,
                                 std::string &why) const {
     for (Value operand : op->getOperands())
       if (auto batch = dyn_cast<TypedValue<BatchType>>(operand))
@@ -35,19 +36,26 @@ struct RowsApart : RowDemandOpInterface::ExternalModel<RowsApart<Op>, Op> {
           why = "has a batch whose number of requests is unknown";
           return failure();
         }
-    if (axis != 0) {
-      why = "has rows only in the first dimension";
-      return failure();
-    }
     RowAxes axes{{}, SmallVector<int64_t>(op->getNumResults(), 0)};
     TiedExtents rows = cast<CacheAccessOpInterface>(op).getTiedExtents()[0];
-    for (OpOperand &operand : op->getOpOperands())
-      if (llvm::any_of(rows,
-                       [&](const OperandExtent &extent) {
-                         return !extent.member && extent.value == operand.get();
-                       }) &&
-          !cacheUseOf(operand))
-        axes.uses.push_back({&operand, 0});
+    auto into = cast<DestinationStyleOpInterface>(op);
+    for (OpOperand &operand : op->getOpOperands()) {
+      auto row = llvm::find_if(rows, [&](const OperandExtent &extent) {
+        return !extent.member && extent.value == operand.get();
+      });
+      if (row == rows.end() || cacheUseOf(operand))
+        continue;
+      axes.uses.push_back({&operand, row->dim});
+      if (into.isDpsInit(&operand) &&
+          isa<RankedTensorType>(operand.get().getType()))
+        axes.results[into.getTiedOpResult(&operand).getResultNumber()] =
+            row->dim;
+    }
+    if (axes.results[result] != axis) {
+      why =
+          "has rows only in dimension " + std::to_string(axes.results[result]);
+      return failure();
+    }
     return axes;
   }
 

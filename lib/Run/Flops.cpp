@@ -189,8 +189,7 @@ struct SeenKeys {
   BatchOrigin batch;
   Extent rows;
   int64_t tokens;
-  bool isCausal;
-  std::optional<int64_t> window;
+  std::optional<int64_t> ahead, window;
 
   uint64_t in(const Arguments &arguments) const {
     uint64_t seen = 0;
@@ -268,7 +267,10 @@ private:
   }
 
   uint64_t keys(int64_t position, int64_t length) const {
-    int64_t end = isCausal ? std::min(length - 1, position) : length - 1;
+    int64_t end = length - 1;
+    // Positions may be anything.
+    if (ahead && position < end)
+      end = std::min(end, position + *ahead);
     int64_t begin = 0;
     if (window && position > *window - 1)
       begin = position - *window + 1;
@@ -296,10 +298,14 @@ FlopCount::FlopCount(func::FuncOp function,
           op, "its batch, or the number of its rows, is not an argument"));
       return;
     }
-    std::optional<int64_t> window;
+    std::optional<int64_t> ahead, window;
+    if (use.isCausal)
+      ahead = 0;
+    if (use.windowRight)
+      ahead = use.windowRight.getInt();
     if (use.window)
       window = use.window.getInt();
-    SeenKeys seen{batch, *rows, type.getTokens(), use.isCausal, window};
+    SeenKeys seen{batch, *rows, type.getTokens(), ahead, window};
     uint64_t each = 0;
     for (const CacheUse &cache : op.getCacheUses())
       each = llvm::SaturatingAdd(

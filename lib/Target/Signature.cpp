@@ -266,6 +266,8 @@ private:
     arg.align = argumentAlignment(function, i, type);
     arg.dims.resize(type.getRank());
     bool identity = type.getLayout().isIdentity();
+    bool isPromised =
+        function.getArgAttr(i, KVCacheDialect::kAlignAttr) != nullptr;
     for (int64_t d = 0; d < type.getRank(); ++d) {
       DimRule &rule = arg.dims[d];
       rule.extent = type.isDynamicDim(d) ? -1 : type.getDimSize(d);
@@ -273,10 +275,11 @@ private:
       rule.compact = identity;
       if (identity)
         continue;
-      // Rows are aligned like the base.
+      // Rows are aligned like the base; where that is promised, so is every
+      // part of a row.
       if (ShapedType::isStatic(strides[d]))
         rule.constant = strides[d];
-      else if (d == 0)
+      else if (d == 0 || (isPromised && d + 1 < type.getRank()))
         rule.multiple = std::max<int64_t>(1, arg.align * 8 / arg.elementBits);
     }
     return success();

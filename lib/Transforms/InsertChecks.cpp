@@ -84,11 +84,12 @@ static bool covers(Operation *first, Operation *second) {
     if (!b || !isSame(a.getBatch(), b.getBatch()) ||
         !isSame(a.getRows(), b.getRows()))
       return false;
-    // Fewer entries are seen with a window, and with a causal mask.
+    // Fewer entries are seen with a window, and less far ahead.
     return !b.getBlocks() ||
            (isSame(a.getBlocks(), b.getBlocks()) &&
             (!a.getWindow() || a.getWindow() == b.getWindow()) &&
-            (!a.getCausal() || b.getCausal()));
+            (!a.getAhead() ||
+             (b.getAhead() && *b.getAhead() <= *a.getAhead())));
   }
   if (first->getName() != second->getName() ||
       first->getNumOperands() != second->getNumOperands())
@@ -191,10 +192,10 @@ private:
     }
     SmallVector<std::string> names = memberNames(use.batch);
     SmallVector<StringRef> texts(names.begin(), names.end());
-    place(CheckBatchOp::create(builder, user->getLoc(), use.batch,
-                               rowsOf(use.rows), blocks, use.isCausal,
-                               use.window, onRequest, /*early=*/false,
-                               userName(), builder.getStrArrayAttr(texts)));
+    place(CheckBatchOp::create(
+        builder, user->getLoc(), use.batch, rowsOf(use.rows), blocks,
+        use.isCausal, use.window, use.windowRight, onRequest,
+        /*early=*/false, userName(), builder.getStrArrayAttr(texts)));
   }
 
   void checkEntries(const EntryUse &use) {

@@ -96,3 +96,36 @@ func.func @merge_states_of_memrefs(%a: memref<4x2x8xf16>, %l: memref<4x2xf32>) {
     : memref<4x2x8xf16>, memref<4x2xf32> with memref<4x2x8xf16>, memref<4x2xf32> into memref<4x2x8xf16>, memref<4x2xf32>
   return
 }
+
+// CHECK-LABEL: func.func @merge_three(
+func.func @merge_three(%a: memref<?x2x8xf16>, %l: memref<2x?xf32, strided<[?, 1]>>, %o: memref<2x?xf32>) {
+  // CHECK: {{^ *}}kvcache.merge_states %[[A:.*]], %[[L:.*]] with %[[A]], %[[L]] with %[[A]], %[[L]] into %[[A]], %{{.*}} heads_first : memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>> with memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>> with memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>> into memref<?x2x8xf16>, memref<2x?xf32>{{$}}
+  kvcache.merge_states %a, %l with %a, %l with %a, %l into %a, %o heads_first
+    : memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>> with memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>>
+    with memref<?x2x8xf16>, memref<2x?xf32, strided<[?, 1]>> into memref<?x2x8xf16>, memref<2x?xf32>
+  return
+}
+
+// CHECK-LABEL: func.func @merge_tensors_by_heads(
+func.func @merge_tensors_by_heads(%a: tensor<4x4x8xf16>, %l: tensor<4x4xf32>) -> (tensor<4x4x8xf16>, tensor<4x4xf32>) {
+  // CHECK: %{{.*}}:2 = kvcache.merge_states {{.*}} heads_first {tag} : tensor<4x4x8xf16>, tensor<4x4xf32> with
+  %0:2 = kvcache.merge_states %a, %l with %a, %l into %a, %l heads_first {tag}
+    : tensor<4x4x8xf16>, tensor<4x4xf32> with tensor<4x4x8xf16>, tensor<4x4xf32> into tensor<4x4x8xf16>, tensor<4x4xf32>
+  return %0#0, %0#1 : tensor<4x4x8xf16>, tensor<4x4xf32>
+}
+
+// The heads of a query may be apart, its lse turned, its values scaled, and its
+// window may have two sides.
+
+// CHECK-LABEL: func.func @around(
+func.func @around(%q: memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>>, %k: !k, %v: !v, %batch: !positions, %s: f32,
+                  %sinks: memref<16xf32>, %o: memref<?x16x128xf16>, %l: memref<16x?xf32>) {
+  // CHECK: {{^ *}}kvcache.attention %{{.*}} sinks(%{{.*}} : memref<16xf32>) value_scale(%{{.*}}) into %{{.*}}, %{{.*}} heads_first window 128 window_right 0 softcap 5.000000e-01 : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over
+  kvcache.attention %q over %k, %v in %batch sinks(%sinks : memref<16xf32>) value_scale(%s) into %o, %l heads_first
+    window 128 window_right 0 softcap 0.5
+    : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>, memref<16x?xf32>
+  // CHECK: {{^ *}}kvcache.attention %{{.*}} into %{{.*}} window_right 1099511627776 : memref
+  kvcache.attention %q over %k, %v in %batch into %o window_right 1099511627776
+    : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>
+  return
+}

@@ -148,10 +148,10 @@ func.func @scale_no_number(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %o0:
 
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
-func.func @query_with_gaps(%q: memref<?x32x128xbf16, strided<[8192, 256, 1]>>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
-  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<?x32x128xbf16, strided<[8192, 256, 1]>>'}}
+func.func @query_with_gaps(%q: memref<?x32x128xbf16, strided<[8192, 256, 2]>>, %c0: !kv, %b: !batch, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: a stride of 1 in the last dimension is expected, got 'memref<?x32x128xbf16, strided<[8192, 256, 2]>>'}}
   kvcache.attention %q over %c0 in %b into %o0
-    : memref<?x32x128xbf16, strided<[8192, 256, 1]>> over !kv in !batch into memref<?x32x128xbf16>
+    : memref<?x32x128xbf16, strided<[8192, 256, 2]>> over !kv in !batch into memref<?x32x128xbf16>
   return
 }
 
@@ -258,5 +258,71 @@ func.func @names_of_a_reference(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch,
   // expected-error@+1 {{'kvcache.attention' op attention_c12: no dimension names are expected for a reference, whose type has them, got ["S", "B", "N", "H", "D"]}}
   kvcache.attention %q over %c0[S, B, N, H, D] in %b into %o0
     : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @causal_with_a_right_side(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: 'causal' or 'window_right' is expected, got both}}
+  kvcache.attention %q over %c0 in %b into %q causal window_right 2
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @right_side_below_0(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: 'window_right' is expected to be from 0 to 2^40, got -1}}
+  kvcache.attention %q over %c0 in %b into %q window_right -1
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @right_side_too_far(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c9: 'window_right' is expected to be from 0 to 2^40, got 1099511627777}}
+  kvcache.attention %q over %c0 in %b into %q window_right 1099511627777
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @heads_first_of_no_lse(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c5: a second destination is expected with 'heads_first', got none}}
+  kvcache.attention %q over %c0 in %b into %q heads_first
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @heads_are_not_first(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %l: memref<?x32xf32>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c5: the second destination is expected to be 32x?xf32, got 'memref<?x32xf32>'}}
+  kvcache.attention %q over %c0 in %b into %q, %l heads_first
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>, memref<?x32xf32>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @heads_of_the_output_apart(%q: memref<?x32x128xbf16, strided<[?, ?, 1]>>, %c0: !kv, %b: !batch) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<?x32x128xbf16, strided<[?, ?, 1]>>'}}
+  kvcache.attention %q over %c0 in %b into %q
+    : memref<?x32x128xbf16, strided<[?, ?, 1]>> over !kv in !batch into memref<?x32x128xbf16, strided<[?, ?, 1]>>
   return
 }

@@ -77,6 +77,15 @@ func.func @window(%b: !batch, %n: index) {
 // -----
 
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @window_right(%b: !batch, %n: index) {
+  // expected-error @below {{check_batch_c2: 'window_right' is expected to be from 0 to 2^40, got -3}}
+  %0 = kvcache.check_batch %b rows %n window_right -3 by "attention" of ["s", "l", "t"] : !batch
+  return
+}
+
+// -----
+
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @indices(%b: !batch, %i: memref<?x2xi64>, %v: memref<1xi64>, %n: index) {
   // expected-error @below {{check_selection_c1: indices are expected to be 1-D, of i32 or i64, got 'memref<?x2xi64>'}}
   %0 = kvcache.check_selection %i, %v first %n of %b rows %n by "select_rows" of "i" : memref<?x2xi64>, memref<1xi64>, !batch

@@ -278,3 +278,83 @@ func.func @slots_of_both_forms(%t: memref<?xi32>, %o: tensor<?xi64>) {
   %0 = kvcache.block_slots %t of 16 into %o : memref<?xi32> into tensor<?xi64>
   return
 }
+
+// -----
+
+func.func @table_of_one_dimension(%p: memref<?xi32>, %t: memref<?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c1: the table is expected to be 2-D, of i32 or i64, got 'memref<?xi32>'}}
+  kvcache.csr_table %p, %p into %t : memref<?xi32>, memref<?xi32> into memref<?xi32>
+  return
+}
+
+// -----
+
+func.func @pages_of_other_type(%p: memref<?xi32>, %i: memref<?xi64>, %t: memref<?x?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c1: 'indices' are expected to be ?xi32, got 'memref<?xi64>'}}
+  kvcache.csr_table %p, %i into %t : memref<?xi32>, memref<?xi64> into memref<?x?xi32>
+  return
+}
+
+// -----
+
+func.func @too_few_lists(%p: memref<4xi32>, %i: memref<?xi32>, %t: memref<4x?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c1: 'indptr' is expected to be 5xi32, got 'memref<4xi32>'}}
+  kvcache.csr_table %p, %i into %t : memref<4xi32>, memref<?xi32> into memref<4x?xi32>
+  return
+}
+
+// -----
+
+func.func @lengths_of_nothing(%p: memref<?xi32>, %t: memref<?x?xi32>, %n: memref<?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c2: a table, or a table and lengths with 'last' and its tokens, are expected, got 2 destinations}}
+  kvcache.csr_table %p, %p into %t, %n : memref<?xi32>, memref<?xi32> into memref<?x?xi32>, memref<?xi32>
+  return
+}
+
+// -----
+
+func.func @last_for_nothing(%p: memref<?xi32>, %t: memref<?x?xi32>, %n: memref<?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c2: a table, or a table and lengths with 'last' and its tokens, are expected, got 1 destinations}}
+  kvcache.csr_table %p, %p last(%n of 16) into %t : memref<?xi32>, memref<?xi32>, memref<?xi32> into memref<?x?xi32>
+  return
+}
+
+// -----
+
+func.func @blocks_without_tokens(%p: memref<?xi32>, %t: memref<?x?xi32>, %n: memref<?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c2: blocks of 1 to 2^40 tokens are expected, got 0}}
+  kvcache.csr_table %p, %p last(%n of 0) into %t, %n : memref<?xi32>, memref<?xi32>, memref<?xi32> into memref<?x?xi32>, memref<?xi32>
+  return
+}
+
+// -----
+
+func.func @lengths_of_other_requests(%p: memref<?xi32>, %t: memref<4x?xi32>, %n: memref<4xi32>, %l: memref<5xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c2: lengths are expected to be 4xi32, got 'memref<5xi32>'}}
+  kvcache.csr_table %p, %p last(%n of 16) into %t, %l : memref<?xi32>, memref<?xi32>, memref<4xi32> into memref<4x?xi32>, memref<5xi32>
+  return
+}
+
+// -----
+
+func.func @lists_apart(%p: memref<?xi32, strided<[2]>>, %i: memref<?xi32>, %t: memref<?x?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c3: a contiguous memref is expected, got 'memref<?xi32, strided<[2]>>'}}
+  kvcache.csr_table %p, %i into %t : memref<?xi32, strided<[2]>>, memref<?xi32> into memref<?x?xi32>
+  return
+}
+
+// -----
+
+func.func @table_by_columns(%p: memref<?xi32>, %t: memref<?x?xi32, strided<[1, ?]>>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c3: contiguous inner dimensions are expected, got 'memref<?x?xi32, strided<[1, ?]>>'}}
+  kvcache.csr_table %p, %p into %t : memref<?xi32>, memref<?xi32> into memref<?x?xi32, strided<[1, ?]>>
+  return
+}
+
+// -----
+
+func.func @lists_of_both_forms(%p: memref<?xi32>, %t: tensor<?x?xi32>) {
+  // expected-error@+1 {{'kvcache.csr_table' op csr_table_c4: buffers are expected to be all tensors or all memrefs, got 'tensor<?x?xi32>' and 'memref<?xi32>'}}
+  %0 = kvcache.csr_table %p, %p into %t : memref<?xi32>, memref<?xi32> into tensor<?x?xi32>
+  return
+}

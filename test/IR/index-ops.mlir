@@ -131,3 +131,22 @@ func.func @select_rows_of_memrefs(%batch: !batch_constant, %x: memref<?x64xf16, 
     into memref<8x64xf16>, memref<5xi64>, memref<8xi32>
   return
 }
+
+// CHECK-LABEL: func.func @csr_table(
+func.func @csr_table(%p: tensor<?xi32>, %i: tensor<?xi32>, %t: tensor<?x?xi32>, %n: tensor<?xi32>) -> tensor<?xi32> {
+  // CHECK: %{{.*}} = kvcache.csr_table %[[P:.*]], %[[I:.*]] into %[[T:.*]] : tensor<?xi32>, tensor<?xi32> into tensor<?x?xi32>{{$}}
+  %0 = kvcache.csr_table %p, %i into %t : tensor<?xi32>, tensor<?xi32> into tensor<?x?xi32>
+  // CHECK: %[[R:.*]]:2 = kvcache.csr_table %[[P]], %[[I]] last(%[[N:.*]] of 16) into %[[T]], %[[N]] : tensor<?xi32>, tensor<?xi32>, tensor<?xi32> into tensor<?x?xi32>, tensor<?xi32>{{$}}
+  %1:2 = kvcache.csr_table %p, %i last(%n of 16) into %t, %n
+    : tensor<?xi32>, tensor<?xi32>, tensor<?xi32> into tensor<?x?xi32>, tensor<?xi32>
+  // CHECK: return %[[R]]#1
+  return %1#1 : tensor<?xi32>
+}
+
+// CHECK-LABEL: func.func @csr_table_of_memrefs(
+func.func @csr_table_of_memrefs(%p: memref<5xi64>, %i: memref<?xi64>, %t: memref<4x?xi64, strided<[?, 1], offset: ?>>, %n: memref<4xi64>) {
+  // CHECK: {{^ *}}kvcache.csr_table %{{.*}}, %{{.*}} last(%{{.*}} of 1) into %{{.*}}, %{{.*}} {tag} : memref<5xi64>, memref<?xi64>, memref<4xi64> into memref<4x?xi64, strided<[?, 1], offset: ?>>, memref<4xi64>{{$}}
+  kvcache.csr_table %p, %i last(%n of 1) into %t, %n {tag}
+    : memref<5xi64>, memref<?xi64>, memref<4xi64> into memref<4x?xi64, strided<[?, 1], offset: ?>>, memref<4xi64>
+  return
+}

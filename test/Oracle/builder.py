@@ -31,6 +31,7 @@ class Spec:
     memory: int = 0
     align: int = 0
     apart: bool = False  # rows may have gaps between them
+    heads_apart: bool = False  # and the heads of a row
 
     def row_align(self, size):
         """The largest power of two that divides a row, up to 16 bytes, where

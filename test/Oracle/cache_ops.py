@@ -342,6 +342,21 @@ def _map_blocks(run, op, values, env):
     return _results(op, [out])
 
 
+@handles("kvcache.csr_table")
+def _csr_table(run, op, values, env):
+    (indptr,), (indices,), last, outs = _segments(op, values)
+    table, *lengths = outs = _own(op, outs)
+    count = max(0, min(len(indptr) - 1, *(len(x) for x in (*last, *outs))))
+    rows, known = ref_batch.csr_table(
+        indptr[: count + 1], indices.tolist(), table.shape[1],
+        *(last or [None]), op.attributes.get("tokens"), _element(table))
+    if count:
+        table[:count] = np.array(rows, np.int64).reshape(count, table.shape[1])
+    for out in lengths:
+        out[:count] = known[:count]
+    return _results(op, outs)
+
+
 @handles("kvcache.select_rows")
 def _select_rows(run, op, values, env):
     rows, (batch,), (indices,), (valid,), outs = _segments(op, values)
@@ -489,12 +504,17 @@ def _put(run, op, out, numbers, tolerance):
 
 @handles("kvcache.attention")
 def _attention(run, op, values, env):
-    (query,), caches, (batch,), alibi, sinks, outs = _segments(op, values)
+    (query,), caches, (batch,), alibi, sinks, factor, outs = _segments(
+        op, values)
     axes = op.attributes.get("cacheAxes") or [None] * len(caches)
     caches = [_source(c, a) for c, a in zip(caches, axes)]
     options = {name: op.attributes.get(name)
                for name in ("window", "softcap", "scale")}
-    rows = min(len(query), *(len(o) for o in outs))
+    options["window_right"] = op.attributes.get("windowRight")
+    options["value_scale"] = factor[0] if factor else None
+    heads_first = "headsFirst" in op.attributes
+    rows = min(len(query), len(outs[0]),
+               *(o.shape[heads_first] for o in outs[1:]))
     known = known_batch(batch)
     count = _row_count(batch, rows)
     if alibi or sinks:
@@ -512,40 +532,55 @@ def _attention(run, op, values, env):
             outs, (want.out, lse),
             (out_tolerance, np.where(want.empty[:, None], 0, want.lse_error
                                      + 1e-37))):
-        full = np.zeros(out.shape)
+        transposed = numbers is lse and heads_first
+        full = np.zeros(out.shape[::-1] if transposed else out.shape)
         if numbers is lse:
             full[:] = -np.inf if not sinks else sinks[0]
         full[:count] = numbers
-        allowed = np.zeros(out.shape)
+        allowed = np.zeros(full.shape)
         allowed[:count] = tolerance
+        if transposed:
+            full, allowed = full.T, allowed.T
         written.append(_put(run, op, out, full, allowed))
     return _results(op, written)
 
 
 @handles("kvcache.merge_states")
 def _merge_states(run, op, values, env):
-    a, lse_a, b, lse_b, *outs = values
-    count = min(len(v) for v in values)
-    parts = [v[:count] for v in (a, lse_a, b, lse_b)]
-    numbers = [_numbers(p) for p in parts]
-    errors = [_tolerance_of(run, v)[:count] for v in (a, lse_a, b, lse_b)]
+    splits, lses, outs = _segments(op, values)
+    heads_first = "headsFirst" in op.attributes
+
+    def by_rows(lse):
+        return lse.T if heads_first else lse
+
+    count = min([len(v) for v in (*splits, outs[0])]
+                + [len(by_rows(v)) for v in (*lses, *outs[1:])])
+    parts = [_numbers(v[:count]) for v in splits]
+    given = [_numbers(by_rows(v)[:count]) for v in lses]
+    errors = [_tolerance_of(run, v)[:count] for v in splits]
+    lse_error = sum(by_rows(_tolerance_of(run, v))[:count] for v in lses)
+    unused = [np.isinf(lse) for lse in given]
     with np.errstate(all="ignore"):
-        want = ref_attention.merge_states(*numbers)
-        weights = np.where(np.isneginf(numbers[1]), 0,
-                           np.exp(numbers[1] - np.where(
-                               np.isneginf(want.lse), 0, want.lse)))
-    weights = np.clip(weights, 0, 1)[..., None]
-    spread = np.abs(np.where(np.isneginf(numbers[1]) | np.isneginf(numbers[3]),
-                             0, 1)[..., None]
-                    * (np.nan_to_num(numbers[0]) - np.nan_to_num(numbers[2])))
-    lse_error = errors[1] + errors[3]
-    moved = (np.maximum(errors[0], errors[2])
-             + 2 * spread * lse_error[..., None])
+        want = ref_attention.merge_states(
+            *(x for pair in zip(parts, given) for x in pair))
+    # Weights that are not exact move the result between the splits.
+    known = [np.where(none[..., None], np.nan, part)
+             for part, none in zip(parts, unused)]
+    least, most = np.fmin.reduce(known), np.fmax.reduce(known)
+    spread = np.nan_to_num(most - least)
+    moved = (np.maximum.reduce(errors)
+             + len(splits) * spread * lse_error[..., None])
     tolerance = want.tolerance(type_of(outs[0])) + moved
     written = []
-    for out, numbers_, allowed in zip(
+    for out, numbers, allowed, turned in zip(
             outs, (want.out, want.lse),
-            (tolerance, want.lse_error + lse_error + 1e-37)):
-        out_part = out if op.results else out[:count]
-        written.append(_put(run, op, out_part, numbers_, allowed))
+            (tolerance, want.lse_error + lse_error + 1e-37),
+            (False, heads_first)):
+        if op.results:
+            # Only all rows are rows of a tensor.
+            written.append(_put(run, op, out, numbers.T if turned else numbers,
+                                allowed.T if turned else allowed))
+            continue
+        part = out.T[:count] if turned else out[:count]
+        written.append(_put(run, op, part, numbers, allowed))
     return _results(op, written)

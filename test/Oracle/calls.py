@@ -176,6 +176,9 @@ class CallMaker:
         bits = BITS[spec.element]
         return value & 1 if bits == 1 else value
 
+    def _real(self, name, spec):
+        return float(spec.values(self.rng, self.dims))
+
     def _shape(self, spec):
         return [self.dims[n] if isinstance(n, str) else (n or 0)
                 for n in spec.shape]
@@ -223,6 +226,10 @@ class CallMaker:
                    for i in range(len(shape))]
         size = np.dtype(DTYPES[spec.element]).itemsize
         align = max(spec.align, spec.row_align(size))
+        if spec.heads_apart:
+            strides[1] += int(self.bits.integers(0, 5))
+            strides[0] = -(-strides[1] * shape[1] * size // align
+                           ) * align // size
         if spec.apart and len(shape) > 1 and shape[0] > 1:
             unit = max(1, align // size)
             strides[0] += unit * int(self.bits.integers(0, 3))

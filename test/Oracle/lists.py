@@ -262,6 +262,9 @@ class Lists:
             memory=self.memory(), apart=apart))
         if self.chance(0.2) and not apart:
             raw = self._mapped(raw, table_kind, width)
+        elif self.chance(0.2) and not apart:
+            raw, lengths = self._csr(pool, table_kind, width, tokens, raw,
+                                     lengths, requests, after)
         table_text = f"!kvcache.block_table<?R x ?M x {width}, tokens = {tokens}>"
         made = self.let(f"kvcache.make_block_table {raw} : {table_kind} to "
                         f"{table_text}")
@@ -281,6 +284,35 @@ class Lists:
         ssa = self.let(f"kvcache.make_batch {starts}, {lengths}, {made}{extra} "
                        f": {kind}, {kind}, {table_text}")
         return ssa, text + ">", requests
+
+    def _csr(self, pool, kind, width, tokens, table, lengths, requests, after):
+        """Lists of pages that become a table."""
+        listed = self.extent("K", lambda r, d: r.randint(0, 12))
+
+        def starts(r, d, count):
+            cuts = sorted(r.randint(0, d[listed]) for _ in range(count))
+            return [hostile(r, BITS[width], lambda s=s: s, [0, d[listed]], 0.06)
+                    for s in cuts]
+        name = f"memref<?x{width}>"
+        indptr = self.list_argument(width, after, starts, "indptr")
+        indices = self.list_argument(width, listed,
+                                     self.block_values(pool, width), "indices")
+        c0, c1 = self.constant(0), self.constant(1)
+        size = [self.let(f"memref.dim {table}, {c} : {kind}") for c in (c0, c1)]
+        out = self.let(f"memref.alloc({', '.join(size)}) : {kind}", "buffer")
+        self.tags.add("csr_table")
+        if self.chance(0.5):
+            self.say(f"kvcache.csr_table {indptr}, {indices} into {out} : "
+                     f"{name}, {name} into {kind}")
+            return out, lengths
+        last = self.list_argument(width, requests, lambda r, d, count: [
+            hostile(r, BITS[width], lambda: r.randint(1, tokens), [0, tokens],
+                    0.1) for _ in range(count)], "last")
+        known = self.let(f"memref.alloc({size[0]}) : {name}", "buffer")
+        self.say(f"kvcache.csr_table {indptr}, {indices} last({last} of "
+                 f"{tokens}) into {out}, {known} : {name}, {name}, {name} into "
+                 f"{kind}, {name}")
+        return out, known
 
     def _mapped(self, raw, kind, width):
         """A table of a manager with larger blocks."""

@@ -88,7 +88,9 @@ def run_library(library, name, call, arena, fill):
             kept.append(tensor(argument, address, CPU_DEVICE))
             packed.append(ctypes.byref(kept[-1]))
         else:
-            packed.append(ctypes.c_int64(argument))
+            number = (ctypes.c_double if isinstance(argument, float)
+                      else ctypes.c_int64)
+            packed.append(number(argument))
     size_of = getattr(library.handle, f"kv1_{name}_workspace_size")
     size_of.restype = ctypes.c_int64
     size = size_of(*packed)

@@ -380,12 +380,22 @@ class Steps(Lists, Pools, Builder):
         def rows(prefix):
             return self.argument(prefix, memref, Spec(
                 "rows", element, (length, heads, d), memory=self.memory()))
-        lse_kind = f"memref<?x{heads}xf32>"
+        first = self.chance(0.4)
+        lse_kind = f"memref<{heads}x?xf32>" if first else (
+            f"memref<?x{heads}xf32>")
+        lse_shape = (heads, length) if first else (length, heads)
 
         def lse():
             return self.argument("lse", lse_kind, Spec(
-                "rows", "f32", (length, heads), memory=self.memory()))
-        query, out = rows("query"), rows("out")
+                "rows", "f32", lse_shape, memory=self.memory()))
+        query_kind, apart = memref, self.chance(0.3)
+        if apart:
+            query_kind = (f"memref<?x{heads}x{d}x{element}, "
+                          "strided<[?, ?, 1], offset: ?>>")
+        query = self.argument("query", query_kind, Spec(
+            "rows", element, (length, heads, d), memory=self.memory(),
+            apart=apart, heads_apart=apart))
+        out = rows("out")
         outs, kinds = [out], [memref]
         if self.chance(0.4):
             outs.append(lse())
@@ -396,11 +406,16 @@ class Steps(Lists, Pools, Builder):
                 given = self.argument(name, f"memref<{heads}xf32>", Spec(
                     "rows", "f32", (heads,), memory=self.memory()))
                 options += f"{name}({given} : memref<{heads}xf32>) "
-        after = ""
-        if self.chance(0.6):
+        if self.chance(0.2):
+            options += f"value_scale({self._factor()}) "
+        after = " heads_first" if first and len(outs) == 2 else ""
+        causal = self.chance(0.5)
+        if causal:
             after += " causal"
         if self.chance(0.3):
             after += f" window {rng.choice([1, 2, 3, 5, 17, 1 << 40])}"
+        if not causal and self.chance(0.5):
+            after += f" window_right {rng.choice([0, 1, 3, 16, 1 << 40])}"
         if self.chance(0.2):
             after += f" softcap {rng.choice(['5.0', '30.0', '0.5'])}"
         if self.chance(0.3):
@@ -408,14 +423,25 @@ class Steps(Lists, Pools, Builder):
         self.tags.add("attention")
         self.say(f"kvcache.attention {query} over "
                  f"{', '.join(c.ssa for c in caches)} in {batch} {options}into "
-                 f"{', '.join(outs)}{after} : {memref} over "
+                 f"{', '.join(outs)}{after} : {query_kind} over "
                  f"{', '.join(c.text for c in caches)} in {kind} into "
                  f"{', '.join(kinds)}")
         if len(outs) == 2 and self.chance(0.3):
-            other, other_lse, to, to_lse = rows("part"), lse(), rows("out"), lse()
-            self.say(f"kvcache.merge_states {out}, {outs[1]} with {other}, "
-                     f"{other_lse} into {to}, {to_lse} : {memref}, {lse_kind} "
-                     f"with {memref}, {lse_kind} into {memref}, {lse_kind}")
+            pairs = [f"{out}, {outs[1]}"] + [
+                f"{rows('part')}, {lse()}"
+                for _ in range(rng.choice([1, 1, 2, 4]))]
+            order = " heads_first" if first else ""
+            each = " with ".join([f"{memref}, {lse_kind}"] * len(pairs))
+            self.say(f"kvcache.merge_states {' with '.join(pairs)} into "
+                     f"{rows('out')}, {lse()}{order} : {each} into {memref}, "
+                     f"{lse_kind}")
+
+    def _factor(self):
+        values = [0.5, 1.0, -2.0, 0.0, 3.25]
+        if self.chance(0.3):
+            return self.constant(self.rng.choice(values), "f32")
+        return self.argument("factor", "f32", Spec(
+            "real", "f32", values=lambda r, d: r.choice(values)))
 
     def _selected(self, batch, kind, length, requests):
         """Some rows of a batch."""

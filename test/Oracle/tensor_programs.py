@@ -137,19 +137,28 @@ class TensorSteps(Steps):
         query = self.argument("query", rows, Spec(
             "rows", pool.element, shape, memory=self.memory(), align=16))
         size = self.let(f"tensor.dim {query}, {self.constant(0)} : {rows}")
-        lse = f"tensor<?x{heads}xf32>"
+        first = self.chance(0.4)
+        lse = f"tensor<{heads}x?xf32>" if first else f"tensor<?x{heads}xf32>"
+        lse_shape = (heads, length) if first else (length, heads)
         empty = [self.let(f"tensor.empty({size}) : {t}") for t in (rows, lse)]
+        factor = ""
+        if self.chance(0.3):
+            value = self.argument("factor", "f32", Spec(
+                "real", "f32", values=lambda r, d: r.choice([0.5, -2.0, 0.0])))
+            factor = f"value_scale({value}) "
         name = self.fresh("attended")
         self.tags.add("attention")
         self.say(f"{name}:2 = kvcache.attention {query} over {pool.ssa}"
-                 f"{pool.names} in {batch} into {', '.join(empty)} "
-                 f"{self.rng.choice(['', 'causal'])} : {rows} over "
+                 f"{pool.names} in {batch} {factor}into {', '.join(empty)} "
+                 f"{'heads_first' if first else ''} "
+                 f"{self.rng.choice(['', 'causal', 'window_right 2'])} : "
+                 f"{rows} over "
                  f"{pool.tensor} in {kind} into {rows}, {lse}")
         self.results.append((f"{name}#0", rows, Spec(
             "rows", pool.element, shape, memory=self.memory(), align=16)))
         if self.chance(0.5):
             self.results.append((f"{name}#1", lse, Spec(
-                "rows", "f32", shape[:2], memory=self.memory(), align=16)))
+                "rows", "f32", lse_shape, memory=self.memory(), align=16)))
 
     def rounds(self):
         """A loop that carries the pool."""

@@ -17,6 +17,13 @@
 // RUN:   --print out | FileCheck %s --check-prefix=WINDOW
 // WINDOW: flops: {{ *}}512, {{.*}} GFLOP/s;
 //
+// A window of each row, the one before and the one after it: rows at 3, 4 and 2 see
+// 3 + 2 + 2 keys, and those of the first request at most 5.
+// RUN: kv-run %s --function=around --in q=random,shape=[3,4,8] --in kv=random,shape=[2,4,4,2,8] \
+// RUN:   --in batch.starts=[0,2,3] --in batch.lengths=[5,3] --in batch.table=[0,1,2,3],shape=[2,2] \
+// RUN:   --in s=0.5 --print out | FileCheck %s --check-prefix=AROUND
+// AROUND: flops: {{ *}}896, {{.*}} GFLOP/s;
+//
 // A product of 5 x 7 and 7 x 3, five times.
 // RUN: kv-run %s --function=product --in a=random,shape=[5,7] --in b=random,shape=[7,3] \
 // RUN:   --in c=zeros,shape=[5,3] | FileCheck %s --check-prefix=PRODUCT
@@ -46,6 +53,14 @@ func.func @window(%q: memref<?x4x8xf32>, %kv: !kv, %starts: memref<?xi32>,
     : memref<?xi32>, memref<?xi32>, !table
   kvcache.attention %q over %kv in %batch into %out causal window 2
     : memref<?x4x8xf32> over !kv in !positioned into memref<?x4x8xf32>
+  return
+}
+
+func.func @around(%q: memref<?x4x8xf32>, %kv: !kv, %batch: !batch, %s: f32,
+                  %out: memref<?x4x8xf32>) {
+  kvcache.attention %q over %kv in %batch value_scale(%s) into %out
+    window 2 window_right 1
+    : memref<?x4x8xf32> over !kv in !batch into memref<?x4x8xf32>
   return
 }
 

@@ -102,6 +102,26 @@ func.func @members(%q: !query, %cache: !kv, %b: !batch, %out: !query) {
   return
 }
 
+// Rows that see keys ahead of them see more than causal ones, and fewer than
+// those that see further.
+
+// CHECK-LABEL: func.func @ahead(
+// CHECK: check_batch {{.*}} window 4 window_right 2 {{.*}}by "attention"
+// CHECK: check_batch {{.*}} blocks %{{[^ ]*}} window_right 3
+// CHECK-NOT: check_batch
+// CHECK: return
+func.func @ahead(%q: !query, %cache: !kv, %b: !batch, %out: !query {kvcache.noalias}) {
+  kvcache.attention %q over %cache in %b into %out window 4 window_right 2
+    : !query over !kv in !batch into !query
+  kvcache.attention %q over %cache in %b into %out window_right 3
+    : !query over !kv in !batch into !query
+  kvcache.attention %q over %cache in %b into %out window 4 window_right 3
+    : !query over !kv in !batch into !query
+  kvcache.attention %q over %cache in %b into %out causal
+    : !query over !kv in !batch into !query
+  return
+}
+
 // CHECK-LABEL: func.func @lists(
 // CHECK: check_batch %{{[^ ]*}} rows %{{[^ ]*}} {{(early )?}}by "slot_mapping" of ["s", "arg1", "arg2", "arg3"]
 func.func @lists(%s: memref<?xi32> {kvcache.name = "s"}, %l: memref<?xi32>, %t: memref<?x?xi32>, %p: memref<?xi64>, %out: memref<?xi64> {kvcache.noalias}) {

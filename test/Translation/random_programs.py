@@ -248,7 +248,8 @@ def program(rng):
         say(f"%b{n} = kvcache.make_batch %starts, %lengths, %t{n} : "
             f"memref<?xi32>, memref<?xi32>, {table}")
         say(f"kvcache.attention %query{n} over {cache} in %b{n} into %result{n} "
-            f"{rng.choice(['causal', 'causal window 5', ''])} : {query} over "
+            f"{rng.choice(['causal', 'causal window 5', '', 'window_right 3'])} "
+            f": {query} over "
             f"{kind} in {batch} into {query}")
 
     steps = [scatter, index_copy, gather, copy_blocks, clear_blocks, read_a_copy]

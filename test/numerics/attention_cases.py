@@ -27,11 +27,14 @@ CHOICES = dict(
     caches=["one", "sides", "two", "two_sizes"],
     causal=[False, True, True],
     window=[None, None, 1, 9, 70, 2**40],
+    window_right=[None, None, 0, 3, 40, 2**40],
     softcap=[None, None, 2.0, 30.0],
     scale=[None, None, 0.25, -0.1],
     alibi=[False, False, True],
     sinks=[False, False, True],
-    lse=[False, True],
+    lse=[None, "rows", "heads"],
+    value_scale=[None, None, True],
+    head_gap=[None, None, 0, 4, 64],
     positions=[None, None, "i32", "i64", "rows"],
     index=["i32", "i64"],
     split=[0, 0, 8],
@@ -45,7 +48,7 @@ def pairs_of(row):
             for b, y in items[i + 1 :]}
 
 
-def grid(rng, count, tries=25, **fixed):
+def grid(rng, count, tries=40, **fixed):
     """Rows of choices, each with as many new pairs as can be found."""
     seen = set()
     for _ in range(count):
@@ -89,6 +92,11 @@ class Function:
         self.options = dict(
             causal=choice["causal"], window=choice["window"],
             softcap=choice["softcap"], scale=choice["scale"])
+        if not choice["causal"]:
+            self.options["window_right"] = choice["window_right"]
+        self.head_gap = choice["head_gap"]
+        self.promise = self.head_gap is not None and bool(rng.random() < 0.7)
+        self.heads_first = choice["lse"] == "heads"
         # The gap belongs to the type of an argument.
         self.gaps = rng.choice([0, choice["gap"]], 3).tolist()
 
@@ -176,7 +184,8 @@ class Function:
         options = dict(self.options)
         count, heads = batch.rows, self.query_heads
         seen = reference.seen_slots(given, count, views[0].view,
-                                    options["causal"], options["window"])
+                                    options["causal"], options["window"],
+                                    options.get("window_right"))
         for view in views:
             mask = np.zeros([view.view.extent("B"), view.view.extent("N")],
                             bool)
@@ -188,11 +197,16 @@ class Function:
         spread = int(rng.choice([16, 64, 512])) if kind == "steep" else 1
         query = cases.random_rows(rng, count, [heads, self.channels[0]],
                                   self.choice["query"], self.gaps[1], padding,
-                                  spread)
+                                  spread, head_gap=self.head_gap,
+                                  promise=self.promise)
         outs = [cases.result_rows(count, [heads, self.channels[1]],
                                   self.choice["out"], self.gaps[2])]
         if self.choice["lse"]:
-            outs.append(cases.result_rows(count, [heads], "f32"))
+            outs.append(cases.Lse(count, heads, self.heads_first,
+                                  self.gaps[0]))
+        if self.choice["value_scale"]:
+            options["value_scale"] = float(np.float32(
+                rng.choice([0.25, 1.0, 3.7, -2.0, 0.0])))
         buffers = {}
         if self.choice["alibi"]:
             buffers["alibi"] = cases.per_head(rng.random(heads) / 2)
@@ -204,7 +218,8 @@ class Function:
                                    weights=self.weights)
         untouched = [v.cache.clone() for v in views]
         program = ops.attention(self.name, query, views, batch, outs,
-                                **options, **buffers, rows=rows)
+                                **options, **buffers, rows=rows,
+                                heads_first=self.heads_first)
 
         def check(what):
             lse = outs[1].numbers() if len(outs) > 1 else None

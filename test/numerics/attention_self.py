@@ -24,6 +24,8 @@ def textbook(q, k, v, p, options, sinks, alibi):
         hidden |= j > p
     if options.get("window"):
         hidden |= p - j >= options["window"]
+    if "window_right" in options:
+        hidden |= j - p > options["window_right"]
     x[hidden] = -np.inf
     if sinks is not None:
         x = np.append(x, sinks)
@@ -31,7 +33,8 @@ def textbook(q, k, v, p, options, sinks, alibi):
     total = np.exp(x).sum()
     if total == 0:
         return np.zeros(v.shape[1]), -np.inf
-    return (np.exp(x) / total) @ v, np.log(total)
+    factor = options.get("value_scale", 1.0)
+    return factor * (np.exp(x) / total) @ v, np.log(total)
 
 
 def dense_copy(cache, batch, r, count):
@@ -49,6 +52,10 @@ def attention_cases(rng, count):
         options = dict(causal=bool(rng.random() < 0.6))
         if rng.random() < 0.4:
             options["window"] = int(rng.integers(1, 20))
+        if not options["causal"] and rng.random() < 0.6:
+            options["window_right"] = int(rng.integers(0, 6))
+        if rng.random() < 0.3:
+            options["value_scale"] = -2.5
         if rng.random() < 0.3:
             options["softcap"] = 2.0
         if rng.random() < 0.3:
@@ -76,7 +83,8 @@ def attention_cases(rng, count):
         query = cases.random_rows(rng, batch.rows, [hq, 8], "f32",
                                   padding=batch.padding)
         seen = ref.seen_slots(batch.batch(), batch.rows, caches[0].view,
-                              options["causal"], options.get("window"))
+                              options["causal"], options.get("window"),
+                              options.get("window_right"))
         for case in caches:
             cases.fill(rng, case.view, seen)
         yield batch, caches, query, options, channels
@@ -180,6 +188,16 @@ def test_merge_states():
     got = ref.merge_states(np.full((2, 3, 8), np.nan), nothing,
                            np.full((2, 3, 8), np.inf), nothing)
     assert not got.out.any() and np.isneginf(got.lse).all() and got.empty.all()
+    # Plus infinity says the same, of any of several.
+    some = rng.standard_normal((2, 3, 8)), rng.standard_normal((2, 3))
+    nan = np.full((2, 3, 8), np.nan)
+    got = ref.merge_states(nan, -nothing, *some, nan, nothing)
+    assert np.array_equal(got.out, some[0]) and np.allclose(got.lse, some[1])
+    three = [rng.standard_normal(s) for s in [(2, 3, 8), (2, 3)] * 3]
+    two = ref.merge_states(*three[:4])
+    got, want = ref.merge_states(*three), ref.merge_states(
+        two.out, two.lse, *three[4:])
+    assert np.allclose(got.out, want.out) and np.allclose(got.lse, want.lse)
 
 
 def single(q, k, v, scale, block, element_type):

@@ -39,16 +39,26 @@ def random_elements(rng, shape, element_type, spread=1):
 
 
 class Buffer:
-    """An array [n, ...] whose inner dimensions are contiguous."""
+    """An array [n, ...] whose inner dimensions are contiguous, but for heads
+    that are apart."""
 
-    def __init__(self, values, element_type, gap=0, fill=None, fixed=()):
-        """gap:   elements between rows; the stride of rows is then not known
-           fill:  what the storage holds elsewhere
-           fixed: dimensions whose extent the type says, besides inner ones"""
+    def __init__(self, values, element_type, gap=0, fill=None, fixed=(),
+                 dynamic=(), head_gap=None, promise=False):
+        """gap:      elements between rows; the stride of rows is then not known
+           fill:     what the storage holds elsewhere
+           fixed:    dimensions whose extent the type says, besides inner ones
+           dynamic:  inner ones whose extent it does not say
+           head_gap: elements between what the first two dimensions number; the
+                     strides of both are then not known
+           promise:  whether an attribute says how they are aligned"""
         values = np.asarray(values, TYPES[element_type][2])
         self.element_type = element_type
-        self.gap, self.fixed = gap, fixed
+        self.gap, self.fixed, self.dynamic = gap, fixed, dynamic
+        self.head_gap, self.promise = head_gap, promise
         inner = int(np.prod(values.shape[1:], dtype=np.int64))
+        if head_gap:
+            inner += head_gap * values.shape[1]
+        self.row = inner + gap
         shape = max(1, len(values)), inner + gap
         raw = np.zeros(shape, values.dtype)
         if fill is not None:
@@ -60,12 +70,13 @@ class Buffer:
             [shape[1] * raw.itemsize, *self._inner(values)])
         self.array[...] = values
 
-    @staticmethod
-    def _inner(values):
+    def _inner(self, values):
         strides, step = [], values.itemsize
         for extent in reversed(values.shape[1:]):
             strides.insert(0, step)
             step *= extent
+        if self.head_gap:
+            strides[0] += self.head_gap * values.itemsize
         return strides
 
     def numbers(self):
@@ -82,11 +93,15 @@ class Buffer:
     def align(self):
         """The alignment of each row in bytes, where it is less than the one
         that its type promises."""
-        if self.element_type not in STORAGE:
+        if self.element_type not in STORAGE or self.dynamic:
             return None  # inner extents are run-time values
         row = int(np.prod(self.array.shape[1:], dtype=np.int64))
-        promised, true = (min(16, low_bit(n * self.array.itemsize))
-                          for n in (row, row + self.gap))
+        itemsize = self.array.itemsize
+        promised, true = (min(16, low_bit(n * itemsize))
+                          for n in (row, self.row))
+        if self.promise:
+            head = self.array.shape[2] + self.head_gap
+            return min(true, low_bit(head * itemsize))
         return true if true < promised else None
 
     def type(self):
@@ -94,13 +109,16 @@ class Buffer:
         first one."""
         shape = self.array.shape
         inner = self.element_type in STORAGE
-        dims = [str(n) if i in self.fixed or i and inner else "?"
+        dims = [str(n) if i in self.fixed
+                or i and inner and i not in self.dynamic else "?"
                 for i, n in enumerate(shape)]
         text = "x".join([*dims, self.element_type])
-        if self.gap:
+        if self.gap or self.head_gap is not None:
             strides = ["?"] + [str(s // self.array.itemsize) if dims[i] != "?"
                                else "?" for i, s in
                                enumerate(self.array.strides[1:], 1)]
+            if self.head_gap is not None:
+                strides[1] = "?"
             # The fastest one is always contiguous.
             strides[-1] = "1" if len(strides) > 1 else strides[-1]
             text += f", strided<[{', '.join(strides)}], offset: ?>"
@@ -108,18 +126,42 @@ class Buffer:
 
 
 def random_rows(rng, count, row_shape, element_type, gap=0, padding=(),
-                spread=1):
+                spread=1, **how):
     """Rows of numbers; those in `padding` and the gaps are poison."""
     values = random_elements(rng, (count, *row_shape), element_type, spread)
     for t in padding:
         values[t] = poison(rng, row_shape, element_type)
-    return Buffer(values, element_type, gap, encode(np.nan, element_type))
+    return Buffer(values, element_type, gap, encode(np.nan, element_type),
+                  **how)
 
 
 def result_rows(count, row_shape, element_type, gap=0):
     """A destination, full of NaN."""
     nan = encode(np.full((count, *row_shape), np.nan), element_type)
     return Buffer(nan, element_type, gap, encode(np.nan, element_type))
+
+
+class Lse:
+    """A destination of an lse, full of NaN: [T, H], or [H, T] with heads
+    first."""
+
+    def __init__(self, count, heads, heads_first=False, gap=0, values=None):
+        self.heads_first = heads_first
+        if values is None:
+            values = np.full((count, heads), np.nan)
+        values = np.float32(values)
+        nan = encode(np.nan, "f32")
+        self.buffer = (
+            Buffer(values.T, "f32", gap, nan, fixed=(0,), dynamic=(1,))
+            if heads_first else Buffer(values, "f32", gap, nan))
+
+    def numbers(self):
+        """[T, H]"""
+        numbers = self.buffer.numbers()
+        return numbers.T if self.heads_first else numbers
+
+    def __getattr__(self, name):
+        return getattr(self.buffer, name)
 
 
 def integers(values, element_type="i64", gap=0, fixed=()):

@@ -71,6 +71,9 @@ PROGRAM = f"""
     attend("positions_causal", "causal", "!positions"),
     attend("positions_window", "causal window 3", "!positions"),
     attend("positions_wide", "window 3", "!positions"),
+    attend("attend_around", "window 3 window_right 2"),
+    attend("positions_around", "window 3 window_right 2", "!positions"),
+    attend("positions_ahead", "window_right 2", "!positions"),
     f"""
 func.func @gather(%cache: !kv, %slots: memref<?xi64>, %key: !rows, %value: !rows) {{
   %where = kvcache.make_slots %slots : memref<?xi64> to {slots_type("skip_negative")}
@@ -302,7 +305,7 @@ def make_clear(rng, kvtest, name):
 class Batch:
     """Random and allowed; tables have garbage where no row looks."""
 
-    def __init__(self, rng, window=None, causal=False, positions=False,
+    def __init__(self, rng, window=None, ahead=None, positions=False,
                  looks=True):
         self.rng, requests = rng, int(rng.integers(1, 5))
         self.lengths = rng.integers(0, ROOM + 1, requests)
@@ -322,10 +325,11 @@ class Batch:
                 at = length - (self.starts[r + 1] - t)
                 if positions:
                     at = self.positions[t] = rng.integers(-1, length)
-                if causal and at < 0:
+                last = length - 1 if ahead is None else at + ahead
+                if last < 0:
                     continue
                 low = min(low, max(at - window + 1, 0) if window else 0)
-                high = max(high, at + 1 if causal else length)
+                high = max(high, min(last + 1, length))
             for column in range(low // TOKENS, -(-high // TOKENS)):
                 if low < high:
                     self.used.append((r, column))
@@ -406,9 +410,11 @@ class Batch:
 
 
 def make_attend(rng, kvtest, name):
-    options = dict(causal=name not in ("attend", "positions",
-                                       "positions_wide"),
-                   window=3 if name.endswith(("window", "wide")) else None)
+    ahead = 2 if name.endswith(("around", "ahead")) else 0
+    options = dict(ahead=None if name in ("attend", "positions",
+                                          "positions_wide") else ahead,
+                   window=3 if name.endswith(("window", "wide", "around"))
+                   else None)
     batch = Batch(rng, positions=name.startswith("positions"), **options)
     call = Call(rng, kvtest)
     call.data(batch.rows, 4, CHANNELS)
@@ -463,7 +469,7 @@ def make_select(rng, kvtest, name):
 
 def make_chain(rng, kvtest, name):
     """The batch is first used by slot_mapping, its table by attention alone."""
-    batch = Batch(rng, causal=True)
+    batch = Batch(rng, ahead=0)
     call = Call(rng, kvtest)
     batch.lists(call)
     call.list("slots", np.full(batch.rows, -1), "i64")
@@ -486,7 +492,8 @@ MAKERS = {name: maker for maker, names in [
     (make_copy, ["copy", "move"]),
     (make_clear, ["clear"]),
     (make_attend, ["attend", "attend_causal", "attend_window", "positions",
-                   "positions_causal", "positions_window", "positions_wide"]),
+                   "positions_causal", "positions_window", "positions_wide",
+                   "attend_around", "positions_around", "positions_ahead"]),
     (make_map, ["map"]), (make_select, ["select"]), (make_chain, ["chain"]),
     (make_layers, ["layers"]),
 ] for name in names}

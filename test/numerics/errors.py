@@ -40,6 +40,22 @@ PROGRAM = "".join([
              "memref<?x2x8xf32, strided<[?, 8, 1], offset: ?>>"),
     function("lowered", cache(", align = 4"), ROWS, "{kvcache.align = 4 : i64}"),
     function("one_head", cache("", 1), "tensor<?x1x8xf32>"),
+    # Heads that are apart by a stride of the call, aligned or not.
+    *(f"""
+func.func @{name}(%pool: {cache()}, %slots: tensor<?xi64>,
+                  %key: memref<?x2x8xf32, strided<[?, ?, 1]>> {attributes},
+                  %value: {ROWS}) {{
+  %where = kvcache.make_slots %slots : tensor<?xi64> to {SLOTS}
+  %rows = bufferization.to_tensor %key restrict
+    : memref<?x2x8xf32, strided<[?, ?, 1]>> to {ROWS}
+  %sums = linalg.add ins(%rows, %value : {ROWS}, {ROWS})
+    outs(%value : {ROWS}) -> {ROWS}
+  kvcache.index_copy %sums, %sums into %pool at %where
+    : {ROWS}, {ROWS} into {cache()} at {SLOTS}
+  return
+}}
+""" for name, attributes in (("apart", ""),
+                             ("apart_aligned", "{kvcache.align = 16 : i64}"))),
     # What two views of one argument demand holds together.
     f"""
 !flat = memref<2x?x4x2x8xf32, strided<[?, ?, 16, 8, 1]>>
@@ -452,6 +468,19 @@ def test_threads():
     assert "argument 'key'" in seen["own"], seen
     assert "argument 'slots'" in library.last_error()
     passes("compact")  # a call that works clears the message
+
+
+def test_heads_apart():
+    passes("apart", key=dict(strides=[52, 22, 1]))
+    passes("apart_aligned", key=dict(strides=[52, 24, 1]))
+    refused(STRIDE, ["argument 'key'", "a multiple of 4 elements",
+                     "dimension 1", "got 22"], "apart_aligned",
+            key=dict(strides=[52, 22, 1]))
+    refused(STRIDE, ["argument 'key'", "a multiple of 4 elements",
+                     "dimension 0", "got 54"], "apart",
+            key=dict(strides=[54, 22, 1]))
+    refused(STRIDE, ["argument 'key'", "at least 44 elements", "dimension 0",
+                     "got 40"], "apart", key=dict(strides=[40, 22, 1]))
 
 
 tests = [value for name, value in list(globals().items())

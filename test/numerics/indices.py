@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""slot_mapping, map_blocks, block_slots, and select_rows with with_rows, over
-random and hostile batches.
+"""slot_mapping, map_blocks, block_slots, csr_table, and select_rows with
+with_rows, over random and hostile batches.
 """
 
 import cases
@@ -101,6 +101,49 @@ class Blocks:
         return program, lambda what: same(out, want.tolist(), what)
 
 
+class CsrTable:
+    def __init__(self, rng):
+        self.index = random_index(rng)
+        self.tokens = int(rng.choice([1, 3, 16, 128, 2**20]))
+        self.lengths = bool(rng.random() < 0.6)
+        self.gap = int(rng.choice([0, 3]))
+
+    def run(self, rng, name, round):
+        requests = 300 if round in MANY else int(rng.choice([0, 1, 5]))
+        counts = rng.integers(0, 9, requests)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        listed = int(indptr[-1]) + int(rng.integers(0, 3))
+        last = rng.integers(1, self.tokens + 1, requests)
+        if round in HOSTILE:
+            wrong = cases.leading_out(self.index, listed + 1)
+            for array in indptr, last:
+                some = rng.random(len(array)) < 0.3
+                array[some] = rng.choice(wrong, some.sum())
+        columns = int(rng.choice([0, 3, 8, 300]))
+        lists = [cases.integers(indptr, self.index),
+                 cases.integers(rng.integers(-1, 99, listed), self.index)]
+        table = cases.integers(np.full((requests, columns), 77), self.index,
+                               self.gap)
+        given, out = [], None
+        if self.lengths:
+            out = cases.integers(np.full(requests, 77), self.index)
+            given = [cases.integers(last, self.index), self.tokens]
+        want, lengths = reference.csr_table(
+            *(b.array.tolist() for b in lists), columns,
+            *([given[0].array.tolist(), self.tokens] if given
+              else [None, None]), self.index)
+        program = ops.csr_table(name, *lists, table, *given,
+                                **({"lengths": out} if given else {}))
+
+        def check(what):
+            same(table, want, what)
+            if out:
+                same(out, lengths, what)
+            check_buffers(lists, what)
+
+        return program, check
+
+
 class SelectRows(OfBatch):
     def __init__(self, rng):
         super().__init__(rng)
@@ -162,7 +205,7 @@ class SelectRows(OfBatch):
 def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(55)
-    kinds = [SlotMapping, Blocks, SelectRows] * 20
+    kinds = [SlotMapping, Blocks, SelectRows, CsrTable] * 20
     functions, runs = ops.in_rounds(rng, ROUNDS, (k(rng) for k in kinds))
     library = machine.compile_library("".join(functions))
     failed = 0

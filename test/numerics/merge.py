@@ -18,30 +18,34 @@ class Merge:
         self.channels = int(rng.choice([1, 5, 8, 40, 46, 64, 128, 256, 1100]))
         self.type = str(rng.choice(list(STORAGE)))
         self.lse = bool(rng.random() < 0.6)
-        self.gaps = rng.choice([0, 0, 1, 8], 4).tolist()
+        self.splits = int(rng.choice([2, 2, 3, 4, 7]))
+        self.heads_first = bool(rng.random() < 0.4)
+        self.gaps = rng.choice([0, 0, 1, 8], self.splits + 2).tolist()
+        self.lse_gaps = rng.choice([0, 0, 3], self.splits).tolist()
 
     def run(self, rng, name, round):
         count = [5, 0, 1, 40][round]
         shape = [self.heads, self.channels]
         parts, numbers = [], []
-        for gap in self.gaps[:2]:
+        for gap, lse_gap in zip(self.gaps, self.lse_gaps):
             lse = rng.standard_normal([count, self.heads]) * rng.choice(
                 [1, 30, 1000])
             lse[rng.random(lse.shape) < 0.25] = -np.inf
+            lse[rng.random(lse.shape) < 0.15] = np.inf
             values = cases.random_elements(rng, [count, *shape], self.type)
-            # Nobody looks at a part without keys.
-            unused = np.isneginf(lse)[..., None]
+            # Nobody looks at a split without keys.
+            unused = np.isinf(lse)[..., None]
             values = np.where(unused, cases.poison(rng, values.shape,
                                                    self.type), values)
             part = cases.Buffer(values, self.type, gap,
                                 reference.encode(np.nan, self.type))
-            given = cases.Buffer(np.float32(lse), "f32")
+            given = cases.Lse(count, self.heads, self.heads_first, lse_gap, lse)
             parts += [part, given]
-            numbers += [part.numbers(), given.array]
-        outs = [cases.result_rows(count, shape, self.type, self.gaps[2])]
+            numbers += [part.numbers(), given.numbers()]
+        outs = [cases.result_rows(count, shape, self.type, self.gaps[-2])]
         if self.lse:
-            outs.append(cases.result_rows(count, shape[:1], "f32",
-                                          self.gaps[3]))
+            outs.append(cases.Lse(count, self.heads, self.heads_first,
+                                  self.gaps[-1]))
         want = reference.merge_states(*numbers)
 
         def check(what):
@@ -51,7 +55,8 @@ class Merge:
             for buffer in parts + outs:
                 buffer.guard.check(what)
 
-        return ops.merge_states(name, *parts, outs), check
+        return ops.merge_states(name, *parts, outs=outs,
+                                heads_first=self.heads_first), check
 
 
 def parts_of_attention(rng):
@@ -83,7 +88,7 @@ def parts_of_attention(rng):
     want = reference.attention(query.numbers(), [case.view], whole, causal=True)
     outs = [cases.result_rows(3, [heads, channels], "f32"),
             cases.result_rows(3, [heads], "f32")]
-    merge = ops.merge_states("merge", *results, outs)
+    merge = ops.merge_states("merge", *results, outs=outs)
 
     def check(what):
         # Three results, each with an error of its own.
@@ -97,7 +102,7 @@ def main(machine):
     """On kvtest, or what stands in for it."""
     rng = np.random.default_rng(13)
     functions, runs = ops.in_rounds(rng, ROUNDS,
-                                    (Merge(rng) for _ in range(16)))
+                                    (Merge(rng) for _ in range(24)))
     if getattr(machine, "HAS_ATTENTION", True):
         programs, merge, check = parts_of_attention(rng)
         functions += [programs[0].text(), merge.text()]

@@ -50,6 +50,9 @@ class Program:
     def index(self, name, value):
         return self._argument(name, "index", int(value))
 
+    def number(self, name, value):
+        return self._argument(name, "f32", float(value))
+
     def cache(self, name, case):
         """The value and the type of the view of a case."""
         if case.type.space == "host":
@@ -206,6 +209,21 @@ def block_slots(name, blocks, tokens, out):
     return _expand(name, "block_slots", "of", blocks, tokens, out)
 
 
+def csr_table(name, indptr, indices, table, last=None, tokens=None,
+              lengths=None):
+    p = Program(name)
+    lists, types = p.buffers(["indptr", "indices"], [indptr, indices])
+    dests, outs = ["table"], [table]
+    if last is not None:
+        value, type_ = p.buffer("last", last)
+        lists += f" last({value} of {tokens})"
+        types += f", {type_}"
+        dests, outs = ["table", "lengths"], [table, lengths]
+    dests, dest_types = p.buffers(dests, outs)
+    p.op(f"kvcache.csr_table {lists} into {dests} : {types} into {dest_types}")
+    return p
+
+
 def select_rows(name, rows, batch, indices, valid, outs, starts, positions):
     p = Program(name)
     numbers = range(len(rows))
@@ -226,7 +244,8 @@ def _number(value):
 
 
 def attention(name, query, caches, batch, outs, *, causal=False, window=None,
-              softcap=None, scale=None, alibi=None, sinks=None, rows=None):
+              window_right=None, softcap=None, scale=None, alibi=None,
+              sinks=None, value_scale=None, heads_first=False, rows=None):
     """`outs` is [out] or [out, lse]. With `rows`, a pair of buffers of starts
     and positions, the batch is that of `with_rows`."""
     p = Program(name)
@@ -246,10 +265,16 @@ def attention(name, query, caches, batch, outs, *, causal=False, window=None,
         if given is not None:
             value, type_ = p.buffer(word, given)
             options += f" {word}({value} : {type_})"
+    if value_scale is not None:
+        value = p.number("value_scale", value_scale)
+        options += f" value_scale({value})"
     dests, dest_types = p.buffers(["out", "lse"], outs)
     options += f" into {dests}"
+    options += " heads_first" if heads_first else ""
     options += " causal" if causal else ""
     options += f" window {window}" if window is not None else ""
+    if window_right is not None:
+        options += f" window_right {window_right}"
     options += f" softcap {_number(softcap)}" if softcap is not None else ""
     options += f" scale {_number(scale)}" if scale is not None else ""
     p.op(f"kvcache.attention {q} over {over} in {in_}{options} : {q_type} "
@@ -257,13 +282,16 @@ def attention(name, query, caches, batch, outs, *, causal=False, window=None,
     return p
 
 
-def merge_states(name, a, lse_a, b, lse_b, outs):
+def merge_states(name, *states, outs, heads_first=False):
+    """`states` are splits, each followed by its lse."""
     p = Program(name)
-    first, first_types = p.buffers(["a", "lse_a"], [a, lse_a])
-    second, second_types = p.buffers(["b", "lse_b"], [b, lse_b])
+    pairs = [p.buffers([f"split{i}", f"lse{i}"], states[2 * i : 2 * i + 2])
+             for i in range(len(states) // 2)]
+    splits, types = (" with ".join(x) for x in zip(*pairs))
     dests, dest_types = p.buffers(["out", "lse"], outs)
-    p.op(f"kvcache.merge_states {first} with {second} into {dests} "
-         f": {first_types} with {second_types} into {dest_types}")
+    first = " heads_first" if heads_first else ""
+    p.op(f"kvcache.merge_states {splits} into {dests}{first} : {types} "
+         f"into {dest_types}")
     return p
 
 

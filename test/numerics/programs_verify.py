@@ -84,7 +84,16 @@ def one_of_each(rng, case):
     yield ops.attention("", query, caches, batch, [out, lse], causal=True,
                         window=9, softcap=30.0, scale=0.1, alibi=per_head,
                         sinks=per_head, rows=[batch.starts, positions])
-    yield ops.merge_states("", out, lse, out, lse, [out, lse])
+    first = cases.Lse(count, 2 * heads, heads_first=True)
+    apart = cases.random_rows(rng, count, [2 * heads, channels], element_type,
+                              head_gap=3, promise=bool(rng.integers(2)))
+    yield ops.attention("", apart, caches, batch, [out, first], window_right=7,
+                        value_scale=0.5, heads_first=True)
+    yield ops.merge_states("", out, lse, out, lse, outs=[out, lse])
+    yield ops.merge_states("", *[out, first] * 5, outs=[out, first],
+                           heads_first=True)
+    yield ops.csr_table("", batch.starts, numbers, batch.table, batch.lengths,
+                        16, batch.lengths)
 
 
 def main():

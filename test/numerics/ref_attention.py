@@ -37,23 +37,26 @@ class Attention:
                 + absolute)
 
 
-def visible(p, j, causal, window):
+def visible(p, j, causal, window, window_right=None):
     """Whether a row at position p sees each of the keys j."""
     out = np.ones(len(j), bool)
     if causal:
         out &= j <= p
+    if window_right is not None:
+        out &= j <= p + window_right
     if window is not None:
         out &= j > p - window
     return out
 
 
-def seen_slots(batch, count, cache, causal=False, window=None):
+def seen_slots(batch, count, cache, causal=False, window=None,
+               window_right=None):
     """A mask [B, N] of the tokens that any of `count` rows sees. What the
     others hold, whatever it is, never reaches a result."""
     mask = np.zeros([cache.extent("B"), cache.extent("N")], bool)
     for row in filter(None, batch.rows(count)):
         j, block, token = batch.keys(row[0], len(mask))
-        sees = visible(row[1], j, causal, window)
+        sees = visible(row[1], j, causal, window, window_right)
         mask[block[sees], token[sees]] = True
     return mask
 
@@ -78,8 +81,9 @@ def _f32(value):
     return None if value is None else float(np.float32(value))
 
 
-def attention(query, caches, batch, *, causal=False, window=None, softcap=None,
-              scale=None, alibi=None, sinks=None, weights="f32"):
+def attention(query, caches, batch, *, causal=False, window=None,
+              window_right=None, softcap=None, scale=None, alibi=None,
+              sinks=None, value_scale=None, weights="f32"):
     """query: numbers [T, Hq, D]; caches: one with both sides, or two."""
     keys, values = _sides(caches)
     rows, query_heads, channels = query.shape
@@ -109,7 +113,7 @@ def attention(query, caches, batch, *, causal=False, window=None, softcap=None,
             j, block, token = batch.keys(r, blocks)
             gathered[r] = j, keys[block, token], values[block, token]
         j, k, v = gathered[r]
-        sees = visible(p, j, causal, window)
+        sees = visible(p, j, causal, window, window_right)
         if not sees.any():
             continue
         empty[t] = False
@@ -148,17 +152,24 @@ def attention(query, caches, batch, *, causal=False, window=None, softcap=None,
         out_error[t] += smallest_normal("f32") * np.abs(v).sum(axis=0)
         lse_error[t] = (2 * (each.sum(axis=0) + sums)
                         + 4 * U * (np.abs(m) + np.abs(lse[t])))
+    if value_scale is not None:
+        # A product of its own, with a factor that is rounded once more.
+        out[~empty] *= _f32(value_scale)
+        out_error = out_error * abs(_f32(value_scale)) + 2 * U * np.abs(out)
     return Attention(out, lse, out_error, lse_error, empty)
 
 
-def merge_states(a, lse_a, b, lse_b):
-    """Numbers [T, H, D] and their lse [T, H], twice."""
-    lse_a, lse_b = np.float64(lse_a), np.float64(lse_b)
-    m = np.maximum(lse_a, lse_b)
+def merge_states(*states):
+    """Numbers [T, H, D] and their lse [T, H], of two splits or more."""
+    parts = states[::2]
+    # No keys have an lse of minus or plus infinity.
+    lses = [np.where(np.isposinf(lse), -np.inf, np.float64(lse))
+            for lse in states[1::2]]
+    m = np.maximum.reduce(lses)
     empty = np.isneginf(m)
     base = np.where(empty, 0.0, m)
     total, sums, magnitude = 0.0, 0.0, 0.0
-    for part, lse in (a, lse_a), (b, lse_b):
+    for part, lse in zip(parts, lses):
         unused = np.isneginf(lse)
         # Nothing of an unused part is looked at, not even a NaN.
         values = np.where(unused[..., None], 0.0, np.float64(part))
@@ -170,9 +181,8 @@ def merge_states(a, lse_a, b, lse_b):
     out = sums / safe[..., None]
     with np.errstate(divide="ignore"):
         lse = np.where(empty, -np.inf, base + np.log(safe))
-    reach = sum(np.where(np.isneginf(x), 0.0, np.abs(x))
-                for x in (lse_a, lse_b))
-    error = U * (32 + 8 * reach)
+    reach = sum(np.where(np.isneginf(x), 0.0, np.abs(x)) for x in lses)
+    error = U * (28 + 2 * len(lses) + 8 * reach)
     return Attention(
         out, lse,
         error[..., None] * (magnitude / safe[..., None] + np.abs(out)),

@@ -99,6 +99,22 @@ def block_slots(blocks, tokens, element_type="i64"):
     return _expand(blocks, tokens, element_type)
 
 
+def csr_table(indptr, indices, columns, last=None, tokens=None,
+              element_type="i32"):
+    """The table of lists in CSR form, and the lengths or None."""
+    listed, table, lengths = len(indices), [], []
+    places = [min(max(int(p), 0), listed) for p in indptr]
+    for r, (first, end) in enumerate(zip(places, places[1:])):
+        own = [int(i) for i in indices[first:end][:columns]]
+        table.append(own + [-1] * (columns - len(own)))
+        if last is not None:
+            length = ((end - first - 1) * tokens
+                      + min(max(int(last[r]), 1), tokens) if first < end else 0)
+            fits = length < 2 ** (31 if element_type == "i32" else 63)
+            lengths.append(length if fits else 0)
+    return table, None if last is None else lengths
+
+
 # Where the call fails, only `starts` is specified.
 Selection = namedtuple("Selection", "outs starts positions fails")
 

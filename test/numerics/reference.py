@@ -9,15 +9,15 @@ are stored, bf16 as uint16; what computes takes and gives numbers in float64.
   ref_moves      index_copy, scatter, gather, relayout, copy_blocks,
                  clear_blocks, transfer
   ref_batch      Batch, with_rows, slot_mapping, map_blocks, block_slots,
-                 select_rows
+                 csr_table, select_rows
   ref_attention  attention, merge_states, and tolerances for their results
 """
 
 from ref_attention import (  # noqa: F401
     Attention, attention, check_attention, merge_states, seen_slots, visible)
 from ref_batch import (  # noqa: F401
-    Batch, Selection, block_slots, map_blocks, select_rows, slot_mapping,
-    with_rows)
+    Batch, Selection, block_slots, csr_table, map_blocks, select_rows,
+    slot_mapping, with_rows)
 from ref_cache import (  # noqa: F401
     LETTERS, ORDERS, Array, Cache, CallFails, NotAView, compact, order_of)
 from ref_elements import (  # noqa: F401

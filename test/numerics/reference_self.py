@@ -337,6 +337,12 @@ def test_index_operations():
         6, 7, -1, -1, 0, 1, -1, -1]
     assert ref.map_blocks([[1], [-1]], 3).tolist() == [[3, 4, 5], [-1] * 3]
     assert ref.block_slots([2, -1], 4).tolist() == [8, 9, 10, 11] + [-1] * 4
+    # Three requests: two blocks, none, and more than the table has columns for.
+    table, lengths = ref.csr_table([0, 2, 2, 5], [7, 3, 9, 8, 6], 2,
+                                   [1, 4, 2], 4)
+    assert table == [[7, 3], [-1, -1], [9, 8]] and lengths == [5, 0, 10]
+    assert ref.csr_table([-1, 9, 1], [7, 3], 3)[0] == [[7, 3, -1], [-1] * 3]
+    assert ref.csr_table([0, 2], [7, 3], 1, [1], 2**31)[1] == [0]
     table = np.array([[7, 3, -1], [2, -1, 5]])
     batch = Batch([0, 3, 6], [6, 12], table, 4)
     # The last tokens: 3, 4, 5 of request 0, and 9, 10, 11 of request 1.

@@ -165,7 +165,7 @@ def others(rng):
     merged = [cases.result_rows(500, [8, 64], "f32"),
               cases.result_rows(500, [8], "f32")]
     want = reference.merge_states(*(p.array for p in parts))
-    yield (ops.merge_states("merge", *parts, merged),
+    yield (ops.merge_states("merge", *parts, outs=merged),
            lambda: reference.check_attention(
                want, merged[0].numbers(), merged[1].numbers(), "f32", "merge"),
            [m.storage for m in merged])

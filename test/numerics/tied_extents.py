@@ -92,6 +92,24 @@ case("merge_states", [*rows("a", "b", "out"), ("a_lse", LSE, "f32", [T, 2]),
                       ("out_lse", LSE, "f32", [T, 2])], f"""
   kvcache.merge_states %a, %a_lse with %b, %b_lse into %out, %out_lse
     : {ROWS}, {LSE} with {ROWS}, {LSE} into {ROWS}, {LSE}""")
+case("heads_first", [POOL, *members(), *rows("query", "out"),
+                     ("lse", "memref<2x?xf32>", "f32", [2, T])], MAKE + f"""
+  kvcache.attention %query over %pool in %batch into %out, %lse heads_first
+    : {ROWS} over {CACHE} in {BATCH} into {ROWS}, memref<2x?xf32>""")
+case("three_states", [
+    *rows("a", "b", "c", "out"),
+    *((f"{name}_lse", "memref<2x?xf32>", "f32", [2, T])
+      for name in ("a", "b", "c"))], f"""
+  kvcache.merge_states %a, %a_lse with %b, %b_lse with %c, %c_lse into %out
+    heads_first : {ROWS}, memref<2x?xf32> with {ROWS}, memref<2x?xf32>
+    with {ROWS}, memref<2x?xf32> into {ROWS}""")
+case("csr_table", [
+    numbers("indptr", R + 1, "i32"), numbers("indices", K, "i32"),
+    numbers("last", R, "i32"), ("pages", "memref<?x?xi32>", "i32", [R, M]),
+    numbers("lengths", R, "i32")], """
+  kvcache.csr_table %indptr, %indices last(%last of 4) into %pages, %lengths
+    : memref<?xi32>, memref<?xi32>, memref<?xi32>
+    into memref<?x?xi32>, memref<?xi32>""")
 case("select_rows", [
     *members(), ("x", "memref<?x8xf32>", "f32", [T, 8]),
     ("y", "memref<?x8xf32>", "f32", [T, 8]), numbers("indices", S, "i32"),
@@ -193,7 +211,9 @@ for name, (arguments, _) in CASES.items():
             is_free = argument == "pool" and d == 1
             # The columns of a table are as many as the caller likes, and how
             # many rows there are is said by starts, which is data.
-            is_free |= argument in ("entries", "b.table") and d == 1
+            is_free |= argument in ("entries", "b.table", "pages") and d == 1
+            # So are the pages of all requests.
+            is_free |= argument == "indices" and name == "csr_table"
             is_free |= (name, argument) == ("slot_mapping", "out")
             for change in (-1, 1):
                 call = Call(name, (i, d, change))

@@ -79,7 +79,7 @@ struct BatchUse {
   /// The caches whose blocks the table names; empty if the table is not read.
   llvm::SmallVector<mlir::Value> caches = {};
   bool isCausal = false;
-  mlir::IntegerAttr window = {};
+  mlir::IntegerAttr window = {}, windowRight = {};
 };
 
 /// Query rows of a batch that are selected by indices.

@@ -22,6 +22,7 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     m    = max over j of x[j], and sinks[h]                with sinks
     l    = sum over j of exp(x[j] - m), + exp(sinks[h] - m)
     out[t, h, d] = sum over j of exp(x[j] - m) * V[r, j, g, d] / l
+    out[t, h, d] = value_scale * out[t, h, d]              with value_scale
     lse[t, h]    = m + log(l)                              if requested
     ```
 
@@ -30,11 +31,15 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
 
       * with `causal`, if `j <= p`
       * with `window` w, if `j > p - w`
+      * with `window_right` w, if `j <= p + w`; `causal` is `window_right 0`
 
     `scale` defaults to `1 / sqrt(D)`. A row that sees no key, including a row
     in no request, gives 0, and an lse of minus infinity (`sinks[h]` with
     sinks). Contents of the cache that no row sees never reach the result, even
     if they are NaN or infinite.
+
+    With `heads_first`, the lse is `lse[h, t]`. The heads of the query may have
+    any stride, those of the output are contiguous.
 
     There is one cache with both sides, or one of keys and one of values, which
     may have different layouts and different D. Accumulators are f32, and the
@@ -49,14 +54,16 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * `attention_c4` Hq is a multiple of the number of heads of the cache, and
         not 0
       * `attention_c5` the first destination is `[T, Hq, D]` with the D of the
-        values; the second, if any, is `[T, Hq]` of f32
+        values; the second, if any, is `[T, Hq]` of f32, or `[Hq, T]` with
+        `heads_first`, which needs it
       * `attention_c6` the elements of query and output are f16, bf16 or f32
       * `attention_c7` the block size of the batch is that of the caches
       * `attention_c8` alibi slopes and sinks are `[Hq]` of f32
-      * `attention_c9` the window is at least 1, softcap is positive, and scale
-        and softcap are finite
-      * `attention_c10` memrefs have contiguous inner dimensions and are in the
-        default memory space
+      * `attention_c9` `window` is at least 1, `window_right` is from 0 to 2^40
+        and not given with `causal`, softcap is positive, and scale and softcap
+        are finite
+      * `attention_c10` memrefs have contiguous inner dimensions, the query
+        contiguous channels, and are in the default memory space
       * `attention_c11` buffers are all tensors or all memrefs, tensors if a
         cache is a tensor
       * `attention_c12` the dimensions of a cache are named if and only if it is
@@ -71,20 +78,28 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       causal window 4096 softcap 3.0e+01 scale 1.25e-01
       : tensor<?x32x128xbf16> over !k, !v in !batch
       into tensor<?x32x128xbf16>, tensor<?x32xf32>
+    kvcache.attention %q over %cache in %batch value_scale(%s)
+      into %out, %lse heads_first window 128 window_right 16
+      : memref<?x32x128xbf16, strided<[?, ?, 1]>> over !kv in !batch
+      into memref<?x32x128xbf16>, memref<32x?xf32>
     ```
   }];
   let arguments = (ins
       KVCache_Buffer:$query, Variadic<KVCache_CacheOrTensor>:$caches,
       KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
-      Optional<KVCache_Buffer>:$sinks, Variadic<KVCache_Buffer>:$outs,
+      Optional<KVCache_Buffer>:$sinks, Optional<F32>:$valueScale,
+      Variadic<KVCache_Buffer>:$outs,
       DefaultValuedOptionalAttr<ArrayAttr, "{}">:$cacheAxes,
-      UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
+      UnitAttr:$headsFirst, UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
+      OptionalAttr<I64Attr>:$windowRight,
       OptionalAttr<F32Attr>:$softcap, OptionalAttr<F32Attr>:$scale);
   let assemblyFormat = [{
     $query `over` custom<CacheList>($caches, $cacheAxes) `in` $batch
     (`alibi` `(` $alibi^ `:` type($alibi) `)`)?
     (`sinks` `(` $sinks^ `:` type($sinks) `)`)?
-    `into` $outs (`causal` $causal^)? (`window` $window^)?
+    (`value_scale` `(` $valueScale^ `)`)?
+    `into` $outs (`heads_first` $headsFirst^)? (`causal` $causal^)?
+    (`window` $window^)? (`window_right` $windowRight^)?
     (`softcap` $softcap^)? (`scale` $scale^)? attr-dict
     `:` type($query) `over` type($caches) `in` type($batch) `into` type($outs)
   }];
@@ -98,6 +113,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     }
     /// The scale, or its default.
     double getScaleValue();
+    /// How far ahead of its position a row sees keys; none: all of them.
+    std::optional<int64_t> getAhead();
     ::mlir::Value getOut() { return getOuts().front(); }
     /// Null if not requested.
     ::mlir::Value getLse() {
@@ -107,46 +124,64 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
 }
 
 def KVCache_MergeStatesOp : KVCache_IntoOp<"merge_states", "outs", [], [
-    KVCache_HasRowsApart]> {
-  let summary = "merge two attention results over splits of the keys";
+    AttrSizedOperandSegments, KVCache_HasRowsApart]> {
+  let summary = "merge attention results over splits of the keys";
   let description = [{
-    Merges the results of attention over two disjoint sets of keys into the
-    result over both. With `m = max(lse_a, lse_b)`:
+    Merges the results of attention over two or more disjoint sets of keys into
+    the result over all of them. For splits `i`, with `m = max over i of
+    lse[i]`:
 
     ```
-    w_a = exp(lse_a[t, h] - m), w_b = exp(lse_b[t, h] - m)
-    out[t, h, d] = (w_a * a[t, h, d] + w_b * b[t, h, d]) / (w_a + w_b)
-    lse[t, h]    = m + log(w_a + w_b)                      if requested
+    w[i]         = exp(lse[i][t, h] - m)
+    out[t, h, d] = (sum over i of w[i] * x[i][t, h, d]) / (sum over i of w[i])
+    lse[t, h]    = m + log(sum over i of w[i])             if requested
     ```
 
-    If an lse is minus infinity, that split is ignored; if both are, the result
-    is 0 and its lse minus infinity. Sinks must be applied in only one of the
-    two splits.
+    If an lse is minus or plus infinity, that split had no keys, and is ignored;
+    if all are, the result is 0 and its lse minus infinity. Sinks must be
+    applied in only one of the splits. With `heads_first`, every lse is
+    `lse[h, t]`.
 
     Constraints:
-      * `merge_states_c1` both splits and the first destination are `[T, H, D]`
+      * `merge_states_c1` all splits and the first destination are `[T, H, D]`
         of the same element type, f16, bf16 or f32, with constant H and D; their
-        lse and the second destination, if any, are `[T, H]` of f32
+        lse and the second destination, if any, are `[T, H]` of f32, or
+        `[H, T]` with `heads_first`
       * `merge_states_c2` memrefs have contiguous inner dimensions and are in
         the default memory space
       * `merge_states_c3` buffers are all tensors or all memrefs
+      * `merge_states_c4` there are from 2 to 64 splits, each with its lse
 
-    Example:
+    Examples:
 
     ```mlir
     kvcache.merge_states %a, %lse_a with %b, %lse_b into %out, %lse
       : memref<?x32x128xbf16>, memref<?x32xf32>
       with memref<?x32x128xbf16>, memref<?x32xf32>
       into memref<?x32x128xbf16>, memref<?x32xf32>
+    kvcache.merge_states %a, %lse_a with %b, %lse_b with %c, %lse_c
+      into %out heads_first
+      : memref<?x32x128xbf16>, memref<32x?xf32>
+      with memref<?x32x128xbf16>, memref<32x?xf32>
+      with memref<?x32x128xbf16>, memref<32x?xf32>
+      into memref<?x32x128xbf16>
     ```
   }];
-  let arguments = (ins KVCache_Buffer:$a, KVCache_Buffer:$lseA,
-                       KVCache_Buffer:$b, KVCache_Buffer:$lseB,
-                       Variadic<KVCache_Buffer>:$outs);
+  let arguments = (ins Variadic<KVCache_Buffer>:$splits,
+                       Variadic<KVCache_Buffer>:$lses,
+                       Variadic<KVCache_Buffer>:$outs, UnitAttr:$headsFirst);
   let assemblyFormat = [{
-    $a `,` $lseA `with` $b `,` $lseB `into` $outs attr-dict
-    `:` type($a) `,` type($lseA) `with` type($b) `,` type($lseB)
+    custom<Splits>($splits, $lses) `into` $outs (`heads_first` $headsFirst^)?
+    attr-dict `:` custom<SplitTypes>(type($splits), type($lses))
     `into` type($outs)
+  }];
+  let extraClassDeclaration = intoDeclaration # [{
+    static constexpr unsigned kMostSplits = 64;
+    ::mlir::Value getOut() { return getOuts().front(); }
+    /// Null if not requested.
+    ::mlir::Value getLse() {
+      return getOuts().size() > 1 ? getOuts()[1] : ::mlir::Value();
+    }
   }];
 }
 

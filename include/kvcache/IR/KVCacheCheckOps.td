@@ -81,8 +81,8 @@ def KVCache_CheckBatchOp : KVCache_CheckOp<"check_batch"> {
         no positions, or above the capacity of the table
       * a position of a query row that is below -1 or not below the length
       * with `blocks`, an entry of the table that is not from 0 to `blocks` - 1,
-        for a token that a query row sees; `causal` and `window` are those of
-        `attention`
+        for a token that a query row sees; `causal`, `window` and `window_right`
+        are those of `attention`
 
     The first start need not be 0: rows before it are in no request. Entries
     that no row sees are not checked, such as those of tokens that a window has
@@ -90,7 +90,8 @@ def KVCache_CheckBatchOp : KVCache_CheckOp<"check_batch"> {
 
     Constraints:
       * `check_batch_c1` there is a name for each member of the batch
-      * `check_batch_c2` the window is at least 1
+      * `check_batch_c2` `window` is at least 1, and `window_right` is from 0 to
+        2^40 and not given with `causal`
 
     Examples:
 
@@ -103,12 +104,18 @@ def KVCache_CheckBatchOp : KVCache_CheckOp<"check_batch"> {
   }];
   let arguments = (ins KVCache_AnyBatch:$batch, Index:$rows,
                        Optional<Index>:$blocks, UnitAttr:$causal,
-                       OptionalAttr<I64Attr>:$window, UnitAttr:$onRequest,
+                       OptionalAttr<I64Attr>:$window,
+                       OptionalAttr<I64Attr>:$windowRight, UnitAttr:$onRequest,
                        UnitAttr:$early, StrAttr:$user, StrArrayAttr:$members);
   let assemblyFormat = [{
     $batch `rows` $rows (`blocks` $blocks^)? (`causal` $causal^)?
-    (`window` $window^)? (`on_request` $onRequest^)? (`early` $early^)?
+    (`window` $window^)? (`window_right` $windowRight^)?
+    (`on_request` $onRequest^)? (`early` $early^)?
     `by` $user `of` $members attr-dict `:` type($batch)
+  }];
+  let extraClassDeclaration = [{
+    /// How far ahead of its position a row sees keys; none: all of them.
+    std::optional<int64_t> getAhead();
   }];
 }
 

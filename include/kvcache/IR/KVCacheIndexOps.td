@@ -259,6 +259,65 @@ def KVCache_BlockSlotsOp : KVCache_IntoOp<"block_slots", "out"> {
   }];
 }
 
+def KVCache_CsrTableOp : KVCache_IntoOp<"csr_table", "outs", [], [
+    AttrSizedOperandSegments]> {
+  let summary = "make a table of lists of pages in CSR form";
+  let description = [{
+    The blocks of request `r` are `indices[indptr[r] .. indptr[r + 1] - 1]`, as
+    FlashInfer has them. Writes the table that says the same, so that
+    `make_block_table` and `make_batch` can use it, and on request the lengths
+    that follow from how many tokens the last block of each request holds:
+
+    ```
+    for r in 0 .. R-1:
+      first = indptr[r], end = indptr[r + 1]
+      for j in 0 .. M-1:
+        table[r, j] = first + j < end ? indices[first + j] : -1
+      lengths[r] = first < end ? (end - first - 1) * N + last[r] : 0
+    ```
+
+    Entries of `indptr` count as at least 0 and at most the extent of `indices`,
+    those of `last` as at least 1 and at most N. Blocks past the M columns of
+    the table are left out, but count for lengths: checks of entries find such a
+    request. A length that does not fit in an element of the destination is 0.
+
+    Constraints:
+      * `csr_table_c1` `indptr` and `indices` are 1-D and the table is 2-D, all
+        of i32 or all of i64; if R is known, `indptr` has R + 1 entries
+      * `csr_table_c2` `last`, N from 1 to 2^40, and the lengths are given
+        together; `last` and lengths are 1-D with R entries of the same type
+      * `csr_table_c3` memrefs are contiguous, but for the rows of the table,
+        and in the default memory space
+      * `csr_table_c4` buffers are all tensors or all memrefs
+
+    Examples:
+
+    ```mlir
+    kvcache.csr_table %indptr, %indices into %table
+      : memref<?xi32>, memref<?xi32> into memref<?x?xi32>
+    %t, %n = kvcache.csr_table %indptr, %indices last(%last of 16)
+      into %table, %lengths : tensor<?xi32>, tensor<?xi32>, tensor<?xi32>
+      into tensor<?x?xi32>, tensor<?xi32>
+    ```
+  }];
+  let arguments = (ins KVCache_Buffer:$indptr, KVCache_Buffer:$indices,
+                       Optional<KVCache_Buffer>:$last,
+                       Variadic<KVCache_Buffer>:$outs,
+                       OptionalAttr<I64Attr>:$tokens);
+  let assemblyFormat = [{
+    $indptr `,` $indices (`last` `(` $last^ `of` $tokens `)`)? `into` $outs
+    attr-dict `:` type($indptr) `,` type($indices) (`,` type($last)^)?
+    `into` type($outs)
+  }];
+  let extraClassDeclaration = intoDeclaration # [{
+    ::mlir::Value getTable() { return getOuts().front(); }
+    /// Null if not requested.
+    ::mlir::Value getLengths() {
+      return getOuts().size() > 1 ? getOuts()[1] : ::mlir::Value();
+    }
+  }];
+}
+
 def KVCache_SelectRowsOp : KVCache_IntoOp<"select_rows", "outs", [
     "getIndexUses"], [AttrSizedOperandSegments]> {
   let summary = "select query rows of a batch, with their positions";

@@ -27,9 +27,10 @@ int64_t extentInCache(Axis axis, int64_t extent);
 CacheType withLayout(CacheType type, const Layout &layout);
 
 /// Which strides of a memref are considered.
-enum class Contiguity { All, Inner };
+enum class Contiguity { All, Inner, Last };
 
-/// Whether a memref, or its inner dimensions, are contiguous; true for tensors.
+/// Whether a memref, its inner dimensions, or its last one, are contiguous;
+/// true for tensors.
 bool isContiguous(mlir::Type buffer, Contiguity contiguity);
 
 /// Whether the dimensions of a memref are the axes of a layout in memory order.

@@ -43,7 +43,7 @@ using namespace kvcache::cpu;
 //===----------------------------------------------------------------------===//
 
 AttentionFacts::AttentionFacts(AttentionOp op, TargetAttr cpu)
-    : lanes(cpu.getLanes()), causal(op.getCausal()), scale(op.getScaleValue()) {
+    : lanes(cpu.getLanes()), ahead(op.getAhead()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   const Layout &values = op.getValueType().getLayout();
   auto query = cast<ShapedType>(op.getQuery().getType());
@@ -135,18 +135,27 @@ Value Tile::rowPosition(CodeBuilder &emit, Value row) const {
   return emit.indexCast(emit.minsi(at, emit.index(kBound)), emit.getI32Type());
 }
 
-Value Tile::lastTooOld(CodeBuilder &emit, Value row, int64_t window) const {
+Value Tile::shifted(CodeBuilder &emit, Value row, int64_t by) const {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  Value last = emit.addi(position(emit, row), -window);
+  Value last = emit.addi(position(emit, row), by);
   last = emit.minsi(emit.maxsi(last, emit.index(-1)), emit.index(kMost));
   return emit.indexCast(last, emit.getI32Type());
+}
+
+Value Tile::lastSeen(CodeBuilder &emit, Value row, int64_t ahead) const {
+  return ahead ? shifted(emit, row, ahead) : rowPosition(emit, row);
+}
+
+Value Tile::lastTooOld(CodeBuilder &emit, Value row, int64_t window) const {
+  return shifted(emit, row, -window);
 }
 
 Value cpu::hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
                      const Tile &tile, const KeyList::Chunk &chunk) {
   Value hides = emit.i1(false);
-  if (facts.causal)
-    hides = emit.slt(tile.leastPosition, emit.addi(chunk.end, -1));
+  if (facts.ahead)
+    hides = emit.slt(emit.addi(tile.leastPosition, *facts.ahead),
+                     emit.addi(chunk.end, -1));
   if (facts.window) {
     Value oldest = emit.addi(tile.greatestPosition, -*facts.window);
     hides = emit.ori(
@@ -357,6 +366,8 @@ void RowResult::store(CodeBuilder &emit, const AttentionFacts &facts,
   Value isEmpty =
       emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, this->sum, zero);
   Value factor = divF(emit, weight, sum);
+  if (outputs.valueScale)
+    factor = mulF(emit, factor, outputs.valueScale);
   Value offset = emit.muli(head, facts.valueChannels);
   Place out = outputs.out->at(emit, row).plus(emit, offset);
   emit.ifThen(
@@ -378,7 +389,7 @@ void RowResult::store(CodeBuilder &emit, const AttentionFacts &facts,
   lse = emit.select(none, emit.f32(-INFINITY), lse);
   if (outputs.sinks)
     lse = emit.select(isEmpty, emit.load(outputs.sinks, head), lse);
-  Place at = outputs.lse->at(emit, row).plus(emit, head);
+  Place at = outputs.lse->at(emit, row, head);
   emit.store(lse, at.memref, at.offset);
 }
 
@@ -393,7 +404,7 @@ static void storeEmptyRow(CodeBuilder &emit, const AttentionFacts &facts,
     Value lse = e.f32(-INFINITY);
     if (outputs.sinks)
       lse = e.load(outputs.sinks, head);
-    Place at = outputs.lse->at(e, row).plus(e, head);
+    Place at = outputs.lse->at(e, row, head);
     e.store(lse, at.memref, at.offset);
   });
 }
@@ -471,16 +482,18 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
                      op.getCaches().size() == 1 ? 1 : 0);
     keys.sharing = values.sharing = facts.sharing;
     Value query = in[op.getQuery()], out = in[op.getOuts().front()];
-    Rows queries(emit, query), outRows(emit, out);
-    std::optional<Rows> lseRows;
+    HeadRows queries(emit, query, 0, 1);
+    Rows outRows(emit, out);
+    std::optional<HeadRows> lseRows;
     Value numRows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
     if (op.getLse()) {
       Value lse = in[op.getOuts()[1]];
-      lseRows.emplace(emit, lse);
-      numRows = emit.minsi(numRows, emit.dim(lse, 0));
+      unsigned rowDim = op.getHeadsFirst() ? 1 : 0;
+      lseRows.emplace(emit, lse, rowDim, 1 - rowDim);
+      numRows = emit.minsi(numRows, emit.dim(lse, rowDim));
     }
     Outputs outputs = {&outRows, lseRows ? &*lseRows : nullptr,
-                       in[op.getSinks()]};
+                       in[op.getSinks()], in[op.getValueScale()]};
     BatchValue batch = in[op.getBatch()];
     Requests requests(emit, batch, numRows);
 
@@ -559,8 +572,8 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
         Value first = e.index(0), end = tile.length;
         if (facts.window)
           first = e.clamp(e.addi(least, 1 - *facts.window), end);
-        if (facts.causal)
-          end = e.clamp(e.addi(greatest, 1), end);
+        if (facts.ahead)
+          end = e.clamp(e.addi(greatest, 1 + *facts.ahead), end);
         first = e.minsi(first, end);
         Value isFew = facts.onlyFew ? e.i1(true)
                                     : e.slt(tile.rows, e.index(facts.fewRows));

@@ -47,6 +47,9 @@ public:
     rescale = stack(emit, maxSets * lanes, f32);
     slopes = stack(emit, maxSets * lanes, f32);
     rowPositions = stack(emit, maxSets * lanes, emit.getI32Type());
+    rowsLast = facts.ahead.value_or(0)
+                   ? stack(emit, maxSets * lanes, emit.getI32Type())
+                   : rowPositions;
     if (facts.window)
       rowsTooOld = stack(emit, maxSets * lanes, emit.getI32Type());
     setsPerHead = emit.ceildivui(tile.rows, setRows);
@@ -127,9 +130,7 @@ private:
       Place to = {queries, e.muli(number, paddedChannels)};
       emitRunClear(e, to, paddedChannels);
       e.ifThen(e.slt(row, tile.rows), [&](CodeBuilder &e) {
-        Place from =
-            tile.queries->at(e, rowIn(e, row))
-                .plus(e, e.muli(headOf(e, head, row), facts.keyChannels));
+        Place from = tile.queries->at(e, rowIn(e, row), headOf(e, head, row));
         if (facts.keyPairs)
           return emitRunCopy(e, from, to, facts.keyChannels);
         forLanes(facts.keyChannels, lanes, [&](int64_t at, int64_t n) {
@@ -142,10 +143,13 @@ private:
       // What is kept per row is repeated for each key of a vector.
       Value at = e.addMul(inSet, set, lanes);
       Value real = e.minsi(row, e.subi(tile.rows, e.index(1)));
-      Value position = tile.rowPosition(e, rowIn(e, real));
-      Value tooOld;
+      Value rowAt = rowIn(e, real);
+      SmallVector<std::pair<Value, Value>> kept = {
+          {tile.rowPosition(e, rowAt), rowPositions}};
+      if (rowsLast != rowPositions)
+        kept.push_back({tile.lastSeen(e, rowAt, *facts.ahead), rowsLast});
       if (facts.window)
-        tooOld = tile.lastTooOld(e, rowIn(e, real), *facts.window);
+        kept.push_back({tile.lastTooOld(e, rowAt, *facts.window), rowsTooOld});
       Value slope = e.f32(0);
       if (tile.alibi)
         slope =
@@ -155,9 +159,8 @@ private:
         e.store(e.f32(kNoMaximum), maxima, lane);
         e.store(e.f32(0), totals, lane);
         e.store(slope, slopes, lane);
-        e.store(position, rowPositions, lane);
-        if (tooOld)
-          e.store(tooOld, rowsTooOld, lane);
+        for (auto [number, list] : kept)
+          e.store(number, list, lane);
       }
     });
   }
@@ -339,13 +342,13 @@ private:
              Value set, Value padded) {
     Value differ = hidesKeys(emit, facts, tile, c);
     emit.ifThen(differ, [&](CodeBuilder &e) {
-      Value rows = integersOf(e, rowPositions, set);
+      Value rows = integersOf(e, rowsLast, set);
       e.forLoop(e.index(0), padded, keysAtOnce, [&](CodeBuilder &e, Value key) {
         Value keys = keyPositions(e, list, c, key);
         Place at = scoresOf(e, set, key);
         Value x = loadLanes(e, at, lanes);
         Value unseen = splat(e, -INFINITY, lanes);
-        if (facts.causal)
+        if (facts.ahead)
           x = e.select(e.cmpi(CodeBuilder::Predicate::sle, keys, rows), x,
                        unseen);
         if (facts.window) {
@@ -583,7 +586,7 @@ private:
   std::optional<CacheSide> keySide, valueSide;
   Type f32;
   Value queries, scores, pairs, sums, maxima, totals, rescale, slopes,
-      rowPositions, rowsTooOld;
+      rowPositions, rowsLast, rowsTooOld;
   Value keyBuffer, valueBuffer, setsPerHead, numSets;
 };
 

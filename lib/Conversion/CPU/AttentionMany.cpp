@@ -204,6 +204,8 @@ public:
     totals = emitStack(emit, facts.maxRows, f32);
     slopes = emitStack(emit, facts.maxRows, f32);
     rowPositions = emitStack(emit, facts.maxRows, i32);
+    rowsLast = facts.ahead.value_or(0) ? emitStack(emit, facts.maxRows, i32)
+                                       : rowPositions;
     if (facts.window)
       rowsTooOld = emitStack(emit, facts.maxRows, i32);
   }
@@ -238,8 +240,7 @@ private:
   void begin(CodeBuilder &emit) {
     keys->takeQueries(emit, [&](CodeBuilder &e, Value row) {
       Value real = realRow(e, row);
-      return tile.queries->at(e, rowIn(e, real))
-          .plus(e, e.muli(headOf(e, real), facts.keyChannels));
+      return tile.queries->at(e, rowIn(e, real), headOf(e, real));
     });
     emit.forLoop(state.rows, [&](CodeBuilder &e, Value row) {
       Value real = realRow(e, row);
@@ -248,6 +249,8 @@ private:
       e.store(e.f32(kNoMaximum), maxima, row);
       e.store(e.f32(0), totals, row);
       e.store(tile.rowPosition(e, rowIn(e, real)), rowPositions, row);
+      if (rowsLast != rowPositions)
+        e.store(tile.lastSeen(e, rowIn(e, real), *facts.ahead), rowsLast, row);
       if (facts.window)
         e.store(tile.lastTooOld(e, rowIn(e, real), *facts.window), rowsTooOld,
                 row);
@@ -294,6 +297,7 @@ private:
             return vector::LoadOp::create(e, integers, list, row);
           };
           Value positions = kept(rowPositions);
+          Value last = rowsLast == rowPositions ? positions : kept(rowsLast);
           Value tooOld = facts.window ? kept(rowsTooOld) : Value();
           Value slope = loadLanes(e, {slopes, row}, lanes);
           Value before = loadLanes(e, {maxima, row}, lanes);
@@ -313,7 +317,7 @@ private:
                           slope, x);
                 }
                 if (masked)
-                  x = e.select(isSeen(e, keyAt, positions, tooOld), x,
+                  x = e.select(isSeen(e, keyAt, last, tooOld), x,
                                splat(e, -INFINITY, lanes));
                 storeLanes(e, x, at);
                 return Values{maxF(e, x, m[0])};
@@ -334,11 +338,10 @@ private:
         });
   }
 
-  Value isSeen(CodeBuilder &emit, Value key, Value position,
-               Value tooOld) const {
+  Value isSeen(CodeBuilder &emit, Value key, Value last, Value tooOld) const {
     Value seen;
-    if (facts.causal)
-      seen = emit.cmpi(CodeBuilder::Predicate::sle, key, position);
+    if (facts.ahead)
+      seen = emit.cmpi(CodeBuilder::Predicate::sle, key, last);
     if (facts.window) {
       Value isNew = emit.cmpi(CodeBuilder::Predicate::sgt, key, tooOld);
       seen = seen ? emit.andi(seen, isNew) : isNew;
@@ -352,7 +355,7 @@ private:
   int64_t lanes;
   std::unique_ptr<ScoreProduct> keys;
   std::unique_ptr<ValueProduct> values;
-  Value maxima, totals, slopes, rowPositions, rowsTooOld;
+  Value maxima, totals, slopes, rowPositions, rowsLast, rowsTooOld;
 };
 
 } // namespace

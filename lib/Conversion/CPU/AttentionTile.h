@@ -51,8 +51,8 @@ struct AttentionFacts {
   /// side in most layouts: a task that has several reads memory in its
   /// sequence.
   int64_t taskHeads = 8;
-  bool causal;
-  std::optional<int64_t> window;
+  /// How far ahead of its position, and how far behind it, a row sees keys.
+  std::optional<int64_t> ahead, window;
   std::optional<double> softcap;
   double scale;
 
@@ -70,7 +70,7 @@ struct AttentionFacts {
   /// A vector of products as scores to base 2.
   mlir::Value capped(CodeBuilder &emit, mlir::Value score) const;
   /// Rows of one tile may see different keys.
-  bool hasMask() const { return causal || window; }
+  bool hasMask() const { return ahead || window; }
 
 private:
   void setTile(int64_t cacheHeads, int64_t rows);
@@ -104,7 +104,7 @@ constexpr int64_t kFarPosition = int64_t(1) << 62;
 /// Some rows of a request, and some heads of the cache.
 struct Tile {
   const CacheSide *keys, *values;
-  const Rows *queries;
+  const HeadRows *queries;
   mlir::Value alibi; ///< null if there are no slopes
   mlir::Value table, request;
   mlir::Value head, heads;   ///< the first, and how many
@@ -118,10 +118,15 @@ struct Tile {
   /// The position of a row as an i32: what is further than 2^30 from 0 is
   /// there.
   mlir::Value rowPosition(CodeBuilder &emit, mlir::Value row) const;
+  /// The last key that a row sees ahead of its position, -1 if none, as an i32.
+  mlir::Value lastSeen(CodeBuilder &emit, mlir::Value row, int64_t ahead) const;
   /// The last key that the window of a row leaves behind, -1 if none, as an
   /// i32.
   mlir::Value lastTooOld(CodeBuilder &emit, mlir::Value row,
                          int64_t window) const;
+
+private:
+  mlir::Value shifted(CodeBuilder &emit, mlir::Value row, int64_t by) const;
 };
 
 /// Offsets and positions of the keys of a chunk.
@@ -165,8 +170,10 @@ mlir::Value hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
                       const Tile &tile, const KeyList::Chunk &chunk);
 
 struct Outputs {
-  const Rows *out, *lse; ///< lse is null if it is not asked for
-  mlir::Value sinks;     ///< null if there are none
+  const Rows *out;
+  const HeadRows *lse;    ///< null if it is not asked for
+  mlir::Value sinks;      ///< null if there are none
+  mlir::Value valueScale; ///< null if it is 1
 };
 
 /// Calls `body` with offset and number of lanes of the vectors that cover

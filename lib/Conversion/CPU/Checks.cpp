@@ -192,13 +192,15 @@ private:
     Value listed = emit.dim(batch.positions, 0);
     Value most = emit.addi(length, -1), none = emit.index(-1);
     auto seen = [&](CodeBuilder &e, Value position, ValueRange range) {
-      if (!op.getCausal())
+      if (!op.getAhead())
         return SmallVector<Value>{e.minsi(range[0], firstSeen(e, position)),
                                   length};
-      Value sees = e.cmpi(CodeBuilder::Predicate::sle, e.index(0), position);
+      Value last = e.addi(position, *op.getAhead());
+      Value sees = e.cmpi(CodeBuilder::Predicate::sle, e.index(0), last);
       Value low = e.select(sees, firstSeen(e, position), length);
-      return SmallVector<Value>{e.minsi(range[0], low),
-                                e.maxsi(range[1], e.addi(position, 1))};
+      return SmallVector<Value>{
+          e.minsi(range[0], low),
+          e.minsi(e.maxsi(range[1], e.addi(last, 1)), length)};
     };
     SmallVector<Value> range =
         emit.forLoop(first, emit.minsi(end, listed), 1, {length, emit.index(0)},

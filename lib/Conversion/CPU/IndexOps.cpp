@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// slot_mapping, map_blocks, block_slots and select_rows.
+// slot_mapping, map_blocks, block_slots, csr_table and select_rows.
 //
 //===----------------------------------------------------------------------===//
 
@@ -215,6 +215,57 @@ struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   }
 };
 
+struct CsrTableOpLowering : BufferOpLowering<CsrTableOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(CsrTableOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    Value indptr = in[op.getIndptr()], indices = in[op.getIndices()];
+    Value table = in[op.getTable()], last = in[op.getLast()];
+    Values outs = in[op.getOuts()];
+    Value count = emit.maxsi(emit.addi(emit.dim(indptr, 0), -1), emit.index(0));
+    for (Value out : outs)
+      count = emit.minsi(count, emit.dim(out, 0));
+    if (last)
+      count = emit.minsi(count, emit.dim(last, 0));
+    Value columns = emit.dim(table, 1), listed = emit.dim(indices, 0);
+    emit.parallelLoop(count, [&](CodeBuilder &e, Value r) {
+      Value first = e.clamp(e.loadIndex(indptr, r), listed);
+      Value end = e.clamp(e.loadIndex(indptr, e.addi(r, 1)), listed);
+      Value blocks = e.maxsi(e.subi(end, first), e.index(0));
+      Value used = e.minsi(blocks, columns);
+      e.forLoop(used, [&](CodeBuilder &e, Value j) {
+        e.store(e.load(indices, e.addi(first, j)), table, {r, j});
+      });
+      e.forLoop(used, columns, 1, [&](CodeBuilder &e, Value j) {
+        storeEntry(e, e.index(-1), table, {r, j});
+      });
+      if (last)
+        storeEntry(e, length(e, op, blocks, e.loadIndex(last, r), outs[1]),
+                   outs[1], r);
+    });
+  }
+
+private:
+  /// Of so many blocks; 0 where an entry has no room for it.
+  static Value length(CodeBuilder &e, CsrTableOp op, Value blocks, Value last,
+                      Value list) {
+    int64_t tokens = *op.getTokens();
+    Type entry = cast<MemRefType>(list.getType()).getElementType();
+    // The number of the last token fits where it is not -1, and the next one
+    // may not.
+    Value token = e.maxsi(e.minsi(last, e.index(tokens)), e.index(1));
+    token = e.addi(token, -1);
+    Value number =
+        partOf(e, e.addi(blocks, -1), tokens, token, e.index(-1), list);
+    Value fits = e.slt(number, e.index(greatest(entry)));
+    return e.select(fits, e.addi(number, 1), e.index(0));
+  }
+  static int64_t greatest(Type entry) {
+    return entry.isInteger(32) ? std::numeric_limits<int32_t>::max()
+                               : std::numeric_limits<int64_t>::max();
+  }
+};
+
 struct SelectRowsOpLowering : BufferOpLowering<SelectRowsOp> {
   using BufferOpLowering::BufferOpLowering;
 
@@ -337,6 +388,7 @@ private:
 
 void cpu::populateIndexOpsToLoops(TypeConverter &converter,
                                   RewritePatternSet &patterns) {
-  patterns.add<BlockSlotsOpLowering, MapBlocksOpLowering, SelectRowsOpLowering,
-               SlotMappingOpLowering>(converter, patterns.getContext());
+  patterns.add<BlockSlotsOpLowering, CsrTableOpLowering, MapBlocksOpLowering,
+               SelectRowsOpLowering, SlotMappingOpLowering>(
+      converter, patterns.getContext());
 }

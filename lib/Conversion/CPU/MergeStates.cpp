@@ -18,68 +18,102 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   using BufferOpLowering::BufferOpLowering;
   void lower(MergeStatesOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
-    auto type = cast<MemRefType>(op.getA().getType());
+    auto type = cast<MemRefType>(op.getOut().getType());
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
+    unsigned rowDim = op.getHeadsFirst() ? 1 : 0;
     Value count = emit.index(Layout::kMaxSpan);
-    for (Value operand : in[op->getOperands()])
-      count = emit.minsi(count, emit.dim(operand, 0));
-    Rows a(emit, in[op.getA()]), b(emit, in[op.getB()]);
-    Value lseA = in[op.getLseA()], lseB = in[op.getLseB()];
-    Values outs = in[op.getOuts()];
-    Rows out(emit, outs[0]);
-    Value lse = outs.size() > 1 ? outs[1] : Value();
+    TiedExtents rows = op.getTiedExtents().front();
+    for (const OperandExtent &extent : rows)
+      count = emit.minsi(count, emit.dim(in[extent.value], extent.dim));
+    SmallVector<Rows> splits;
+    for (Value split : in[op.getSplits()])
+      splits.emplace_back(emit, split);
+    SmallVector<HeadRows> lses;
+    for (Value lse : in[op.getLses()])
+      lses.emplace_back(emit, lse, rowDim, 1 - rowDim);
+    Rows out(emit, in[op.getOut()]);
+    std::optional<HeadRows> lseOut;
+    if (op.getLse())
+      lseOut.emplace(emit, in[op.getLse()], rowDim, 1 - rowDim);
 
     emit.parallelLoop(count, [&](CodeBuilder &e, Value row) {
       e.forLoop(e.index(heads), [&](CodeBuilder &e, Value head) {
-        Value left = e.load(lseA, {row, head});
-        Value right = e.load(lseB, {row, head});
-        Value none = e.f32(-INFINITY);
-        auto isNone = [&](Value x) {
-          return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
-        };
-        Value maximum = maxF(e, left, right);
-        Value isEmpty = isNone(maximum);
-        Value base = e.select(isEmpty, e.f32(0), maximum);
-        // A part without keys is not looked at.
-        auto weightOf = [&](Value x) {
-          Value weight = emitExp2(e, mulF(e, subF(e, x, base), e.f32(M_LOG2E)));
-          return e.select(isNone(x), e.f32(0), weight);
-        };
-        Value leftWeight = weightOf(left), rightWeight = weightOf(right);
-        Value sum = addF(e, leftWeight, rightWeight);
-        Value safe = e.select(isEmpty, e.f32(1), sum);
-        Value leftShare = divF(e, leftWeight, safe);
-        Value rightShare = divF(e, rightWeight, safe);
+        Merge merge(e, lses, row, head);
         Value at = e.muli(head, channels);
-        auto part = [&](CodeBuilder &e, const Rows &rows, Value share,
-                        Value shift, int64_t n) {
-          Value x = loadLanes(e, rows.at(e, row).plus(e, e.addi(at, shift)), n);
+        auto part = [&](CodeBuilder &e, size_t i, Value shift, int64_t n) {
+          Value share = merge.shares[i];
+          Value x =
+              loadLanes(e, splits[i].at(e, row).plus(e, e.addi(at, shift)), n);
           x = mulF(e, x, splat(e, share, n));
           Value isUsed =
               e.fold<arith::CmpFOp>(arith::CmpFPredicate::UNE, share, e.f32(0));
           return e.select(isUsed, x, splat(e, 0.0f, n));
         };
-        forVectors(e, channels, [&](CodeBuilder &e, Value shift, int64_t n) {
-          Value x = addF(e, part(e, a, leftShare, shift, n),
-                         part(e, b, rightShare, shift, n));
+        auto body = [&](CodeBuilder &e, Value shift, int64_t n) {
+          Value x = part(e, 0, shift, n);
+          for (size_t i = 1; i < splits.size(); ++i)
+            x = addF(e, x, part(e, i, shift, n));
           storeLanes(e, x, out.at(e, row).plus(e, e.addi(at, shift)));
-        });
-        if (!lse)
+        };
+        forVectors(e, channels, splits.size(), body);
+        if (!lseOut)
           return;
-        Value total =
-            addF(e, base, mulF(e, e.fold<math::Log2Op>(safe), e.f32(M_LN2)));
-        e.store(e.select(isEmpty, none, total), lse, {row, head});
+        Place to = lseOut->at(e, row, head);
+        e.store(merge.lse(e), to.memref, to.offset);
       });
     });
   }
 
 private:
+  /// How much each split is of a row and head.
+  struct Merge {
+    Merge(CodeBuilder &e, ArrayRef<HeadRows> lists, Value row, Value head) {
+      none = e.f32(-INFINITY);
+      SmallVector<Value> lses;
+      for (const HeadRows &list : lists) {
+        Place at = list.at(e, row, head);
+        Value lse = e.load(at.memref, at.offset);
+        // No keys have either of both.
+        Value isNone = e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, lse,
+                                             e.f32(INFINITY));
+        lses.push_back(e.select(isNone, none, lse));
+      }
+      Value most = lses.front();
+      for (Value lse : ArrayRef(lses).drop_front())
+        most = maxF(e, most, lse);
+      isEmpty = isNone(e, most);
+      base = e.select(isEmpty, e.f32(0), most);
+      SmallVector<Value> weights;
+      Value sum;
+      for (Value lse : lses) {
+        // A split without keys is not looked at.
+        Value weight = emitExp2(e, mulF(e, subF(e, lse, base), e.f32(M_LOG2E)));
+        weights.push_back(e.select(isNone(e, lse), e.f32(0), weight));
+        sum = sum ? addF(e, sum, weights.back()) : weights.back();
+      }
+      safe = e.select(isEmpty, e.f32(1), sum);
+      for (Value weight : weights)
+        shares.push_back(divF(e, weight, safe));
+    }
+    Value isNone(CodeBuilder &e, Value x) const {
+      return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
+    }
+    Value lse(CodeBuilder &e) const {
+      Value log = mulF(e, e.fold<math::Log2Op>(safe), e.f32(M_LN2));
+      return e.select(isEmpty, none, addF(e, base, log));
+    }
+    SmallVector<Value> shares;
+    Value none, isEmpty, base, safe;
+  };
+
+private:
   /// Vectors and what remains; a loop where there are more than a model has.
   template <typename Body>
-  static void forVectors(CodeBuilder &emit, int64_t elements, Body body) {
-    constexpr int64_t kLanes = 16, kMostUnrolled = 1024;
+  static void forVectors(CodeBuilder &emit, int64_t elements, int64_t splits,
+                         Body body) {
+    constexpr int64_t kLanes = 16, kMostUnrolled = 2048;
     int64_t at = 0;
-    if (elements > kMostUnrolled) {
+    if (elements * splits > kMostUnrolled) {
       at = elements / kLanes * kLanes;
       emit.forLoop(
           emit.index(0), emit.index(at), kLanes,

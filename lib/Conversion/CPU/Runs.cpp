@@ -3,6 +3,7 @@
 #include "Runs.h"
 
 #include "Codecs.h"
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Access.h"
 
 #include "mlir/Dialect/Arith/Utils/Utils.h"
@@ -30,6 +31,22 @@ Rows::Rows(CodeBuilder &emit, Value memref) {
   first = {flatten(emit, metadata.getBaseBuffer()),
            number(metadata.getConstifiedMixedOffset())};
   stride = number(metadata.getConstifiedMixedStrides()[0]);
+}
+
+HeadRows::HeadRows(CodeBuilder &emit, Value memref, unsigned rowDim,
+                   unsigned headDim) {
+  auto metadata = memref::ExtractStridedMetadataOp::create(emit, memref);
+  first = {flatten(emit, metadata.getBaseBuffer()), metadata.getOffset()};
+  std::vector<StridedDim> dims =
+      *stridedDims(cast<MemRefType>(memref.getType()));
+  auto strideOf = [&](unsigned d) -> Value {
+    StrideFact known = dims[d].stride;
+    if (known.kind == StrideFact::Kind::Constant)
+      return emit.index(known.value);
+    return metadata.getStrides()[d];
+  };
+  stride = strideOf(rowDim);
+  headStride = strideOf(headDim);
 }
 
 /// Picks lanes of two vectors. Halves go as integers: vectors of bf16 are taken

@@ -34,6 +34,20 @@ struct Rows {
   }
   Place first;
   mlir::Value stride;
+
+protected:
+  Rows() = default;
+};
+
+/// The same, with the stride of heads. Rows and heads may be any two
+/// dimensions.
+struct HeadRows : Rows {
+  HeadRows(CodeBuilder &emit, mlir::Value memref, unsigned rowDim,
+           unsigned headDim);
+  Place at(CodeBuilder &emit, mlir::Value row, mlir::Value head) const {
+    return Rows::at(emit, row).plus(emit, emit.muli(head, headStride));
+  }
+  mlir::Value headStride;
 };
 
 /// How a store treats the caches of the CPU. A streaming store does not read

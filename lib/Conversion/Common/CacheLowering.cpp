@@ -9,6 +9,7 @@
 #include "kvcache/Layout/Numbers.h"
 
 #include "kvcache/IR/Sources.h"
+#include "kvcache/IR/Strides.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -295,6 +296,26 @@ int64_t kvcache::knownRowAlignment(Value memref) {
     align =
         sliceRowAlignment(slice, element.getIntOrFloatBitWidth() / 8, align);
   return align;
+}
+
+int64_t kvcache::knownHeadAlignment(Value memref) {
+  auto type = cast<MemRefType>(memref.getType());
+  int64_t bytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+  int64_t align = knownRowAlignment(memref);
+  std::vector<StridedDim> dims = *stridedDims(type);
+  StrideFact row = dims[0].stride, head = dims[1].stride;
+  if (row.kind == StrideFact::Kind::Constant)
+    align = alignmentOf(row.value, bytes, align);
+  if (head.kind == StrideFact::Kind::Constant)
+    return alignmentOf(head.value, bytes, align);
+  auto argument = dyn_cast<BlockArgument>(memref);
+  auto function = argument ? dyn_cast_or_null<FunctionOpInterface>(
+                                 argument.getOwner()->getParentOp())
+                           : FunctionOpInterface();
+  bool isPromised =
+      function && argument.getOwner() == &function.getFunctionBody().front() &&
+      function.getArgAttr(argument.getArgNumber(), KVCacheDialect::kAlignAttr);
+  return isPromised ? align : bytes;
 }
 
 int64_t kvcache::numbersWithParts(Type integer, int64_t factor) {

@@ -195,6 +195,10 @@ struct RowPlan {
 /// as it is known: 16 at most. Entry functions check what this assumes of
 /// arguments.
 int64_t knownRowAlignment(mlir::Value memref);
+
+/// The same of `[rows, heads, channels]` for each head. Where the stride of
+/// heads is not known, an argument says so by `kvcache.align`.
+int64_t knownHeadAlignment(mlir::Value memref);
 /// What an argument of a function promises: its `kvcache.align`, or by its type
 /// the largest power of two of at most 16 that divides the bytes of a row.
 int64_t argumentAlignment(mlir::FunctionOpInterface function, unsigned index,

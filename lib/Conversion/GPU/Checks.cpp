@@ -264,7 +264,7 @@ private:
   /// Whether the tokens that rows see follow from all their positions.
   bool reduces() {
     return blocks && batch->type.hasPositions() &&
-           (op.getCausal() || op.getWindow());
+           (op.getAhead() || op.getWindow());
   }
 
   Value clamp(Value a, Value most) {
@@ -324,11 +324,13 @@ private:
   Range widened(Range range, Value position, Value length) {
     KernelBuilder &k = *check.kernel;
     Value low = firstSeen(position);
-    if (!op.getCausal())
+    if (!op.getAhead())
       return {k.minsi(range.low, low), length};
-    Value sees = k.sle(k.i64(0), position);
+    Value last = k.addi(position, k.i64(*op.getAhead()));
+    Value sees = k.sle(k.i64(0), last);
+    Value high = k.maxsi(range.high, k.addi(last, k.i64(1)));
     return {k.minsi(range.low, k.select(sees, low, length)),
-            k.maxsi(range.high, k.addi(position, k.i64(1)))};
+            k.minsi(high, length)};
   }
 
   /// The threads of each block go through all rows of a request, for their

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// slot_mapping, map_blocks and block_slots: one thread for each number that is
-// written.
+// slot_mapping, map_blocks, block_slots and csr_table: one thread for each
+// number that is written.
 //
 //===----------------------------------------------------------------------===//
 
@@ -144,11 +144,76 @@ struct BlockSlotsOpLowering : BufferOpLowering<BlockSlotsOp> {
   }
 };
 
+struct CsrTableOpLowering : BufferOpLowering<CsrTableOp> {
+  using BufferOpLowering::BufferOpLowering;
+  void lower(CsrTableOp op, const LoweredOperands &in,
+             CodeBuilder &emit) const override {
+    KernelOperands operands(emit, emit.getLoc());
+    Value table = in[op.getTable()];
+    IntegerList indptr = IntegerList::get(operands, in[op.getIndptr()]);
+    IntegerList indices = IntegerList::get(operands, in[op.getIndices()]);
+    IntegerList to = IntegerList::get(operands, table);
+    Value requests = emit.maxsi(emit.addi(emit.dim(in[op.getIndptr()], 0), -1),
+                                emit.index(0));
+    requests = emit.minsi(requests, emit.dim(table, 0));
+    Value columns = emit.dim(table, 1);
+    unsigned columnCount = operands.addIndex(columns);
+    unsigned listed = operands.addIndex(emit.dim(in[op.getIndices()], 0));
+    StrideSource stride = operands.addStrideOf(table, 0);
+    IntegerList last, lengths;
+    if (op.getLast()) {
+      last = IntegerList::get(operands, in[op.getLast()]);
+      lengths = IntegerList::get(operands, in[op.getLengths()]);
+      for (Value list : {in[op.getLast()], in[op.getLengths()]})
+        requests = emit.minsi(requests, emit.dim(list, 0));
+      columns = emit.maxsi(columns, emit.index(1));
+    }
+    unsigned rowCount = operands.addIndex(requests);
+
+    KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(), "csr_table",
+                    operands.types(), kThreads);
+    Val column(k, threadNumber(k));
+    k.forLoop(
+        k.extui64(k.blockY()), k.parameter(rowCount), k.extui64(k.gridY()), {},
+        [&](Value row, ValueRange) {
+          Val end = k.parameter(listed);
+          auto within = [&](Value place) {
+            return max(min(Val(k, indptr.load(k, place)), end), 0);
+          };
+          Val first = within(row);
+          Val blocks = max(within(k.addi(row, k.i64(1))) - first, 0);
+          k.ifThen(column < k.parameter(columnCount), [&] {
+            Value block =
+                k.loadEntryIf(column < blocks, k.parameter(indices.pointer),
+                              first + column, indices.type);
+            block = k.select(column < blocks, block, k.i64(-1));
+            to.store(k, block, column + Val(k, row) * k.stride(stride, 1));
+          });
+          if (op.getLast())
+            k.ifThen(column == 0, [&] {
+              int64_t tokens = *op.getTokens();
+              Val token = max(min(Val(k, last.load(k, row)), tokens), 1) - 1;
+              Val number(
+                  k, lengths.partOf(k, blocks - 1, tokens, token, k.i64(-1)));
+              // The number of the last token fits where it is not -1, and the
+              // next one may not.
+              int64_t most = lengths.type.isInteger(32)
+                                 ? std::numeric_limits<int32_t>::max()
+                                 : std::numeric_limits<int64_t>::max();
+              Val length = k.select(number < k.i64(most), number + 1, k.i64(0));
+              lengths.store(k, length, row);
+            });
+          return SmallVector<Value>();
+        });
+    k.finish();
+    launch(emit, k, columns, requests, operands);
+  }
+};
+
 } // namespace
 
 void kvcache::populateIndexOpsToGPU(TypeConverter &converter,
                                     RewritePatternSet &patterns) {
-  patterns
-      .add<BlockSlotsOpLowering, MapBlocksOpLowering, SlotMappingOpLowering>(
-          converter, patterns.getContext());
+  patterns.add<BlockSlotsOpLowering, CsrTableOpLowering, MapBlocksOpLowering,
+               SlotMappingOpLowering>(converter, patterns.getContext());
 }

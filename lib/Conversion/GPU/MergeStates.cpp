@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // merge_states: a thread has one access of the result, and works out for itself
-// how much of each part it is.
+// how much of each split it is.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,26 +28,30 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   void lower(MergeStatesOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
     KernelOperands operands(emit, emit.getLoc());
-    auto type = cast<MemRefType>(op.getA().getType());
+    auto type = cast<MemRefType>(op.getOut().getType());
     Type element = type.getElementType();
     int64_t bytes = element.getIntOrFloatBitWidth() / 8;
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
     if (heads == 0 || channels == 0)
       return;
     Value rows = emit.index(Layout::kMaxSpan);
-    for (Value operand : in[op->getOperands()])
-      rows = emit.minsi(rows, emit.dim(operand, 0));
-    RowBuffer a(operands, in[op.getA()]);
-    RowBuffer b(operands, in[op.getB()]);
-    Values outs = in[op.getOuts()];
-    RowBuffer out(operands, outs[0]);
-    RowBuffer lseA(operands, in[op.getLseA()]);
-    RowBuffer lseB(operands, in[op.getLseB()]);
-    std::optional<RowBuffer> lseOut;
-    if (outs.size() > 1)
-      lseOut.emplace(operands, outs[1]);
+    TiedExtents tied = op.getTiedExtents().front();
+    for (const OperandExtent &extent : tied)
+      rows = emit.minsi(rows, emit.dim(in[extent.value], extent.dim));
+    SmallVector<RowBuffer> splits;
+    for (Value split : in[op.getSplits()])
+      splits.emplace_back(operands, split);
+    RowBuffer out(operands, in[op.getOut()]);
+    SmallVector<HeadBuffer> lses;
+    for (Value lse : in[op.getLses()])
+      lses.emplace_back(operands, lse, op.getHeadsFirst());
+    std::optional<HeadBuffer> lseOut;
+    if (op.getLse())
+      lseOut.emplace(operands, in[op.getLse()], op.getHeadsFirst());
     // An access is of one head.
-    int64_t width = std::min({a.align, b.align, out.align});
+    int64_t width = out.align;
+    for (const RowBuffer &split : splits)
+      width = std::min(width, split.align);
     width = powerOfTwoDivisor(channels * bytes, width);
     int64_t lanes = width / bytes;
     int64_t perHead = channels / lanes, perRow = heads * perHead;
@@ -62,25 +66,30 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
       Type i32 = k.getI32Type(), f32 = k.getF32Type();
       Value row = k.divui(number, perRow);
       Value inRow = k.sextOrTrunc(k.remui(number, perRow), i32);
-      Value head = k.divui(inRow, perHead), part = k.remui(inRow, perHead);
-      auto at = [&](const RowBuffer &list, Value index, int64_t size) {
-        Value inRow = k.extui64(k.muli(index, k.i32(size)));
-        return k.byteOffset(list.at(k, row), inRow);
+      Value head = k.extui64(k.divui(inRow, perHead));
+      Value part = k.remui(inRow, perHead);
+      auto at = [&](const RowBuffer &list) {
+        Value bytes = k.extui64(k.muli(inRow, k.i32(width)));
+        return k.byteOffset(list.at(k, row), bytes);
       };
-      Value left = k.loadScalar(at(lseA, head, 4), f32);
-      Value right = k.loadScalar(at(lseB, head, 4), f32);
+      SmallVector<Value> given;
+      for (const HeadBuffer &lse : lses)
+        given.push_back(k.loadScalar(lse.at(k, row, head), f32));
       const gpu::Codec &codec = gpu::codecOf(element);
-      auto loadPart = [&](const RowBuffer &list) {
-        return codec.decode(k, k.load(at(list, inRow, width), width), lanes);
-      };
-      Value x = loadPart(a), y = loadPart(b);
-      Merge merge(k, left, right);
-      Value sum = k.fold<arith::AddFOp>(merge.weighted(x, merge.leftShare),
-                                        merge.weighted(y, merge.rightShare));
-      k.store(codec.encode(k, sum, lanes), at(out, inRow, width), width);
+      // Loads are under way together, if there are few.
+      SmallVector<Value> parts;
+      for (const RowBuffer &split : splits)
+        parts.push_back(codec.decode(k, k.load(at(split), width), lanes));
+      Merge merge(k, given);
+      Value sum;
+      for (auto [x, share] : llvm::zip_equal(parts, merge.shares)) {
+        Value more = merge.weighted(x, share);
+        sum = sum ? k.fold<arith::AddFOp>(sum, more) : Val(k, more);
+      }
+      k.store(codec.encode(k, sum, lanes), at(out), width);
       if (lseOut)
         k.ifThen(k.eq(part, k.i32(0)),
-                 [&] { k.storeScalar(merge.lse(), at(*lseOut, head, 4)); });
+                 [&] { k.storeScalar(merge.lse(), lseOut->at(k, row, head)); });
     });
     k.finish();
     emit.ifThen(emit.slt(emit.index(0), count), [&](CodeBuilder &e) {
@@ -90,23 +99,35 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
   }
 
 private:
-  /// The shares of two parts of a head, as on a CPU.
+  /// The shares of the splits of a head, as on a CPU.
   struct Merge {
-    Merge(KernelBuilder &e, Value left, Value right) : e(e) {
+    Merge(KernelBuilder &e, ArrayRef<Value> given) : e(e) {
       none = e.f32(-INFINITY);
-      Value most = e.fold<arith::MaxNumFOp>(left, right);
+      SmallVector<Value> lses, weights;
+      for (Value lse : given) {
+        // No keys have either of both.
+        Value isNone = e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, lse,
+                                             e.f32(INFINITY));
+        lses.push_back(e.select(isNone, none, lse));
+      }
+      Value most = lses.front(), sum;
+      for (Value lse : ArrayRef(lses).drop_front())
+        most = e.fold<arith::MaxNumFOp>(most, lse);
       isEmpty = isNone(most);
       base = e.select(isEmpty, e.f32(0), most);
-      Value leftWeight = weightOf(left), rightWeight = weightOf(right);
-      Value sum = e.fold<arith::AddFOp>(leftWeight, rightWeight);
+      for (Value lse : lses) {
+        weights.push_back(weightOf(lse));
+        sum = sum ? e.fold<arith::AddFOp>(sum, weights.back())
+                  : e.val(weights.back());
+      }
       safe = e.select(isEmpty, e.f32(1), sum);
-      leftShare = e.fold<arith::DivFOp>(leftWeight, safe);
-      rightShare = e.fold<arith::DivFOp>(rightWeight, safe);
+      for (Value weight : weights)
+        shares.push_back(e.fold<arith::DivFOp>(weight, safe));
     }
     Value isNone(Value x) const {
       return e.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, x, none);
     }
-    /// A part without keys is not looked at.
+    /// A split without keys is not looked at.
     Value weightOf(Value x) const {
       Value distance = e.fold<arith::SubFOp>(x, base);
       Value scaled = e.fold<arith::MulFOp>(distance, e.f32(M_LOG2E));
@@ -129,7 +150,8 @@ private:
       return e.select(isEmpty, none, e.fold<arith::AddFOp>(base, log));
     }
     KernelBuilder &e;
-    Value none, isEmpty, base, safe, leftShare, rightShare;
+    SmallVector<Value> shares;
+    Value none, isEmpty, base, safe;
   };
 };
 

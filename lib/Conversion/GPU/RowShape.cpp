@@ -64,3 +64,17 @@ Value RowBuffer::at(KernelBuilder &k, Value row) const {
   return k.byteOffset(k.parameter(pointer),
                       k.muli(row, k.stride(stride, elementBytes)));
 }
+
+HeadBuffer::HeadBuffer(KernelOperands &operands, Value memref, bool headsFirst)
+    : pointer(operands.addBuffer(memref)) {
+  auto type = cast<MemRefType>(memref.getType());
+  elementBytes = type.getElementType().getIntOrFloatBitWidth() / 8;
+  row = operands.addStrideOf(memref, headsFirst ? 1 : 0);
+  head = operands.addStrideOf(memref, headsFirst ? 0 : 1);
+}
+
+Value HeadBuffer::at(KernelBuilder &k, Value row, Value head) const {
+  Value bytes = k.addi(k.muli(row, k.stride(this->row, elementBytes)),
+                       k.muli(head, k.stride(this->head, elementBytes)));
+  return k.byteOffset(k.parameter(pointer), bytes);
+}

@@ -57,6 +57,18 @@ struct RowBuffer : KnownRows {
   StrideSource stride;
 };
 
+/// The numbers of rows and heads as parameters, of which either may be the
+/// first dimension.
+struct HeadBuffer {
+  HeadBuffer(KernelOperands &operands, mlir::Value memref, bool headsFirst);
+  /// The address of one of them (i64).
+  mlir::Value at(KernelBuilder &k, mlir::Value row, mlir::Value head) const;
+
+  int64_t elementBytes;
+  unsigned pointer;
+  StrideSource row, head;
+};
+
 } // namespace kvcache
 
 #endif // KVCACHE_LIB_CONVERSION_GPU_ROWSHAPE_H

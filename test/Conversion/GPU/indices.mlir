@@ -133,3 +133,23 @@ func.func @merge_states(%a: memref<?x4x64xbf16>, %la: memref<?x4xf32>, %b: memre
     : memref<?x4x64xbf16>, memref<?x4xf32> with memref<?x4x64xbf16>, memref<?x4xf32> into memref<?x4x64xbf16>, memref<?x4xf32>
   return
 }
+
+// -----
+
+// A thread has an entry of the table, in one launch for it and the lengths. What
+// a list does not have is -1.
+
+// CHECK-LABEL: func.func @csr_table(
+// CHECK: gpu.launch_func @kv_kernels::@csr_table
+// CHECK-NOT: gpu.launch_func
+// CHECK: llvm.func @csr_table(
+// CHECK: scf.for
+// CHECK-COUNT-2: llvm.load %{{.*}} : !llvm.ptr<1> -> i32
+// CHECK: ld.global.b32
+// CHECK: llvm.store %{{.*}} {alignment = 4 : i64} : i32, !llvm.ptr<1>
+// CHECK: llvm.store %{{.*}} {alignment = 4 : i64} : i32, !llvm.ptr<1>
+func.func @csr_table(%indptr: memref<?xi32>, %indices: memref<?xi32>, %last: memref<?xi32>, %table: memref<?x?xi32, strided<[?, 1]>>, %lengths: memref<?xi32>) {
+  kvcache.csr_table %indptr, %indices last(%last of 16) into %table, %lengths
+    : memref<?xi32>, memref<?xi32>, memref<?xi32> into memref<?x?xi32, strided<[?, 1]>>, memref<?xi32>
+  return
+}

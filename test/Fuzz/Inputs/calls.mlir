@@ -183,3 +183,34 @@ func.func @workspace(%pool: !pool, %slots: tensor<?xi64>,
     : tensor<?x2x8xf32>, tensor<?x2x8xf32> into !pool at !slots
   return
 }
+
+func.func @csr_table(%indptr: memref<?xi32>, %indices: memref<?xi32>,
+                     %last: memref<?xi32>, %pages: memref<?x?xi32>,
+                     %lengths: memref<?xi32>) {
+  kvcache.csr_table %indptr, %indices last(%last of 4) into %pages, %lengths
+    : memref<?xi32>, memref<?xi32>, memref<?xi32>
+    into memref<?x?xi32>, memref<?xi32>
+  return
+}
+
+func.func @attention_around(%query: memref<?x4x8xf32, strided<[?, ?, 1]>>,
+                            %pool: !pool, %starts: memref<?xi32>,
+                            %lengths: memref<?xi32>, %blocks: memref<?x?xi32>,
+                            %positions: memref<?xi64>, %out: memref<?x4x8xf32>,
+                            %lse: memref<4x?xf32>) {
+  %table = kvcache.make_block_table %blocks : memref<?x?xi32> to !table
+  %batch = kvcache.make_batch %starts, %lengths, %table
+    positions(%positions : memref<?xi64>)
+    : memref<?xi32>, memref<?xi32>, !table
+  %scale = arith.constant 5.0e-01 : f32
+  kvcache.attention %query over %pool in %batch value_scale(%scale)
+    into %out, %lse heads_first window 3 window_right 2
+    : memref<?x4x8xf32, strided<[?, ?, 1]>> over !pool in !placed
+    into memref<?x4x8xf32>, memref<4x?xf32>
+  kvcache.merge_states %out, %lse with %out, %lse with %out, %lse into %out, %lse
+    heads_first
+    : memref<?x4x8xf32>, memref<4x?xf32> with memref<?x4x8xf32>, memref<4x?xf32>
+    with memref<?x4x8xf32>, memref<4x?xf32>
+    into memref<?x4x8xf32>, memref<4x?xf32>
+  return
+}

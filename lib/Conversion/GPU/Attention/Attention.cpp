@@ -13,6 +13,7 @@
 #include "../../Common/RuntimeCalls.h"
 #include "../Patterns.h"
 
+#include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Numbers.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -75,10 +76,11 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
                  .side(emit, op.getCaches().size() == 1 ? 1 : 0)),
       batch(in[op.getBatch()]), query(in[op.getQuery()]),
       out(in[op.getOuts().front()]), lse(in[op.getLse()]),
-      alibi(in[op.getAlibi()]), sinks(in[op.getSinks()]) {
+      alibi(in[op.getAlibi()]), sinks(in[op.getSinks()]),
+      valueScale(in[op.getValueScale()]) {
   rows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
   if (lse)
-    rows = emit.minsi(rows, emit.dim(lse, 0));
+    rows = emit.minsi(rows, emit.dim(lse, op.getHeadsFirst() ? 1 : 0));
   blocks =
       emit.minsi(keys.extent(AxisKind::Block), values.extent(AxisKind::Block));
 }
@@ -134,7 +136,7 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 TargetAttr gpu, Value query,
                                                 Value out) {
   if (!gpu.getWarpgroups() || !gpu.getTensorMaps() || !hasProducts(traits) ||
-      !PromptShape::fits(traits) || knownRowAlignment(query) < 16 ||
+      !PromptShape::fits(traits) || knownHeadAlignment(query) < 16 ||
       knownRowAlignment(out) < 8)
     return std::nullopt;
   // What no row sees may be anything, and is not found out for any positions.
@@ -282,12 +284,17 @@ static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
 static Value emitQueryMap(CodeBuilder &emit, Operation *op, Value query,
                           const AttentionTraits &traits, Value rows,
                           int64_t boxRows) {
+  std::vector<StridedDim> known =
+      *stridedDims(cast<MemRefType>(query.getType()));
   auto view = memref::ExtractStridedMetadataOp::create(emit, query);
   Value address = memref::ExtractAlignedPointerAsIndexOp::create(emit, query);
   constexpr int64_t kInner = PromptShape::kInner;
+  StrideFact headStride = known[1].stride;
+  Value head = headStride.kind == StrideFact::Kind::Constant
+                   ? Value(emit.index(headStride.value))
+                   : view.getStrides()[1];
   MapDim dims[] = {{emit.index(traits.keyChannels), emit.index(1), kInner},
-                   {emit.index(traits.queryHeads),
-                    emit.index(traits.keyChannels), traits.group},
+                   {emit.index(traits.queryHeads), head, traits.group},
                    {rows, view.getStrides().front(), boxRows}};
   return emitMap(emit, op, emit.addMul(address, view.getOffset(), 2), dims,
                  swizzleBytes(kInner), "a query");
@@ -408,18 +415,18 @@ struct ProductsLaunch {
     RowBuffer query(operands, given.query), out(operands, given.out);
     p.query = query.pointer;
     p.queryRow = query.stride;
-    p.queryAlign = query.align;
+    p.queryHead = operands.addStrideOf(given.query, 1);
+    p.queryAlign = std::min(query.align, knownHeadAlignment(given.query));
     p.out = out.pointer;
     p.outRow = out.stride;
-    if (given.lse) {
-      RowBuffer lse(operands, given.lse);
-      p.lse = lse.pointer;
-      p.lseRow = lse.stride;
-    }
+    if (given.lse)
+      p.lse.emplace(operands, given.lse, op.getHeadsFirst());
     if (given.alibi)
       p.alibi = operands.addBuffer(given.alibi);
     if (given.sinks)
       p.sinks = operands.addBuffer(given.sinks);
+    if (given.valueScale)
+      p.valueScale = operands.addFloat(given.valueScale);
   }
 
   const CacheValue &cache(unsigned side) {

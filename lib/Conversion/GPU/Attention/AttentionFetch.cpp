@@ -123,8 +123,15 @@ void AttentionKernel::fetchQuery(const Item &item, Val place) {
       }
       Val row = item.start + pair / traits.group;
       Val queryHead = head * traits.group + pair % traits.group;
-      Val bytes = as(row, 64) * Val(k, k.stride(parameters.queryRow, 2)) +
-                  as(queryHead * (traits.keyChannels * 2) + chunk * 16, 64);
+      Val bytes = as(row, 64) * Val(k, k.stride(parameters.queryRow, 2));
+      int64_t headBytes = 2 * parameters.queryHead.constant.value_or(0);
+      bool isNear = headBytes && headBytes < INT32_MAX / traits.queryHeads / 2;
+      if (isNear)
+        bytes = bytes + as(queryHead * headBytes + chunk * 16, 64);
+      else
+        bytes = bytes +
+                as(queryHead, 64) * Val(k, k.stride(parameters.queryHead, 2)) +
+                as(chunk * 16, 64);
       Value source = at(k.parameter(parameters.query), bytes);
       Value to = at(shared, target + column * shape.queryRowBytes() +
                                 index % chunks * 16);

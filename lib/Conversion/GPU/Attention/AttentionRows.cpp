@@ -26,8 +26,9 @@ class RowsKernel {
 public:
   struct Parameters {
     AttentionSide keys, values;
-    unsigned blocks, alibi, sinks;
-    std::optional<RowBuffer> query, out, lse;
+    unsigned blocks, alibi, sinks, valueScale;
+    std::optional<HeadBuffer> query, lse;
+    std::optional<RowBuffer> out;
   };
 
   RowsKernel(KernelBuilder &k, const AttentionTraits &traits,
@@ -48,13 +49,14 @@ public:
     Val position(k, requests.position(row, found));
     position = max(min(position, k.i64(kFar)), k.i64(-kFar));
     Val first = k.i64(0), end = select(isRow, length, k.i64(0));
-    if (traits.causal)
-      end = max(min(end, position + 1), 0);
+    if (traits.ahead)
+      end = max(min(end, position + k.i64(*traits.ahead + 1)), 0);
     if (traits.window)
       first = max(position - k.i64(std::min(*traits.window, kFar) - 1), 0);
 
     int64_t parts = llvm::divideCeil(traits.valueChannels, 32);
-    Vals query = loadLanes(k.val(parameters.query->at(k, row)),
+    Val wideHead(k, k.extui64(queryHead));
+    Vals query = loadLanes(k.val(parameters.query->at(k, row, wideHead)),
                            traits.keyChannels, traits.queryType);
     Vals start = {k.f32(kNoMaximum), k.f32(0)};
     start.append(parts, k.f32(0));
@@ -102,6 +104,8 @@ public:
     Val known = select(sum == 0, k.f32(1), sum);
     factor = select(isEmpty, k.f32(0),
                     k.val(arith::DivFOp::create(k, factor, known)));
+    if (traits.hasValueScale)
+      factor = factor * k.floatParameter(parameters.valueScale);
     int64_t bytes = parameters.out->elementBytes;
     Value out = parameters.out->at(k, row);
     k.rolledForLoop(thread, k.i32(traits.valueChannels), k.i32(kThreads), {},
@@ -122,8 +126,7 @@ public:
     k.ifThen(thread == 0, [&] {
       Val lse = (most + w.lg2(known)) * float(M_LN2);
       lse = select(isEmpty, traits.hasSinks ? sink : k.f32(-INFINITY), lse);
-      k.storeScalar(lse,
-                    k.byteOffset(parameters.lse->at(k, row), queryHead * 4));
+      k.storeScalar(lse, parameters.lse->at(k, row, wideHead));
     });
   }
 
@@ -132,15 +135,14 @@ private:
     return k.val(k.loadScalar(k.byteOffset(k.parameter(list), queryHead * 4),
                               k.getF32Type()));
   }
-  /// Elements lane, lane + 32, ... of this head of a row; 0 past the end.
+  /// Elements lane, lane + 32, ... of a head; 0 past the end.
   Vals loadLanes(Val pointer, int64_t channels, Type type) {
     Vals all;
     int64_t bytes = type.getIntOrFloatBitWidth() / 8;
     for (int64_t i = 0; i < channels; i += 32) {
       Val channel = lane + i;
-      Val offset = (queryHead * channels + channel) * bytes;
-      all.push_back(
-          loadIf(channel < channels, k.byteOffset(pointer, offset), type));
+      all.push_back(loadIf(channel < channels,
+                           k.byteOffset(pointer, channel * bytes), type));
     }
     return all;
   }
@@ -268,14 +270,16 @@ void kvcache::emitAttentionRows(CodeBuilder &emit, AttentionOp op,
   parameters.keys = sideParameters(operands, given.keys);
   parameters.values = sideParameters(operands, given.values);
   parameters.blocks = operands.addIndex(given.blocks);
-  parameters.query.emplace(operands, given.query);
+  parameters.query.emplace(operands, given.query, /*headsFirst=*/false);
   parameters.out.emplace(operands, given.out);
   if (given.lse)
-    parameters.lse.emplace(operands, given.lse);
+    parameters.lse.emplace(operands, given.lse, op.getHeadsFirst());
   if (given.alibi)
     parameters.alibi = operands.addBuffer(given.alibi);
   if (given.sinks)
     parameters.sinks = operands.addBuffer(given.sinks);
+  if (given.valueScale)
+    parameters.valueScale = operands.addFloat(given.valueScale);
   BatchParameters batch(emit, emit.getLoc(), operands, given.batch, given.rows);
   KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
                   "attention_rows", operands.types(), kThreads);

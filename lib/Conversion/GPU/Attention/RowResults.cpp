@@ -26,6 +26,8 @@ WorkSplit::RowTotal WorkSplit::totalOf(Val queryHead, Val maximum, Val sum) {
   } else {
     total.factor = w.rcp(sum);
   }
+  if (traits.hasValueScale)
+    total.factor = total.factor * k.floatParameter(parameters.valueScale);
   total.factor = select(total.isEmpty, k.f32(0), total.factor);
   return total;
 }
@@ -35,9 +37,7 @@ void WorkSplit::storeLse(Val row, Val queryHead, const RowTotal &total) {
   Val lse = (total.maximum + w.lg2(known)) * float(M_LN2);
   lse = select(total.isEmpty, traits.hasSinks ? total.sink : k.f32(-INFINITY),
                lse);
-  Val place = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
-              as(queryHead, 64) * 4;
-  k.storeScalar(lse, at(k.parameter(parameters.lse), place));
+  k.storeScalar(lse, parameters.lse->at(k, as(row, 64), as(queryHead, 64)));
 }
 
 void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
@@ -66,9 +66,8 @@ void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
           Val queryHead = head * traits.group + i;
           Val value = traits.hasSinks ? load32(parameters.sinks, queryHead)
                                       : k.f32(-INFINITY);
-          Val offset = as(row, 64) * Val(k, k.stride(parameters.lseRow, 4)) +
-                       as(queryHead, 64) * 4;
-          k.storeScalar(value, at(k.parameter(parameters.lse), offset));
+          k.storeScalar(value,
+                        parameters.lse->at(k, as(row, 64), as(queryHead, 64)));
           return {};
         });
   };

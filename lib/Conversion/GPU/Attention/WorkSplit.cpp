@@ -26,9 +26,9 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       valueType(op.getValueType().getElementType()),
       queryType(getElementTypeOrSelf(op.getQuery().getType())),
       outType(getElementTypeOrSelf(op.getOut().getType())),
-      causal(op.getCausal()), hasAlibi(bool(op.getAlibi())),
-      hasSinks(bool(op.getSinks())), hasLse(bool(op.getLse())),
-      window(op.getWindow()), scale(op.getScaleValue()) {
+      hasAlibi(bool(op.getAlibi())), hasSinks(bool(op.getSinks())),
+      hasLse(bool(op.getLse())), hasValueScale(bool(op.getValueScale())),
+      ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
   queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);
@@ -86,8 +86,9 @@ WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
   Limits found{k.i32(0), length, Val()};
   if (!batch.type.hasPositions()) {
     Val position = length - (end - row);
-    if (traits.causal)
-      found.end = max(min(position + 1, length), 0);
+    // There are no more rows than that.
+    if (traits.ahead && *traits.ahead < kNear)
+      found.end = max(min(position + (*traits.ahead + 1), length), 0);
     if (traits.window)
       found.first = max(position - (std::min(*traits.window, kNear) - 1), 0);
     found.position = position;
@@ -101,8 +102,8 @@ WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
   Val far = k.i64(kFar);
   Val position = select(isThere, max(min(given, far), k.i64(-kFar)), k.i64(-1));
   Val last = as(length, 64);
-  if (traits.causal)
-    found.end = as(max(min(position + 1, last), 0), 32);
+  if (traits.ahead)
+    found.end = as(max(min(position + k.i64(*traits.ahead + 1), last), 0), 32);
   if (traits.window) {
     Val oldest = position - k.i64(std::min(*traits.window, kFar) - 1);
     found.first = as(max(min(oldest, last), 0), 32);

@@ -20,6 +20,7 @@
 #define KVCACHE_LIB_CONVERSION_GPU_ATTENTION_WORKSPLIT_H
 
 #include "../Requests.h"
+#include "../RowShape.h"
 #include "../Target/NvvmOps.h"
 #include "kvcache/Runtime/kv_abi.h"
 
@@ -33,8 +34,9 @@ struct AttentionTraits {
   int64_t heads, queryHeads, group;
   int64_t keyChannels, valueChannels;
   int64_t tokens; ///< in a block of the cache
-  bool causal, hasAlibi, hasSinks, hasLse;
-  std::optional<int64_t> window;
+  bool hasAlibi, hasSinks, hasLse, hasValueScale;
+  /// How far ahead of its position, and how far behind it, a row sees keys.
+  std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
   float scale;
 };
@@ -58,12 +60,13 @@ struct AttentionSide {
 
 struct AttentionParameters {
   unsigned queryMap; ///< with boxes of the query
-  unsigned query, out, lse, alibi, sinks, state, parts, blocks;
+  unsigned query, out, alibi, sinks, valueScale, state, parts, blocks;
   unsigned chunkBits; ///< units of a chunk, as a power of two
   /// 2^32 by the number of blocks of a head, also where heads take turns.
   unsigned scale, sharedScale;
-  StrideSource queryRow, outRow, lseRow;
+  StrideSource queryRow, queryHead, outRow;
   int64_t queryAlign;
+  std::optional<HeadBuffer> lse;
   AttentionSide sides[2];
 };
 

@@ -4,6 +4,7 @@
 
 #include "../../Common/RuntimeCalls.h"
 #include "TargetOps.h"
+#include "kvcache/IR/Strides.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
@@ -68,6 +69,26 @@ StrideSource KernelOperands::addRowStride(std::optional<int64_t> constant,
   auto metadata =
       memref::ExtractStridedMetadataOp::create(builder, loc, memref);
   return addStride(constant, metadata.getStrides()[0]);
+}
+
+StrideSource KernelOperands::addStrideOf(Value memref, unsigned dim) {
+  std::vector<StridedDim> dims =
+      *stridedDims(cast<MemRefType>(memref.getType()));
+  StrideFact known = dims[dim].stride;
+  if (known.kind == StrideFact::Kind::Constant)
+    return {known.value};
+  auto metadata =
+      memref::ExtractStridedMetadataOp::create(builder, loc, memref);
+  return addStride(std::nullopt, metadata.getStrides()[dim]);
+}
+
+unsigned KernelOperands::addFloat(Value number) {
+  Value bits =
+      arith::BitcastOp::create(builder, loc, builder.getI32Type(), number);
+  operands.push_back(
+      arith::ExtUIOp::create(builder, loc, builder.getI64Type(), bits));
+  parameterTypes.push_back(builder.getI64Type());
+  return operands.size() - 1;
 }
 
 unsigned KernelOperands::addMap(Value map) {
@@ -159,6 +180,11 @@ Val KernelBuilder::blockY() { return ops->blockY(); }
 Val KernelBuilder::blockZ() { return ops->blockZ(); }
 Val KernelBuilder::gridX() { return ops->gridX(); }
 Val KernelBuilder::gridY() { return ops->gridY(); }
+
+Val KernelBuilder::floatParameter(unsigned i) {
+  return fold<arith::BitcastOp>(getF32Type(),
+                                sextOrTrunc(parameter(i), getI32Type()));
+}
 
 Val KernelBuilder::stride(const StrideSource &source, int64_t elementBytes) {
   if (source.constant)

@@ -55,6 +55,10 @@ public:
   unsigned addMap(mlir::Value map);
   /// A stride in elements, which is a parameter only if it is not known.
   StrideSource addStride(std::optional<int64_t> constant, mlir::Value stride);
+  /// That of a dimension of a memref.
+  StrideSource addStrideOf(mlir::Value memref, unsigned dim);
+  /// The bits of an f32, in an i64.
+  unsigned addFloat(mlir::Value number);
   /// The outermost stride of a memref.
   StrideSource addRowStride(std::optional<int64_t> constant,
                             mlir::Value memref);
@@ -84,6 +88,8 @@ public:
   const TargetOps &target() const { return *ops; }
 
   Val parameter(unsigned i) { return val(function.getArgument(i)); }
+  /// One that addFloat added.
+  Val floatParameter(unsigned i);
   mlir::SymbolRefAttr symbol();
   /// A multiprocessor has one block at a time: its threads may have all
   /// registers.
