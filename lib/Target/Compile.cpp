@@ -4,6 +4,7 @@
 
 #include "Admission.h"
 #include "EmbeddedFiles.h"
+#include "LinkObjects.h"
 #include "LinkedLibrary.h"
 #include "LongBlocks.h"
 #include "kvcache/IR/KVCache.h"
@@ -25,9 +26,8 @@
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "llvm/Passes/StandardInstrumentations.h"
-#include "llvm/Support/MemoryBuffer.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
-#include "llvm/Support/Program.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
@@ -326,56 +326,29 @@ LogicalResult Compilation::writeObject(StringRef path) {
   return error ? emitError(std::move(error)) : success();
 }
 
-static llvm::ErrorOr<std::string> findLinker() {
-  for (StringRef name : {"ld.lld", "ld.lld-22"})
-    if (llvm::ErrorOr<std::string> found = llvm::sys::findProgramByName(name))
-      return found;
-  return llvm::sys::findProgramByName("ld.lld", {KVCACHE_LLVM_TOOLS_DIR});
-}
-
-/// The first lines of a file, without what is at its end.
-static std::string textOf(StringRef path) {
-  auto buffer = llvm::MemoryBuffer::getFile(path);
-  return buffer ? (*buffer)->getBuffer().take_front(1000).trim().str() : "";
-}
-
 LogicalResult Compilation::link(OutputFiles &files, StringRef path) {
-  llvm::ErrorOr<std::string> linker = findLinker();
-  if (!linker)
-    return emitError("a shared library needs the linker ld.lld, which was not "
-                     "found (Debian's package lld-22)");
-  std::string program = files.scratch("program.o");
-  std::string runtime = files.scratch("runtime.o");
-  std::string messages = files.scratch("messages");
-  std::string output = files.add(path);
-  auto cannotLink = [&](const llvm::Twine &reason) {
-    return emitError("linking '" + path + "' failed" + reason);
-  };
   SmallVector<char, 0> object;
   if (failed(emitObject(object)))
     return failure();
-  for (const auto &[file, bytes] :
-       {std::pair(program, StringRef(object.data(), object.size())),
-        std::pair(runtime, getRuntimeObject())})
-    if (Error error = writeFile(
-            file, path, [&, bytes = bytes](raw_ostream &os) { os << bytes; }))
-      return emitError(std::move(error));
-  // -Bsymbolic: two artefacts in one process keep to their own run time.
-  SmallVector<StringRef> command = {
-      *linker, "-shared",    "-Bsymbolic", "--gc-sections", "-z", "relro", "-z",
-      "now",   "--build-id", program,      runtime,         "-o", output};
   // The threads of its run time would be left without code.
-  if (llvmIR->getFunction("kvrt_parallel_for"))
-    command.append({"-z", "nodelete"});
-  std::string reason;
-  std::optional<StringRef> redirects[] = {std::nullopt, std::nullopt,
-                                          StringRef(messages)};
-  if (llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, redirects, 0, 0,
-                                &reason)) {
-    if (reason.empty())
-      reason = textOf(messages);
-    return cannotLink(reason.empty() ? "" : ": " + reason);
-  }
+  bool staysLoaded = llvmIR->getFunction("kvrt_parallel_for");
+  Expected<SmallVector<char, 0>> library =
+      linkObjects({StringRef(object.data(), object.size()), getRuntimeObject()},
+                  staysLoaded);
+  if (!library)
+    return emitError("linking '" + path +
+                     "' failed: " + toString(library.takeError()));
+  std::string output = files.add(path);
+  if (Error error = writeFile(output, path, [&](raw_ostream &os) {
+        os.write(library->data(), library->size());
+      }))
+    return emitError(std::move(error));
+  // As linkers do: who may read it may execute it.
+  if (llvm::ErrorOr<llvm::sys::fs::perms> mode =
+          llvm::sys::fs::getPermissions(output))
+    std::ignore = llvm::sys::fs::setPermissions(
+        output,
+        llvm::sys::fs::perms(*mode | (*mode & llvm::sys::fs::all_read) >> 2));
   if (Error error = checkLinkedLibrary(output))
     return emitError("the library '" + path +
                      "' cannot be used: " + toString(std::move(error)));

@@ -4,7 +4,7 @@
 
 #pragma clang diagnostic ignored "-Wc23-extensions"
 
-static const unsigned char kRuntimeObject[] = {
+alignas(8) static const unsigned char kRuntimeObject[] = {
 #embed KVCACHE_RUNTIME_OBJECT
 };
 

@@ -11,7 +11,7 @@
 #include "llvm/ADT/StringRef.h"
 
 namespace kvcache::target {
-/// The runtime as one relocatable object file.
+/// The runtime as one relocatable object file, at a multiple of 8 bytes.
 llvm::StringRef getRuntimeObject();
 /// The text of kv_abi.h.
 llvm::StringRef getAbiHeader();
