@@ -56,6 +56,7 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createDropDonatedResults());
   bufferization::BufferResultsToOutParamsPassOptions results;
+  results.addResultAttribute = true;
   results.modifyPublicFunctions = true;
   results.hoistStaticAllocs = true;
   results.hoistDynamicAllocs = true;

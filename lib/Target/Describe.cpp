@@ -125,8 +125,10 @@ std::string target::writeHeader(const LibraryInfo &library,
       os << " * " << arg.name << ": ";
       if (arg.kind == ArgumentSignature::Kind::Tensor)
         os << arg.elementType << " " << shapeStr(arg)
-           << (arg.isWritten ? ", written" : ", read") << "\n *   " << arg.type
-           << "\n";
+           << (arg.isResult    ? ", result"
+               : arg.isWritten ? ", written"
+                               : ", read")
+           << "\n *   " << arg.type << "\n";
       else
         os << arg.type << "\n";
     }
@@ -136,11 +138,16 @@ std::string target::writeHeader(const LibraryInfo &library,
          zip(signature.arguments, parameterNames(signature.arguments)))
       parameters += (cType(arg) + name + ", ").str();
     os << "int32_t kv1_" << signature.name << "(" << parameters
-       << "void *workspace,\n    int64_t workspace_bytes, void *stream);\n";
+       << "void *workspace,\n    int64_t workspace_bytes, void *stream);\n"
+       << "int32_t kv1args_" << signature.name
+       << "(void *const *args, void *workspace,\n"
+          "    int64_t workspace_bytes, void *stream);\n";
     StringRef list = StringRef(parameters).rtrim(", ");
     os << "/* Bytes, an upper bound; negative on an error. */\n"
        << "int64_t kv1_" << signature.name << "_workspace_size("
-       << (list.empty() ? StringRef("void") : list) << ");\n";
+       << (list.empty() ? StringRef("void") : list) << ");\n"
+       << "int64_t kv1args_" << signature.name
+       << "_workspace_size(void *const *args);\n";
   }
   os << "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
   return text;
@@ -189,6 +196,8 @@ static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   json.attribute("device",
                  arg.device == ArgumentSignature::Device::Cpu ? "cpu" : "cuda");
   json.attribute("access", arg.isWritten ? "write" : "read");
+  if (arg.isResult)
+    json.attribute("result", true);
   if (!arg.pool.axes.empty())
     writePool(json, arg.pool);
   json.attributeArray("dims", [&] {

@@ -73,6 +73,7 @@ public:
     Constant *record = writeRecord(signature, library);
     addCall(signature, record);
     addWorkspaceSize(signature, record);
+    addPacked(signature, record);
     addTvmFfi(signature, record);
   }
 
@@ -307,6 +308,28 @@ private:
                                                      pointer, pointer);
     builder.CreateRet(
         builder.CreateCall(size, {record, packArguments(function, signature)}));
+  }
+
+  /// The same two functions for callers that have no type for each signature:
+  /// arguments are an array of addresses.
+  void addPacked(const FunctionSignature &signature, Constant *record) {
+    auto add = [&](StringRef suffix, StringRef callee, FunctionType *type) {
+      Function *function =
+          beginFunction("kv1args_" + signature.name + suffix.str(), type);
+      SmallVector<Value *> operands = {record};
+      SmallVector<Type *> types = {pointer};
+      for (Argument &argument : function->args()) {
+        operands.push_back(&argument);
+        types.push_back(argument.getType());
+      }
+      FunctionCallee callable = module.getOrInsertFunction(
+          callee, FunctionType::get(type->getReturnType(), types, false));
+      builder.CreateRet(builder.CreateCall(callable, operands));
+    };
+    add("", "kvrt_call",
+        FunctionType::get(i32, {pointer, pointer, i64, pointer}, false));
+    add("_workspace_size", "kvrt_workspace_size",
+        FunctionType::get(i64, {pointer}, false));
   }
 
   void addTvmFfi(const FunctionSignature &signature, Constant *record) {

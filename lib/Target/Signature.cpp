@@ -30,6 +30,9 @@ using namespace kvcache::target;
 
 namespace {
 
+/// What buffer-results-to-out-params gives to the arguments that it adds.
+constexpr StringLiteral kResultAttr = "bufferize.result";
+
 using Dim = std::pair<unsigned, unsigned>; ///< argument, dimension
 
 class Describer {
@@ -118,6 +121,7 @@ private:
                 "space and without a constant offset or negative strides, an "
                 "integer, f32 or f64, got "
              << type;
+    arg.isResult = function.getArgAttr(i, kResultAttr) != nullptr;
     signature.arguments.push_back(std::move(arg));
     return success();
   }

@@ -25,7 +25,7 @@
 // REMARK: remark: [Missed] raise | {{.*}}stablehlo.scatter not in place: argument 0 of 'nested' is not donated, so a copy of the pool is written
 // REMARK-NOT: 'nested_donated'
 // BUFFERS-LABEL: func.func public @nested(
-// BUFFERS-SAME: %[[POOL:.*]]: memref<32x8xf32>, %{{.*}}: memref<3x8xf32>, %{{.*}}: memref<3x1xi32>, %[[OUT:.*]]: memref<32x8xf32>)
+// BUFFERS-SAME: %[[POOL:.*]]: memref<32x8xf32>, %{{.*}}: memref<3x8xf32>, %{{.*}}: memref<3x1xi32>, %[[OUT:.*]]: memref<32x8xf32> {bufferize.result})
 // BUFFERS: memref.copy %{{.*}}, %{{.*}}
 // BUFFERS-LABEL: func.func public @nested_donated(
 // BUFFERS-SAME: %{{.*}}: memref<3x1xi32>) {
@@ -123,7 +123,7 @@ func.func private @taken(%pool: tensor<32x8xf32>, %rows: tensor<3x8xf32>, %slots
 // CHECK-SAME: %{{.*}}: tensor<2x32x8xf32> {bufferization.writable = false}, %{{.*}}: tensor<32x8xf32> {bufferization.writable = false}, %{{.*}}: tensor<3x8xf32>, %{{.*}}: tensor<3x1xi32>, %{{.*}}: i1)
 // REMARK-COUNT-2: not in place: argument {{[01]}} of 'loop' is not donated
 // BUFFERS-LABEL: func.func @loop(
-// BUFFERS-SAME: %[[OUT:[a-z0-9]*]]: memref<32x8xf32>) {
+// BUFFERS-SAME: %[[OUT:[a-z0-9]*]]: memref<32x8xf32> {bufferize.result}) {
 // BUFFERS: memref.expand_shape %[[OUT]]
 // BUFFERS-NOT: memref.expand_shape
 // BUFFERS: return

@@ -163,7 +163,7 @@ func.func @casts(%title: i32 {kvcache.name = "casts"}, %pool: !cache,
 // A result has no name of its own: one that an argument has is not taken.
 // H-LABEL: results: i32
 // H:      arg2: f32 [4], read
-// H:      arg2_: f32 [4], written
+// H:      arg2_: f32 [4], result
 func.func @results(%title: i32 {kvcache.name = "results"},
                    %arg2: tensor<4xf32>) -> tensor<4xf32> {
   %e = tensor.empty() : tensor<4xf32>

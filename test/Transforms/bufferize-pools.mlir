@@ -27,7 +27,7 @@ func.func @no_copy_of_the_pool(%pool: !pool, %rows: !rows, %t: tensor<?xi64>, %n
 }
 
 // CHECK-LABEL: func.func @old_pool_is_used(
-// CHECK-SAME: %[[OLD:[^ ]*]]: memref<?x16x64xf32>, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x16x64xf32>) {
+// CHECK-SAME: %[[OLD:[^ ]*]]: memref<?x16x64xf32>, %[[ROWS:[^ ]*]]: memref<?x64xf32>, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x16x64xf32> {bufferize.result}) {
 // CHECK: memref.copy %[[OLD]], %[[NEW]]
 // CHECK: %[[A:.*]] = kvcache.view %[[NEW]][B, N, D]
 // CHECK: kvcache.index_copy %[[ROWS]] into %[[A]]
@@ -53,7 +53,7 @@ func.func @rows_stay(%cache: !k, %s: !slots, %out: !rows) -> (!rows, !rows) {
 }
 
 // CHECK-LABEL: func.func @no_copy_of_rows_that_are_zeroed(
-// CHECK-SAME: %{{.*}}: !kv_nd, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x64xf32>) {
+// CHECK-SAME: %{{.*}}: !kv_nd, %{{.*}}: !kv_slots, %[[OUT:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x64xf32> {bufferize.result}) {
 // CHECK-NOT: memref.copy
 // CHECK: kvcache.gather %{{.*}} at %{{.*}} zero into %[[NEW]]
 func.func @no_copy_of_rows_that_are_zeroed(%cache: !k, %s: !slots, %out: !rows) -> (!rows, !rows) {
@@ -76,7 +76,7 @@ func.func @relayout(%a: !pool, %b: tensor<?x64x16xf16>) -> tensor<?x64x16xf16> {
 // Source and destination must not overlap.
 
 // CHECK-LABEL: func.func @relayout_of_itself(
-// CHECK-SAME: %[[A:[^ ]*]]: memref<?x16x64xf32>, %[[B:[^ ]*]]: memref<?x16x64xf32>) {
+// CHECK-SAME: %[[A:[^ ]*]]: memref<?x16x64xf32>, %[[B:[^ ]*]]: memref<?x16x64xf32> {bufferize.result}) {
 // CHECK: memref.copy %[[A]], %[[B]]
 // CHECK: kvcache.relayout
 func.func @relayout_of_itself(%a: !pool) -> !pool {

@@ -86,7 +86,7 @@ func.func @no_copy_of_rows(%cache: !kv, %rows: tensor<?x64xf32>, %s: !slots, %i:
 // A tensor that is made here is written to an argument instead of returned.
 
 // CHECK-LABEL: func.func @result_is_an_argument(
-// CHECK-SAME: %[[X:[^ ]*]]: i64, %[[OUT:[^ ]*]]: memref<4xi64>) {
+// CHECK-SAME: %[[X:[^ ]*]]: i64, %[[OUT:[^ ]*]]: memref<4xi64> {bufferize.result}) {
 // CHECK-NOT: memref.alloc
 // CHECK: memref.store %[[X]], %[[OUT]]
 // CHECK: return{{$}}

@@ -17,7 +17,7 @@
 // RUN: kv-opt %kvcache_src/examples/functional_host.mlir --pass-pipeline='builtin.module(inline,cse,one-shot-bufferize{bufferize-function-boundaries function-boundary-type-conversion=identity-layout-map})' | FileCheck %s --check-prefix=KEPT
 
 // CHECK-LABEL: func.func @layer(
-// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x2x16x8x128xbf16>, %[[Q:[^ ]*]]: memref<?x32x128xbf16>, %[[K:[^ ]*]]: memref<?x8x128xbf16>, %[[V:[^ ]*]]: memref<?x8x128xbf16>, %{{.*}}: memref<?xi32>, %{{.*}}: memref<?xi32>, %{{.*}}: memref<?x?xi32>, %[[OUT:[^ ]*]]: memref<?x32x128xbf16>) {
+// CHECK-SAME: %[[POOL:[^ ]*]]: memref<?x2x16x8x128xbf16>, %[[Q:[^ ]*]]: memref<?x32x128xbf16>, %[[K:[^ ]*]]: memref<?x8x128xbf16>, %[[V:[^ ]*]]: memref<?x8x128xbf16>, %{{.*}}: memref<?xi32>, %{{.*}}: memref<?xi32>, %{{.*}}: memref<?x?xi32>, %[[OUT:[^ ]*]]: memref<?x32x128xbf16>{{( {bufferize.result})?}}) {
 // CHECK-NOT: memref.copy
 // CHECK: memref.alloc(%{{.*}}) {{.*}}: memref<?xi64>
 // CHECK-NOT: memref.alloc

@@ -14,7 +14,7 @@
 // CHECK: arith.addf %{{.*}}, %{{.*}} fastmath<contract> : f32
 // CHECK: return %[[R]]
 // BUFFERS-LABEL: func.func @sum(
-// BUFFERS-SAME: %[[A:.*]]: memref<?x4xf32>, %[[B:.*]]: memref<?x4xf32>, %[[OUT:.*]]: memref<?x4xf32>)
+// BUFFERS-SAME: %[[A:.*]]: memref<?x4xf32>, %[[B:.*]]: memref<?x4xf32>, %[[OUT:.*]]: memref<?x4xf32> {bufferize.result})
 // BUFFERS: outs(%[[OUT]] : memref<?x4xf32>)
 func.func @sum(%a: tensor<?x4xf32>, %b: tensor<?x4xf32>) -> tensor<?x4xf32> {
   %0 = arith.addf %a, %b fastmath<contract> : tensor<?x4xf32>

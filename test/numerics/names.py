@@ -60,6 +60,7 @@ expected = {f"kv1_names_{n}" for n in ("check", "last_error", "manifest",
                                        "set_parallel_for")}
 for name in functions:
     expected |= {f"kv1_{name}", f"kv1_{name}_workspace_size",
+                 f"kv1args_{name}", f"kv1args_{name}_workspace_size",
                  f"__tvm_ffi_{name}"}
 assert shown == expected, shown ^ expected
 print(f"{len(functions)} names")

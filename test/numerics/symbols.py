@@ -120,6 +120,7 @@ def check(name, target, program, functions, *flags, allowed=NEEDED):
                 f"kv1_{name}_manifest", f"kv1_{name}_set_parallel_for"}
     for function in functions:
         expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
+                     f"kv1args_{function}", f"kv1args_{function}_workspace_size",
                      f"__tvm_ffi_{function}"}
     assert shown == expected, f"{name}: {shown ^ expected}"
 

@@ -26,6 +26,8 @@ struct LibraryInfo {
 /// Adds the exported functions to a module of lowered code:
 ///
 ///   kv1_NAME, kv1_NAME_workspace_size      the C ABI (kv_abi.h)
+///   kv1args_NAME, kv1args_NAME_workspace_size
+///                                          the same, for any signature
 ///   __tvm_ffi_NAME                         the convention of TVM-FFI
 ///   kv1_LIBRARY_check, kv1_LIBRARY_last_error, kv1_LIBRARY_manifest,
 ///   kv1_LIBRARY_set_parallel_for

@@ -51,6 +51,7 @@ struct ArgumentSignature {
   int64_t align = 1; ///< bytes
   Device device = Device::Cpu;
   bool isWritten = false;
+  bool isResult = false; ///< what the program returns
   PoolSignature pool;
   /// The type as written, for people and for engines that know the dialect.
   std::string type;
