@@ -32,7 +32,7 @@ if config.sanitizers:
     # Programs without sanitizers cannot load or link what has them; and the
     # memory that mutants may have is less than what AddressSanitizer reserves.
     config.excludes += ["plugin.mlir", "functional-host.mlir", "install.py"]
-    config.excludes += ["Mutation"]
+    config.excludes += ["Mutation", "CAPI"]
 
 
 def find_ptxas():
@@ -131,4 +131,5 @@ config.substitutions += [
     # How often test/Runtime does what has to go right each time.
     ("%rounds", lit_config.params.get("rounds", "50")),
     ("%kvcache_src", source),
+    ("%kvcache_build", build),
 ]

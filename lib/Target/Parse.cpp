@@ -64,6 +64,18 @@ OwningOpRef<ModuleOp> target::parseProgram(MLIRContext &context,
                                 : OwningOpRef<ModuleOp>(module);
 }
 
+int target::withProgram(const DialectRegistry &registry,
+                        std::unique_ptr<llvm::MemoryBuffer> program,
+                        llvm::raw_ostream &messages,
+                        llvm::function_ref<int(ModuleOp)> use) {
+  MLIRContext context(registry);
+  llvm::SourceMgr sources;
+  sources.AddNewSourceBuffer(std::move(program), llvm::SMLoc());
+  SourceMgrDiagnosticHandler handler(sources, &context, messages);
+  OwningOpRef<ModuleOp> module = parseProgram(context, sources);
+  return module ? use(*module) : 1;
+}
+
 llvm::Expected<int> target::withProgram(const DialectRegistry &registry,
                                         StringRef path,
                                         llvm::function_ref<int(ModuleOp)> use) {
@@ -71,10 +83,5 @@ llvm::Expected<int> target::withProgram(const DialectRegistry &registry,
   if (!buffer)
     return llvm::createStringError("cannot read '" + path +
                                    "': " + buffer.getError().message());
-  MLIRContext context(registry);
-  llvm::SourceMgr sources;
-  sources.AddNewSourceBuffer(std::move(*buffer), llvm::SMLoc());
-  SourceMgrDiagnosticHandler handler(sources, &context);
-  OwningOpRef<ModuleOp> module = parseProgram(context, sources);
-  return module ? use(*module) : 1;
+  return withProgram(registry, std::move(*buffer), llvm::errs(), use);
 }

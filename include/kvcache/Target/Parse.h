@@ -8,7 +8,9 @@
 #include "llvm/Support/Error.h"
 
 namespace llvm {
+class MemoryBuffer;
 class SourceMgr;
+class raw_ostream;
 } // namespace llvm
 
 namespace kvcache::target {
@@ -18,6 +20,13 @@ namespace kvcache::target {
 /// a diagnostic.
 mlir::OwningOpRef<mlir::ModuleOp> parseProgram(mlir::MLIRContext &context,
                                                llvm::SourceMgr &sources);
+
+/// Parses a program, which diagnostics quote while `use` runs. Returns its
+/// result, or 1 after a diagnostic of the parser.
+int withProgram(const mlir::DialectRegistry &registry,
+                std::unique_ptr<llvm::MemoryBuffer> program,
+                llvm::raw_ostream &messages,
+                llvm::function_ref<int(mlir::ModuleOp)> use);
 
 /// Parses the program in a file, `-` for the standard input. Diagnostics quote
 /// the file while `use` runs, whose result is returned, or 1 after a diagnostic
