@@ -32,7 +32,7 @@ if config.sanitizers:
     # Programs without sanitizers cannot load or link what has them; and the
     # memory that mutants may have is less than what AddressSanitizer reserves.
     config.excludes += ["plugin.mlir", "functional-host.mlir", "install.py"]
-    config.excludes += ["Mutation", "CAPI"]
+    config.excludes += ["Mutation", "CAPI", "Python"]
 
 
 def find_ptxas():
@@ -86,6 +86,18 @@ def find_sanitizer(name):
     return None
 
 
+def find_torch(python):
+    """A Python that has PyTorch: that of the tests, or one that is named by
+    --param torch=PYTHON. It is not installed: it is larger than all else."""
+    python = lit_config.params.get("torch", python)
+    find = "import importlib.util as u; exit(u.find_spec('torch') is None)"
+    try:
+        found = subprocess.run([python, "-c", find], capture_output=True)
+    except OSError:
+        return None
+    return python if found.returncode == 0 else None
+
+
 # Ours first: `mlir-opt` and the like on the caller's PATH may be another LLVM.
 path = [os.path.join(build, "bin"), config.llvm_tools_dir]
 
@@ -103,6 +115,11 @@ if thread_sanitizer:
 address_sanitizer = find_sanitizer("address,undefined")
 if address_sanitizer:
     config.available_features.add("asan")
+
+python = os.path.join(build, "venv", "bin", "python")
+torch_python = find_torch(python)
+if torch_python:
+    config.available_features.add("torch")
 
 path.append(os.environ["PATH"])
 config.environment["PATH"] = os.pathsep.join(path)
@@ -123,7 +140,8 @@ def tool(name):
 # llvm-readelf are found by the PATH above and need no substitution.
 config.substitutions += [
     ("%mlir_opt", tool("mlir-opt")),
-    ("%python", os.path.join(build, "venv", "bin", "python")),
+    ("%python", python),
+    ("%torch_python", torch_python or "torch-is-missing"),
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
     ("%tsan_cc", thread_sanitizer or "tsan-is-missing"),

@@ -101,11 +101,13 @@ int cuLibraryGetKernel(void **out, void *library, const char *name) {
   return 0;
 }
 int cuKernelGetFunction(void **function, void *k) { return *function = k, 0; }
+static void *last_stream;
+void *fake_last_stream(void) { return last_stream; }
 int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
                    unsigned grid_z, unsigned block_x, unsigned block_y,
                    unsigned block_z, unsigned shared, void *stream,
                    void **parameters, void **extra) {
-  (void)stream;
+  last_stream = stream;
   const kernel *k = function;
   const unsigned dims[7] = {grid_x,  grid_y,  grid_z, block_x,
                             block_y, block_z, shared};
@@ -117,9 +119,19 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y,
 static int multiprocessors = 132, cooperative;
 void fake_set_multiprocessors(int count) { multiprocessors = count; }
 int fake_cooperative_launches(void) { return cooperative; }
+static int capability[2] = {9, 0};
+void fake_set_capability(int major, int minor) {
+  capability[0] = major;
+  capability[1] = minor;
+}
+int cuDeviceGet(int *device, int number) {
+  *device = number;
+  return number ? 101 : 0;
+}
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
-  *value = multiprocessors;
-  return attribute == 16 && device == 0 ? 0 : 1;
+  int isCapability = attribute == 75 || attribute == 76;
+  *value = isCapability ? capability[attribute - 75] : multiprocessors;
+  return (isCapability || attribute == 16) && device == 0 ? 0 : 1;
 }
 int cuKernelSetAttribute(int attribute, int value, void *k, int device) {
   return attribute == 8 && value > 0 && k && device == 0 ? 0 : 1;
@@ -175,6 +187,17 @@ int cuStreamIsCapturing(void *stream, int *status) {
   return *status = 0;
 }
 int cuStreamSynchronize(void *stream) { return (void)stream, 0; }
+int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
+  int error = fails("cuMemAlloc");
+  *address = error ? 0 : (uint64_t)pinned(bytes);
+  return error;
+}
+int cuMemsetD8Async(uint64_t address, unsigned char value, size_t bytes,
+                    void *stream) {
+  last_stream = stream;
+  memset((void *)address, value, bytes);
+  return 0;
+}
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
   *memory = pinned(bytes);
   return flags != 3; /* of all contexts, and mapped */

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Writing and attending in a pool of keys and values, without writing a
+program."""
+
+from __future__ import annotations
+
+import sys
+
+from ._layout import Layout
+from ._library import Library, compile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing it takes longer than all else here
+    from typing import Any, Optional, Sequence, Union
+
+_PROGRAM = """\
+!pool  = {pool}
+!layer = {layer}
+!slots = !kvcache.slots<?T x i64, rows_per_block = {block_size}, pad = skip_negative>
+!table = !kvcache.block_table<?R x ?M x i32, tokens = {block_size}>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = {block_size}>
+!rows  = memref<?x{kv_heads}x{head_dim}x{dtype}{rows}>
+!query = memref<?x{heads}x{head_dim}x{dtype}{rows}>
+!out   = memref<?x{heads}x{head_dim}x{dtype}>
+
+func.func @insert(%pool: !pool, {index}%slots: memref<?xi64>, %key: !rows,
+                  %value: !rows) {{{view}
+  %where = kvcache.make_slots %slots : memref<?xi64> to !slots
+  kvcache.index_copy %key, %value into {cache} at %where
+    : !rows, !rows into !layer at !slots
+  return
+}}
+
+func.func @run(%query: !query, %pool: !pool, {index}%starts: memref<?xi32>,
+               %lengths: memref<?xi32>, %block_table: memref<?x?xi32>{sinks},
+               %out: !out {{bufferize.result}}) {{{view}
+  %table = kvcache.make_block_table %block_table : memref<?x?xi32> to !table
+  %batch = kvcache.make_batch %starts, %lengths, %table
+    : memref<?xi32>, memref<?xi32>, !table
+  kvcache.attention %query over {cache} in %batch{use_sinks} into %out
+    {options} : !query over !layer in !batch into !out
+  return
+}}
+"""
+
+
+class PagedAttention:
+    """Attention over a paged pool of keys and values.
+
+        attention = kvcache.PagedAttention(heads=32, kv_heads=8, head_dim=128)
+        pool = attention.layout.zeros(blocks=1024, device="cuda")
+        attention.insert(pool, slots, key, value)
+        out = attention.run(query, pool, starts, lengths, block_table)
+
+    Rows of `query`, `key` and `value` are `[T, heads, head_dim]`, one for each
+    new token; tokens may be apart, as in a fused projection. Slot `s` is token
+    `s % block_size` of block `s // block_size`, a negative one is padding. Rows
+    `starts[r]` to `starts[r + 1]` belong to request `r`, which has `lengths[r]`
+    tokens with these, in the blocks `block_table[r]`. Lists are of int32, slots
+    of int64.
+
+    With `layers`, a pool has several of them, and calls take `layer=`. `window`
+    is the number of tokens that a row sees, `softcap` and `scale` are as in the
+    model (by default no cap, and 1 / sqrt(head_dim)), and with `sinks=True`
+    `run` takes a list of a number for each head. Programs are compiled for the
+    device of the pool, when they are first used.
+    """
+
+    def __init__(self, heads: int, kv_heads: int, head_dim: int,
+                 block_size: int = 16, dtype: str = "bf16",
+                 layout: Union[str, Sequence[str], Layout] = "nhd", *,
+                 layers: Optional[int] = None, causal: bool = True,
+                 window: Optional[int] = None, softcap: Optional[float] = None,
+                 scale: Optional[float] = None, sinks: bool = False,
+                 checks: str = "none") -> None:
+        if not isinstance(layout, Layout):
+            layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
+                            block_size=block_size, layers=layers, dtype=dtype)
+        expected = {"H": kv_heads, "D": head_dim, "N": block_size,
+                    **({"L": layers} if layers is not None else {})}
+        if any(layout.extents.get(axis) != n for axis, n in expected.items()) \
+                or layout.dtype != dtype:
+            wanted = ", ".join(f"{axis} = {n}" for axis, n in expected.items())
+            raise ValueError(f"expected a layout of {dtype} with {wanted}, got "
+                             f"{layout!r}")
+        if not isinstance(heads, int) or heads < 1 or heads % kv_heads:
+            raise ValueError("heads: expected a multiple of the "
+                             f"{kv_heads} kv_heads, got {heads!r}")
+        layout.layer_type  # an error, if one layer has no type
+        self.layout = layout
+        self.heads = heads
+        self.sinks = sinks
+        self._has_layers = "L" in layout.extents
+        self._checks = checks
+        options = ["causal"] if causal else []
+        if window is not None:
+            options.append(f"window {int(window)}")
+        for name, value in (("softcap", softcap), ("scale", scale)):
+            if value is not None:
+                options.append(f"{name} {float(value):e}")
+        self._options = " ".join(options)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._libraries: dict = {}
+        self._ops: Any = None
+        if "torch" in sys.modules:
+            from . import _torch
+            self._ops = _torch.register(self)
+
+    def __getstate__(self) -> dict:
+        """For copies, of a model that has this for example: they load the
+        library again."""
+        return {name: value for name, value in self.__dict__.items()
+                if name not in ("_libraries", "_ops")}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def program(self, rows_apart: bool = False) -> str:
+        """The program that is compiled. With `rows_apart`, rows of activations
+        may be at any distance."""
+        extents, heads = self.layout.extents, self.heads
+        apart = f", strided<[?, {extents['D']}, 1], offset: ?>"
+        parts = {"index": "", "view": "", "cache": "%pool", "sinks": "",
+                 "use_sinks": "", "rows": apart if rows_apart else ""}
+        if self._has_layers:
+            parts["index"] = "%layer: index, "
+            parts["view"] = ("\n  %cache = kvcache.layer %pool[%layer] : !pool")
+            parts["cache"] = "%cache"
+        if self.sinks:
+            parts["sinks"] = f", %sinks: memref<{heads}xf32>"
+            parts["use_sinks"] = f" sinks(%sinks : memref<{heads}xf32>)"
+        return _PROGRAM.format(
+            pool=self.layout.type, layer=self.layout.layer_type,
+            block_size=extents["N"], kv_heads=extents["H"],
+            head_dim=extents["D"], heads=heads, dtype=self.layout.dtype,
+            options=self._options, **parts)
+
+    def library(self, target: str = "cpu", rows_apart: bool = False) -> Library:
+        """The compiled program, with the functions `insert` and `run`."""
+        found = self._libraries.get((target, rows_apart))
+        if found is None:
+            found = compile(self.program(rows_apart), target,
+                            checks=self._checks)
+            self._libraries[target, rows_apart] = found
+        return found
+
+    def insert(self, pool: Any, slots: Any, key: Any, value: Any,
+               layer: Optional[int] = None) -> None:
+        """Writes rows of keys and values to their slots."""
+        self._expect_layer(layer)
+        if self._ops is not None and self._ops.is_compiling():
+            self._ops.insert(pool, slots, key, value, layer)
+            return
+        packed = _is_packed(key) and _is_packed(value)
+        function = self.library(_target_of(pool), not packed).insert
+        if self._has_layers:
+            function(pool, layer, slots, key, value)
+        else:
+            function(pool, slots, key, value)
+
+    def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
+            block_table: Any, layer: Optional[int] = None, *,
+            sinks: Any = None, out: Any = None) -> Any:
+        """Attends with each row of the query over the tokens of its request, and
+        returns `out`, which is made if it is not given."""
+        self._expect_layer(layer)
+        if (sinks is not None) != self.sinks:
+            raise TypeError("sinks: expected " + ("a list, as sinks=True says"
+                            if self.sinks else "none, as sinks=False says"))
+        if self._ops is not None and self._ops.is_compiling():
+            return self._ops.run(query, pool, starts, lengths, block_table,
+                                 layer, sinks, out)
+        function = self.library(_target_of(pool), not _is_packed(query)).run
+        index = (layer,) if self._has_layers else ()
+        extra = (sinks,) if self.sinks else ()
+        return function(query, pool, *index, starts, lengths, block_table,
+                        *extra, out)
+
+    def _expect_layer(self, layer: Optional[int]) -> None:
+        if (layer is not None) != self._has_layers:
+            raise TypeError("layer: expected " + (
+                f"a number below {self.layout.extents['L']}"
+                if self._has_layers else "none, as the pool has one layer"))
+
+
+def _is_packed(array: Any) -> bool:
+    is_contiguous = getattr(array, "is_contiguous", None)
+    if is_contiguous is not None:
+        return is_contiguous()
+    flags = getattr(array, "flags", None)
+    return flags is None or getattr(flags, "c_contiguous", True)
+
+
+def _target_of(pool: Any) -> str:
+    on_gpu = getattr(pool, "is_cuda", None)
+    if on_gpu is None:
+        on_gpu = pool.__dlpack_device__()[0] in (2, 13)
+    return "cuda" if on_gpu else "cpu"

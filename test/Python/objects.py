@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# RUN: %python %s
+"""Layout and PagedAttention with NumPy arrays, compared with NumPy."""
+
+import copy
+import pickle
+
+import kvcache
+import numpy as np
+from kvcache._version import ORDERS
+from programs import raises, use_new_cache
+
+cache = use_new_cache()
+rng = np.random.default_rng(11)
+HEADS, KV_HEADS, DIM, TOKENS, LAYERS, BLOCKS = 4, 2, 32, 4, 3, 12
+
+
+def normal(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+class Case:
+    """Two requests: one with five new tokens of nine, one with one of six."""
+
+    starts = np.array([0, 5, 6], np.int32)
+    lengths = np.array([9, 6], np.int32)
+    table = np.array([[7, 2, 5], [0, 11, 3]], np.int32)
+
+    def __init__(self):
+        self.query = normal(6, HEADS, DIM)
+        self.key, self.value = normal(6, KV_HEADS, DIM), normal(6, KV_HEADS, DIM)
+
+    def slots(self):
+        found = []
+        for r in range(2):
+            first, end = self.starts[r], self.starts[r + 1]
+            for position in range(self.lengths[r] - (end - first),
+                                  self.lengths[r]):
+                block = self.table[r, position // TOKENS]
+                found.append(block * TOKENS + position % TOKENS)
+        return np.array(found, np.int64)
+
+    def expected(self, layer, window=None, softcap=None, scale=DIM ** -0.5,
+                 sinks=None, causal=True):
+        """Attention over a layer [S, B, N, H, D]."""
+        out = np.zeros(self.query.shape)
+        for r in range(2):
+            first, end = self.starts[r], self.starts[r + 1]
+            tokens = layer[:, self.table[r]].astype(np.float64)
+            keys, values = tokens.reshape(2, -1, KV_HEADS, DIM)
+            for row in range(first, end):
+                position = self.lengths[r] - end + row
+                last = position + 1 if causal else self.lengths[r]
+                seen = slice(max(0, position - window + 1) if window else 0, last)
+                for head in range(HEADS):
+                    scores = keys[seen, head // 2] @ self.query[row, head] * scale
+                    if softcap:
+                        scores = softcap * np.tanh(scores / softcap)
+                    most = scores.max()
+                    weights = np.exp(scores - most)
+                    total = weights.sum()
+                    if sinks is not None:
+                        total += np.exp(sinks[head] - most)
+                    out[row, head] = weights / total @ values[seen, head // 2]
+        return out
+
+
+def check(attention, layer, rows_apart=False, **options):
+    case = Case()
+    pool = attention.layout.zeros(BLOCKS)
+    pool[...] = normal(*pool.shape)
+    want = pool.copy()
+    one = want[layer] if layer is not None else want
+    flat = one.reshape(2, -1, KV_HEADS, DIM)
+    flat[0, case.slots()], flat[1, case.slots()] = case.key, case.value
+    place = {} if layer is None else {"layer": layer}
+    attention.insert(pool, case.slots(), case.key, case.value, **place)
+    np.testing.assert_array_equal(pool, want)
+    lists = (case.starts, case.lengths, case.table)
+    given = {"sinks": options["sinks"]} if "sinks" in options else {}
+    out = attention.run(case.query, pool, *lists, **place, **given)
+    np.testing.assert_allclose(out, case.expected(one, **options), rtol=2e-5,
+                               atol=2e-5)
+    if not rows_apart:
+        return
+    # Rows that are apart, and an array for the result.
+    fused = np.concatenate([case.query, case.key, case.value], axis=1)
+    query, key, value = np.split(fused, [HEADS, HEADS + KV_HEADS], axis=1)
+    attention.insert(pool, case.slots(), key, value, **place)
+    np.testing.assert_array_equal(pool, want)
+    given["out"] = np.empty_like(out)
+    again = attention.run(query, pool, *lists, **place, **given)
+    assert again is given["out"]
+    np.testing.assert_allclose(again, out, rtol=1e-6, atol=1e-6)
+
+
+def make(layout="nhd", **options):
+    return kvcache.PagedAttention(HEADS, KV_HEADS, DIM, TOKENS, "f32", layout,
+                                  **options)
+
+
+# Named orders, and one that has no name.
+assert len(ORDERS) >= 12
+for name, axes in ORDERS.items():
+    attention = make(name, layers=LAYERS if "L" in axes else None)
+    assert "".join(attention.layout.order) == axes
+check(make("hnd"), None, rows_apart=True)
+check(make("cross_layer_hnd", layers=LAYERS), 2, rows_apart=True)
+check(make("LBHNC", layers=LAYERS), 1)
+check(make(["B", "S", "H", "D", "N"]), None)
+# A name of an order with layers stands for one without them, too.
+assert make("BLNHC").layout.order == tuple("BNHSD")
+
+# What models do.
+check(make(window=3, softcap=2.5, scale=0.25), None, window=3, softcap=2.5,
+      scale=0.25)
+check(make(causal=False, sinks=True), None, causal=False, sinks=normal(HEADS))
+
+# Copies work by themselves.
+original = make("hnd")
+original.library()
+for attention in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
+    check(attention, None)
+
+# ---- Layouts by themselves
+
+layout = kvcache.Layout("cross_layer_nhd", kv_heads=2, head_dim=8, block_size=4,
+                        layers=3, dtype="f32")
+assert layout.type == ("!kvcache.cache<3L x 2S x ?B x 4N x 2H x 8D x f32, "
+                       "order = [B, L, S, N, H, D]>")
+assert layout.memory_shape(5) == (5, 3, 2, 4, 2, 8)
+assert layout.nbytes(5) == 4 * 5 * 3 * 2 * 4 * 2 * 8
+memory = np.zeros(layout.memory_shape(5), np.float32)
+pool = layout.view(memory)
+assert pool.shape == (3, 2, 5, 4, 2, 8)
+pool[1, 0, 4, 3] = 7
+assert (memory[4, 1, 0, 3] == 7).all() and memory.sum() == 7 * 16
+assert layout.zeros(2).ctypes.data % 64 == 0 and not layout.zeros(2).any()
+
+# ---- Errors
+
+text = raises(ValueError, layout.view, memory[0])
+assert text == ("expected extents B = any, L = 3, S = 2, N = 4, H = 2, D = 8, got "
+                "[3, 2, 4, 2, 8]"), text
+text = raises(ValueError, layout.view, pool)
+assert "got [3, 2, 5, 4, 2, 8]" in text, text
+text = raises(ValueError, kvcache.Layout, "ndh", kv_heads=2, head_dim=8)
+assert text.startswith("order: expected each of the axes S, B, N, H, D once, or "
+                       "one of ") and text.endswith("; got 'ndh'"), text
+raises(ValueError, kvcache.Layout, "nhd", kv_heads=2, head_dim=8, layers=2)
+raises(ValueError, kvcache.Layout, "SBNHDD", kv_heads=2, head_dim=8)
+assert raises(ValueError, kvcache.Layout, kv_heads=0, head_dim=8) == (
+    "kv_heads: expected a positive integer, got 0")
+assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8, dtype="f8") == (
+    "dtype: expected bf16, f16 or f32, got 'f8'")
+assert raises(ValueError, layout.memory_shape, -1) == (
+    "blocks: expected a number of blocks, got -1")
+assert raises(ValueError, make, "SLBNHD", layers=2).startswith(
+    "order SLBNHD: one layer has a stride that is known in a call only")
+assert raises(ValueError, kvcache.PagedAttention, 3, 2, 8) == (
+    "heads: expected a multiple of the 2 kv_heads, got 3")
+assert raises(ValueError, kvcache.PagedAttention, 4, 4, 8, layout=layout) \
+    .startswith("expected a layout of bf16 with H = 4, ")
+case, attention = Case(), make("paired_nhd")
+pool = attention.layout.zeros(BLOCKS)
+arguments = (case.query, pool, case.starts, case.lengths, case.table)
+assert raises(TypeError, attention.run, *arguments, layer=1) == (
+    "layer: expected none, as the pool has one layer")
+assert raises(TypeError, make("LBHNC", layers=2).run, *arguments) == (
+    "layer: expected a number below 2")
+assert raises(TypeError, attention.run, *arguments, sinks=case.lengths) == (
+    "sinks: expected none, as sinks=False says")
+assert raises(TypeError, make(sinks=True).run, *arguments) == (
+    "sinks: expected a list, as sinks=True says")
+text = raises(ValueError, attention.insert, np.zeros((BLOCKS, 2, 4, 2, 32),
+                                                     np.float32),
+              case.slots(), case.key, case.value)
+assert "your tensor looks like [B, S, N, H, D], as it is in memory; pass " \
+    "`pool.transpose(1, 0, 2, 3, 4)`" in text, text

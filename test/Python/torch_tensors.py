@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+# REQUIRES: torch
+# RUN: %torch_python %s
+"""PyTorch tensors, and torch.compile."""
+
+import kvcache
+import torch
+from programs import DECODE, DecodeCase, raises, use_new_cache
+
+import numpy as np
+
+cache = use_new_cache()
+rng = np.random.default_rng(4)
+
+# ---- The same numbers as with NumPy, results of PyTorch
+
+decode = kvcache.compile(DECODE).paged_decode
+case = DecodeCase(rng)
+memory, want = case.expected()
+arguments = {name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray)
+             else value for name, value in case.arguments().items()}
+arguments["pool"] = torch.from_numpy(case.memory).permute(1, 2, 0, 3, 4, 5)
+out = decode(**arguments)
+assert isinstance(out, torch.Tensor) and out.dtype == torch.float32
+np.testing.assert_allclose(out.numpy(), want, rtol=2e-5, atol=2e-5)
+np.testing.assert_array_equal(case.memory, memory)
+text = raises(ValueError, decode, **{**arguments,
+                                     "pool": torch.from_numpy(case.memory)})
+assert "pass `pool.permute(1, 2, 0, 3, 4, 5)`" in text, text
+
+# ---- Ready-made objects in bf16, in eager mode and compiled
+
+attention = kvcache.PagedAttention(8, 2, 64, 16, "bf16", "cross_layer_nhd",
+                                   layers=4)
+capped = kvcache.PagedAttention(8, 2, 64, 16, "bf16", softcap=20.0, sinks=True)
+sinks = torch.randn(8)
+starts = torch.tensor([0, 1, 6], dtype=torch.int32)
+lengths = torch.tensor([20, 5], dtype=torch.int32)
+table = torch.tensor([[3, 1], [5, 0]], dtype=torch.int32)
+slots = torch.tensor([19, 80, 81, 82, 83, 84])
+fused = torch.randn(6, 12, 64).bfloat16()
+
+
+def step(pool, one, fused, out):
+    query, key, value = fused.split([8, 2, 2], dim=1)
+    attention.insert(pool, slots, key, value, layer=2)
+    first = attention.run(query, pool, starts, lengths, table, layer=2)
+    capped.insert(one, slots, key * 2, value)
+    capped.run(query, one, starts, lengths, table, sinks=sinks, out=out)
+    return first + out
+
+
+def run(function):
+    torch.manual_seed(3)
+    pool = attention.layout.zeros(8, device="cpu")
+    one = capped.layout.zeros(8, device="cpu")
+    pool.normal_()
+    one.normal_()
+    out = torch.empty(6, 8, 64, dtype=torch.bfloat16)
+    return function(pool, one, fused, out), pool, one
+
+
+want = run(step)
+for backend in ("eager", "aot_eager"):
+    torch._dynamo.reset()
+    got = run(torch.compile(step, fullgraph=True, backend=backend))
+    for a, b in zip(got, want):
+        assert torch.equal(a, b), backend
+
+pool = attention.layout.zeros(8, device="cpu")
+query, key, value = (t.contiguous() for t in fused.split([8, 2, 2], dim=1))
+number = attention._ops.number
+torch.library.opcheck(torch.ops.kvcache.insert.default,
+                      (pool, slots, key, value, 1, number))
+torch.library.opcheck(torch.ops.kvcache.run.default,
+                      (query, pool, starts, lengths, table, 1, None, number))
+torch.library.opcheck(torch.ops.kvcache.run_out.default,
+                      (query, pool, starts, lengths, table, 1, None,
+                       torch.empty_like(query), number))
