@@ -348,9 +348,9 @@ Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
   Value out = empty(shapeOf(query).drop_front());
   return kvcache::AttentionOp::create(
              *this, out.getType(), query, cache, batch, /*alibi=*/Value(),
-             /*sinks=*/Value(), /*value_scale=*/Value(), out, getArrayAttr({}),
-             /*heads_first=*/false, /*causal=*/true,
+             /*sinks=*/Value(), /*valueScale=*/Value(), out, getArrayAttr({}),
+             /*headsFirst=*/false, /*causal=*/true,
              window ? getI64IntegerAttr(sizes.window) : IntegerAttr(),
-             /*window_right=*/IntegerAttr(), FloatAttr(), FloatAttr())
+             /*windowRight=*/IntegerAttr(), FloatAttr(), FloatAttr())
       .getResult(0);
 }

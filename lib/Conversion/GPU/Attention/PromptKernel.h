@@ -99,7 +99,9 @@ struct PromptShape {
   /// read where an item has few pairs: of a part of the channels, and what a
   /// warpgroup needs for its sums.
   int64_t spareBlocks() const { return (rows - 64) * kRowBytes / 512; }
-  int64_t blocksOfSums() const { return fewPairs / 16 * quads(); }
+  int64_t blocksOfSums() const { return fewWarps() * quads(); }
+  /// The warps of a warpgroup that have rows of such an item.
+  int64_t fewWarps() const { return fewPairs / 16; }
   /// Of a warpgroup: its sums, and for each row the maximum and the sum of
   /// weights.
   int64_t shareBytes() const { return 64 * channels[1] * 4 + 64 * 8; }

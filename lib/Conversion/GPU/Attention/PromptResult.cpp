@@ -78,7 +78,7 @@ Value PromptKernel::spareBlock(Val number) {
                         (shape.queryOffset + 64 * PromptShape::kRowBytes));
 }
 Value PromptKernel::totalsOf(Val ofWarpgroup) {
-  Val number = (ofWarpgroup - 1) * (shape.fewPairs / 16) + (warp & 3);
+  Val number = (ofWarpgroup - 1) * shape.fewWarps() + (warp & 3);
   return at(shared, number * 512 + lane * 16 + shape.totalsOffset);
 }
 
@@ -86,7 +86,7 @@ Value PromptKernel::totalsOf(Val ofWarpgroup) {
 /// warp by warp, as they have the same rows.
 void PromptKernel::giveSums(const Vals &state) {
   Val ofWarp = warp & 3;
-  k.ifThen(ofWarp < shape.fewPairs / 16, [&] {
+  k.ifThen(ofWarp < shape.fewWarps(), [&] {
     Vals totals;
     for (unsigned i = 0; i < kSoftmax; ++i)
       totals.push_back(w.bitcastToInt(state[i]));
@@ -107,7 +107,7 @@ void PromptKernel::giveSums(const Vals &state) {
 Vals PromptKernel::takeSums(const Vals &state) {
   SmallVector<Type> types(state.size(), k.getF32Type());
   Vals taken = k.ifThen(
-      warp < shape.fewPairs / 16, types,
+      warp < shape.fewWarps(), types,
       [&]() -> Vals {
         w.barSync(sumsBarrier(), 32 * shape.warpgroups);
         Vals next = state;
