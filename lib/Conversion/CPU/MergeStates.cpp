@@ -21,10 +21,7 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
     auto type = cast<MemRefType>(op.getOut().getType());
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
     unsigned rowDim = op.getHeadsFirst() ? 1 : 0;
-    Value count = emit.index(Layout::kMaxSpan);
-    TiedExtents rows = op.getTiedExtents().front();
-    for (const OperandExtent &extent : rows)
-      count = emit.minsi(count, emit.dim(in[extent.value], extent.dim));
+    Value count = in.smallest(op.getTiedExtents().front());
     SmallVector<Rows> splits;
     for (Value split : in[op.getSplits()])
       splits.emplace_back(emit, split);
@@ -106,7 +103,6 @@ private:
     Value none, isEmpty, base, safe;
   };
 
-private:
   /// Vectors and what remains; a loop where there are more than a model has.
   template <typename Body>
   static void forVectors(CodeBuilder &emit, int64_t elements, int64_t splits,

@@ -163,6 +163,14 @@ ValueRange LoweredOperands::parts(Value operand) const {
   return lowered[found.getIndex()];
 }
 
+Value LoweredOperands::smallest(const TiedExtents &extents) const {
+  Value least = builder.index(Layout::kMaxSpan);
+  for (const OperandExtent &extent : extents)
+    least =
+        builder.minsi(least, builder.dim((*this)[extent.value], extent.dim));
+  return least;
+}
+
 Values LoweredOperands::operator[](ValueRange operands) const {
   return llvm::map_to_vector(operands,
                              [&](Value operand) { return (*this)[operand]; });

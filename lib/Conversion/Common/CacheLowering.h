@@ -117,6 +117,9 @@ public:
   CacheValue cache(mlir::Value operand) const {
     return (*this)[llvm::cast<mlir::TypedValue<CacheType>>(operand)];
   }
+  /// Of extents that are equal in a valid call, the smallest. They are those of
+  /// buffers.
+  mlir::Value smallest(const TiedExtents &extents) const;
   /// All values that an operand has become.
   mlir::ValueRange parts(mlir::Value operand) const;
 

@@ -34,10 +34,7 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
     int64_t heads = type.getDimSize(1), channels = type.getDimSize(2);
     if (heads == 0 || channels == 0)
       return;
-    Value rows = emit.index(Layout::kMaxSpan);
-    TiedExtents tied = op.getTiedExtents().front();
-    for (const OperandExtent &extent : tied)
-      rows = emit.minsi(rows, emit.dim(in[extent.value], extent.dim));
+    Value rows = in.smallest(op.getTiedExtents().front());
     SmallVector<RowBuffer> splits;
     for (Value split : in[op.getSplits()])
       splits.emplace_back(operands, split);

@@ -47,10 +47,10 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   queryOffset = add(queryBytes, 1024);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
-  rangesOffset = add(consumers() * 48, 16);
+  rangesOffset = add(consumers() * kRangesBytes, 16);
   rowsOffset = add(rowsBytes, 16);
   // Of the two rows of a lane: maxima, and sums of weights.
-  totalsOffset = add((warpgroups - 1) * fewPairs * 32, 16);
+  totalsOffset = add((warpgroups - 1) * fewWarps() * kBlockBytes, 16);
   barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2), 8);
   deadOffset = add(4 * slots, 4);
   flagOffset = add(4 * warpgroups, 4);
@@ -177,8 +177,7 @@ void PromptKernel::readThread() {
 }
 
 Val PromptKernel::isFew(const Entry &entry) {
-  Val pairs = (entry.end - entry.start) * traits.group;
-  return pairs - entry.tile * shape.columns <= shape.fewPairs;
+  return pairsOf(entry) - entry.tile * shape.columns <= shape.fewPairs;
 }
 Val PromptKernel::rowOf(const Entry &entry, int64_t row) {
   Val ofItem = select(isFew(entry), warp & 3, warp);
@@ -188,7 +187,7 @@ Val PromptKernel::pairOf(const Entry &entry, int64_t row) {
   return entry.tile * shape.columns + rowOf(entry, row);
 }
 Val PromptKernel::isThere(const Entry &entry, int64_t row) {
-  Val pairs = (entry.end - entry.start) * traits.group;
+  Val pairs = pairsOf(entry);
   Val isThere = pairOf(entry, row) < pairs;
   if (shape.columns < shape.rows)
     isThere = isThere & (rowOf(entry, row) < shape.columns);

@@ -4,10 +4,11 @@
 //
 // An item has 64 pairs (row, query head of the group) for each consumer
 // warpgroup, which are the rows of its products; a unit is 128 keys, their
-// columns. A thread block has three consumer warpgroups and one of producers:
-// one warp of these fetches tiles of keys and one those of values into a ring
-// of slots, and one tells consumers of the next segment and fetches its rows of
-// the query; all by boxes of tensor maps.
+// columns. A thread block has three consumer warpgroups (two, and 64 keys, with
+// more than 128 channels of values) and one of producers: one warp of these
+// fetches tiles of keys and one those of values into a ring of slots, and one
+// tells consumers of the next segment and fetches its rows of the query; all by
+// boxes of tensor maps.
 //
 // Tokens in a slot are in groups of eight, of 128 bytes for each 64 channels.
 // Where a layout allows it, all channels of a group lie side by side, and a
@@ -15,6 +16,9 @@
 //
 //   S = Q K^T     both in shared memory, the result in registers
 //   O = O + P V   P is S after the softmax, in the same registers
+//
+// An item with few pairs belongs to all consumers: each takes tiles in turn,
+// and the first one puts their sums together.
 //
 // Nothing is pipelined inside a warpgroup: three of them drift apart and keep
 // the tensor cores busy between them. So its own chain of steps is what counts:
@@ -44,6 +48,10 @@ struct PromptShape {
   /// Segments that consumers have been told of.
   static constexpr int64_t kQueue = 2;
   static constexpr int64_t kEntryBytes = 64;
+  /// Of a warp: what its rows see of the segment.
+  static constexpr int64_t kRangesBytes = 48;
+  /// 16 for each lane.
+  static constexpr int64_t kBlockBytes = 512;
 
   /// Whether there is a kernel for an op.
   static bool fits(const AttentionTraits &traits);
@@ -95,10 +103,10 @@ struct PromptShape {
   int64_t boxes() const { return unit / boxTokens; }
   /// Four sums of each thread.
   int64_t quads() const { return channels[1] / 8; }
-  /// Blocks of 16 bytes for each lane, in the rows of the query that are not
-  /// read where an item has few pairs: of a part of the channels, and what a
-  /// warpgroup needs for its sums.
-  int64_t spareBlocks() const { return (rows - 64) * kRowBytes / 512; }
+  /// Where an item has few pairs, most rows of the query are not read: so many
+  /// blocks of them are free in each part of the channels, and the sums of a
+  /// warpgroup take so many.
+  int64_t spareBlocks() const { return (rows - 64) * kRowBytes / kBlockBytes; }
   int64_t blocksOfSums() const { return fewWarps() * quads(); }
   /// The warps of a warpgroup that have rows of such an item.
   int64_t fewWarps() const { return fewPairs / 16; }
@@ -146,15 +154,15 @@ private:
   /// segment, and its number. Then the distance of tiles of the warpgroup, and
   /// the row of the query with its first pair.
   static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3,
-                           kTurn = 4, kRangesBytes = 48;
+                           kTurn = 4;
   struct Range {
     Val first, end;
   };
   void writeRows(const Entry &entry, Val segment);
   Range range(int64_t which);
   mlir::Value rangesPlace() {
-    return at(shared,
-              (w.rereadThreadX() >> 5) * kRangesBytes + shape.rangesOffset);
+    return at(shared, (w.rereadThreadX() >> 5) * PromptShape::kRangesBytes +
+                          shape.rangesOffset);
   }
   void readThread();
   mlir::Value rowPlace() {

@@ -37,7 +37,7 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
   for (int64_t row : {0, 1})
     for (int64_t bits : {1, 2})
       state[2 + row] = state[2 + row] + w.shflXor(state[2 + row], bits);
-  Val pairs = (entry.end - entry.start) * traits.group;
+  Val pairs = pairsOf(entry);
   Val hasPairs = entry.tile * shape.columns + warpgroup * 64 < pairs;
   if (shape.fewPairs) {
     SmallVector<Type> types(state.size(), k.getF32Type());
@@ -74,12 +74,13 @@ Value PromptKernel::spareBlock(Val number) {
   int64_t most = shape.spareBlocks();
   Val part = number / most, inPart = number % most;
   return at(shared, part * (shape.rows * PromptShape::kRowBytes) +
-                        inPart * 512 + lane * 16 +
+                        inPart * PromptShape::kBlockBytes + lane * 16 +
                         (shape.queryOffset + 64 * PromptShape::kRowBytes));
 }
 Value PromptKernel::totalsOf(Val ofWarpgroup) {
   Val number = (ofWarpgroup - 1) * shape.fewWarps() + (warp & 3);
-  return at(shared, number * 512 + lane * 16 + shape.totalsOffset);
+  return at(shared,
+            number * PromptShape::kBlockBytes + lane * 16 + shape.totalsOffset);
 }
 
 /// Of an item with few pairs, the first warpgroup puts together what all have:

@@ -18,7 +18,7 @@ using namespace kvcache;
 /// for each tile. It is kept in shared memory: in the loop over tiles all
 /// registers are taken by sums and scores.
 void PromptKernel::writeRows(const Entry &item, Val segment) {
-  Val pairs = (item.end - item.start) * traits.group;
+  Val pairs = pairsOf(item);
   auto limitsOf = [&](Val pair) {
     Val row = item.start + min(pair, pairs - 1) / traits.group;
     return limits(row, item.end, item.length);

@@ -236,9 +236,12 @@ protected:
                    all * WorkShape::kHeavy);
     return all;
   }
+  /// All pairs of the request of an item or an entry.
+  template <typename Rows> Val pairsOf(const Rows &of) {
+    return (of.end - of.start) * traits.group;
+  }
   Val isLight(const Item &item) {
-    Val pairs = (item.end - item.start) * traits.group;
-    return pairs - item.tile * split.columns <= split.lightPairs;
+    return pairsOf(item) - item.tile * split.columns <= split.lightPairs;
   }
   /// The unit of an item that begins in a chunk or after it.
   Val unitOf(const Item &item, Val chunk) {
