@@ -6,7 +6,8 @@
 // constants or parameters. Where nothing is known, there are copies of 16 and 4
 // bytes and loads of one element, chosen by what a call brings. The products are
 // the same in all: 8 for scores, and 8 for values with a mask and without one; the
-// kernel for many rows has 16 more for scores that are computed once more.
+// kernel for many rows has 16 more in each of two loops, for scores that are computed
+// once more.
 //
 // RUN: split-file %s %t
 // RUN: kv-compile %t/packed.mlir --target=sm_90a --emit=ptx -o %t.packed.90
@@ -47,7 +48,7 @@
 // ALL: {{^}}36{{$}}
 // EIGHT: {{^(8|16)$}}
 // PRODUCTS: {{^}}24{{$}}
-// MORE: {{^}}40{{$}}
+// MORE: {{^}}56{{$}}
 //
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.packed.90 -o %t.cubin 2>&1 | FileCheck %s --check-prefix=PTXAS %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.generic.90 -o %t.cubin 2>&1 | FileCheck %s --check-prefix=PTXAS %}

@@ -137,20 +137,34 @@ void PromptKernel::consume() {
         Range some = range(kSome);
         Val ring = skipTiles(state[0], now.first * shape.unit, some.first);
         k.ifThen(some.first < some.end, [&] { waitFull(ring); });
-        Vals start = {some.first, ring, some.end, range(kTurn).end};
+        Vals start = {some.first, ring, some.end};
         start.append(2, k.f32(kNoMaximum));
         start.append(2, k.f32(0));
         start.append(shape.channels[1] / 2, k.f32(0));
-        Vals done = k.whileLoop(
-            start,
-            [&](const Vals &state) -> CodeBuilder::Tested {
-              return {state[0] < state[2], state};
-            },
-            [&](const Vals &state) { return tileStep(state); });
+        auto tiles = [&](bool isFew) {
+          return k.whileLoop(
+              start,
+              [&](const Vals &state) -> CodeBuilder::Tested {
+                return {state[0] < state[2], state};
+              },
+              [&](const Vals &state) { return tileStep(isFew, state); });
+        };
+        Vals done;
+        if (shape.fewPairs) {
+          SmallVector<Value> values = valuesOf(start);
+          done = k.ifThen(
+              range(kFew).first != 0,
+              llvm::to_vector(ValueRange(values).getTypes()),
+              [&] { return tiles(true); }, [&] { return tiles(false); });
+        } else {
+          done = tiles(false);
+        }
         readThread();
         Val segment = range(kSegment).end;
         some = range(kSome);
-        k.ifThen((some.end <= some.first) & isOwnQuery(range(kTurn).first),
+        // The first warpgroup keeps the query of an item with few pairs.
+        Val keeps = (range(kFew).first != 0) & (warpgroup == 0);
+        k.ifThen((some.end <= some.first) & !keeps,
                  [&] { release(barrier(Barrier::QueryEmpty)); });
         ring = skipTiles(done[1], done[0], range(kSegment).first);
         Vals n = w.ldSharedWords(at(entryAt(segment), 4 * kEntry), kSplit);

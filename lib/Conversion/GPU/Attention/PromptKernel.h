@@ -151,10 +151,9 @@ private:
   void consume();
   /// Keys of the segment that some row of the warpgroup sees; outside of which
   /// they may be anything; that all rows of the warp see. Then the end of the
-  /// segment, and its number. Then the distance of tiles of the warpgroup, and
-  /// the row of the query with its first pair.
+  /// segment, and its number. Then whether the item has few pairs.
   static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3,
-                           kTurn = 4;
+                           kFew = 4;
   struct Range {
     Val first, end;
   };
@@ -178,27 +177,23 @@ private:
   /// The maximum and the sum of weights of both rows, then the sums.
   static constexpr unsigned kSoftmax = 4;
   /// What is carried from tile to tile before them: the first key, the place in
-  /// the ring, the end, and the first row of the query.
-  static constexpr unsigned kLoop = 4;
-  /// By the distance of tiles: whether no other warpgroup has the item, and
-  /// whether the warpgroup gives the query back after its last product with it.
-  Val isAlone(Val distance) { return distance == shape.unit; }
-  Val isOwnQuery(Val distance) {
-    return isAlone(distance) | (w.rereadThreadX() >= 128);
-  }
+  /// the ring, and the end.
+  static constexpr unsigned kLoop = 3;
   struct Ring {
     Val slot, parity;
   };
   static Ring ringOf(Val packed);
   Val nextInRing(Val packed);
-  Vals tileStep(const Vals &state);
+  /// Whether tiles are those of an item with few pairs.
+  Vals tileStep(bool isFew, const Vals &state);
   Val skipTiles(Val packed, Val from, Val to);
   void waitFull(Val packed);
   /// Keys and the place in the ring are read again.
-  Vals weighed(Val &key, Val &packed, Val firstRow, Vals softmax);
+  Vals weighed(bool isFew, Val &key, Val &packed, Vals softmax);
   Val deadOf(Val slot);
-  Vals scores(Val slot, Val firstRow);
-  Vals scoresOfWarp(Val slot);
+  Vals scores(bool isFew, Val slot);
+  Val firstRow(bool isFew);
+  Vals scoresOfWarp(bool isFew, Val slot);
   Vals masked(Val key, Val dead, const Vals &scores);
   void clearUnseen(Val slot, Val key);
   Val descriptor(Val low, int64_t stride);

@@ -84,9 +84,7 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   k.ifThen(lane == 0, [&] {
     w.stSharedWords({someFirst, someEnd, seenFirst, seenEnd, commonFirst,
                      commonEnd, end, segment,
-                     select(isTurn, k.i32(shape.warpgroups * shape.unit),
-                            k.i32(shape.unit)),
-                     firstRow},
+                     select(isTurn, k.i32(1), k.i32(0))},
                     rangesPlace());
   });
   w.syncWarp();
@@ -138,10 +136,15 @@ Val PromptKernel::descriptor(Val low, int64_t stride) {
   return k.val(k.extui64(low)) | k.i64(NvvmOps::wgmmaHigh(stride) << 32);
 }
 
-/// `firstRow` is that of the query.
-Vals PromptKernel::scores(Val slot, Val firstRow) {
+/// The row of the query with the first pair of the warpgroup; where it is
+/// known, what follows from it is not to be kept in registers either.
+Val PromptKernel::firstRow(bool isFew) {
+  return isFew ? w.pin({k.i32(0)}).front() : (w.rereadThreadX() >> 7) * 64;
+}
+
+Vals PromptKernel::scores(bool isFew, Val slot) {
   Val keys = sharedUnits + slot * (shape.slotBytes >> 4);
-  Val queries = sharedUnits + firstRow * (PromptShape::kRowBytes >> 4) +
+  Val queries = sharedUnits + firstRow(isFew) * (PromptShape::kRowBytes >> 4) +
                 (shape.queryOffset >> 4);
   Value undefined = LLVM::UndefOp::create(k, k.getF32Type());
   Vals sums(shape.unit / 2, k.val(undefined));
@@ -308,11 +311,12 @@ Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state) {
 
 /// The scores of a warp by products of its own, for the few tiles that are
 /// computed twice: those of a warpgroup would need all of its warps.
-Vals PromptKernel::scoresOfWarp(Val slot) {
+Vals PromptKernel::scoresOfWarp(bool isFew, Val slot) {
   Val thread = w.rereadThreadX(), lane = thread & 31, inGroup = lane & 7;
   // Matrices of 8 rows and 8 channels: of the query, rows 0 and 8 and then the
   // next channels; of keys, the next channels and then the next 8 keys.
-  Val queryRow = range(kTurn).end + (((thread >> 5) & 3) << 4) + (lane & 15);
+  Val ofWarp = isFew ? (thread >> 5) & 3 : thread >> 5;
+  Val queryRow = (ofWarp << 4) + (lane & 15);
   Val queryChunk = lane >> 4;
   Value queries =
       at(shared, queryRow * PromptShape::kRowBytes + shape.queryOffset);
@@ -348,11 +352,11 @@ Vals PromptKernel::scoresOfWarp(Val slot) {
 /// They are computed from the maxima of the tiles before. If a score is far
 /// above them, so is the sum of weights of its thread: then the warp computes
 /// its scores once more, and their maxima first.
-Vals PromptKernel::weighed(Val &key, Val &packed, Val firstRow, Vals state) {
+Vals PromptKernel::weighed(bool isFew, Val &key, Val &packed, Vals state) {
   Type f32 = k.getF32Type();
   SmallVector<Type> types(state.size(), f32);
   Val slot = ringOf(packed).slot;
-  Vals x = scores(slot, firstRow);
+  Vals x = scores(isFew, slot);
   // While the products run.
   waitFull(nextInRing(packed));
   Val first = range(kSome).first;
@@ -381,7 +385,7 @@ Vals PromptKernel::weighed(Val &key, Val &packed, Val firstRow, Vals state) {
       w.unlikely(w.voteAny(isFar)), types,
       [&]() -> Vals {
         Val slot = ringOf(packed).slot;
-        Vals again = scoresOfWarp(slot);
+        Vals again = scoresOfWarp(isFew, slot);
         float scale = biasScores(key, again);
         again = masked(key, deadOf(slot), again);
         Vals moved = rescaled(again, scale, state);
@@ -396,10 +400,10 @@ Val PromptKernel::deadOf(Val slot) {
       k.loadScalar(at(shared, slot * 4 + shape.deadOffset), k.getI32Type()));
 }
 
-Vals PromptKernel::tileStep(const Vals &given) {
+Vals PromptKernel::tileStep(bool isFew, const Vals &given) {
   Val key = given[0], packed = given[1];
   Vals state =
-      weighed(key, packed, given[3], Vals(given.begin() + kLoop, given.end()));
+      weighed(isFew, key, packed, Vals(given.begin() + kLoop, given.end()));
   unsigned size = given.size() - kLoop;
   Vals weights(state.begin() + size + 2, state.end());
   for (int64_t row : {0, 1})
@@ -424,36 +428,31 @@ Vals PromptKernel::tileStep(const Vals &given) {
   w.wgmmaCommit();
   // While the products run.
   packed = nextInRing(packed);
-  Range turn = range(kTurn);
-  Val next = key + turn.first, end = range(kSome).end;
-  k.ifThen(
-      next < end,
-      [&] {
-        // Where others take the tiles between, these are waited for first.
-        k.ifThen(isAlone(turn.first), [&] { waitFull(packed); });
-      },
-      // That was the last product with the query: the next one is fetched.
-      [&] {
-        k.ifThen(isOwnQuery(turn.first),
-                 [&] { giveBack(barrier(Barrier::QueryEmpty)); });
-      });
+  Val next = key + shape.unit, end = range(kSome).end;
+  auto waitForKeys = [&] {
+    k.ifThen(
+        next < end, [&] { waitFull(packed); },
+        // That was the last product with the query: the next one is fetched.
+        [&] {
+          if (!isFew)
+            return giveBack(barrier(Barrier::QueryEmpty));
+          k.ifThen(w.rereadThreadX() >= 128,
+                   [&] { giveBack(barrier(Barrier::QueryEmpty)); });
+        });
+  };
+  if (!isFew)
+    waitForKeys();
   w.wgmmaWait();
   out = w.pin(join(out, weights));
   out.resize(shape.channels[1] / 2);
   giveBack(barrier(Barrier::Empty, ring.slot));
-  if (shape.fewPairs) {
-    Val isTurn = w.unlikely(!isAlone(range(kTurn).first));
-    packed = k.ifThen(
-                  isTurn, {k.getI32Type()},
-                  [&]() -> Vals {
-                    Val to = min(next, range(kSegment).first);
-                    Val own = skipTiles(packed, key + shape.unit, to);
-                    k.ifThen(next < end, [&] { waitFull(own); });
-                    return {own};
-                  },
-                  [&]() -> Vals { return {packed}; })
-                 .front();
+  if (isFew) {
+    // Other warpgroups take the tiles between.
+    Val own = key + shape.warpgroups * shape.unit;
+    packed = skipTiles(packed, next, min(own, range(kSegment).first));
+    next = own;
+    waitForKeys();
   }
   state.resize(kSoftmax);
-  return join(Vals{next, packed, end, turn.end}, state, out);
+  return join(Vals{next, packed, end}, state, out);
 }
