@@ -144,7 +144,8 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
     return std::nullopt;
   PromptShape shape(traits, gpu.getSharedBytes(),
                     headNeighbor(op.getKeyType().getLayout()),
-                    headNeighbor(op.getValueType().getLayout()));
+                    headNeighbor(op.getValueType().getLayout()),
+                    knownRowAlignment(out) >= 16);
   for (CacheType type : {op.getKeyType(), op.getValueType()}) {
     const Layout &layout = type.getLayout();
     int64_t inner = boxChannels(layout, 2, shape.boxTokens, fixedAxes(op));

@@ -18,14 +18,14 @@ bool PromptShape::fits(const AttentionTraits &traits) {
 }
 
 PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
-                         HeadNeighbor keys, HeadNeighbor values)
+                         HeadNeighbor keys, HeadNeighbor values, bool isWideOut)
     : channels{traits.keyChannels, traits.valueChannels},
       // A thread has half as many sums as there are channels, and half as many
       // scores as a tile has keys.
       warpgroups(channels[1] <= 128 ? 3 : 2), rows(64 * warpgroups),
       unit(channels[1] <= 128 ? 128 : 64),
       columns(rows / traits.group * traits.group), neighbor{keys, values},
-      boxTokens(std::gcd(traits.tokens, unit)) {
+      boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1 || !isWhole(side))

@@ -41,7 +41,7 @@ struct PromptShape {
   /// A map has no more than five dimensions: boxes have all channels of a page
   /// if heads are one dimension with something else, and 64 of them otherwise.
   PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
-              HeadNeighbor keys, HeadNeighbor values);
+              HeadNeighbor keys, HeadNeighbor values, bool isWideOut);
 
   /// Channels of a box, and their bytes.
   static constexpr int64_t kInner = 64, kRowBytes = 2 * kInner;
@@ -64,6 +64,7 @@ struct PromptShape {
   int64_t columns; ///< pairs of an item: all heads of its rows
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
+  bool isWideOut;    ///< rows of the result are aligned to 16 bytes
   /// Items of so few pairs belong to all warpgroups, which take tiles in turn;
   /// 0: none.
   int64_t fewPairs = 32;
@@ -210,6 +211,7 @@ private:
   Vals merged(const Split &split);
   mlir::Value quadAt(mlir::Value part, int64_t quad);
   mlir::Value rowAt(mlir::Value part, int64_t row);
+  Vals transposed(Vals words);
   void store(const Entry &entry, const Vals &state);
   mlir::Value partOf(Val block, Val slot);
   mlir::Value counter(const Split &split);

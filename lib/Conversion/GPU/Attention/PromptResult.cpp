@@ -56,16 +56,25 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
         [&]() -> Vals { return state; });
   }
   k.ifThen(hasPairs, [&] {
-    k.ifThen(
-        split.isSplit == 0, [&] { store(entry, state); },
-        [&] {
+    SmallVector<Type> types = {k.getI32Type()};
+    types.append(state.size(), k.getF32Type());
+    // Whether this is who stores the result, and what it is.
+    Vals whole = k.ifThen(
+        split.isSplit == 0, types,
+        [&]() -> Vals { return join(Vals{k.i32(1)}, state); },
+        [&]() -> Vals {
           writePart(split, state);
           // The last warpgroup to arrive puts the parts together.
-          k.ifThen(arrive(split), [&] {
-            w.fenceDevice();
-            store(entry, merged(split));
-          });
+          return k.ifThen(
+              arrive(split), types,
+              [&]() -> Vals {
+                w.fenceDevice();
+                return join(Vals{k.i32(1)}, merged(split));
+              },
+              [&]() -> Vals { return join(Vals{k.i32(0)}, state); });
         });
+    k.ifThen(whole[0] != 0,
+             [&] { store(entry, Vals(whole.begin() + 1, whole.end())); });
   });
 }
 
@@ -215,27 +224,61 @@ Vals PromptKernel::merged(const Split &split) {
       });
 }
 
+/// Lane i of each four gets word i of all four, which `words` are of a lane.
+Vals PromptKernel::transposed(Vals words) {
+  for (int64_t bit : {1, 2}) {
+    Val isUpper = (lane & bit) != 0;
+    for (int64_t i : {0, 1}) {
+      Val &low = words[bit == 1 ? 2 * i : i];
+      Val &high = words[bit == 1 ? 2 * i + 1 : i + 2];
+      Val other = w.shflXor(select(isUpper, low, high), bit);
+      Val kept = select(isUpper, high, low);
+      low = select(isUpper, other, kept);
+      high = select(isUpper, kept, other);
+    }
+  }
+  return words;
+}
+
 void PromptKernel::store(const Entry &entry, const Vals &state) {
   int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
   for (int64_t i : {0, 1}) {
-    Val pair = pairOf(entry, i);
-    k.ifThen(isThere(entry, i), [&] {
-      Val row = entry.start + pair / traits.group;
-      Val queryHead = head * traits.group + pair % traits.group;
-      RowTotal total = totalOf(queryHead, state[i], state[2 + i]);
-      Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
-                  as(queryHead, 64) * (traits.valueChannels * bytes) +
-                  as((lane & 3) * (2 * bytes), 64);
-      Value out = at(k.parameter(parameters.out), place);
-      for (int64_t column = 0; column < shape.channels[1] / 8; ++column) {
-        Val low = state[kSoftmax + 4 * column + 2 * i] * total.factor;
-        Val high = state[kSoftmax + 4 * column + 2 * i + 1] * total.factor;
-        Value to = at(out, column * 8 * bytes);
+    Val pair = pairOf(entry, i), isThere = this->isThere(entry, i);
+    Val row = entry.start + pair / traits.group;
+    Val queryHead = head * traits.group + pair % traits.group;
+    RowTotal total = totalOf(queryHead, state[i], state[2 + i]);
+    Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
+                as(queryHead, 64) * (traits.valueChannels * bytes);
+    Value out = at(k.parameter(parameters.out), place);
+    auto sum = [&](int64_t column, int64_t j) {
+      return state[kSoftmax + 4 * column + 2 * i + j] * total.factor;
+    };
+    auto word = [&](int64_t column) {
+      return w.cvtPack(sum(column, 0), sum(column, 1), traits.outType);
+    };
+    int64_t columns = shape.channels[1] / 8, column = 0;
+    // A lane has two of each eight channels, and stores eight at a time.
+    if (bytes == 2 && shape.isWideOut)
+      for (; column + 4 <= columns; column += 4) {
+        Vals words = transposed({word(column), word(column + 1),
+                                 word(column + 2), word(column + 3)});
+        k.ifThen(isThere, [&] {
+          Value vector =
+              LLVM::PoisonOp::create(k, VectorType::get({4}, k.getI32Type()));
+          for (int64_t j = 0; j < 4; ++j)
+            vector =
+                LLVM::InsertElementOp::create(k, vector, words[j], k.i32(j));
+          k.store(vector, at(out, (lane & 3) * 16 + column * 16), 16);
+        });
+      }
+    k.ifThen(isThere, [&] {
+      for (; column < columns; ++column) {
+        Value to = at(out, (lane & 3) * (2 * bytes) + column * 8 * bytes);
         if (bytes == 2) {
-          k.storeScalar(w.cvtPack(low, high, traits.outType), to);
+          k.storeScalar(word(column), to);
         } else {
-          k.storeScalar(low, to);
-          k.storeScalar(high, at(to, 4));
+          k.storeScalar(sum(column, 0), to);
+          k.storeScalar(sum(column, 1), at(to, 4));
         }
       }
       if (traits.hasLse)
