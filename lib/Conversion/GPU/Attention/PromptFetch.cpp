@@ -130,12 +130,14 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
   Value map = k.parameter(parameters.sides[side].map);
   int64_t groupsOfPage = traits.tokens / 8;
   int64_t boxBytes = shape.boxTokens / 8 * shape.groupStride(side);
+  // From the last one to the first.
   Vals last = k.rolledForLoop(
-      first, end, k.i32(1), {packed, entryOf(now, first)},
-      [&](Val unit, const Vals &state) -> Vals {
+      first, end, k.i32(1), {packed, entryOf(now, end - 1)},
+      [&](Val number, const Vals &state) -> Vals {
+        Val unit = end - 1 - (number - first);
         Ring ring = ringOf(state[0]);
         Val slot = ring.slot;
-        Val ahead = entryOf(now, unit + 1);
+        Val ahead = entryOf(now, max(unit - 1, first));
         Val key = unit * shape.unit + lane * shape.boxTokens;
         Val isBox = lane < shape.boxes();
         Val isThere = isBox & (key < now.item.length);

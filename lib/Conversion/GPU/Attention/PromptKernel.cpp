@@ -22,8 +22,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
     : channels{traits.keyChannels, traits.valueChannels},
       // A thread has half as many sums as there are channels, and half as many
       // scores as a tile has keys.
-      warpgroups(channels[1] <= 128 ? 3 : 2), rows(64 * warpgroups),
-      unit(channels[1] <= 128 ? 128 : 64),
+      warpgroups(channels[1] <= 128 ? 3 : 2), turns(warpgroups == 3 ? 1 : 2),
+      rows(64 * warpgroups), unit(channels[1] <= 128 ? 128 : 64),
       columns(rows / traits.group * traits.group), neighbor{keys, values},
       boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut) {
   // Of one part, a box has all channels as it is.
@@ -100,6 +100,16 @@ void PromptKernel::barWarpgroup() {
                           NVVM::BarrierReductionAttr(), Value());
 }
 
+void PromptKernel::takeTurn() {
+  w.barSync(turnBarrier(w.rereadThreadX() >> 7), 256);
+}
+
+void PromptKernel::passTurn() {
+  Val next = (w.rereadThreadX() >> 7) + 1;
+  w.barArrive(turnBarrier(select(next == shape.warpgroups, k.i32(0), next)),
+              256);
+}
+
 void PromptKernel::build() {
   k.takeMultiprocessor();
   begin();
@@ -113,6 +123,7 @@ void PromptKernel::consume() {
   w.setMaxRegisters(shape.consumerRegisters(), true);
   beginLaunch();
   sharedUnits = w.wgmmaAddress(shared);
+  k.ifThen(thread >= 128 * (shape.warpgroups - 1), [&] { passTurn(); });
   auto load = [&](Val segment) {
     Vals n = w.ldSharedWords(entryAt(segment), kEntry);
     Entry entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
@@ -134,26 +145,40 @@ void PromptKernel::consume() {
         Entry now = load(state[1]);
         writeRows(now, state[1]);
         w.mbarrierWait(barrier(Barrier::QueryFull), state[1] & 1);
-        Range some = range(kSome);
-        Val ring = skipTiles(state[0], now.first * shape.unit, some.first);
-        k.ifThen(some.first < some.end, [&] { waitFull(ring); });
-        Vals start = {some.first, ring, some.end};
+        Range some = range(kTiles);
+        Vals start = {some.first, state[0], some.end};
         start.append(2, k.f32(kNoMaximum));
         start.append(2, k.f32(0));
         start.append(shape.channels[1] / 2, k.f32(0));
         auto tiles = [&](bool isFew) {
-          return k.whileLoop(
-              start,
+          Vals begin = start;
+          Val last = (now.first + now.count - 1) * shape.unit;
+          begin[1] = skipTiles(isFew, state[0], last, some.first);
+          k.ifThen(some.first >= some.end, [&] { waitFull(begin[1]); });
+          if (!isFew) {
+            SmallVector<Value> values = valuesOf(begin);
+            begin = k.ifThen(
+                range(kKind).end != 0,
+                llvm::to_vector(ValueRange(values).getTypes()),
+                [&] { return tileStep(Tile::Half, begin); },
+                [&] { return begin; });
+          }
+          Vals done = k.whileLoop(
+              begin,
               [&](const Vals &state) -> CodeBuilder::Tested {
-                return {state[0] < state[2], state};
+                return {state[0] >= state[2], state};
               },
-              [&](const Vals &state) { return tileStep(isFew, state); });
+              [&](const Vals &state) {
+                return tileStep(isFew ? Tile::Few : Tile::Whole, state);
+              });
+          done[1] = skipTiles(isFew, done[1], done[0], range(kSegment).first);
+          return done;
         };
         Vals done;
         if (shape.fewPairs) {
           SmallVector<Value> values = valuesOf(start);
           done = k.ifThen(
-              range(kFew).first != 0,
+              range(kKind).first != 0,
               llvm::to_vector(ValueRange(values).getTypes()),
               [&] { return tiles(true); }, [&] { return tiles(false); });
         } else {
@@ -161,12 +186,12 @@ void PromptKernel::consume() {
         }
         readThread();
         Val segment = range(kSegment).end;
-        some = range(kSome);
+        some = range(kTiles);
         // The first warpgroup keeps the query of an item with few pairs.
-        Val keeps = (range(kFew).first != 0) & (warpgroup == 0);
-        k.ifThen((some.end <= some.first) & !keeps,
+        Val keeps = (range(kKind).first != 0) & (warpgroup == 0);
+        k.ifThen((some.first < some.end) & !keeps,
                  [&] { release(barrier(Barrier::QueryEmpty)); });
-        ring = skipTiles(done[1], done[0], range(kSegment).first);
+        Val ring = done[1];
         Vals n = w.ldSharedWords(at(entryAt(segment), 4 * kEntry), kSplit);
         Split parts{n[0], n[1], n[2], n[3], n[4], n[5]};
         finish(load(segment), parts, Vals(done.begin() + kLoop, done.end()));

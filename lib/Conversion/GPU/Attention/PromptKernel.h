@@ -59,6 +59,9 @@ struct PromptShape {
   int64_t channels[2];
   /// Three warpgroups of consumers, or two with more registers.
   int64_t warpgroups;
+  /// Of a warpgroup in each tile. With three of them it is enough that they do
+  /// not compute scores at the same time; their sums fill the gaps.
+  int64_t turns;
   int64_t rows;    ///< of the products
   int64_t unit;    ///< keys of a tile
   int64_t columns; ///< pairs of an item: all heads of its rows
@@ -150,11 +153,13 @@ private:
 
   // Consumers.
   void consume();
-  /// Keys of the segment that some row of the warpgroup sees; outside of which
-  /// they may be anything; that all rows of the warp see. Then the end of the
-  /// segment, and its number. Then whether the item has few pairs.
-  static constexpr int64_t kSome = 0, kSeen = 1, kCommon = 2, kSegment = 3,
-                           kFew = 4;
+  /// The last and the first tile of the segment that the warpgroup computes, as
+  /// their first keys; keys outside of which they may be anything; those that
+  /// all rows of the warp see. Then the tile before the segment, and its
+  /// number. Then whether the item has few pairs, and whether half of its last
+  /// tile is enough.
+  static constexpr int64_t kTiles = 0, kSeen = 1, kCommon = 2, kSegment = 3,
+                           kKind = 4;
   struct Range {
     Val first, end;
   };
@@ -178,21 +183,28 @@ private:
   /// The maximum and the sum of weights of both rows, then the sums.
   static constexpr unsigned kSoftmax = 4;
   /// What is carried from tile to tile before them: the first key, the place in
-  /// the ring, and the end.
+  /// the ring, and the first key of the last one to come.
   static constexpr unsigned kLoop = 3;
   struct Ring {
     Val slot, parity;
   };
+  /// No packed place is as large.
+  static constexpr int64_t kRingEnd = 32;
   static Ring ringOf(Val packed);
   Val nextInRing(Val packed);
-  /// Whether tiles are those of an item with few pairs.
-  Vals tileStep(bool isFew, const Vals &state);
-  Val skipTiles(Val packed, Val from, Val to);
+  /// Tiles of an item with few pairs, and one of which half is enough, are code
+  /// of their own.
+  enum class Tile { Whole, Half, Few };
+  Vals tileStep(Tile kind, const Vals &state);
+  int64_t keysOf(Tile kind) const {
+    return kind == Tile::Half ? shape.unit / 2 : shape.unit;
+  }
+  Val skipTiles(bool isFew, Val packed, Val from, Val to);
   void waitFull(Val packed);
   /// Keys and the place in the ring are read again.
-  Vals weighed(bool isFew, Val &key, Val &packed, Vals softmax);
+  Vals weighed(Tile kind, Val &key, Val &packed, Vals softmax);
   Val deadOf(Val slot);
-  Vals scores(bool isFew, Val slot);
+  Vals scores(Tile kind, Val slot);
   Val firstRow(bool isFew);
   Vals scoresOfWarp(bool isFew, Val slot);
   Vals masked(Val key, Val dead, const Vals &scores);
@@ -200,7 +212,8 @@ private:
   Val descriptor(Val low, int64_t stride);
   float biasScores(Val first, Vals &scores);
   Vals rescaled(const Vals &scores, float scale, const Vals &softmax);
-  Vals weights(const Vals &scores, float scale, const Vals &softmax);
+  Vals weights(const Vals &scores, float scale, const Vals &softmax,
+               Val packed);
   void finish(const Entry &entry, const Split &split, Vals state);
   mlir::Value spareBlock(Val number);
   mlir::Value totalsOf(Val warpgroup);
@@ -232,6 +245,10 @@ private:
   Val warpgroupBarrier();
   /// Of the warps that have the same rows of an item with few pairs.
   Val sumsBarrier() { return (warp & 3) + (2 + shape.warpgroups); }
+  /// Warpgroups compute their scores in turns, and two of them their sums too.
+  Val turnBarrier(Val warpgroup) { return warpgroup + (6 + shape.warpgroups); }
+  void takeTurn();
+  void passTurn();
   void giveBack(mlir::Value barrier);
 
   const PromptShape &shape;

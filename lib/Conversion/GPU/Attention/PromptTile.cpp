@@ -74,17 +74,18 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
       seenEnd = max(seenEnd, w.shflXor(seenEnd, bits));
     someEnd = seenEnd;
   }
-  // Of the segment, in whole tiles from its beginning.
-  Val first = item.first * shape.unit, end = first + item.count * shape.unit;
-  someFirst = min(max(someFirst & -shape.unit, first), end);
-  someEnd = min(someEnd, end);
-  someFirst = someFirst + select(isTurn, warpgroup * shape.unit, k.i32(0));
-  someFirst = select(someFirst < someEnd, someFirst, end);
-  someEnd = max(someFirst, someEnd);
+  // Whole tiles of the segment.
+  Val before = (item.first - 1) * shape.unit;
+  Val lowest = max(someFirst & -shape.unit, before + shape.unit);
+  Val highest =
+      min((someEnd - 1) & -shape.unit, before + item.count * shape.unit);
+  Val isHalf = (someEnd <= highest + keysOf(Tile::Half)) & (highest >= lowest);
+  highest = highest - select(isTurn, warpgroup * shape.unit, k.i32(0));
+  highest = max(highest, before);
+  auto flag = [&](Val isSet) { return select(isSet, k.i32(1), k.i32(0)); };
   k.ifThen(lane == 0, [&] {
-    w.stSharedWords({someFirst, someEnd, seenFirst, seenEnd, commonFirst,
-                     commonEnd, end, segment,
-                     select(isTurn, k.i32(1), k.i32(0))},
+    w.stSharedWords({highest, lowest, seenFirst, seenEnd, commonFirst,
+                     commonEnd, before, segment, flag(isTurn), flag(isHalf)},
                     rangesPlace());
   });
   w.syncWarp();
@@ -111,11 +112,11 @@ Val PromptKernel::nextInRing(Val packed) {
 
 /// Tiles of which the warpgroup needs nothing. What it returns is the place in
 /// the ring after them.
-Val PromptKernel::skipTiles(Val packed, Val from, Val to) {
+Val PromptKernel::skipTiles(bool isFew, Val packed, Val from, Val to) {
   return k.whileLoop(
       {from, packed},
       [&](const Vals &state) -> CodeBuilder::Tested {
-        return {state[0] < to, state};
+        return {state[0] > to, state};
       },
       [&](const Vals &state) -> Vals {
         Val keys = state[1], values = nextInRing(keys);
@@ -123,7 +124,11 @@ Val PromptKernel::skipTiles(Val packed, Val from, Val to) {
           waitFull(packed);
           giveBack(barrier(Barrier::Empty, ringOf(packed).slot));
         }
-        return {state[0] + shape.unit, nextInRing(values)};
+        for (int64_t turn = 0; !isFew && turn < shape.turns; ++turn) {
+          takeTurn();
+          passTurn();
+        }
+        return {state[0] - shape.unit, nextInRing(values)};
       })[1];
 }
 
@@ -142,12 +147,15 @@ Val PromptKernel::firstRow(bool isFew) {
   return isFew ? w.pin({k.i32(0)}).front() : (w.rereadThreadX() >> 7) * 64;
 }
 
-Vals PromptKernel::scores(bool isFew, Val slot) {
+Vals PromptKernel::scores(Tile kind, Val slot) {
+  bool isFew = kind == Tile::Few;
   Val keys = sharedUnits + slot * (shape.slotBytes >> 4);
   Val queries = sharedUnits + firstRow(isFew) * (PromptShape::kRowBytes >> 4) +
                 (shape.queryOffset >> 4);
   Value undefined = LLVM::UndefOp::create(k, k.getF32Type());
-  Vals sums(shape.unit / 2, k.val(undefined));
+  Vals sums(keysOf(kind) / 2, k.val(undefined));
+  if (!isFew)
+    takeTurn();
   w.wgmmaFence();
   for (int64_t step = 0; step < shape.steps(); ++step) {
     int64_t part = step / 4, inRow = step % 4 * 2;
@@ -289,21 +297,45 @@ Vals PromptKernel::rescaled(const Vals &x, float scale, const Vals &state) {
 }
 
 /// The weights in pairs, after their sum for each row.
-Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state) {
-  // Pairs are packed at once: scores give their registers back.
+///
+/// Exponentials take longest, so everything else is to be done meanwhile. They
+/// are cut into groups, for each of which a block of code has the exponents of
+/// the next group, the exponentials of this one, and sums and pairs of the one
+/// before. In a single block ptxas computes all exponentials first, and keeps
+/// them in so many registers that it spills others.
+Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state,
+                           Val packed) {
+  constexpr int64_t kGroup = 8;
+  int64_t count = x.size();
   Val sums[2][2];
-  Vals result(2, Val());
-  for (int64_t i = 0; i < int64_t(x.size()); i += 2) {
-    int64_t row = i % 4 / 2;
-    Val pair[2];
-    for (int64_t j : {0, 1}) {
-      Val exponent =
-          scale == 1 ? x[i + j] - state[row] : x[i + j] * scale - state[row];
-      pair[j] = w.ex2(exponent);
-      sums[row][j] = i < 4 ? pair[j] : sums[row][j] + pair[j];
+  Vals result(2, Val()), exponents, group;
+  auto computeExponents = [&](int64_t from) {
+    for (int64_t i = from; i < std::min(from + kGroup, count); ++i)
+      exponents.push_back((scale == 1 ? x[i] : x[i] * scale) -
+                          state[i % 4 / 2]);
+  };
+  auto use = [&](int64_t from) {
+    for (int64_t i = 0; i < kGroup; i += 2) {
+      for (int64_t j : {0, 1}) {
+        Val &sum = sums[(from + i) % 4 / 2][j];
+        sum = from + i < 4 ? group[i + j] : sum + group[i + j];
+      }
+      result.push_back(w.cvtPack(group[i], group[i + 1], traits.valueType));
     }
-    result.push_back(w.cvtPack(pair[0], pair[1], traits.valueType));
+  };
+  computeExponents(0);
+  for (int64_t from = 0; from < count; from += kGroup) {
+    if (from)
+      w.scheduleFence(packed, kRingEnd + from);
+    computeExponents(from + kGroup);
+    Vals next;
+    for (int64_t i = from; i < from + kGroup; ++i)
+      next.push_back(w.ex2(exponents[i]));
+    if (from)
+      use(from - kGroup);
+    group = next;
   }
+  use(count - kGroup);
   for (int64_t row : {0, 1})
     result[row] = sums[row][0] + sums[row][1];
   return result;
@@ -352,19 +384,30 @@ Vals PromptKernel::scoresOfWarp(bool isFew, Val slot) {
 /// They are computed from the maxima of the tiles before. If a score is far
 /// above them, so is the sum of weights of its thread: then the warp computes
 /// its scores once more, and their maxima first.
-Vals PromptKernel::weighed(bool isFew, Val &key, Val &packed, Vals state) {
+Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   Type f32 = k.getF32Type();
   SmallVector<Type> types(state.size(), f32);
   Val slot = ringOf(packed).slot;
-  Vals x = scores(isFew, slot);
+  Vals x = scores(kind, slot);
   // While the products run.
   waitFull(nextInRing(packed));
-  Val first = range(kSome).first;
+  if (kind == Tile::Half) {
+    w.wgmmaWait();
+    passTurn();
+    x = w.pin(x);
+    float scale = biasScores(key, x);
+    x = masked(key, deadOf(slot), x);
+    state = rescaled(x, scale, state);
+    return join(state, w.pin(this->weights(x, scale, state, packed)));
+  }
+  Val first = range(kTiles).first;
   Range common = range(kCommon);
   Val dead = deadOf(slot);
   Val isWhole =
       (key >= common.first) & (key + shape.unit <= common.end) & (dead == 0);
   w.wgmmaWait();
+  if (kind != Tile::Few)
+    passTurn();
   x = w.pin(x);
   float scale = biasScores(key, x);
   x = k.ifThen(
@@ -373,7 +416,7 @@ Vals PromptKernel::weighed(bool isFew, Val &key, Val &packed, Vals state) {
   state = k.ifThen(
       key == first, types, [&]() -> Vals { return rescaled(x, scale, state); },
       [&]() -> Vals { return state; });
-  Vals weights = w.pin(this->weights(x, scale, state));
+  Vals weights = w.pin(this->weights(x, scale, state, packed));
   // Numbers are computed anew after that: there are no registers to keep them.
   Vals place = w.pin({key, packed});
   key = place[0];
@@ -385,11 +428,11 @@ Vals PromptKernel::weighed(bool isFew, Val &key, Val &packed, Vals state) {
       w.unlikely(w.voteAny(isFar)), types,
       [&]() -> Vals {
         Val slot = ringOf(packed).slot;
-        Vals again = scoresOfWarp(isFew, slot);
+        Vals again = scoresOfWarp(kind == Tile::Few, slot);
         float scale = biasScores(key, again);
         again = masked(key, deadOf(slot), again);
         Vals moved = rescaled(again, scale, state);
-        return join(moved, this->weights(again, scale, moved));
+        return join(moved, this->weights(again, scale, moved, packed));
       },
       [&]() -> Vals { return join(state, weights); });
 }
@@ -400,10 +443,11 @@ Val PromptKernel::deadOf(Val slot) {
       k.loadScalar(at(shared, slot * 4 + shape.deadOffset), k.getI32Type()));
 }
 
-Vals PromptKernel::tileStep(bool isFew, const Vals &given) {
+Vals PromptKernel::tileStep(Tile kind, const Vals &given) {
+  bool isFew = kind == Tile::Few;
   Val key = given[0], packed = given[1];
   Vals state =
-      weighed(isFew, key, packed, Vals(given.begin() + kLoop, given.end()));
+      weighed(kind, key, packed, Vals(given.begin() + kLoop, given.end()));
   unsigned size = given.size() - kLoop;
   Vals weights(state.begin() + size + 2, state.end());
   for (int64_t row : {0, 1})
@@ -417,8 +461,11 @@ Vals PromptKernel::tileStep(bool isFew, const Vals &given) {
   // Values are contiguous in channels, of which 64 are a row.
   Val values = sharedUnits + ring.slot * (shape.slotBytes >> 4) +
                NvvmOps::wgmmaLow(shape.partStride(1));
+  bool hasTurn = shape.turns == 2 && !isFew;
+  if (hasTurn)
+    takeTurn();
   w.wgmmaFence();
-  for (int64_t step = 0; step < shape.unit / 16; ++step) {
+  for (int64_t step = 0; step < keysOf(kind) / 16; ++step) {
     ArrayRef<Val> a = ArrayRef<Val>(weights).slice(4 * step, 4);
     // 16 tokens.
     Val value = values + (step * 2 * shape.groupStride(1) >> 4);
@@ -426,12 +473,14 @@ Vals PromptKernel::tileStep(bool isFew, const Vals &given) {
                   traits.valueType);
   }
   w.wgmmaCommit();
+  if (hasTurn)
+    passTurn();
   // While the products run.
   packed = nextInRing(packed);
-  Val next = key + shape.unit, end = range(kSome).end;
+  Val next = key - shape.unit, end = range(kTiles).end;
   auto waitForKeys = [&] {
     k.ifThen(
-        next < end, [&] { waitFull(packed); },
+        next >= end, [&] { waitFull(packed); },
         // That was the last product with the query: the next one is fetched.
         [&] {
           if (!isFew)
@@ -448,8 +497,8 @@ Vals PromptKernel::tileStep(bool isFew, const Vals &given) {
   giveBack(barrier(Barrier::Empty, ring.slot));
   if (isFew) {
     // Other warpgroups take the tiles between.
-    Val own = key + shape.warpgroups * shape.unit;
-    packed = skipTiles(packed, next, min(own, range(kSegment).first));
+    Val own = key - shape.warpgroups * shape.unit;
+    packed = skipTiles(isFew, packed, next, max(own, range(kSegment).first));
     next = own;
     waitForKeys();
   }

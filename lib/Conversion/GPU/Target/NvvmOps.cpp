@@ -450,6 +450,9 @@ void NvvmOps::barSync(Val name, int64_t threads) const {
   NVVM::BarrierOp::create(k, TypeRange(), name, k.i32(threads),
                           NVVM::BarrierReductionAttr(), Value());
 }
+void NvvmOps::barArrive(Value name, int64_t threads) const {
+  NVVM::BarrierArriveOp::create(k, name, k.i32(threads));
+}
 
 //===----------------------------------------------------------------------===//
 // Shared memory
@@ -571,6 +574,11 @@ Val NvvmOps::atomExch(Value pointer, Val value) const {
                                          "device"));
 }
 
+void NvvmOps::scheduleFence(Val number, int64_t never) const {
+  // Pinned, nothing is known of it.
+  Val isNever = pin({number}).front() == never;
+  k.ifThen(unlikely(isNever), [&] { assembly("exit;", "", {}, {}, true); });
+}
 void NvvmOps::trap() const { assembly("trap;", "", {}, {}, true); }
 
 void NvvmOps::assertFail(StringRef symbol, StringRef message) const {

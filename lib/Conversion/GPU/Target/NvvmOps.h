@@ -108,6 +108,7 @@ public:
   void mbarrierWait(mlir::Value barrier, Val parity) const;
   /// So many threads, under a number of their own.
   void barSync(Val name, int64_t threads) const;
+  void barArrive(mlir::Value name, int64_t threads) const;
 
   // Words of 32 bits in shared memory, 16 bytes at a time.
   Vals ldSharedWords(mlir::Value pointer, unsigned count) const;
@@ -139,6 +140,10 @@ public:
   void fenceDevice() const;
 
   /// Ends the program of the device.
+  /// What comes after it is not executed before it, as far as ptxas decides: it
+  /// orders instructions inside of a block, and this ends one. A thread ends
+  /// here if `number` is what it never is, another one at each place.
+  void scheduleFence(Val number, int64_t never) const;
   void trap() const;
   /// Ends the program of the device with a message, which is kept as `symbol`.
   void assertFail(llvm::StringRef symbol, llvm::StringRef message) const;
