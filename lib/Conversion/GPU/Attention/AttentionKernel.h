@@ -52,6 +52,7 @@ struct AttentionShape {
             phases,
             warps,
             /*itemUnits=*/0,
+            /*leastUnits=*/0,
             /*lightPairs=*/0,
             /*crossesHeads=*/false,
             barrierOffset + 192,

@@ -25,7 +25,7 @@ void PromptKernel::produce() {
             [&](const Vals &state) -> CodeBuilder::Tested {
               Work now = work(state);
               Val ring = state[kWork], segment = state[kWork + 1];
-              Val count = min(now.left, chunks(now.item) - now.done);
+              Val count = ownChunks(now);
               Val from = unitOf(now.item, now.done);
               Val end = unitOf(now.item, now.done + count);
               Vals next = k.ifThen(
@@ -36,7 +36,7 @@ void PromptKernel::produce() {
                             segment + 1};
                   },
                   [&]() -> Vals { return {ring, segment}; });
-              Val more = advance(now, count);
+              Val more = advance(now, chunks(now.item) - now.done);
               return {more, join(flat(now), next)};
             },
             [&](const Vals &state) { return state; });

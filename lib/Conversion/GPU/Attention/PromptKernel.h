@@ -122,6 +122,7 @@ struct PromptShape {
     return {columns, unit,
             /*phases=*/1, consumers(),
             /*itemUnits=*/2,
+            /*leastUnits=*/3,
             // Of one warpgroup.
             /*lightPairs=*/rows / warpgroups,
             /*crossesHeads=*/true, restOffset, restOffset + 32,

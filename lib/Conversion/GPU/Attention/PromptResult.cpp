@@ -55,6 +55,8 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
         },
         [&]() -> Vals { return state; });
   }
+  Val firstRow = (shape.fewPairs ? select(isFew(entry), warp & 3, warp) : warp)
+                 << 4;
   k.ifThen(hasPairs, [&] {
     SmallVector<Type> types = {k.getI32Type()};
     types.append(state.size(), k.getF32Type());
@@ -63,10 +65,12 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
         split.isSplit == 0, types,
         [&]() -> Vals { return join(Vals{k.i32(1)}, state); },
         [&]() -> Vals {
-          writePart(split, state);
+          // A warp without pairs has nothing to write, and nothing to merge.
+          Val isUsed = entry.tile * shape.columns + firstRow < pairs;
+          k.ifThen(isUsed, [&] { writePart(split, state); });
           // The last warpgroup to arrive puts the parts together.
           return k.ifThen(
-              arrive(split), types,
+              arrive(split) & isUsed, types,
               [&]() -> Vals {
                 w.fenceDevice();
                 return join(Vals{k.i32(1)}, merged(split));
@@ -192,32 +196,32 @@ Vals PromptKernel::merged(const Split &split) {
     Val slot = select(number == 0, split.firstSlot, k.i32(0));
     return partOf(split.firstBlock + number, slot);
   };
-  auto load = [&](Value pointer) { return k.val(k.loadScalar(pointer, f32)); };
-  Vals most = k.rolledForLoop(k.i32(0), split.parts, k.i32(1),
-                              Vals(2, k.f32(kNoMaximum)),
-                              [&](Val number, const Vals &sofar) -> Vals {
-                                Value part = partAt(number);
-                                return {max(sofar[0], load(rowAt(part, 0))),
-                                        max(sofar[1], load(rowAt(part, 1)))};
-                              });
-  Vals start = join(most, Vals(2 + 4 * shape.quads(), k.f32(0)));
+  // All that a part has is loaded at once.
+  Vals start(2, k.f32(kNoMaximum));
+  start.append(2 + 4 * shape.quads(), k.f32(0));
   return k.rolledForLoop(
       k.i32(0), split.parts, k.i32(1), start,
       [&](Val number, const Vals &sofar) -> Vals {
         Value part = partAt(number);
         Vals next = sofar;
-        Val share[2];
+        Val own[2], share[2];
         for (int64_t row : {0, 1}) {
-          Value totals = rowAt(part, row);
-          share[row] = w.ex2(load(totals) - most[row]);
-          next[2 + row] = sofar[2 + row] + load(at(totals, 4)) * share[row];
+          Value totals = LLVM::LoadOp::create(k, VectorType::get({2}, f32),
+                                              rowAt(part, row), 8);
+          auto total = [&](int64_t i) {
+            return k.val(LLVM::ExtractElementOp::create(k, totals, k.i32(i)));
+          };
+          next[row] = max(sofar[row], total(0));
+          own[row] = w.ex2(sofar[row] - next[row]);
+          share[row] = w.ex2(total(0) - next[row]);
+          next[2 + row] = sofar[2 + row] * own[row] + total(1) * share[row];
         }
         for (int64_t quad = 0; quad < shape.quads(); ++quad) {
           Value vector = LLVM::LoadOp::create(k, four, quadAt(part, quad), 16);
           for (int64_t j = 0; j < 4; ++j) {
             Val x = k.val(LLVM::ExtractElementOp::create(k, vector, k.i32(j)));
             Val &sum = next[kSoftmax + 4 * quad + j];
-            sum = sum + x * share[j / 2];
+            sum = sum * own[j / 2] + x * share[j / 2];
           }
         }
         return next;

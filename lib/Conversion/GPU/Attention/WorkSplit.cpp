@@ -211,22 +211,65 @@ WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
   Vals sums = {chunks(own.item), select(isEmpty, k.i32(1), k.i32(0))};
   sums = k.ifThen(
       w.unlikely(w.voteAny(count > 1)), {i32, i32},
-      [&]() -> Vals {
-        return k.rolledForLoop(
-            k.i32(1), count, k.i32(1), sums,
-            [&](Val tile, const Vals &sums) -> Vals {
-              Item item = own.item;
-              item.tile = tile;
-              measure(item);
-              return {sums[0] + chunks(item),
-                      select(item.units == 0, k.i32(1), sums[1])};
-            });
-      },
+      [&]() -> Vals { return measureTiles(own.item, count, sums); },
       [&]() -> Vals { return sums; });
   own.chunks = sums[0];
   own.hasEmpty = sums[1];
   own.keys = select(count > 0, length / split.unit, k.i32(0));
   return own;
+}
+
+/// Adds the tiles after the first one of the request of each lane to its
+/// chunks, and whether one of them is empty. Each lane has those of its own
+/// request, or all lanes those of one request after the other, where that takes
+/// less time.
+Vals WorkSplit::measureTiles(const Item &own, Val count, const Vals &sums) {
+  Type i32 = k.getI32Type();
+  auto add = [&](const Item &of, Val tile, const Vals &sums) -> Vals {
+    Item item = of;
+    item.tile = tile;
+    measure(item);
+    return {sums[0] + chunks(item), select(item.units == 0, k.i32(1), sums[1])};
+  };
+  constexpr int64_t kTurnCost = 3; // in tiles of one lane
+  Val turns = w.reduxAdd(select(count > 1, (count + 30) / 32, k.i32(0)));
+  Val isTogether = w.voteAny(count > turns * kTurnCost);
+  return k.ifThen(
+      isTogether, {i32, i32},
+      [&]() -> Vals {
+        Vals all = k.whileLoop(
+            join(Vals{w.voteBallot(count > 1)}, sums),
+            [&](const Vals &n) -> CodeBuilder::Tested {
+              return {n[0] != 0, n};
+            },
+            [&](const Vals &n) -> Vals {
+              Val source(k, LLVM::CountTrailingZerosOp::create(
+                                k, i32, n[0], /*is_zero_poison=*/false));
+              Item item = own;
+              for (Val *number : {&item.request, &item.start, &item.end,
+                                  &item.length, &item.head})
+                *number = w.shflIdx(*number, source);
+              Vals some =
+                  k.rolledForLoop(lane + 1, w.shflIdx(count, source), k.i32(32),
+                                  {k.i32(0), k.i32(0)},
+                                  [&](Val tile, const Vals &sums) -> Vals {
+                                    return add(item, tile, sums);
+                                  });
+              w.syncWarp();
+              Val sum = w.reduxAdd(some[0]);
+              Val hasEmpty = w.voteAny(some[1] != 0);
+              Val isOwn = lane == source;
+              return {n[0] & (n[0] - 1), n[1] + select(isOwn, sum, k.i32(0)),
+                      select(isOwn & hasEmpty, k.i32(1), n[2])};
+            });
+        return {all[1], all[2]};
+      },
+      [&]() -> Vals {
+        return k.rolledForLoop(k.i32(1), count, k.i32(1), sums,
+                               [&](Val tile, const Vals &sums) -> Vals {
+                                 return add(own, tile, sums);
+                               });
+      });
 }
 
 Val WorkSplit::sumUpTo(Val value) {
@@ -398,24 +441,87 @@ Val WorkSplit::owner(Val chunk) {
   return number / length + select(isLonger, k.i32(0), longer);
 }
 
+/// The tile of a request where the range begins: in turns, lanes measure 32 of
+/// them.
+Vals WorkSplit::findTile() {
+  Val count = tiles(startItem.start, startItem.end);
+  Vals found = k.whileLoop(
+      {k.i32(0), startItem.before},
+      [&](const Vals &n) -> CodeBuilder::Tested {
+        Item own = startItem;
+        own.tile = n[0] + lane;
+        measure(own);
+        Val upTo =
+            n[1] + sumUpTo(select(own.tile < count, chunks(own), k.i32(0)));
+        own.before = upTo - chunks(own);
+        Val after = w.shflIdx(upTo, 31);
+        Val isLast = n[0] + 32 >= count;
+        return {(after <= rangeFirst) & !isLast,
+                join(flat(own), Vals{upTo, n[0], after})};
+      },
+      [&](const Vals &n) -> Vals { return {n[kItem + 1] + 32, n[kItem + 2]}; });
+  Val source(k, LLVM::CountTrailingZerosOp::create(
+                    k, k.getI32Type(), w.voteBallot(found[kItem] > rangeFirst),
+                    /*is_zero_poison=*/false));
+  Item here = item(found);
+  for (Val *number : {&here.tile, &here.first, &here.units, &here.before})
+    *number = w.shflIdx(*number, source & 31);
+  return flat(here);
+}
+
 Vals WorkSplit::firstWork() {
   SmallVector<Type> types(kWork, k.getI32Type());
-  return k.ifThen(
+  Vals none(kWork, k.i32(0));
+  Vals all = k.ifThen(
       hasWork, types,
       [&]() -> Vals {
-        Vals found = k.whileLoop(
-            flat(startItem),
-            [&](const Vals &n) -> CodeBuilder::Tested {
-              Item here = item(n);
-              Val isBehind = here.before + chunks(here) <= rangeFirst;
-              return {w.unlikely(isBehind), n};
-            },
-            [&](const Vals &n) { return flat(nextItem(item(n))); });
+        Val isLater = startItem.before + chunks(startItem) <= rangeFirst;
+        Vals found = k.ifThen(
+            w.unlikely(isLater), SmallVector<Type>(kItem, k.getI32Type()),
+            [&] { return findTile(); }, [&] { return flat(startItem); });
         Item here = item(found);
-        return join(found,
-                    Vals{rangeFirst - here.before, rangeEnd - rangeFirst});
+        Work work{here, rangeFirst - here.before, rangeEnd - rangeFirst};
+        return split.leastUnits ? movedStart(work) : flat(work);
       },
-      [&]() -> Vals { return Vals(kWork, k.i32(0)); });
+      [&]() -> Vals { return none; });
+  if (split.leastUnits)
+    hasWork = all[kItem + 1] > 0;
+  return all;
+}
+
+/// A range that would begin shortly after the beginning of an item begins
+/// there, and one that would begin shortly before its end begins with the next
+/// one.
+Vals WorkSplit::movedStart(const Work &given) {
+  Margins margins = marginsOf(given.item);
+  Val all = chunks(given.item), done = given.done;
+  Val isEarly = done <= margins.begin;
+  Work early = given;
+  early.done = select(isEarly, k.i32(0), done);
+  early.left = given.left + select(isEarly, done, k.i32(0));
+  Val isLate = !isEarly & (all - done <= margins.end);
+  return k.ifThen(
+      w.unlikely(isLate), SmallVector<Type>(kWork, k.getI32Type()),
+      [&]() -> Vals {
+        Work next = given;
+        Val more = advance(next, all - done);
+        next.left = select(more, next.left, k.i32(0));
+        return flat(next);
+      },
+      [&]() -> Vals { return flat(early); });
+}
+
+/// The chunks of an item that belong to the block: up to the end of its range,
+/// or what that is moved to.
+Val WorkSplit::ownChunks(const Work &now) {
+  Val toEnd = chunks(now.item) - now.done;
+  if (!split.leastUnits)
+    return min(now.left, toEnd);
+  Margins margins = marginsOf(now.item);
+  Val isNone = now.done + now.left <= margins.begin;
+  Val isAll = toEnd - now.left <= margins.end;
+  Val cut = select(isNone, k.i32(0), select(isAll, toEnd, now.left));
+  return select(now.left < toEnd, cut, toEnd);
 }
 
 Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
@@ -425,22 +531,24 @@ Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
       isSplit, SmallVector<Type>(kSplit, k.getI32Type()),
       [&]() -> Vals {
         Val behind = item.before + chunks(item);
-        Val firstBlock = owner(item.before + firstChunk(item));
-        Val lastBlock = owner(behind - 1);
-        // The item is the first one of its first block, or not.
-        Val isLater = item.before > rangeStart(firstBlock);
+        Val first = item.before, last = behind - 1;
+        if (split.leastUnits) {
+          Margins margins = marginsOf(item);
+          first = min(first + margins.begin, last);
+          last = max(last - margins.end, first);
+        }
+        Val firstBlock = owner(first), lastBlock = owner(last);
+        // Of two items that a block shares with others, this is the second one.
+        Val isLater = split.leastUnits ? k.val(k.i1(true))
+                                       : item.before > rangeStart(firstBlock);
         Val parts = lastBlock - firstBlock + 1;
         // Blocks whose last item it is have time for the combine.
         Val endsRange = behind == rangeStart(lastBlock + 1);
         Val readers = select(endsRange, parts, parts - 1);
         Val isShort = (rangeChunks << chunkBits) < shortUnits;
-        // What is before the first unit is nobody's part.
-        Val isSplit = k.i32(1);
-        if (split.itemUnits)
-          isSplit = select(parts > 1, k.i32(1), k.i32(0));
-        return {isSplit, firstBlock,
-                parts,   select(isLater, k.i32(1), k.i32(0)),
-                readers, select(isShort, k.i32(1), k.i32(0))};
+        return {k.i32(1), firstBlock,
+                parts,    select(isLater, k.i32(1), k.i32(0)),
+                readers,  select(isShort, k.i32(1), k.i32(0))};
       },
       [&]() -> Vals {
         return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};

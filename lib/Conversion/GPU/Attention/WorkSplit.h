@@ -105,6 +105,9 @@ struct WorkShape {
   int64_t consumers; ///< warps; those after them are producers
   /// What an item costs besides its units, as so many of them.
   int64_t itemUnits;
+  /// Nobody has fewer units of an item than that, but for all of it: putting
+  /// parts together takes longer. 0: any number.
+  int64_t leastUnits;
   /// Items with no more pairs take two thirds of the time of others for a unit;
   /// 0: all take the same.
   int64_t lightPairs;
@@ -207,6 +210,8 @@ protected:
   Vals findTurn(const Later &later, Val first, Val largest, Val chunk);
   /// Of the lanes up to each.
   Val sumUpTo(Val value);
+  Vals measureTiles(const Item &own, Val count, const Vals &sums);
+  Vals findTile();
   Vals firstWork();
   /// A segment in the queue. One without units is the end.
   struct Entry {
@@ -252,17 +257,21 @@ protected:
       chunk = max(chunk - split.itemUnits, 0);
     return item.first + min(chunk << chunkBits, item.units);
   }
-  /// The chunk that ends with the first unit of an item: a segment that ends
-  /// before it has none.
-  Val firstChunk(const Item &item) {
-    if (!split.itemUnits)
-      return k.i32(0);
-    int64_t units = split.itemUnits + 1;
-    if (!split.lightPairs)
-      return k.i32(units - 1);
-    return select(isLight(item), k.i32(units * WorkShape::kLight - 1),
-                  k.i32(units * WorkShape::kHeavy - 1));
+  /// Chunks after the beginning of an item, and before its end, in which no
+  /// range ends: that end is moved to the beginning, or to the end.
+  struct Margins {
+    Val begin, end;
+  };
+  Margins marginsOf(const Item &item) {
+    Val ofUnit = k.i32(1);
+    if (split.lightPairs)
+      ofUnit = select(isLight(item), k.i32(WorkShape::kLight),
+                      k.i32(WorkShape::kHeavy));
+    return {ofUnit * (split.itemUnits + split.leastUnits) - 1,
+            ofUnit * (split.leastUnits - 1)};
   }
+  Vals movedStart(const Work &work);
+  Val ownChunks(const Work &work);
   Val rangeStart(Val block);
   Val owner(Val chunk);
   /// Rows of no request are before `first` and from `last` on.
