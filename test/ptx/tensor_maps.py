@@ -131,7 +131,7 @@ class Case:
 
 def check_many_rows(case, library):
     """Boxes of eight tokens with all their channels, where heads lie side by
-    side, and of all heads of a group for as many rows as an item has."""
+    side, and of all heads of a group for as many rows as a warpgroup has."""
     before, count, blocks = len(launches), 9, 3
     code, address, query = case.call(library, blocks, count)
     assert code == OK, library.last_error()
@@ -144,7 +144,7 @@ def check_many_rows(case, library):
          [token, 128, 8 * token, 2 * strides["B"]], [64, 8, parts, 2, 1], 3)
         for side in (0, 1)]
     expected.append((FLOAT16, query, [channels, 2 * heads, count],
-                     [2 * channels, 4 * heads * channels], [64, 2, 96], 3))
+                     [2 * channels, 4 * heads * channels], [64, 2, 32], 3))
     assert maps == expected, f"expected {expected}, got {maps}"
     # A range of work may go on from one head to the next.
     assert launches[before:] == [("attention_rows", (132, 1, 1))], launches

@@ -499,8 +499,9 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                     : emitGroupMap(emit, op, cache, neighbor, shape.boxTokens);
     launch.p.sides[side].map = launch.operands.addMap(map);
   }
-  launch.p.queryMap = launch.operands.addMap(emitQueryMap(
-      emit, op, given.query, traits, given.rows, shape.columns / traits.group));
+  launch.p.queryMap = launch.operands.addMap(
+      emitQueryMap(emit, op, given.query, traits, given.rows,
+                   shape.queryColumns() / traits.group));
   launch.build<PromptKernel>("attention_rows", gpu, shape, shape.threads(),
                              LaunchMode::in_order);
 }

@@ -91,27 +91,29 @@ void PromptKernel::publish(Val segment, function_ref<Vals()> words) {
   });
 }
 
-/// A box has all heads of the group, of as many rows as an item has. Rows past
+/// A box has all heads of the group, of as many rows as a part has. Rows past
 /// the end of the request are those of the next one, or zeros: nobody reads
 /// what becomes of them.
 void PromptKernel::fetchQuery(const Item &item, Val parity) {
-  w.mbarrierWait(barrier(Barrier::QueryEmpty), parity);
-  k.ifThen(lane == 0, [&] {
-    Value full = barrier(Barrier::QueryFull);
-    int64_t parts = shape.parts(0);
-    w.mbarrierArriveExpectTx(
-        full, k.i32(parts * shape.columns * PromptShape::kRowBytes));
-    int64_t rowsOfItem = shape.columns / traits.group;
-    Val row = item.start + item.tile * rowsOfItem;
-    Val policy = w.createPolicyEvictFirst();
-    for (int64_t part = 0; part < parts; ++part)
-      w.tmaLoad(
-          at(shared,
-             part * (shape.rows * PromptShape::kRowBytes) + shape.queryOffset),
-          k.parameter(parameters.queryMap),
-          {k.i32(part * PromptShape::kInner), item.head * traits.group, row},
-          full, policy);
-  });
+  int64_t rowsOfItem = shape.columns / traits.group;
+  Val row = item.start + item.tile * rowsOfItem;
+  Val policy = w.createPolicyEvictFirst();
+  int64_t boxRows = shape.queryColumns() / traits.group;
+  int64_t boxBytes = shape.queryColumns() * PromptShape::kRowBytes;
+  for (int64_t part = 0; part < shape.queryParts; ++part) {
+    w.mbarrierWait(barrier(Barrier::QueryEmpty, k.i32(part)), parity);
+    k.ifThen(lane == 0, [&] {
+      Value full = barrier(Barrier::QueryFull, k.i32(part));
+      w.mbarrierArriveExpectTx(full, k.i32(shape.parts(0) * boxBytes));
+      for (int64_t channels = 0; channels < shape.parts(0); ++channels)
+        w.tmaLoad(at(shared, channels * (shape.rows * PromptShape::kRowBytes) +
+                                 part * boxBytes + shape.queryOffset),
+                  k.parameter(parameters.queryMap),
+                  {k.i32(channels * PromptShape::kInner),
+                   item.head * traits.group, row + part * boxRows},
+                  full, policy);
+    });
+  }
 }
 
 /// As the table has it, for the box of a lane.

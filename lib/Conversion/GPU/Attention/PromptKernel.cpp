@@ -24,7 +24,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
       // scores as a tile has keys.
       warpgroups(channels[1] <= 128 ? 3 : 2), turns(warpgroups == 3 ? 1 : 2),
       rows(64 * warpgroups), unit(channels[1] <= 128 ? 128 : 64),
-      columns(rows / traits.group * traits.group), neighbor{keys, values},
+      columns(rows / traits.group * traits.group),
+      queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
       boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
@@ -51,7 +52,7 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   rowsOffset = add(rowsBytes, 16);
   // Of the two rows of a lane: maxima, and sums of weights.
   totalsOffset = add((warpgroups - 1) * fewWarps() * kBlockBytes, 16);
-  barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2), 8);
+  barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2 * queryParts), 8);
   deadOffset = add(4 * slots, 4);
   flagOffset = add(4 * warpgroups, 4);
   sharedBytes = end;
@@ -67,10 +68,14 @@ Value PromptKernel::barrier(Barrier which, Val place) {
                      2 * shape.slots,
                      2 * shape.slots + shape.kQueue,
                      2 * shape.slots + 2 * shape.kQueue,
-                     2 * shape.slots + 2 * shape.kQueue + 1};
+                     2 * shape.slots + 2 * shape.kQueue + shape.queryParts};
   return at(shared, place * 8 + (shape.barrierOffset + 8 * first[int(which)]));
 }
 Value PromptKernel::barrier(Barrier which) { return barrier(which, k.i32(0)); }
+Value PromptKernel::queryBarrier(Barrier which) {
+  return shape.queryParts == 1 ? barrier(which)
+                               : barrier(which, w.rereadThreadX() >> 7);
+}
 
 void PromptKernel::prepareBarriers() {
   auto init = [&](Barrier which, int64_t count, int64_t arrivals) {
@@ -81,8 +86,9 @@ void PromptKernel::prepareBarriers() {
   init(Barrier::Empty, shape.slots, shape.consumers());
   init(Barrier::EntryFull, shape.kQueue, 1);
   init(Barrier::EntryEmpty, shape.kQueue, shape.consumers());
-  init(Barrier::QueryFull, 1, 1);
-  init(Barrier::QueryEmpty, 1, shape.consumers());
+  init(Barrier::QueryFull, shape.queryParts, 1);
+  init(Barrier::QueryEmpty, shape.queryParts,
+       shape.consumers() / shape.queryParts);
   w.fenceMbarrierInit();
 }
 
@@ -144,7 +150,7 @@ void PromptKernel::consume() {
         readThread();
         Entry now = load(state[1]);
         writeRows(now, state[1]);
-        w.mbarrierWait(barrier(Barrier::QueryFull), state[1] & 1);
+        waitForQuery(state[1] & 1);
         Range some = range(kTiles);
         Vals start = {some.first, state[0], some.end};
         start.append(2, k.f32(kNoMaximum));
@@ -187,10 +193,9 @@ void PromptKernel::consume() {
         readThread();
         Val segment = range(kSegment).end;
         some = range(kTiles);
-        // The first warpgroup keeps the query of an item with few pairs.
-        Val keeps = (range(kKind).first != 0) & (warpgroup == 0);
-        k.ifThen((some.first < some.end) & !keeps,
-                 [&] { release(barrier(Barrier::QueryEmpty)); });
+        Val isFew = range(kKind).first != 0;
+        k.ifThen((some.first < some.end) & !isFew,
+                 [&] { release(queryBarrier(Barrier::QueryEmpty)); });
         Val ring = done[1];
         Vals n = w.ldSharedWords(at(entryAt(segment), 4 * kEntry), kSplit);
         Split parts{n[0], n[1], n[2], n[3], n[4], n[5]};
@@ -204,6 +209,17 @@ void PromptKernel::consume() {
   k.ifThen(w.unlikely(hasOthers),
            [&] { clearEmptyRows(rest[0], rest[1], rest[2]); });
   endLaunch();
+}
+
+/// For its own part of the query. Of an item with few pairs all warpgroups read
+/// the first part, and write to the others.
+void PromptKernel::waitForQuery(Val parity) {
+  if (shape.queryParts > 1 && shape.fewPairs)
+    k.ifThen(range(kKind).first != 0, [&] {
+      for (int64_t part = 0; part < shape.queryParts; ++part)
+        w.mbarrierWait(barrier(Barrier::QueryFull, k.i32(part)), parity);
+    });
+  w.mbarrierWait(queryBarrier(Barrier::QueryFull), parity);
 }
 
 /// Read again, the numbers of a thread take no registers in the loop over

@@ -65,6 +65,9 @@ struct PromptShape {
   int64_t rows;    ///< of the products
   int64_t unit;    ///< keys of a tile
   int64_t columns; ///< pairs of an item: all heads of its rows
+  /// The query comes in so many parts: one for each warpgroup, which gives it
+  /// back by itself, where rows are not cut by that.
+  int64_t queryParts;
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
   bool isWideOut;    ///< rows of the result are aligned to 16 bytes
@@ -82,6 +85,8 @@ struct PromptShape {
   }
 
   int64_t consumers() const { return 4 * warpgroups; }
+  /// Pairs of a part of the query.
+  int64_t queryColumns() const { return columns / queryParts; }
   int64_t threads() const { return 128 * (warpgroups + 1); }
   /// Of a thread: all warpgroups share 64 K registers.
   int64_t consumerRegisters() const { return warpgroups == 3 ? 160 : 232; }
@@ -165,6 +170,7 @@ private:
     Val first, end;
   };
   void writeRows(const Entry &entry, Val segment);
+  void waitForQuery(Val parity);
   Range range(int64_t which);
   mlir::Value rangesPlace() {
     return at(shared, (w.rereadThreadX() >> 5) * PromptShape::kRangesBytes +
@@ -240,6 +246,8 @@ private:
   };
   mlir::Value barrier(Barrier which, Val place);
   mlir::Value barrier(Barrier which);
+  /// Of the part of the query that the warpgroup reads.
+  mlir::Value queryBarrier(Barrier which);
   void prepareBarriers();
   /// Of one warpgroup.
   void barWarpgroup();

@@ -46,12 +46,16 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
     state = k.ifThen(
         few, types,
         [&]() -> Vals {
-          return k.ifThen(
+          Vals result = k.ifThen(
               warpgroup == 0, types, [&]() -> Vals { return takeSums(state); },
               [&]() -> Vals {
                 giveSums(state);
                 return state;
               });
+          // Nobody reads the query any more, or what took its place.
+          w.barSync(k.i32(1), 32 * shape.consumers());
+          release(queryBarrier(Barrier::QueryEmpty));
+          return result;
         },
         [&]() -> Vals { return state; });
   }
@@ -149,7 +153,6 @@ Vals PromptKernel::takeSums(const Vals &state) {
         return next;
       },
       [&]() -> Vals { return state; });
-  release(barrier(Barrier::QueryEmpty));
   return taken;
 }
 

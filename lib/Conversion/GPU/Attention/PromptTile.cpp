@@ -484,9 +484,7 @@ Vals PromptKernel::tileStep(Tile kind, const Vals &given) {
         // That was the last product with the query: the next one is fetched.
         [&] {
           if (!isFew)
-            return giveBack(barrier(Barrier::QueryEmpty));
-          k.ifThen(w.rereadThreadX() >= 128,
-                   [&] { giveBack(barrier(Barrier::QueryEmpty)); });
+            giveBack(queryBarrier(Barrier::QueryEmpty));
         });
   };
   if (!isFew)
