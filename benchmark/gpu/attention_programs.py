@@ -25,6 +25,23 @@ func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_
 """
 
 
+def windowed(name, query_heads, heads, channels, window):
+    """With a window, and with sinks, as in gpt-oss."""
+    side = f"!kv_{name}"
+    row = f"memref<?x{query_heads}x{channels}xbf16>"
+    sinks = f"memref<{query_heads}xf32>"
+    return f"""
+{side} = !kvcache.cache<?B x 16N x {heads}H x {channels}D x bf16, {FACTS[""]}>
+!batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %sinks: {sinks}, %out: {row}) {{
+  kvcache.attention %query over %keys, %values in %batch sinks(%sinks : {sinks}) into %out causal window {window}
+    : {row} over {side}, {side} in !batch_{name} into {row}
+  return
+}}
+"""
+
+
+WINDOWED = ("attention_windowed", 64, 8, 64, 128)
 SIZES = [(32, 8, 128, "bf16"), (64, 8, 128, "bf16"), (16, 8, 128, "bf16"),
          (32, 8, 128, "f16"), (96, 8, 128, "bf16"), (64, 8, 64, "bf16"),
          (8, 4, 256, "bf16")]
@@ -38,3 +55,4 @@ PROGRAMS = {facts: {
     function_name(q, h, d, type_, facts): program(
         function_name(q, h, d, type_, facts), q, h, 16, facts, type_, d)
     for q, h, d, type_ in SIZES} for facts in FACTS}
+PROGRAMS[""][WINDOWED[0]] = windowed(*WINDOWED)

@@ -6,7 +6,8 @@ usage: bench_attention.py PEERS [--only TEXT] [--peers] [--json FILE]
 PEERS is the file peers.py, which has workloads, timing and the ceiling; with
 --peers what it finds runs too. With --rows there are batches with several rows
 for a request; with --bursts calls take turns with a matrix product of 8192^3,
-each after a pause in which the chip cools down.
+each after a pause in which the chip cools down; --windowed runs a prompt with a
+window and sinks, and nothing else.
 """
 
 import argparse
@@ -21,11 +22,12 @@ from pathlib import Path
 import kvtest
 import numpy as np
 import torch
-from attention_programs import function_name
+from attention_programs import WINDOWED, function_name
 
 HERE = Path(__file__).resolve().parent
-EMPTY = {"bf16": np.zeros(1, np.uint16), "i32": np.zeros(1, np.int32)}
-TYPES = {torch.bfloat16: "bf16", torch.int32: "i32"}
+EMPTY = {"bf16": np.zeros(1, np.uint16), "i32": np.zeros(1, np.int32),
+         "f32": np.zeros(1, np.float32)}
+TYPES = {torch.bfloat16: "bf16", torch.int32: "i32", torch.float32: "f32"}
 
 
 def tensor(t):
@@ -80,6 +82,54 @@ ROWS = [
     dict(name="8k prompt 8/4 x 256", kv_lens=[8192], q_lens=[8192], hq=8, hk=4,
          d=256),
 ]
+
+
+def bench_windowed(peers, with_peers):
+    """A prompt with a window and sinks beside FlashInfer, whose window it has, but
+    no sinks."""
+    name, heads, kv_heads, channels, window = WINDOWED
+    w = peers.Workload(name="8k prompt 64/8 x 64, window", kv_lens=[8192],
+                       q_lens=[8192], hq=heads, hk=kv_heads, d=channels)
+    sinks = torch.randn(heads, device="cuda")
+    ours = Ours("kvcache")
+    out = torch.full_like(w.q, float("nan"))
+    args = [tensor(t) for t in (w.q, w.k, w.v, w.q_start.to("cuda"), w.lens,
+                                w.tables[0], sinks, out)]
+    def call():
+        ours.libraries[""].check_call(
+            name, *args, stream=torch.cuda.current_stream().cuda_stream,
+            workspace_pointer=ours.workspace.data_ptr(),
+            workspace_bytes=ours.workspace.numel())
+    call()
+    pages = w.tables[0][0].long()
+    k, v = (x[pages].float().reshape(-1, kv_heads, channels)[: w.kv[0]]
+            .repeat_interleave(heads // kv_heads, 1) for x in (w.k, w.v))
+    worst = 0
+    for row in (0, 5, 127, 128, 4000, 8191):
+        first = max(row - window + 1, 0)
+        scores = torch.einsum("hd,khd->hk", w.q[row].float(),
+                              k[first : row + 1]) * channels**-0.5
+        share = torch.cat([scores, sinks[:, None]], 1).softmax(-1)[:, :-1]
+        expected = torch.einsum("hk,khd->hd", share, v[first : row + 1])
+        worst = max(worst, float((out[row].float() - expected).norm() /
+                                 expected.norm()))
+    results = [("kvcache", peers.graph_time([call])[0], worst)]
+    if with_peers:
+        info = peers.FlashInfer()
+        wrapper = info.fi.BatchPrefillWithPagedKVCacheWrapper(
+            info.space, "NHD", backend="fa2")
+        as_list = lambda *n: torch.tensor(n, dtype=torch.int32, device="cuda")
+        wrapper.plan(w.q_start.to("cuda"), as_list(0, w.nb[0]), w.flat[0],
+                     as_list(16), heads, kv_heads, channels, 16, causal=True,
+                     window_left=window - 1, q_data_type=torch.bfloat16,
+                     kv_data_type=torch.bfloat16)
+        theirs = torch.empty_like(w.q)
+        run = lambda: wrapper.run(w.q, (w.k, w.v), out=theirs)
+        results.append((info.name, peers.graph_time([run])[0], float("nan")))
+    for who, us, error in results:
+        print(f"{w.name:28}{who:17}{us:9.2f} us  error {error:.1e}", flush=True)
+    return [dict(workload=w.name, who=who, us=us, error=error)
+            for who, us, error in results]
 
 
 def capture(call):
@@ -174,11 +224,15 @@ def main():
     parser.add_argument("--prefill", action="store_true")
     parser.add_argument("--rows", action="store_true")
     parser.add_argument("--bursts", action="store_true")
+    parser.add_argument("--windowed", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("peers", options.peers)
     peers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peers)
+    if options.windowed:
+        save(bench_windowed(peers, options.with_peers), options.json)
+        return 0
     who = [Ours("kvcache")]
     if options.generic:
         who.append(Ours("kvcache generic", "_generic"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("KV_BUILD_DIR", ROOT / "build"))
-LIMIT = 50 << 20
+LIMIT = 64 << 20
 
 sys.path.insert(0, str(ROOT / "test" / "gpu"))
 sys.path.insert(0, str(ROOT / "test" / "numerics"))

@@ -5,8 +5,12 @@
 // pairs of rows and heads than a tile of the other kernel has, for each request,
 // launches it. A box has all channels of a page where heads lie side by side, or
 // blocks of them do; otherwise half of them. Rows of the query come by boxes too,
-// one for each half. Between both products a warp computes its scores once more if
-// weights turn out too large, by products of its own.
+// one for each half and warpgroup. Between both products a warp computes its scores
+// once more if weights turn out too large, by products of its own.
+//
+// A warpgroup computes scores when it is its turn, and passes that on when it has
+// them. Half of a tile is code of its own. Of two warpgroups (D256) sums are in
+// turns too. Exponentials are in eight blocks of code: seven ends nobody gets to.
 //
 // RUN: split-file %s %t
 // RUN: kv-compile %t/nhd.mlir --target=sm_90a --emit=ptx -o %t.nhd
@@ -19,6 +23,7 @@
 // RUN: kv-compile %t/nhd.mlir --target=sm_80 --emit=ptx -o %t.80
 // RUN: FileCheck %s --input-file=%t.nhd --check-prefixes=ROWS,WHOLE
 // RUN: FileCheck %s --input-file=%t.hnd --check-prefixes=ROWS,WHOLE
+// RUN: FileCheck %s --input-file=%t.nhd --check-prefix=TURNS
 // RUN: FileCheck %s --input-file=%t.strided --check-prefixes=ROWS,HALVES
 // RUN: FileCheck %s --input-file=%t.d80 --check-prefix=D80
 // RUN: FileCheck %s --input-file=%t.d256 --check-prefix=D256
@@ -31,7 +36,7 @@
 // ROWS: setmaxnreg.dec.sync.aligned.u32 32
 // WHOLE-COUNT-2: cp.async.bulk.tensor.5d
 // HALVES-COUNT-4: cp.async.bulk.tensor.5d
-// ROWS-COUNT-2: cp.async.bulk.tensor.3d
+// ROWS-COUNT-6: cp.async.bulk.tensor.3d
 // ROWS: setmaxnreg.inc.sync.aligned.u32 160
 // ROWS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
 // ROWS: vote.sync.any
@@ -39,6 +44,19 @@
 // ROWS-COUNT-16: mma.sync.aligned.m16n8k16
 // ROWS-NOT: call.uni
 // ROWS: .entry attention(
+// TURNS: .entry attention_rows(
+// TURNS: bar.arrive
+// TURNS: bar.sync %r
+// TURNS-COUNT-8: wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16
+// TURNS: wgmma.wait_group
+// TURNS: bar.arrive
+// TURNS-COUNT-4: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// TURNS: bar.sync %r
+// TURNS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// TURNS: bar.arrive
+// TURNS-COUNT-8: wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16
+// TURNS-COUNT-7: exit;
+// TURNS: .entry attention(
 // NONE-NOT: wgmma
 // NONE: .entry attention(
 // NONE-NOT: wgmma
@@ -62,8 +80,11 @@
 // D256-COUNT-2: cp.async.bulk.tensor.5d
 // D256: setmaxnreg.inc.sync.aligned.u32 232
 // D256-COUNT-16: wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16
+// D256: bar.arrive
 // D256: vote.sync.any
+// D256: bar.sync %r
 // D256-COUNT-4: wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16
+// D256: bar.arrive
 //
 // D192: .entry attention_rows(
 // D192: .maxntid 512
