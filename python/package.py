@@ -108,6 +108,8 @@ def wheel(package, version, out, objdump):
         "Wheel-Version: 1.0\nGenerator: kvcache\nRoot-Is-Purelib: false\n"
         f"Tag: {tag}\n").encode()
     files[f"{info}/LICENSE"] = (ROOT / "LICENSE").read_bytes()
+    files[f"{info}/entry_points.txt"] = (
+        b"[console_scripts]\nkv-layout = kvcache.kv_layout:main\n")
     record = ""
     for name, contents in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(contents).digest())

@@ -2,6 +2,7 @@
 
 #include "kvcache-c/Compiler.h"
 
+#include "Text.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Registration/Registration.h"
@@ -83,17 +84,6 @@ LogicalResult compile(ModuleOp module, const CompileOptions &options,
                  succeeded(compilation.lower()) &&
                  succeeded(compilation.translate()) &&
                  succeeded(compilation.linkLibrary(path)));
-}
-
-char *copyText(StringRef text) {
-  if (text.empty())
-    return nullptr;
-  auto *copy = static_cast<char *>(malloc(text.size() + 1));
-  if (copy) {
-    memcpy(copy, text.data(), text.size());
-    copy[text.size()] = 0;
-  }
-  return copy;
 }
 
 } // namespace

@@ -22,32 +22,32 @@ class _Options(ctypes.Structure):
 
 
 @lru_cache(maxsize=None)
-def _library() -> ctypes.CDLL:
+def library() -> ctypes.CDLL:
     path = os.path.join(os.path.dirname(__file__), "libkvcache.so")
-    library = ctypes.CDLL(path)
-    library.kvcCompile.restype = ctypes.c_int32
-    library.kvcCompile.argtypes = [
+    loaded = ctypes.CDLL(path)
+    loaded.kvcCompile.restype = ctypes.c_int32
+    loaded.kvcCompile.argtypes = [
         ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p,
         ctypes.POINTER(_Options), ctypes.c_char_p,
         ctypes.POINTER(ctypes.c_void_p)]
-    library.kvcFree.restype = None
-    library.kvcFree.argtypes = [ctypes.c_void_p]
-    return library
+    loaded.kvcFree.restype = None
+    loaded.kvcFree.argtypes = [ctypes.c_void_p]
+    return loaded
 
 
 def compile_to(path: str, text: bytes, origin: str, name: str,
                options: dict) -> None:
     """Writes a library to a file, as a whole or not at all."""
-    library = _library()
+    functions = library()
     given = _Options(bytes=ctypes.sizeof(_Options), name=name.encode(),
                      **{key: value.encode() for key, value in options.items()})
     messages = ctypes.c_void_p()
-    status = library.kvcCompile(text, len(text), os.fsencode(origin),
+    status = functions.kvcCompile(text, len(text), os.fsencode(origin),
                                 ctypes.byref(given), os.fsencode(path),
                                 ctypes.byref(messages))
     said = ctypes.string_at(messages.value).decode(errors="replace") \
         if messages.value else ""
-    library.kvcFree(messages)
+    functions.kvcFree(messages)
     if status:
         raise CompileError(said.rstrip() or "the compiler failed")
     if said:

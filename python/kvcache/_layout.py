@@ -93,6 +93,19 @@ class Layout:
             size *= extent
         return size
 
+    def transfer(self, moved: str, **slices: tuple) -> Any:
+        """The contiguous runs of the axes that move together, such as `LSNHD`,
+        a block of all layers: their bytes, their number, the loops over them.
+        `H=(4, 8)` moves heads 4 to 7 only."""
+        from ._queries import Query
+        return Query(self.type).transfer(moved, slices)
+
+    def draw(self, svg: bool = False) -> str:
+        """A drawing of where blocks, layers and heads are in memory, for a
+        terminal or as the text of an SVG file."""
+        from ._queries import Query
+        return Query(self.type).draw(svg)
+
     def zeros(self, blocks: int, device: Any = None) -> Any:
         """A new pool: a tensor of PyTorch on a device, or without a device an
         array of NumPy (of the package ml_dtypes for bf16)."""

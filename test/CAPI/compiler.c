@@ -8,6 +8,13 @@
  *
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcCompile
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcFree
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcOrders
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcVersion
  */

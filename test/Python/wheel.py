@@ -57,6 +57,9 @@ with tempfile.TemporaryDirectory(prefix="kv-wheel-") as folder:
                               env=environment, cwd=root)
         assert done.returncode == 0, f"{example}\n{done.stderr}"
     assert done.stdout.strip() == version, done.stdout
+    done = subprocess.run([venv / "bin" / "kv-layout", "nhd"], text=True,
+                          capture_output=True, env=environment)
+    assert done.returncode == 0 and "  a block " in done.stdout, done
     done = subprocess.run(
         [python, "-c", "import kvcache\n"
          "kvcache.PagedAttention(8, 2, 64).layout.zeros(4)"], text=True,
