@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../HideOptions.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Target/Compile.h"
@@ -163,6 +164,7 @@ int main(int argc, char **argv) {
   registerPassManagerCLOptions();
   registerMLIRContextCLOptions();
   registerAsmPrinterCLOptions();
+  hideOptions(&category);
   cl::ParseCommandLineOptions(
       argc, argv, "Compiles programs on paged KV caches to libraries\n");
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../HideOptions.h"
 #include "kvcache/Registration/Registration.h"
 
 #include "mlir/IR/DialectRegistry.h"
@@ -9,6 +10,7 @@
 #include <cstdlib>
 
 int main(int argc, char **argv) {
+  kvcache::hideOptions(); // before those of the server are registered
   mlir::DialectRegistry registry;
   kvcache::registerAllDialects(registry);
   return llvm::failed(mlir::MlirLspServerMain(argc, argv, registry))

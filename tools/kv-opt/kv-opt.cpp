@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../HideOptions.h"
 #include "kvcache/Pipelines/Pipelines.h"
 #include "kvcache/Registration/Registration.h"
 
@@ -9,6 +10,7 @@
 #include "llvm/Support/raw_ostream.h"
 
 int main(int argc, char **argv) {
+  kvcache::hideOptions(); // before those of mlir-opt are registered
   mlir::DialectRegistry registry;
   kvcache::registerAllDialects(registry);
   kvcache::registerAllPasses();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include "../HideOptions.h"
 #include "kvcache/Registration/Registration.h"
 #include "kvcache/Run/Flops.h"
 #include "kvcache/Run/LoadedFunction.h"
@@ -319,7 +320,7 @@ int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN);
   registerPassManagerCLOptions();
   registerMLIRContextCLOptions();
-  cl::HideUnrelatedOptions(category); // --help-hidden has them
+  hideOptions(&category);
   cl::ParseCommandLineOptions(
       argc, argv,
       "Compiles a program on paged KV caches for this CPU, calls a function of "
