@@ -142,7 +142,8 @@ class _Lists:
 
 
 class _Options:
-    """What was planned, and is the same for each call."""
+    """What was planned, and the functions for the tensors of calls so far: most
+    steps of an engine plan the same again."""
 
     def __init__(self, heads: int, kv_heads: int, dims: tuple, tokens: int,
                  causal: bool, window_left: int, softcap: Optional[float],
@@ -157,8 +158,35 @@ class _Options:
         self.pages_dtype = _dtype("kv_data_type", query if pages is None
                                   else pages)
         self.out_dtype = _dtype("o_data_type", query if out is None else out)
+        self.planned = tuple(self.__dict__.values())
+        self._functions: dict = {}
 
-    def check(self, query: Any, sides: list) -> None:
+    def function(self, query: Any, keys: Any, values: Any, window: Optional[int],
+                 scale: float, has_sinks: bool, has_value_scale: bool,
+                 lse: Optional[str]) -> Any:
+        """The compiled function for tensors like these."""
+        key = (query.shape[1:], query.stride(), query.dtype, query.is_cuda,
+               keys.shape, keys.stride(), keys.dtype, keys.data_ptr() & 15,
+               values.shape, values.stride(), values.dtype,
+               values.data_ptr() & 15, window, scale, has_sinks,
+               has_value_scale, lse)
+        found = self._functions.get(key)
+        if found is None:
+            self._check(query, [keys, values])
+            if window is None:
+                window = self.window_left
+            form = _paged.Attention(
+                _paged.Pages.of("keys", keys), _paged.Pages.of("values", values),
+                _paged.rows_type(query, _paged.element_of("q", query)),
+                f"memref<?x{self.heads}x{self.dims[1]}x"
+                f"{_paged.ELEMENTS[self.out_dtype]}>", self.heads, self.causal,
+                window + 1 if window >= 0 else None, self.softcap,
+                self.scale * scale, has_sinks, has_value_scale, lse)
+            found = _paged.attention(form, _paged.target_of(query))
+            self._functions[key] = found
+        return found
+
+    def _check(self, query: Any, sides: list) -> None:
         for name, tensor, dtype in (("q", query, self.query_dtype),
                                     ("keys", sides[0], self.pages_dtype),
                                     ("values", sides[1], self.pages_dtype)):
@@ -192,6 +220,10 @@ class _Wrapper:
         self._starts: Any = None
         self._options: Any = None
 
+    def _keep(self, options: _Options) -> None:
+        if self._options is None or self._options.planned != options.planned:
+            self._options = options
+
     @property
     def is_cuda_graph_enabled(self) -> bool:
         return self._in_graph
@@ -209,31 +241,28 @@ class _Wrapper:
         options = self._options
         if options is None:
             raise RuntimeError("plan() was not called")
+        if query.dim() != 3:
+            raise ValueError("q: expected 3 dimensions, got "
+                             f"{list(query.shape)}")
         keys, values = _sides(cache, self._layout)
-        options.check(query, [keys, values])
         query = _paged.aligned(query, heads_apart=True)
+        function = options.function(
+            query, keys, values, window_left, scale, sinks is not None,
+            value_scale is not None, layout if return_lse else None)
         rows, heads, _ = query.shape
         if out is None:
             out = query.new_empty((rows, heads, options.dims[1]),
                                   dtype=options.out_dtype)
-        shape = (rows, heads) if layout == "NH" else (heads, rows)
-        if return_lse and lse is None:
-            lse = query.new_empty(shape, dtype=torch.float32)
-        window = options.window_left if window_left is None else window_left
-        form = _paged.Attention(
-            _paged.Pages.of("keys", keys), _paged.Pages.of("values", values),
-            _paged.rows_type(query, _paged.element_of("q", query)),
-            f"memref<?x{heads}x{options.dims[1]}x"
-            f"{_paged.ELEMENTS[options.out_dtype]}>", heads, options.causal,
-            window + 1 if window >= 0 else None, options.softcap,
-            options.scale * scale, sinks is not None, value_scale is not None,
-            layout if return_lse else None)
+        results = [out]
+        if return_lse:
+            if lse is None:
+                lse = query.new_empty((rows, heads) if layout == "NH"
+                                      else (heads, rows), dtype=torch.float32)
+            results.append(lse)
         extra = [] if sinks is None else [sinks.to(torch.float32).contiguous()]
         extra += [] if value_scale is None else [float(value_scale)]
-        results = [out, lse] if return_lse else [out]
-        _paged.attention(form, _paged.target_of(query))(
-            query, keys, values, self._starts, self._lists.lengths,
-            self._lists.table, *extra, *results)
+        function(query, keys, values, self._starts, self._lists.lengths,
+                 self._lists.table, *extra, *results)
         if not return_lse:
             return out
         return out, lse.mul_(_LOG2_E) if base == "log2" else lse
@@ -303,7 +332,7 @@ class BatchDecodeWithPagedKVCacheWrapper(_Wrapper):
                 requests + 1, dtype=torch.int32,
                 device=self._lists.device) * q_len_per_req
             self._rows_per_request = q_len_per_req
-        self._options = options
+        self._keep(options)
 
     begin_forward = plan
 
@@ -417,7 +446,7 @@ class BatchPrefillWithPagedKVCacheWrapper(_Wrapper):
             self._starts.copy_(starts, non_blocking=True)
         else:
             self._starts = starts.contiguous()
-        self._options = options
+        self._keep(options)
 
     begin_forward = plan
 

@@ -411,6 +411,8 @@ assert "expected 4 rows, 1 for each request, as planned, got 3" in raises(
     ValueError, decode.run, case.query[:3], pool)
 assert raises(ValueError, decode.run, case.query.half(), pool) == (
     "q: expected torch.float32, as planned, got torch.float16")
+assert raises(ValueError, decode.run, case.query[0], pool).startswith(
+    "q: expected ")
 assert "keys: expected pages of 16 tokens, 2 heads and 64 channels" in raises(
     ValueError, decode.run, case.query, [swapped(side) for side in pool])
 assert "expected keys and values, or a tensor [pages, 2, ...]" in raises(
