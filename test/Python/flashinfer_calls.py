@@ -9,6 +9,7 @@ import sys
 
 import kvcache.flashinfer as fi
 import torch
+from kvcache import _paged
 from programs import raises, use_new_cache
 
 cache = use_new_cache()
@@ -382,6 +383,18 @@ for mask in (None, torch.tensor([True, False, True, False], device=DEVICE)):
         else:
             assert torch.equal(rows[t], before[0][t])
             assert torch.equal(lse[t], before[1][t])
+
+# ---- Programs for a GPU, also where there is none
+
+for strides in ((16384, 1024, 128, 1), (1048576, 256, 4096, 1)):  # NHD, BHLNC
+    pages = _paged.Pages((16, 8, 128), strides, 16, "bf16")
+    rows = "memref<?x{}x128xbf16, strided<[6144, 128, 1], offset: ?>>"
+    form = _paged.Attention(pages, pages, rows.format(32), "memref<?x32x128xbf16>",
+                            32, True, 129, 30.0, 0.08, True, True, "NH")
+    _paged.attention(form, "sm_90a")
+    _paged.append(pages, pages, rows.format(8), rows.format(8), "sm_90a")
+_paged.table(16, "sm_90a")
+_paged.merge((rows.format(32),) * 3, "memref<?x32x128xbf16>", 32, "sm_90a")
 
 # ---- What is refused
 
