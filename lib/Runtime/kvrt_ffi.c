@@ -119,6 +119,15 @@ static int32_t no_size(void) {
                                    "bytes fits in 63 bits, got more");
 }
 
+/* Frameworks align less than a workspace needs: it begins at the first address
+ * in the tensor that is aligned. */
+static void set_workspace(char *start, int64_t size, void **workspace,
+                          int64_t *bytes) {
+  int64_t skipped = -(uintptr_t)start % KVRT_WORKSPACE_ALIGN;
+  *bytes = start && skipped < size ? size - skipped : 0;
+  *workspace = start ? start + (*bytes ? skipped : 0) : NULL;
+}
+
 /* Any tensor without gaps will do. */
 static int32_t ffi_workspace(const ffi_any *any, const DLTensor *on_device,
                              void **workspace, int64_t *bytes) {
@@ -168,8 +177,9 @@ static int32_t ffi_workspace(const ffi_any *any, const DLTensor *on_device,
                              &end) ||
       __builtin_add_overflow(end, (uintptr_t)(bits / 8), &end))
     return no_size();
-  *bytes = tensor->data ? bits / 8 : 0;
-  *workspace = tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
+  char *start =
+      tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
+  set_workspace(start, bits / 8, workspace, bytes);
   return KV_OK;
 }
 

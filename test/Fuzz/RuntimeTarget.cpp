@@ -457,8 +457,8 @@ void Case::callFfi() {
     report("TVM-FFI: a call that failed ran, or one that worked did not");
   if (!hasRun || function.workspace != someWorkspace)
     return;
-  // There are the 4096 bytes that the function needs, aligned. Whether they are
-  // the caller's, nobody else can know.
+  // There are the 4096 bytes that the function needs, from the first aligned
+  // one on. Whether they are the caller's, nobody else can know.
   __int128 bytes = extra.tensor.dtype.bits * extra.tensor.dtype.lanes;
   for (int32_t d = 0; d < rank; ++d) {
     if (extra.shape[d] < 0)
@@ -466,7 +466,8 @@ void Case::callFfi() {
     bytes = std::min<__int128>(bytes * extra.shape[d], __int128(1) << 62);
   }
   uint64_t address = uint64_t(extra.tensor.data) + extra.tensor.byte_offset;
-  if (bytes / 8 < 4096 || !extra.tensor.data || address % KVRT_WORKSPACE_ALIGN)
+  uint64_t skipped = -address % KVRT_WORKSPACE_ALIGN;
+  if (bytes / 8 < 4096 + __int128(skipped) || !extra.tensor.data)
     report("TVM-FFI: a workspace that is not there is accepted");
 }
 

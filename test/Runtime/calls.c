@@ -267,7 +267,7 @@ static void check_ffi_devices(void) {
 }
 
 static void check_ffi_workspace(void) {
-  static _Alignas(256) char memory[512];
+  static _Alignas(256) char memory[1024];
   int64_t extents[3] = {2, 128, 2}, steps[3] = {256, 2, 1};
   DLTensor w = {.data = memory,
                 .device = {kDLCPU, 0},
@@ -283,6 +283,18 @@ static void check_ffi_workspace(void) {
   reset();
   bound = asked = 512;
   CHECK(!kvrt_call_tvm_ffi(&function, values, 3, &result) && memory[511] == 1);
+  /* It begins where it is aligned. */
+  w.data = memory + 8;
+  ffi_refused(values, 3, "ValueError", "at least 512 bytes, got 264");
+  memset(memory, 0, sizeof memory);
+  w.shape = (int64_t[3]){2, 190, 2}, w.strides = NULL;
+  reset();
+  bound = asked = 512;
+  CHECK(!kvrt_call_tvm_ffi(&function, values, 3, &result) && memory[767] == 1 &&
+        !memory[255]);
+  w = good;
+  reset();
+  bound = asked = 512;
   values[2] = (any){OBJECT, 0, {.pointer = NULL}};
   ffi_refused(values, 3, "ValueError",
               "workspace: expected a tensor, got a null pointer");

@@ -223,6 +223,7 @@ def test_errors():
 
 def test_workspace():
     pool, slots, key, value, expected = insertion()
+    before, list_before = pool.copy(), slots.copy()
     args = [ffi(pool), ffi(slots), ffi(key), ffi(value)]
     size = library.workspace_size(
         "late", *(Tensor(a.ravel(), t, a.shape) for a, t in
@@ -237,6 +238,17 @@ def test_workspace():
     # Any shape and element type.
     module.late(*args, ffi(aligned(64, np.float32).reshape(2, 32)))
     assert np.array_equal(pool, expected)
+    # At any address: from its first multiple of 256 on.
+    pool[:] = before
+    raises(ValueError, needs + "8", module.late, *args,
+           ffi(aligned(264, np.uint8)[8:]))
+    raises(ValueError, needs + "0", module.late, *args,
+           ffi(aligned(256, np.uint8)[8:]))
+    assert np.array_equal(pool, before)
+    for offset in (8, 255):
+        pool[:], slots[:] = before, list_before
+        module.late(*args, ffi(aligned(512, np.uint8)[offset:]))
+        assert np.array_equal(pool, expected)
 
 
 def print_overhead():
