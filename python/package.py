@@ -91,7 +91,9 @@ def metadata(version):
         "Summary: A compiler for programs on paged KV caches",
         "License: Apache-2.0 WITH LLVM-exception",
         "Requires-Python: >=3.10", "Provides-Extra: bf16",
-        "Requires-Dist: ml_dtypes; extra == 'bf16'",
+        "Requires-Dist: ml_dtypes; extra == 'bf16'", "Provides-Extra: jax",
+        "Requires-Dist: jax; extra == 'jax'",
+        "Requires-Dist: jax-tvm-ffi; extra == 'jax'",
         "Description-Content-Type: text/markdown", "", readme])
 
 

@@ -86,11 +86,13 @@ def find_sanitizer(name):
     return None
 
 
-def find_torch(python):
-    """A Python that has PyTorch: that of the tests, or one that is named by
-    --param torch=PYTHON. It is not installed: it is larger than all else."""
-    python = lit_config.params.get("torch", python)
-    find = "import importlib.util as u; exit(u.find_spec('torch') is None)"
+def find_python(python, *packages):
+    """A Python that has some packages: that of the tests, or one that is named by
+    --param PACKAGE=PYTHON, after the first. They are not installed: they are
+    larger than all else."""
+    python = lit_config.params.get(packages[0], python)
+    find = ("import importlib.util as u; "
+            f"exit(any(u.find_spec(name) is None for name in {packages}))")
     try:
         found = subprocess.run([python, "-c", find], capture_output=True)
     except OSError:
@@ -117,9 +119,12 @@ if address_sanitizer:
     config.available_features.add("asan")
 
 python = os.path.join(build, "venv", "bin", "python")
-torch_python = find_torch(python)
+torch_python = find_python(python, "torch")
 if torch_python:
     config.available_features.add("torch")
+jax_python = find_python(python, "jax", "jax_tvm_ffi")
+if jax_python:
+    config.available_features.add("jax")
 
 path.append(os.environ["PATH"])
 config.environment["PATH"] = os.pathsep.join(path)
@@ -142,6 +147,7 @@ config.substitutions += [
     ("%mlir_opt", tool("mlir-opt")),
     ("%python", python),
     ("%torch_python", torch_python or "torch-is-missing"),
+    ("%jax_python", jax_python or "jax-is-missing"),
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
     ("%tsan_cc", thread_sanitizer or "tsan-is-missing"),

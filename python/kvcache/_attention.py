@@ -167,9 +167,7 @@ class PagedAttention:
         """Attends with each row of the query over the tokens of its request, and
         returns `out`, which is made if it is not given."""
         self._expect_layer(layer)
-        if (sinks is not None) != self.sinks:
-            raise TypeError("sinks: expected " + ("a list, as sinks=True says"
-                            if self.sinks else "none, as sinks=False says"))
+        self._expect_sinks(sinks)
         if self._ops is not None and self._ops.is_compiling():
             return self._ops.run(query, pool, starts, lengths, block_table,
                                  layer, sinks, out)
@@ -184,6 +182,11 @@ class PagedAttention:
             raise TypeError("layer: expected " + (
                 f"a number below {self.layout.extents['L']}"
                 if self._has_layers else "none, as the pool has one layer"))
+
+    def _expect_sinks(self, sinks: Any) -> None:
+        if (sinks is not None) != self.sinks:
+            raise TypeError("sinks: expected " + ("a list, as sinks=True says"
+                            if self.sinks else "none, as sinks=False says"))
 
 
 def _is_packed(array: Any) -> bool:
