@@ -122,6 +122,9 @@ python = os.path.join(build, "venv", "bin", "python")
 torch_python = find_python(python, "torch")
 if torch_python:
     config.available_features.add("torch")
+transformers_python = find_python(python, "transformers", "torch")
+if transformers_python:
+    config.available_features.add("transformers")
 jax_python = find_python(python, "jax", "jax_tvm_ffi")
 if jax_python:
     config.available_features.add("jax")
@@ -147,6 +150,7 @@ config.substitutions += [
     ("%mlir_opt", tool("mlir-opt")),
     ("%python", python),
     ("%torch_python", torch_python or "torch-is-missing"),
+    ("%transformers_python", transformers_python or "transformers-is-missing"),
     ("%jax_python", jax_python or "jax-is-missing"),
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
