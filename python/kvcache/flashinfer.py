@@ -49,8 +49,11 @@ def _dtype(name: str, value: Any) -> Any:
     return dtype
 
 
-def _number(value: Any) -> float:
+def _number(name: str, value: Any) -> float:
     """A scale: 1 if there is none. A tensor is waited for."""
+    if isinstance(value, torch.Tensor) and value.numel() != 1:
+        raise NotImplementedError(f"{name}: expected one number, got "
+                                  f"{list(value.shape)}")
     return 1.0 if value is None else float(value)
 
 
@@ -260,7 +263,7 @@ class _Wrapper:
                                       else (heads, rows), dtype=torch.float32)
             results.append(lse)
         extra = [] if sinks is None else [sinks.to(torch.float32).contiguous()]
-        extra += [] if value_scale is None else [float(value_scale)]
+        extra += [] if value_scale is None else [_number("v_scale", value_scale)]
         function(query, keys, values, self._starts, self._lists.lengths,
                  self._lists.table, *extra, *results)
         if not return_lse:
@@ -356,8 +359,8 @@ class BatchDecodeWithPagedKVCacheWrapper(_Wrapper):
                 raise ValueError(f"q: expected {rows} rows, "
                                  f"{self._rows_per_request} for each request, as "
                                  f"planned, got {q.shape[0]}")
-        return self._run(q, paged_kv_cache,
-                         scale=_number(q_scale) * _number(k_scale),
+        scale = _number("q_scale", q_scale) * _number("k_scale", k_scale)
+        return self._run(q, paged_kv_cache, scale=scale,
                          value_scale=v_scale, window_left=window_left,
                          sinks=sinks, out=out, lse=lse, return_lse=return_lse)
 
@@ -470,8 +473,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_Wrapper):
             if value not in known:
                 raise ValueError(f"{name}: expected {' or '.join(known)}, got "
                                  f"{value!r}")
-        return self._run(q, paged_kv_cache,
-                         scale=_number(q_scale) * _number(k_scale),
+        scale = _number("q_scale", q_scale) * _number("k_scale", k_scale)
+        return self._run(q, paged_kv_cache, scale=scale,
                          value_scale=v_scale, window_left=window_left,
                          sinks=sinks, out=out, lse=lse, return_lse=return_lse,
                          base=lse_base, layout=lse_layout)

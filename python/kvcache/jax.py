@@ -113,9 +113,9 @@ class PagedAttention:
     def insert(self, pool: Any, slots: Any, key: Any, value: Any,
                layer: Any = None) -> Any:
         """The pool with rows of keys and values in their slots."""
-        insert = jax.ffi.ffi_call(
-            self._targets().name("insert"), jax.ShapeDtypeStruct(pool.shape, pool.dtype),
-            input_output_aliases={0: 0})
+        after = jax.ShapeDtypeStruct(pool.shape, pool.dtype)
+        insert = jax.ffi.ffi_call(self._targets().name("insert"), after,
+                                  input_output_aliases={0: 0})
         return insert(pool, *self._place(layer), _ints(slots), key, value)
 
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,

@@ -420,6 +420,10 @@ plan(case)
 for options in ({"kv_cache_sf": pool}, {"skip_softmax_threshold_scale_factor": 1}):
     assert raises(NotImplementedError, decode.run, case.query, pool,
                   **options).startswith(next(iter(options)))
+for name in ("q_scale", "k_scale", "v_scale"):
+    assert raises(NotImplementedError, decode.run, case.query, pool,
+                  **{name: torch.ones(8)}) == (
+        f"{name}: expected one number, got [8]")
 assert "expected 4 rows, 1 for each request, as planned, got 3" in raises(
     ValueError, decode.run, case.query[:3], pool)
 assert raises(ValueError, decode.run, case.query.half(), pool) == (
