@@ -384,6 +384,27 @@ for mask in (None, torch.tensor([True, False, True, False], device=DEVICE)):
             assert torch.equal(rows[t], before[0][t])
             assert torch.equal(lse[t], before[1][t])
 
+# ---- In a compiled function, which they interrupt
+
+case = Case(lengths=(21, 40), new=(1, 1))
+plan_of = fi.BatchDecodeWithPagedKVCacheWrapper(workspace())
+plan_of.plan(*case.lists, *case.sizes, q_data_type=torch.float32)
+
+
+def step(query, key, value, keys, values):
+    fi.append_paged_kv_cache(key * 2, value, ints([0, 1]), ints([20, 39]),
+                             (keys, values), case.indices, case.indptr, case.last)
+    return plan_of.run(query * 2, (keys, values), return_lse=True)
+
+
+rows = normal(2, 2, 64), normal(2, 2, 64)
+results = []
+for function in (step, torch.compile(step, backend="aot_eager")):
+    pools = case.keys.clone(), case.values.clone()
+    results.append((*function(case.query, *rows, *pools), *pools))
+assert all(map(torch.equal, *results))
+assert not torch.equal(results[0][2], case.keys)
+
 # ---- Programs for a GPU, also where there is none
 
 for strides in ((16384, 1024, 128, 1), (1048576, 256, 4096, 1)):  # NHD, BHLNC
