@@ -18,7 +18,7 @@ _PROGRAM = """\
 !layer = {layer}
 !slots = !kvcache.slots<?T x i64, rows_per_block = {block_size}, pad = skip_negative>
 !table = !kvcache.block_table<?R x ?M x i32, tokens = {block_size}>
-!batch = !kvcache.batch<?R x ?M x i32, tokens = {block_size}>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = {block_size}{positions}>
 !rows  = memref<?x{kv_heads}x{head_dim}x{dtype}{rows}>
 !query = memref<?x{heads}x{head_dim}x{dtype}{rows}>
 !out   = memref<?x{heads}x{head_dim}x{dtype}>
@@ -32,13 +32,13 @@ func.func @insert(%pool: !pool, {index}%slots: memref<?xi64>, %key: !rows,
 }}
 
 func.func @run(%query: !query, %pool: !pool, {index}%starts: memref<?xi32>,
-               %lengths: memref<?xi32>, %block_table: memref<?x?xi32>{sinks},
-               %out: !out {{bufferize.result}}) {{{view}
+               %lengths: memref<?xi32>, %block_table: memref<?x?xi32>{lists},
+               %out: !out {{bufferize.result}}{lse}) {{{view}
   %table = kvcache.make_block_table %block_table : memref<?x?xi32> to !table
-  %batch = kvcache.make_batch %starts, %lengths, %table
+  %batch = kvcache.make_batch %starts, %lengths, %table{use_positions}
     : memref<?xi32>, memref<?xi32>, !table
-  kvcache.attention %query over {cache} in %batch{use_sinks} into %out
-    {options} : !query over !layer in !batch into !out
+  kvcache.attention %query over {cache} in %batch{use_lists} into %out{use_lse}
+    {options} : !query over !layer in !batch into !out{lse_type}
   return
 }}
 """
@@ -61,9 +61,13 @@ class PagedAttention:
 
     With `layers`, a pool has several of them, and calls take `layer=`. `window`
     is the number of tokens that a row sees, `softcap` and `scale` are as in the
-    model (by default no cap, and 1 / sqrt(head_dim)), and with `sinks=True`
-    `run` takes a list of a number for each head. Programs are compiled for the
-    device of the pool, when they are first used.
+    model (by default no cap, and 1 / sqrt(head_dim)). With `sinks=True` or
+    `alibi=True`, `run` takes a list of a number for each head, and with
+    `positions=True` one of int64 with the token of its request that a row is,
+    for rows that are not the last ones. With `lse=True` it returns the logarithm
+    of the sum of each row's weights too, to merge it with attention over other
+    keys. Programs are compiled for the device of the pool, when they are first
+    used.
     """
 
     def __init__(self, heads: int, kv_heads: int, head_dim: int,
@@ -72,6 +76,7 @@ class PagedAttention:
                  layers: Optional[int] = None, causal: bool = True,
                  window: Optional[int] = None, softcap: Optional[float] = None,
                  scale: Optional[float] = None, sinks: bool = False,
+                 alibi: bool = False, positions: bool = False, lse: bool = False,
                  checks: str = "none") -> None:
         if not isinstance(layout, Layout):
             layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
@@ -89,7 +94,8 @@ class PagedAttention:
         layout.layer_type  # an error, if one layer has no type
         self.layout = layout
         self.heads = heads
-        self.sinks = sinks
+        self.sinks, self.alibi = sinks, alibi
+        self.positions, self.lse = positions, lse
         self._has_layers = "L" in layout.extents
         self._checks = checks
         options = ["causal"] if causal else []
@@ -123,20 +129,36 @@ class PagedAttention:
         may be at any distance."""
         extents, heads = self.layout.extents, self.heads
         apart = f", strided<[?, {extents['D']}, 1], offset: ?>"
-        parts = {"index": "", "view": "", "cache": "%pool", "sinks": "",
-                 "use_sinks": "", "rows": apart if rows_apart else ""}
+        parts = {"index": "", "view": "", "cache": "%pool",
+                 "rows": apart if rows_apart else "", **self._list_parts()}
         if self._has_layers:
             parts["index"] = "%layer: index, "
             parts["view"] = ("\n  %cache = kvcache.layer %pool[%layer] : !pool")
             parts["cache"] = "%cache"
-        if self.sinks:
-            parts["sinks"] = f", %sinks: memref<{heads}xf32>"
-            parts["use_sinks"] = f" sinks(%sinks : memref<{heads}xf32>)"
         return _PROGRAM.format(
             pool=self.layout.type, layer=self.layout.layer_type,
             block_size=extents["N"], kv_heads=extents["H"],
             head_dim=extents["D"], heads=heads, dtype=self.layout.dtype,
             options=self._options, **parts)
+
+    def _list_parts(self) -> dict:
+        """The parts of the program for lists and results that not all have."""
+        parts = dict.fromkeys(("lists", "use_lists", "positions", "use_positions",
+                               "lse", "use_lse", "lse_type"), "")
+        if self.positions:
+            parts["lists"] = ", %positions: memref<?xi64>"
+            parts["positions"] = ", positions = i64"
+            parts["use_positions"] = " positions(%positions : memref<?xi64>)"
+        of_heads = f"memref<{self.heads}xf32>"
+        for name in ("alibi", "sinks"):
+            if getattr(self, name):
+                parts["lists"] += f", %{name}: {of_heads}"
+                parts["use_lists"] += f" {name}(%{name} : {of_heads})"
+        if self.lse:
+            lse = f"memref<?x{self.heads}xf32>"
+            parts["lse"] = f", %lse: {lse} {{bufferize.result}}"
+            parts["use_lse"], parts["lse_type"] = ", %lse", f", {lse}"
+        return parts
 
     def library(self, target: str = "cpu", rows_apart: bool = False) -> Library:
         """The compiled program, with the functions `insert` and `run`."""
@@ -163,30 +185,39 @@ class PagedAttention:
 
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
             block_table: Any, layer: Optional[int] = None, *,
-            sinks: Any = None, out: Any = None) -> Any:
+            positions: Any = None, alibi: Any = None, sinks: Any = None,
+            out: Any = None, lse: Any = None) -> Any:
         """Attends with each row of the query over the tokens of its request, and
-        returns `out`, which is made if it is not given."""
+        returns `out`, or with `lse=True` the pair of `out` and `lse`. Results
+        that are not given are made."""
         self._expect_layer(layer)
-        self._expect_sinks(sinks)
+        lists = self._expect_lists(positions=positions, alibi=alibi, sinks=sinks)
+        if lse is not None and not self.lse:
+            raise TypeError("lse: expected none, as lse=False says")
         if self._ops is not None and self._ops.is_compiling():
             return self._ops.run(query, pool, starts, lengths, block_table,
-                                 layer, sinks, out)
+                                 layer, lists, out, lse)
         function = self.library(_target_of(pool), not _is_packed(query)).run
         index = (layer,) if self._has_layers else ()
-        extra = (sinks,) if self.sinks else ()
+        results = (out, lse) if self.lse else (out,)
         return function(query, pool, *index, starts, lengths, block_table,
-                        *extra, out)
+                        *lists, *results)
+
+    def _expect_lists(self, **given: Any) -> tuple:
+        """Those that the program takes, in its order."""
+        for name, value in given.items():
+            wanted = getattr(self, name)
+            if (value is not None) != wanted:
+                raise TypeError(f"{name}: expected " + (
+                    f"a list, as {name}=True says" if wanted
+                    else f"none, as {name}=False says"))
+        return tuple(value for value in given.values() if value is not None)
 
     def _expect_layer(self, layer: Optional[int]) -> None:
         if (layer is not None) != self._has_layers:
             raise TypeError("layer: expected " + (
                 f"a number below {self.layout.extents['L']}"
                 if self._has_layers else "none, as the pool has one layer"))
-
-    def _expect_sinks(self, sinks: Any) -> None:
-        if (sinks is not None) != self.sinks:
-            raise TypeError("sinks: expected " + ("a list, as sinks=True says"
-                            if self.sinks else "none, as sinks=False says"))
 
 
 def _is_packed(array: Any) -> bool:

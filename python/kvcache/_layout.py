@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 
 from ._version import ORDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing it takes longer than all else here
-    from typing import Any, Optional, Sequence, Union
+    from typing import Any, Mapping, Optional, Sequence, Union
 
 # The axes of a pool as programs and arrays count them.
 _AXES = "LSBNHD"
@@ -23,12 +24,16 @@ class Layout:
     layers (if there are any), sides (keys, then values), blocks, tokens of a
     block, heads and channels. Its strides are those of the layout.
     `order` names the axes from the slowest one in memory to the fastest, as
-    `"BLSNHD"` or as the name of an order, such as `cross_layer_nhd`.
+    `"BLSNHD"` or as the name of an order, such as `cross_layer_nhd`. Axes lie
+    close together, unless `strides` says how many elements are from one entry
+    to the next: a number, `"?"` for one that is known in a call only, or
+    `"? mult 16"` for one that is also a multiple of 16, as `{"B": "? mult 16"}`.
     """
 
     def __init__(self, order: Union[str, Sequence[str]] = "nhd", *,
                  kv_heads: int, head_dim: int, block_size: int = 16,
-                 layers: Optional[int] = None, dtype: str = "bf16") -> None:
+                 layers: Optional[int] = None, dtype: str = "bf16",
+                 strides: Optional[Mapping[str, Union[int, str]]] = None) -> None:
         extents = {"L": layers, "S": 2, "B": None, "N": block_size,
                    "H": kv_heads, "D": head_dim}
         self.axes = _AXES if layers is not None else _AXES[1:]
@@ -42,6 +47,31 @@ class Layout:
         self.extents = {axis: extents[axis] for axis in self.axes}
         self.dtype = dtype
         self.order = _resolve(order, self.axes)
+        self.strides = _check_strides(strides or {}, self.axes)
+
+    @classmethod
+    def of(cls, pool: Any, dtype: str) -> Layout:
+        """The layout that an array [L, S, B, N, H, D] or [S, B, N, H, D] has.
+
+        Strides of axes slower than the blocks follow from the number of blocks:
+        of these it keeps only a power of two up to 64 that divides them, so that
+        a pool of another size has the same layout.
+        """
+        shape = tuple(pool.shape)
+        if len(shape) not in (5, 6):
+            raise ValueError("pool: expected the dimensions [L, S, B, N, H, D] or "
+                             f"[S, B, N, H, D], got extents {list(shape)}")
+        axes = _AXES[-len(shape):]
+        extents = dict(zip(axes, shape))
+        apart = dict(zip(axes, _element_strides(pool)))
+        if extents["S"] != 2:
+            raise ValueError("pool: expected keys and values, 2 in dimension "
+                             f"{axes.index('S')}, got {extents['S']}")
+        # The stride of an axis of extent 1 says nothing.
+        order = sorted(axes, key=lambda axis: (extents[axis] > 1, -apart[axis]))
+        named = {_MEANINGS[axis]: extents[axis] for axis in axes if axis in "LNHD"}
+        return cls(order, dtype=dtype, **named,
+                   strides=_describe_strides(order, extents, apart))
 
     @property
     def type(self) -> str:
@@ -49,7 +79,7 @@ class Layout:
         extents = " x ".join(f"{'?' if n is None else n}{axis}"
                              for axis, n in self.extents.items())
         return (f"!kvcache.cache<{extents} x {self.dtype}, "
-                f"order = [{', '.join(self.order)}]>")
+                f"order = [{', '.join(self.order)}]{_stride_text(self.strides)}>")
 
     @property
     def layer_type(self) -> str:
@@ -61,25 +91,31 @@ class Layout:
         extents = " x ".join(f"{'?' if n is None else n}{axis}"
                              for axis, n in self.extents.items() if axis != "L")
         order = [axis for axis in self.order if axis != "L"]
-        strides = ""
+        strides = {axis: stride for axis, stride in self.strides.items()
+                   if axis != "L"}
         place = self.order.index("L")
-        if place:
-            axis = self.order[place - 1]
-            stride = 1
-            for faster in self.order[place:]:
-                n = self.extents[faster]
-                if n is None:
-                    raise ValueError(
-                        f"order {''.join(self.order)}: one layer has a stride that is "
-                        "known in a call only, as blocks are between the layers "
-                        f"and axis {axis}; put B before {axis}, or L first")
-                stride *= n
-            strides = f", strides = [{axis} = {stride}]"
+        if place and self.order[place - 1] not in strides:
+            strides[self.order[place - 1]] = self._stride_around_layers(place)
         return (f"!kvcache.cache<{extents} x {self.dtype}, "
-                f"order = [{', '.join(order)}]{strides}>")
+                f"order = [{', '.join(order)}]{_stride_text(strides)}>")
+
+    def _stride_around_layers(self, place: int) -> int:
+        """Of the axis before the layers, which are at `place` in the order."""
+        stride: Optional[int] = 1
+        for axis in reversed(self.order[place:]):
+            given, extent = self.strides.get(axis, stride), self.extents[axis]
+            stride = given * extent if isinstance(given, int) \
+                and extent is not None else None
+        if stride is None:
+            axis = self.order[place - 1]
+            raise ValueError(
+                f"order {''.join(self.order)}: one layer has a stride that is "
+                "known in a call only, as blocks are between the layers "
+                f"and axis {axis}; put B before {axis}, or L first")
+        return stride
 
     def memory_shape(self, blocks: int) -> tuple:
-        """The extents in the order of memory."""
+        """The extents in the order of memory, without gaps."""
         if not isinstance(blocks, int) or blocks < 0:
             raise ValueError("blocks: expected a number of blocks, got "
                              f"{blocks!r}")
@@ -87,7 +123,7 @@ class Layout:
                      for axis in self.order)
 
     def nbytes(self, blocks: int) -> int:
-        """The size of a pool."""
+        """The size of a pool without gaps."""
         size = 4 if self.dtype == "f32" else 2
         for extent in self.memory_shape(blocks):
             size *= extent
@@ -123,6 +159,9 @@ class Layout:
     def view(self, memory: Any) -> Any:
         """The pool in an array whose dimensions lie as in memory. No data
         moves, and what is written to one is seen in the other."""
+        if self.strides:
+            raise ValueError("the layout has strides: pools are views of memory "
+                             "that is larger, made by their owner")
         permutation = tuple(self.order.index(axis) for axis in self.axes)
         shape = tuple(memory.shape)
         expected = self.memory_shape(0)
@@ -138,6 +177,50 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"<kvcache.Layout {self.type}>"
+
+
+def _element_strides(array: Any) -> tuple:
+    """PyTorch and NumPy have them; the latter in bytes."""
+    stride = getattr(array, "stride", None)
+    if stride is not None:
+        return tuple(stride())
+    return tuple(n // array.itemsize for n in array.strides)
+
+
+def _describe_strides(order: Sequence[str], extents: dict, apart: dict) -> dict:
+    """What is not compact in an array, and multiples for axes slower than the
+    blocks."""
+    strides: dict = {}
+    compact = 1
+    is_slower = False
+    for axis in reversed(order):
+        if extents[axis] > 1:
+            if is_slower:
+                strides[axis] = f"? mult {min(apart[axis] & -apart[axis], 64)}"
+            elif apart[axis] != compact:
+                strides[axis] = apart[axis]
+            compact = apart[axis] * extents[axis]
+        is_slower = is_slower or axis == "B"
+    return strides
+
+
+def _stride_text(strides: dict) -> str:
+    if not strides:
+        return ""
+    listed = ", ".join(f"{axis} = {stride}" for axis, stride in strides.items())
+    return f", strides = [{listed}]"
+
+
+def _check_strides(strides: Mapping[str, Union[int, str]], axes: str) -> dict:
+    for axis, stride in strides.items():
+        if axis not in axes:
+            raise ValueError(f"strides: expected axes among {', '.join(axes)}, "
+                             f"got {axis!r}")
+        if not (stride > 0 if isinstance(stride, int)
+                else re.fullmatch(r"\?( mult [1-9][0-9]*)?", stride)):
+            raise ValueError(f"strides: expected a number for {axis}, '?' or "
+                             f"'? mult 16', got {stride!r}")
+    return dict(strides)
 
 
 def _resolve(order: Union[str, Sequence[str]], axes: str) -> tuple:

@@ -21,11 +21,12 @@ _TAGS = tuple(getattr(torch.Tag, name) for name in ("needs_exact_strides",)
 _library.define("insert(Tensor(a!) pool, Tensor slots, Tensor key, Tensor value, "
                 "int? layer, int attention) -> ()", tags=_TAGS)
 _library.define("run(Tensor query, Tensor pool, Tensor starts, Tensor lengths, "
-                "Tensor block_table, int? layer, Tensor? sinks, int attention) "
+                "Tensor block_table, int? layer, Tensor[] lists, int attention) "
                 "-> Tensor", tags=_TAGS)
 _library.define("run_out(Tensor query, Tensor pool, Tensor starts, "
-                "Tensor lengths, Tensor block_table, int? layer, Tensor? sinks, "
-                "Tensor(a!) out, int attention) -> ()", tags=_TAGS)
+                "Tensor lengths, Tensor block_table, int? layer, Tensor[] lists, "
+                "Tensor(a!) out, Tensor(b!)? lse, int attention) -> ()",
+                tags=_TAGS)
 
 
 def _insert(pool: Any, slots: Any, key: Any, value: Any, layer: Optional[int],
@@ -33,16 +34,26 @@ def _insert(pool: Any, slots: Any, key: Any, value: Any, layer: Optional[int],
     _attentions[attention].insert(pool, slots, key, value, layer)
 
 
+def _named(attention: Any, lists: Any) -> dict:
+    """Lists in the order of the program, by their names."""
+    names = [name for name in ("positions", "alibi", "sinks")
+             if getattr(attention, name)]
+    return dict(zip(names, lists))
+
+
 def _run(query: Any, pool: Any, starts: Any, lengths: Any, block_table: Any,
-         layer: Optional[int], sinks: Any, attention: int) -> Any:
-    return _attentions[attention].run(query, pool, starts, lengths, block_table,
-                                      layer, sinks=sinks)
+         layer: Optional[int], lists: Any, attention: int) -> Any:
+    one = _attentions[attention]
+    return one.run(query, pool, starts, lengths, block_table, layer,
+                   **_named(one, lists))
 
 
 def _run_out(query: Any, pool: Any, starts: Any, lengths: Any, block_table: Any,
-             layer: Optional[int], sinks: Any, out: Any, attention: int) -> None:
-    _attentions[attention].run(query, pool, starts, lengths, block_table, layer,
-                               sinks=sinks, out=out)
+             layer: Optional[int], lists: Any, out: Any, lse: Any,
+             attention: int) -> None:
+    one = _attentions[attention]
+    one.run(query, pool, starts, lengths, block_table, layer,
+            **_named(one, lists), out=out, lse=lse)
 
 
 for _name, _function in (("insert", _insert), ("run", _run),
@@ -57,14 +68,14 @@ def _(pool, slots, key, value, layer, attention):  # type: ignore[no-untyped-def
 
 
 @torch.library.register_fake("kvcache::run", lib=_library)
-def _(query, pool, starts, lengths, block_table, layer, sinks,  # type: ignore
+def _(query, pool, starts, lengths, block_table, layer, lists,  # type: ignore
       attention):
     return query.new_empty(query.shape)
 
 
 @torch.library.register_fake("kvcache::run_out", lib=_library)
-def _(query, pool, starts, lengths, block_table, layer, sinks,  # type: ignore
-      out, attention):
+def _(query, pool, starts, lengths, block_table, layer, lists,  # type: ignore
+      out, lse, attention):
     return None
 
 
@@ -82,10 +93,16 @@ class register:
         torch.ops.kvcache.insert(pool, slots, key, value, layer, self.number)
 
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
-            block_table: Any, layer: Optional[int], sinks: Any, out: Any) -> Any:
-        if out is None:
+            block_table: Any, layer: Optional[int], lists: tuple, out: Any,
+            lse: Any) -> Any:
+        attention = _attentions[self.number]
+        if out is None and not attention.lse:
             return torch.ops.kvcache.run(query, pool, starts, lengths,
-                                         block_table, layer, sinks, self.number)
+                                         block_table, layer, lists, self.number)
+        if out is None:
+            out = query.new_empty(query.shape)
+        if lse is None and attention.lse:
+            lse = query.new_empty(query.shape[:2], dtype=torch.float32)
         torch.ops.kvcache.run_out(query, pool, starts, lengths, block_table,
-                                  layer, sinks, out, self.number)
-        return out
+                                  layer, lists, out, lse, self.number)
+        return out if lse is None else (out, lse)

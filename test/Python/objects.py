@@ -41,28 +41,33 @@ class Case:
         return np.array(found, np.int64)
 
     def expected(self, layer, window=None, softcap=None, scale=DIM ** -0.5,
-                 sinks=None, causal=True):
-        """Attention over a layer [S, B, N, H, D]."""
-        out = np.zeros(self.query.shape)
+                 sinks=None, alibi=None, positions=None, causal=True):
+        """Attention over a layer [S, B, N, H, D], and the sums of weights."""
+        out, lse = np.zeros(self.query.shape), np.zeros((6, HEADS))
         for r in range(2):
             first, end = self.starts[r], self.starts[r + 1]
             tokens = layer[:, self.table[r]].astype(np.float64)
             keys, values = tokens.reshape(2, -1, KV_HEADS, DIM)
             for row in range(first, end):
                 position = self.lengths[r] - end + row
+                if positions is not None:
+                    position = positions[row]
                 last = position + 1 if causal else self.lengths[r]
                 seen = slice(max(0, position - window + 1) if window else 0, last)
                 for head in range(HEADS):
                     scores = keys[seen, head // 2] @ self.query[row, head] * scale
                     if softcap:
                         scores = softcap * np.tanh(scores / softcap)
+                    if alibi is not None:
+                        scores += alibi[head] * (np.arange(*seen.indices(9)) - position)
                     most = scores.max()
                     weights = np.exp(scores - most)
                     total = weights.sum()
                     if sinks is not None:
                         total += np.exp(sinks[head] - most)
                     out[row, head] = weights / total @ values[seen, head // 2]
-        return out
+                    lse[row, head] = most + np.log(total)
+        return out, lse
 
 
 def check(attention, layer, rows_apart=False, **options):
@@ -77,10 +82,12 @@ def check(attention, layer, rows_apart=False, **options):
     attention.insert(pool, case.slots(), case.key, case.value, **place)
     np.testing.assert_array_equal(pool, want)
     lists = (case.starts, case.lengths, case.table)
-    given = {"sinks": options["sinks"]} if "sinks" in options else {}
+    given = {name: options[name] for name in ("positions", "alibi", "sinks")
+             if name in options}
     out = attention.run(case.query, pool, *lists, **place, **given)
-    np.testing.assert_allclose(out, case.expected(one, **options), rtol=2e-5,
-                               atol=2e-5)
+    expected = case.expected(one, **options)
+    for got, wanted in zip(out if attention.lse else (out,), expected):
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
     if not rows_apart:
         return
     # Rows that are apart, and an array for the result.
@@ -115,6 +122,10 @@ assert make("BLNHC").layout.order == tuple("BNHSD")
 check(make(window=3, softcap=2.5, scale=0.25), None, window=3, softcap=2.5,
       scale=0.25)
 check(make(causal=False, sinks=True), None, causal=False, sinks=normal(HEADS))
+check(make("hnd", lse=True, alibi=True, sinks=True), None, alibi=normal(HEADS),
+      sinks=normal(HEADS))
+check(make(lse=True, positions=True), None,
+      positions=np.array([0, 3, 4, 6, 8, 2], np.int64))
 
 # Copies work by themselves.
 original = make("hnd")
@@ -137,7 +148,61 @@ pool[1, 0, 4, 3] = 7
 assert (memory[4, 1, 0, 3] == 7).all() and memory.sum() == 7 * 16
 assert layout.zeros(2).ctypes.data % 64 == 0 and not layout.zeros(2).any()
 
+# ---- The layout that an array has
+
+buffer = np.zeros((3, BLOCKS, KV_HEADS, TOKENS, 2, DIM), np.float32)
+for order, strides, one in (
+        # One of three layers that lie side by side, next to each other in
+        # blocks, and in blocks with heads outside of the layers.
+        ("BHNSD", {}, buffer.transpose(0, 4, 1, 3, 2, 5)[1]),
+        ("BHNSD", {"B": 3 * 2 * 4 * 2 * 32}, buffer.reshape(
+            BLOCKS, 3, KV_HEADS, TOKENS, 2, DIM).transpose(1, 4, 0, 3, 2, 5)[1]),
+        ("BHNSD", {"H": 3 * 4 * 2 * 32}, buffer.reshape(
+            BLOCKS, KV_HEADS, 3, TOKENS, 2, DIM).transpose(2, 4, 0, 3, 1, 5)[1]),
+        ("HBNSD", {"H": "? mult 64"}, buffer.reshape(
+            3, KV_HEADS, BLOCKS, TOKENS, 2, DIM).transpose(0, 4, 2, 3, 1, 5)[2])):
+    found = kvcache.Layout.of(one, "f32")
+    assert ("".join(found.order), found.strides) == (order, strides), found
+    attention = make(found)
+    case = Case()
+    one[...] = normal(*one.shape)
+    want = one.copy()
+    flat = want.reshape(2, -1, KV_HEADS, DIM)
+    flat[0, case.slots()], flat[1, case.slots()] = case.key, case.value
+    attention.insert(one, case.slots(), case.key, case.value)
+    np.testing.assert_array_equal(one, want)
+    out = attention.run(case.query, one, case.starts, case.lengths, case.table)
+    np.testing.assert_allclose(out, case.expected(want)[0], rtol=2e-5, atol=2e-5)
+    one[...] = 0
+    assert not buffer.any(), "another layer was written"
+# Heads that are slower than blocks are as far apart as the pool is large.
+small = np.zeros((KV_HEADS, 5, TOKENS, 2, DIM), np.float32)
+assert kvcache.Layout.of(small.transpose(3, 1, 2, 0, 4), "f32").type == found.type
+# A single head, and one block: their strides say nothing.
+single = np.zeros((1, TOKENS, 1, 2, DIM), np.float32).transpose(3, 0, 1, 2, 4)
+assert kvcache.Layout.of(single, "f32").strides == {}
+layers = kvcache.Layout("BLNHC", kv_heads=2, head_dim=8, layers=3, block_size=4,
+                        dtype="f32", strides={"B": 512})
+assert layers.layer_type.endswith("order = [B, N, H, S, D], strides = [B = 512]>")
+apart = kvcache.Layout("BHLNC", kv_heads=2, head_dim=8, layers=3, block_size=4,
+                       dtype="f32", strides={"L": 80})
+assert apart.layer_type.endswith("order = [B, H, N, S, D], strides = [H = 240]>")
+
 # ---- Errors
+
+text = raises(ValueError, kvcache.Layout.of, buffer, "f32")
+assert text.startswith("pool: expected keys and values, 2 in dimension 1, got 12")
+text = raises(ValueError, kvcache.Layout.of, buffer[0, 0], "f32")
+assert text.endswith("got extents [2, 4, 2, 32]"), text
+assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8,
+              strides={"L": 4}) == (
+    "strides: expected axes among S, B, N, H, D, got 'L'")
+for stride in (0, "? mult 0", "16"):
+    assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8,
+                  strides={"B": stride}) == (
+        f"strides: expected a number for B, '?' or '? mult 16', got {stride!r}")
+assert raises(ValueError, layers.zeros, 4).startswith("the layout has strides")
+assert raises(ValueError, make, layers, layers=3).startswith("expected a layout")
 
 text = raises(ValueError, layout.view, memory[0])
 assert text == ("expected extents B = any, L = 3, S = 2, N = 4, H = 2, D = 8, got "
@@ -170,8 +235,11 @@ assert raises(TypeError, make("LBHNC", layers=2).run, *arguments) == (
     "layer: expected a number below 2")
 assert raises(TypeError, attention.run, *arguments, sinks=case.lengths) == (
     "sinks: expected none, as sinks=False says")
-assert raises(TypeError, make(sinks=True).run, *arguments) == (
-    "sinks: expected a list, as sinks=True says")
+for name in ("sinks", "alibi", "positions"):
+    assert raises(TypeError, make(**{name: True}).run, *arguments) == (
+        f"{name}: expected a list, as {name}=True says")
+assert raises(TypeError, attention.run, *arguments, lse=case.query) == (
+    "lse: expected none, as lse=False says")
 text = raises(ValueError, attention.insert, np.zeros((BLOCKS, 2, 4, 2, 32),
                                                      np.float32),
               case.slots(), case.key, case.value)

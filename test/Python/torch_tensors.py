@@ -33,6 +33,9 @@ assert "pass `pool.permute(1, 2, 0, 3, 4, 5)`" in text, text
 attention = kvcache.PagedAttention(8, 2, 64, 16, "bf16", "cross_layer_nhd",
                                    layers=4)
 capped = kvcache.PagedAttention(8, 2, 64, 16, "bf16", softcap=20.0, sinks=True)
+summed = kvcache.PagedAttention(8, 2, 64, 16, "bf16", alibi=True, sinks=True,
+                                lse=True)
+slopes = torch.rand(8)
 sinks = torch.randn(8)
 starts = torch.tensor([0, 1, 6], dtype=torch.int32)
 lengths = torch.tensor([20, 5], dtype=torch.int32)
@@ -47,7 +50,9 @@ def step(pool, one, fused, out):
     first = attention.run(query, pool, starts, lengths, table, layer=2)
     capped.insert(one, slots, key * 2, value)
     capped.run(query, one, starts, lengths, table, sinks=sinks, out=out)
-    return first + out
+    other, lse = summed.run(query, one, starts, lengths, table, alibi=slopes,
+                            sinks=sinks)
+    return first + out, other, lse
 
 
 def run(function):
@@ -57,10 +62,12 @@ def run(function):
     pool.normal_()
     one.normal_()
     out = torch.empty(6, 8, 64, dtype=torch.bfloat16)
-    return function(pool, one, fused, out), pool, one
+    return *function(pool, one, fused, out), pool, one
 
 
 want = run(step)
+assert want[1].shape == (6, 8, 64) and want[2].shape == (6, 8)
+assert want[2].dtype == torch.float32
 for backend in ("eager", "aot_eager"):
     torch._dynamo.reset()
     got = run(torch.compile(step, fullgraph=True, backend=backend))
@@ -73,7 +80,7 @@ number = attention._ops.number
 torch.library.opcheck(torch.ops.kvcache.insert.default,
                       (pool, slots, key, value, 1, number))
 torch.library.opcheck(torch.ops.kvcache.run.default,
-                      (query, pool, starts, lengths, table, 1, None, number))
+                      (query, pool, starts, lengths, table, 1, [], number))
 torch.library.opcheck(torch.ops.kvcache.run_out.default,
-                      (query, pool, starts, lengths, table, 1, None,
-                       torch.empty_like(query), number))
+                      (query, pool, starts, lengths, table, 1, [],
+                       torch.empty_like(query), None, number))
