@@ -30,6 +30,8 @@ const char *kvrt_last_error(void);
 int32_t kvrt_check(void *stream);
 /* Parallel loops run on threads of the host; null: on those of the artefact. */
 void kvrt_set_parallel_for(kv_parallel_for *run, void *user);
+/* How many threads loops run on; 0: as the environment says. */
+void kvrt_set_thread_count(int64_t count);
 
 /* ---- Called by compiled host code --------------------------------------- */
 

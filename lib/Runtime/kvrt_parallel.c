@@ -149,10 +149,20 @@ static int usable_cpus(void) {
   return count;
 }
 
-/* The number in KVRT_NUM_THREADS, or 0 if it is not one. */
+static atomic_int set_count; /* by the host; 0: it did not */
+
+void kvrt_set_thread_count(int64_t count) {
+  int number = count < 0 ? 0 : count > MAX_THREADS ? MAX_THREADS : (int)count;
+  atomic_store_explicit(&set_count, number, memory_order_relaxed);
+}
+
+/* The number that the host has set, or that in KVRT_NUM_THREADS; 0 if there is
+ * none. */
 static int requested_threads(void) {
   const char *text = getenv("KVRT_NUM_THREADS");
-  int number = 0;
+  int number = atomic_load_explicit(&set_count, memory_order_relaxed);
+  if (number)
+    return number;
   if (!text || !*text)
     return 0;
   for (; *text; ++text) {
@@ -279,11 +289,14 @@ static void begin_loop(kvrt_loop *loop, int64_t count,
 
 int64_t kvrt_thread_count(void) {
   static atomic_int known;
-  /* A scheduler of the host may have any number; in a loop there is one. */
+  int set = atomic_load_explicit(&set_count, memory_order_relaxed);
+  /* In a loop there is one. A scheduler of the host may have any number. */
   if (atomic_load_explicit(&hook, memory_order_acquire))
-    return MAX_DEFAULT_THREADS;
+    return set ? set : MAX_DEFAULT_THREADS;
   if (kvrt_current()->loop)
     return 1;
+  if (set)
+    return set;
   int threads = atomic_load_explicit(&known, memory_order_relaxed);
   if (!threads) {
     int cpus = usable_cpus();

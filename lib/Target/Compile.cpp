@@ -142,8 +142,8 @@ LogicalResult Compilation::bufferize() {
     return failure();
   signatures = std::move(*described);
   for (const FunctionSignature &signature : signatures)
-    for (StringRef own :
-         {"_check", "_last_error", "_manifest", "_set_parallel_for"})
+    for (StringRef own : {"_check", "_last_error", "_manifest",
+                          "_set_parallel_for", "_set_thread_count"})
       if (signature.name == info.name + own.str())
         return emitError("function '" + signature.name +
                          "' has the name of a function of library '" +

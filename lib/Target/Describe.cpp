@@ -118,6 +118,10 @@ std::string target::writeHeader(const LibraryInfo &library,
         " * library. Not while a call runs. */\n"
      << formatv("void kv1_{0}_set_parallel_for(kv_parallel_for *run, "
                 "void *user);\n",
+                library.name)
+     << "/* How many threads loops run on; 0: one per CPU. Before the first\n"
+        " * call. */\n"
+     << formatv("void kv1_{0}_set_thread_count(int64_t count);\n",
                 library.name);
   for (const FunctionSignature &signature : signatures) {
     os << "\n/*\n";

@@ -95,19 +95,25 @@ public:
     builder.CreateRet(builder.CreateCall(check, {function->getArg(0)}));
   }
   void addSetParallelFor(const Twine &name) {
-    auto *type =
-        FunctionType::get(builder.getVoidTy(), {pointer, pointer}, false);
-    Function *function = beginFunction(name, type);
-    FunctionCallee set =
-        module.getOrInsertFunction("kvrt_set_parallel_for", type);
-    builder.CreateCall(set, {function->getArg(0), function->getArg(1)});
-    builder.CreateRetVoid();
+    addSetter(name, "kvrt_set_parallel_for", {pointer, pointer});
+  }
+  void addSetThreadCount(const Twine &name) {
+    addSetter(name, "kvrt_set_thread_count", {i64});
   }
   Constant *string(StringRef text) {
     return constant(ConstantDataArray::getString(context, text));
   }
 
 private:
+  /// A function of the runtime under a name of this library.
+  void addSetter(const Twine &name, StringRef callee, ArrayRef<Type *> types) {
+    auto *type = FunctionType::get(builder.getVoidTy(), types, false);
+    Function *function = beginFunction(name, type);
+    FunctionCallee set = module.getOrInsertFunction(callee, type);
+    SmallVector<Value *> arguments(llvm::make_pointer_range(function->args()));
+    builder.CreateCall(set, arguments);
+    builder.CreateRetVoid();
+  }
   Constant *constant(Constant *initializer) {
     auto *global = new GlobalVariable(module, initializer->getType(), true,
                                       GlobalValue::PrivateLinkage, initializer);
@@ -362,6 +368,7 @@ void target::addEntryPoints(Module &module, const LibraryInfo &library,
   writer.addCheck("kv1_" + library.name + "_check");
   writer.addLastError("kv1_" + library.name + "_last_error");
   writer.addSetParallelFor("kv1_" + library.name + "_set_parallel_for");
+  writer.addSetThreadCount("kv1_" + library.name + "_set_thread_count");
   writer.addStringGetter("kv1_" + library.name + "_manifest",
                          writer.string(writeManifest(library, signatures)));
 }

@@ -60,4 +60,9 @@ workspace *gpu_workspace(int32_t device_id, void *stream);
 /* Adds the type `Function` to a module. 0, or -1 with an exception. */
 int add_function_type(PyObject *module);
 
+/* ---- Threads (openmp.c) -------------------------------------------------- */
+
+/* Gives the threads of OpenMP to a library. */
+PyObject *use_openmp(PyObject *module, PyObject *args);
+
 #endif /* KVCACHE_PYTHON_CALLS_H */

@@ -86,11 +86,19 @@ static PyObject *host_cpu(PyObject *module, PyObject *none) {
   return PyUnicode_FromString(name);
 }
 
+PyDoc_STRVAR(
+    openmp_doc,
+    "use_openmp(parallel_for, thread_count) -> count\n\nGives the "
+    "threads of OpenMP in this process to a library, by the addresses "
+    "of kv1_LIBRARY_set_parallel_for and _set_thread_count. The number "
+    "of threads, 0 if there is no OpenMP.");
+
 static PyMethodDef methods[] = {
     {"open", open_library, METH_VARARGS, open_doc},
     {"symbol", find_symbol, METH_VARARGS, symbol_doc},
     {"text", read_text, METH_VARARGS, text_doc},
     {"check", check_entries, METH_VARARGS, check_doc},
+    {"use_openmp", use_openmp, METH_VARARGS, openmp_doc},
     {"host_cpu", host_cpu, METH_NOARGS, cpu_doc},
     {NULL, NULL, 0, NULL}};
 

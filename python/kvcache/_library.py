@@ -38,6 +38,8 @@ class Library:
         own = f"kv1_{manifest['library']}"
         error = _calls.symbol(handle, own + "_last_error")
         self._error, self._check = error, _calls.symbol(handle, own + "_check")
+        self._threads = tuple(_calls.symbol(handle, own + name) for name in
+                              ("_set_parallel_for", "_set_thread_count"))
         for described in manifest["functions"]:
             name = described["name"]
             owner = _Owner(name, described["arguments"])
@@ -58,6 +60,13 @@ class Library:
         if code:
             from . import _errors
             raise _errors.make(code, _calls.text(self._error), [], ())
+
+    def use_openmp(self) -> int:
+        """Runs loops on the threads of OpenMP in this process, such as those of
+        PyTorch, rather than on threads of its own that would compete with them.
+        Returns how many there are; 0 if there is no OpenMP, and nothing
+        changes."""
+        return _calls.use_openmp(*self._threads)
 
     def __getattr__(self, name: str) -> Any:
         try:

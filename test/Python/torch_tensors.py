@@ -3,6 +3,8 @@
 # RUN: %torch_python %s
 """PyTorch tensors, and torch.compile."""
 
+from pathlib import Path
+
 import kvcache
 import torch
 from programs import DECODE, DecodeCase, raises, use_new_cache
@@ -73,6 +75,29 @@ for backend in ("eager", "aot_eager"):
     got = run(torch.compile(step, fullgraph=True, backend=backend))
     for a, b in zip(got, want):
         assert torch.equal(a, b), backend
+
+# ---- On the threads of PyTorch
+
+def thread_names():
+    return [Path(task, "comm").read_text() for task in
+            Path("/proc/self/task").iterdir()]
+
+
+many = kvcache.PagedAttention(8, 8, 64, 16, "f32")
+rows = torch.randn(64, 8, 64)
+memory = many.layout.zeros(64, device="cpu").normal_()
+lists = (torch.arange(65, dtype=torch.int32), torch.full((64,), 16).int(),
+         torch.arange(64, dtype=torch.int32)[:, None])
+torch.set_num_threads(2)
+torch.mm(torch.randn(512, 512), torch.randn(512, 512))  # starts the others
+before = len(thread_names())
+assert many.library().use_openmp() == 2
+on_openmp = many.run(rows, memory, *lists)
+assert len(thread_names()) == before, "it has started threads of its own"
+alone = kvcache.compile(many.program() + "// on threads of its own\n")
+assert torch.equal(alone.run(rows, memory, *lists), on_openmp)
+
+# ---- What the operators say of themselves
 
 pool = attention.layout.zeros(8, device="cpu")
 query, key, value = (t.contiguous() for t in fused.split([8, 2, 2], dim=1))

@@ -149,6 +149,18 @@ static void host_loop(void *user, int64_t count,
     *kvrt_current() = mine;
 }
 
+/* What the host says counts, and then what there was before. */
+static void check_thread_count(int64_t before) {
+  begin_call();
+  CHECK(kvrt_thread_count() == before);
+  kvrt_set_thread_count(3);
+  CHECK(kvrt_thread_count() == 3);
+  kvrt_set_thread_count(INT64_MAX);
+  CHECK(kvrt_thread_count() == 1024);
+  kvrt_set_thread_count(-1);
+  CHECK(kvrt_thread_count() == before);
+}
+
 static void check_hook(void) {
   kvrt_set_parallel_for(host_loop, &hook_calls);
   check_counts(1000, 1); /* 2, 3, 7, 64 and 1000 */
@@ -160,6 +172,7 @@ static void check_hook(void) {
   CHECK(kvrt_current()->function == &function);
   CHECK(kvrt_current()->status == KV_OK && !*kvrt_last_error());
   check_errors();
+  check_thread_count(64); /* any number: work for many */
   kvrt_set_parallel_for(NULL, NULL);
   int calls = atomic_load(&hook_calls);
   check_counts(1000, 1);

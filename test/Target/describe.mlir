@@ -19,6 +19,7 @@
 // H:      const char *kv1_paged_last_error(void);
 // H:      const char *kv1_paged_manifest(void);
 // H:      void kv1_paged_set_parallel_for(kv_parallel_for *run, void *user);
+// H:      void kv1_paged_set_thread_count(int64_t count);
 
 // FILE-H: int32_t kv1_insert(
 // FILE-M: "abi_version": 1,

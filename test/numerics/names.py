@@ -57,7 +57,7 @@ shown = {line.split()[-1] for line in shown.splitlines()}
 functions = NAMES + ["of_" + n for n in ("environ", "stdout", "vsnprintf",
                                          "dlsym")]
 expected = {f"kv1_names_{n}" for n in ("check", "last_error", "manifest",
-                                       "set_parallel_for")}
+                                       "set_parallel_for", "set_thread_count")}
 for name in functions:
     expected |= {f"kv1_{name}", f"kv1_{name}_workspace_size",
                  f"kv1args_{name}", f"kv1args_{name}_workspace_size",

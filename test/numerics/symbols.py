@@ -117,7 +117,8 @@ def check(name, target, program, functions, *flags, allowed=NEEDED):
         (needed if index == "UND" else shown).add(symbol)
     assert needed <= allowed, f"{name}: {needed - allowed}"
     expected = {f"kv1_{name}_check", f"kv1_{name}_last_error",
-                f"kv1_{name}_manifest", f"kv1_{name}_set_parallel_for"}
+                f"kv1_{name}_manifest", f"kv1_{name}_set_parallel_for",
+                f"kv1_{name}_set_thread_count"}
     for function in functions:
         expected |= {f"kv1_{function}", f"kv1_{function}_workspace_size",
                      f"kv1args_{function}", f"kv1args_{function}_workspace_size",

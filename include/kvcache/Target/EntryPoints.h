@@ -30,7 +30,7 @@ struct LibraryInfo {
 ///                                          the same, for any signature
 ///   __tvm_ffi_NAME                         the convention of TVM-FFI
 ///   kv1_LIBRARY_check, kv1_LIBRARY_last_error, kv1_LIBRARY_manifest,
-///   kv1_LIBRARY_set_parallel_for
+///   kv1_LIBRARY_set_parallel_for, kv1_LIBRARY_set_thread_count
 ///
 /// and hides everything else.
 void addEntryPoints(llvm::Module &module, const LibraryInfo &library,
