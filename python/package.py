@@ -97,6 +97,15 @@ def metadata(version):
         "Description-Content-Type: text/markdown", "", readme])
 
 
+# vLLM calls what it finds under this name in each of its processes.
+ENTRY_POINTS = """\
+[console_scripts]
+kv-layout = kvcache.kv_layout:main
+[vllm.general_plugins]
+kvcache = kvcache.vllm:register
+"""
+
+
 def wheel(package, version, out, objdump):
     libraries = [package / COMPILER, package / EXTENSION]
     check_dependencies(objdump, *libraries)
@@ -109,9 +118,8 @@ def wheel(package, version, out, objdump):
     files[f"{info}/WHEEL"] = (
         "Wheel-Version: 1.0\nGenerator: kvcache\nRoot-Is-Purelib: false\n"
         f"Tag: {tag}\n").encode()
+    files[f"{info}/entry_points.txt"] = ENTRY_POINTS.encode()
     files[f"{info}/LICENSE"] = (ROOT / "LICENSE").read_bytes()
-    files[f"{info}/entry_points.txt"] = (
-        b"[console_scripts]\nkv-layout = kvcache.kv_layout:main\n")
     record = ""
     for name, contents in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(contents).digest())

@@ -128,6 +128,9 @@ if transformers_python:
 jax_python = find_python(python, "jax", "jax_tvm_ffi")
 if jax_python:
     config.available_features.add("jax")
+vllm_python = find_python(python, "vllm")
+if vllm_python:
+    config.available_features.add("vllm")
 
 path.append(os.environ["PATH"])
 config.environment["PATH"] = os.pathsep.join(path)
@@ -152,6 +155,7 @@ config.substitutions += [
     ("%torch_python", torch_python or "torch-is-missing"),
     ("%transformers_python", transformers_python or "transformers-is-missing"),
     ("%jax_python", jax_python or "jax-is-missing"),
+    ("%vllm_python", vllm_python or "vllm-is-missing"),
     ("%plugin", os.path.join(build, "lib", "KVCachePlugin.so")),
     ("%cc", config.c_compiler),
     ("%tsan_cc", thread_sanitizer or "tsan-is-missing"),

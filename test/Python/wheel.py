@@ -29,6 +29,10 @@ with zipfile.ZipFile(wheel) as archive:
     names = archive.namelist()
     assert f"kvcache-{version}.dist-info/LICENSE" in names, names
     assert "kvcache/py.typed" in names, names
+    entries = archive.read(f"kvcache-{version}.dist-info/entry_points.txt")
+    assert entries.decode().split("\n") == [
+        "[console_scripts]", "kv-layout = kvcache.kv_layout:main",
+        "[vllm.general_plugins]", "kvcache = kvcache.vllm:register", ""], entries
 
 # The examples of the pages, one after the other.
 blocks = []
@@ -60,6 +64,14 @@ with tempfile.TemporaryDirectory(prefix="kv-wheel-") as folder:
     done = subprocess.run([venv / "bin" / "kv-layout", "nhd"], text=True,
                           capture_output=True, env=environment)
     assert done.returncode == 0 and "  a block " in done.stdout, done
+    # What vLLM looks for; without vLLM the module says what is missing.
+    done = subprocess.run(
+        [python, "-c", "from importlib.metadata import entry_points\n"
+         "(found,) = entry_points(group='vllm.general_plugins')\n"
+         "assert found.name == 'kvcache', found\nfound.load()"],
+        text=True, capture_output=True, env=environment)
+    assert "ModuleNotFoundError: No module named 'torch'" in done.stderr, \
+        done.stderr
     done = subprocess.run(
         [python, "-c", "import kvcache\n"
          "kvcache.PagedAttention(8, 2, 64).layout.zeros(4)"], text=True,
