@@ -112,3 +112,48 @@ for layout, block_size in itertools.product(LAYOUTS, (16, 32, 128)):
         check(layout, block_size, dtype, next(variants))
         count += 1
 print(f"{count} caches")
+
+# ---- Tokens dealt out to ranks, as in decode context parallelism
+
+
+def dealt(count, ranks, rank, interleave):
+    """How many of the first tokens a rank has."""
+    return sum(token // interleave % ranks == rank for token in range(count))
+
+
+def check_ranks(ranks, interleave, block_size=16):
+    batch = Batch(block_size)
+    whole = normal(2, batch.blocks, block_size, KV_HEADS, DIM)
+    query = normal(8, HEADS, DIM)
+    attention = kvcache.PagedAttention(HEADS, KV_HEADS, DIM, block_size, "f32",
+                                       positions=True, lse=True)
+    table = np.arange(3 * batch.table.shape[1], dtype=np.int32).reshape(3, -1)
+    parts = []
+    for rank in range(ranks):
+        pool = attention.layout.zeros(table.size)
+        pool[...] = np.nan
+        for r, length in enumerate(LENGTHS):
+            for token in range(length):
+                if token // interleave % ranks == rank:
+                    place = dealt(token, ranks, rank, interleave)
+                    block = table[r, place // block_size]
+                    pool[:, block, place % block_size] = whole[
+                        :, batch.table[r, token // block_size], token % block_size]
+        lengths = np.array([dealt(n, ranks, rank, interleave) for n in LENGTHS],
+                           np.int32)
+        positions = np.full(8, -1, np.int64)
+        for row, (_, token) in enumerate(batch.tokens()):
+            positions[row] = dealt(token + 1, ranks, rank, interleave) - 1
+        parts.append(attention.run(query, pool, batch.starts, lengths, table,
+                                   positions=positions))
+    lse = np.stack([part[1] for part in parts])[:, :6].astype(np.float64)
+    shares = np.exp(lse - np.log(np.exp(lse).sum(0)))
+    out = sum(share[..., None] * part[0][:6] for share, part in zip(shares, parts))
+    np.testing.assert_allclose(out, batch.expected(whole, query, None, None)[:6],
+                               rtol=2e-5, atol=2e-5)
+    for part, part_lse in parts:
+        assert not part[6:].any() and np.isneginf(part_lse[6:]).all()
+
+
+for ranks, interleave in ((2, 1), (2, 8), (3, 16), (2, 128)):
+    check_ranks(ranks, interleave)
