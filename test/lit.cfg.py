@@ -33,6 +33,8 @@ if config.sanitizers:
     # memory that mutants may have is less than what AddressSanitizer reserves.
     config.excludes += ["plugin.mlir", "functional-host.mlir", "install.py"]
     config.excludes += ["Mutation", "CAPI", "Python"]
+    # What it promises is the time of the compiler that users have.
+    config.excludes += ["compile-time.py"]
 
 
 def find_ptxas():
