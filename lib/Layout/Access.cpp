@@ -93,6 +93,19 @@ int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
   return extent <= 64 && powerOfTwoDivisor(extent, 64) == extent ? extent : 0;
 }
 
+bool hasBoxes(const Layout &layout, int64_t elementBytes, int64_t tokens,
+              int64_t inner, AxisSet fixed) {
+  int64_t largest = boxChannels(layout, elementBytes, tokens, fixed);
+  return largest == inner || (largest && layout.find(AxisKind::Channel));
+}
+
+ChannelDims channelDims(const Layout &layout, int64_t inner) {
+  int64_t channels = layout.extent(AxisKind::Channel);
+  if (channels % inner)
+    return {channels, 1};
+  return {inner, channels / inner};
+}
+
 HeadNeighbor headNeighbor(const Layout &layout) {
   auto head = layout.find(AxisKind::Head), token = layout.find(AxisKind::Token);
   auto channel = layout.find(AxisKind::Channel);

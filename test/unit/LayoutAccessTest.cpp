@@ -100,6 +100,42 @@ TEST(AccessTest, Boxes) {
   EXPECT_EQ(innerChannels(80), 16);
 }
 
+TEST(AccessTest, BoxesOfAGivenWidth) {
+  auto has = [](const Layout &layout, int64_t inner) {
+    return hasBoxes(layout, 2, 16, inner, {});
+  };
+  Layout whole = get({kS, kB, kN, kH, kD}, {});
+  EXPECT_TRUE(has(whole, 64));
+  EXPECT_TRUE(has(whole, 32));
+  EXPECT_FALSE(has(get({kB, kS, kH, kD, kN}, {}), 64));
+  EXPECT_EQ(channelDims(whole, 64).adjacent, 64);
+  EXPECT_EQ(channelDims(whole, 64).parts, 2);
+
+  auto withChannels = [](std::vector<LayoutDim> channels) {
+    std::vector<LayoutDim> dims = {{kB, kRunTime}, {kN, 16}, {kH, 8}};
+    std::vector<Axis> order = {kB, kN, kH};
+    for (const LayoutDim &dim : channels) {
+      dims.push_back(dim);
+      order.push_back(dim.axis);
+    }
+    std::string error;
+    std::optional<Layout> layout = Layout::get(dims, order, 16, error);
+    EXPECT_TRUE(layout.has_value()) << error;
+    return *layout;
+  };
+  // The second box of 64 has 16 channels.
+  Layout narrow = withChannels({{kD, 80}});
+  EXPECT_TRUE(has(narrow, 64));
+  EXPECT_EQ(channelDims(narrow, 64).adjacent, 80);
+  EXPECT_EQ(channelDims(narrow, 64).parts, 1);
+  // Channels in parts of 32 have boxes of 32, and no others.
+  Layout split = withChannels({{Axis{AxisKind::Channel, AxisPart::Outer}, 4},
+                               {Axis{AxisKind::Channel, AxisPart::Inner}, 32}});
+  EXPECT_TRUE(has(split, 32));
+  EXPECT_FALSE(has(split, 64));
+  EXPECT_EQ(channelDims(split, 32).parts, 4);
+}
+
 TEST(AccessTest, HeadsAreOneDimensionWithTheirNeighbor) {
   StrideFact eight = StrideFact::runTime(8), wide = StrideFact::constant(160);
   auto of = [](std::vector<Axis> order,

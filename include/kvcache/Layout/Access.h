@@ -71,6 +71,18 @@ int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed);
 int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
                     AxisSet fixed);
 
+/// Whether boxes can have `inner` adjacent channels. One axis of channels is
+/// cut into any parts, of which the last one may be partly outside of the map.
+bool hasBoxes(const Layout &layout, int64_t elementBytes, int64_t tokens,
+              int64_t inner, AxisSet fixed);
+
+/// What channels become in a map with boxes of `inner` of them: adjacent ones,
+/// and parts. Channels that are no multiple of `inner` are one part.
+struct ChannelDims {
+  int64_t adjacent, parts;
+};
+ChannelDims channelDims(const Layout &layout, int64_t inner);
+
 /// What heads are one dimension of memory with: the channels of a head, if
 /// heads lie side by side, or the tokens, if those of a head do.
 enum class HeadNeighbor { None, Channels, Tokens };

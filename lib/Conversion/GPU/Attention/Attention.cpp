@@ -146,14 +146,10 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                     headNeighbor(op.getKeyType().getLayout()),
                     headNeighbor(op.getValueType().getLayout()),
                     knownRowAlignment(out) >= 16);
-  for (CacheType type : {op.getKeyType(), op.getValueType()}) {
-    const Layout &layout = type.getLayout();
-    int64_t inner = boxChannels(layout, 2, shape.boxTokens, fixedAxes(op));
-    // One axis of channels is cut into any parts.
-    if (!inner ||
-        (inner != PromptShape::kInner && !layout.find(AxisKind::Channel)))
+  for (CacheType type : {op.getKeyType(), op.getValueType()})
+    if (!hasBoxes(type.getLayout(), 2, shape.boxTokens, PromptShape::kInner,
+                  fixedAxes(op)))
       return std::nullopt;
-  }
   if (shape.slots < 2)
     return std::nullopt;
   return shape;
@@ -310,19 +306,17 @@ static Value partStride(CodeBuilder &emit, const CacheValue &cache,
 }
 
 /// (channel, token, part of the channels, head, block); boxes have some tokens
-/// and parts. Channels that are no multiple of `inner` are one part.
+/// and parts.
 static Value emitTokenMap(CodeBuilder &emit, Operation *op,
                           const CacheValue &cache, int64_t inner,
                           int64_t tokens, int64_t parts) {
   const Layout &layout = cache.type.getLayout();
-  int64_t channels = layout.extent(AxisKind::Channel);
-  bool isOne = channels % inner != 0;
-  int64_t count = isOne ? 1 : channels / inner;
+  ChannelDims channels = channelDims(layout, inner);
   MapDim dims[] = {
-      {emit.index(isOne ? channels : inner), emit.index(1), inner},
+      {emit.index(channels.adjacent), emit.index(1), inner},
       {emit.index(layout.extent(AxisKind::Token)),
        cache.stride(AxisKind::Token), tokens},
-      {emit.index(count), partStride(emit, cache, inner), parts},
+      {emit.index(channels.parts), partStride(emit, cache, inner), parts},
       {emit.index(layout.extent(AxisKind::Head)), cache.stride(AxisKind::Head),
        1},
       {cache.extent(AxisKind::Block), cache.stride(AxisKind::Block), 1}};
