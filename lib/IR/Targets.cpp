@@ -123,12 +123,13 @@ FailureOr<TargetAttr> TargetAttr::resolve(Operation *module, Isa isa,
                                           StringRef chip, StringRef standard) {
   TargetAttr target = of(module);
   if (target && target.getIsa() != isa)
-    return module->emitError()
+    return emitError(module->getLoc())
            << "the target of the module is expected to have the instructions "
            << stringifyIsa(isa) << ", got " << target;
   if (target && !chip.empty() && target.getChip() != chip)
-    return module->emitError() << "the module targets '" << target.getChip()
-                               << "', but '" << chip << "' is requested";
+    return emitError(module->getLoc())
+           << "the module targets '" << target.getChip() << "', but '" << chip
+           << "' is requested";
   if (target)
     return target;
   StringRef name = chip.empty() ? standard : chip;

@@ -51,7 +51,7 @@ struct SplitLayerGroups
     }
     for (const std::string &name : functions)
       if (!module.lookupSymbol<func::FuncOp>(name)) {
-        module.emitError()
+        emitError(module.getLoc())
             << "functions: expected the name of a function, got '" << name
             << "'";
         return signalPassFailure();
@@ -111,7 +111,7 @@ private:
           cast<RankedTensorType>(function.getResultTypes()[result]).getRank() ==
               0 ||
           !isList(set.indices) || (!valid.empty() && !isList(set.valid)))
-        return function.emitError()
+        return emitError(function.getLoc())
                << "outputs: a result that is a tensor and an argument that is "
                   "a list of i32 or i64 of '"
                << function.getName()

@@ -35,7 +35,7 @@
 /* The runtime's capacity on the stack of a call; the compiler rejects functions
  * that need more. */
 enum {
-  KVRT_MAX_ARGUMENTS = 128,
+  KVRT_MAX_ARGUMENTS = 160,
   KVRT_MAX_FRAME_WORDS = 2048,
   KVRT_MAX_SYMBOLS = 256
 };

@@ -45,12 +45,12 @@ public:
     bool isIdentifier = llvm::all_of(
         signature.name, [](char c) { return llvm::isAlnum(c) || c == '_'; });
     if (!isIdentifier)
-      return function.emitError()
+      return emitError(function.getLoc())
              << "function '" << function.getName()
              << "' cannot be called from C: its name is expected to consist of "
                 "letters, digits and underscores";
     if (function.getNumResults())
-      return function.emitError()
+      return emitError(function.getLoc())
              << "function '" << function.getName()
              << "' cannot be an entry: result #0 of type "
              << function.getResultTypes()[0]
@@ -113,7 +113,7 @@ private:
             })
             .Default([](Type) { return failure(); });
     if (failed(described))
-      return function.emitError()
+      return emitError(function.getLoc())
              << "argument '" << arg.name << "' of function '"
              << function.getName() << "' cannot be passed from outside: "
              << "expected a cache, slots, a block table, a batch, a ranked "
@@ -129,8 +129,9 @@ private:
   LogicalResult claimName(StringRef name) {
     if (names.insert(name).second)
       return success();
-    return function.emitError() << "function '" << function.getName()
-                                << "' has two arguments named '" << name << "'";
+    return emitError(function.getLoc())
+           << "function '" << function.getName()
+           << "' has two arguments named '" << name << "'";
   }
 
   /// One argument for each member, named after the batch and the member.
@@ -514,9 +515,9 @@ private:
       words += arg.frameWords();
     auto within = [&](StringRef what, size_t got, unsigned most) {
       if (got > most)
-        function.emitError() << "function '" << function.getName()
-                             << "' is expected to have at most " << most << " "
-                             << what << ", got " << got;
+        emitError(function.getLoc()) << "function '" << function.getName()
+                                     << "' is expected to have at most " << most
+                                     << " " << what << ", got " << got;
       return success(got <= most);
     };
     if (failed(within("arguments", signature.arguments.size(),
@@ -570,14 +571,15 @@ target::describeFunctions(ModuleOp module, ArgumentSignature::Device device) {
   llvm::StringSet<> symbols;
   for (auto function : module.getOps<func::FuncOp>()) {
     if (function.isExternal())
-      return function.emitError() << "function '" << function.getName()
-                                  << "' is expected to have a body: a library "
-                                     "calls no function of its user";
+      return emitError(function.getLoc())
+             << "function '" << function.getName()
+             << "' is expected to have a body: a library "
+                "calls no function of its user";
     if (!function.isPublic())
       continue;
     for (StringRef suffix : {"", "_workspace_size"})
       if (!symbols.insert((function.getName() + suffix).str()).second)
-        return function.emitError()
+        return emitError(function.getLoc())
                << "function '" << function.getName() << "' and another one "
                << "would both be called 'kv1_" << function.getName() << suffix
                << "'";

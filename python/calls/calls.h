@@ -13,7 +13,7 @@
 
 #include "kvcache/Runtime/kv_abi.h"
 
-enum { MAX_ARGUMENTS = 128, MAX_RANK = 32 };
+enum { MAX_ARGUMENTS = 160, MAX_RANK = 32 };
 
 /* ---- Arrays (arrays.c) --------------------------------------------------- */
 

@@ -540,7 +540,7 @@ def append_paged_kv_cache(append_key: Any, append_value: Any, batch_indices: Any
 
 # ---- Merging -----------------------------------------------------------------
 
-_MOST_STATES = 32  # a function has at most 128 arguments
+_MOST_STATES = 64  # of the operation
 
 
 def _merge(rows: list, lses: list) -> tuple:
