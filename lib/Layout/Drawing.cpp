@@ -2,6 +2,7 @@
 
 #include "kvcache/Layout/Drawing.h"
 
+#include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Layout/Transfers.h"
 
@@ -15,18 +16,10 @@ namespace {
 // A small cache of the same order
 //===----------------------------------------------------------------------===//
 
-/// The next faster axis that has more than one index.
-std::optional<unsigned> nextFasterOfMany(const Layout &layout, unsigned i) {
-  std::optional<unsigned> next = layout.nextFaster(i);
-  while (next && layout.dim(*next).extent == 1)
-    next = layout.nextFaster(*next);
-  return next;
-}
-
 bool hasGap(const Layout &layout, unsigned i) {
   if (layout.dim(i).extent == 1)
     return false;
-  std::optional<unsigned> faster = nextFasterOfMany(layout, i);
+  std::optional<unsigned> faster = fasterAxis(layout, i);
   return faster ? !layout.isPackedOver(i, *faster) : layout.stride(i) != 1;
 }
 

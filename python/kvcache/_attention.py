@@ -98,13 +98,7 @@ class PagedAttention:
         self.positions, self.lse = positions, lse
         self._has_layers = "L" in layout.extents
         self._checks = checks
-        options = ["causal"] if causal else []
-        if window is not None:
-            options.append(f"window {int(window)}")
-        for name, value in (("softcap", softcap), ("scale", scale)):
-            if value is not None:
-                options.append(f"{name} {float(value):e}")
-        self._options = " ".join(options)
+        self._options = options_of(causal, window, softcap, scale)
         self._begin()
 
     def _begin(self) -> None:
@@ -218,6 +212,18 @@ class PagedAttention:
             raise TypeError("layer: expected " + (
                 f"a number below {self.layout.extents['L']}"
                 if self._has_layers else "none, as the pool has one layer"))
+
+
+def options_of(causal: bool, window: Optional[int], softcap: Optional[float],
+               scale: Optional[float]) -> str:
+    """The options of an attention, as a program has them."""
+    options = ["causal"] if causal else []
+    if window is not None:
+        options.append(f"window {int(window)}")
+    for name, value in (("softcap", softcap), ("scale", scale)):
+        if value is not None:
+            options.append(f"{name} {float(value):.9e}")  # exact, as an f32
+    return " ".join(options)
 
 
 def _is_packed(array: Any) -> bool:

@@ -35,19 +35,25 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+def take(text: ctypes.c_void_p) -> str:
+    """A text that the compiler made for its caller; none is empty."""
+    try:
+        return ctypes.string_at(text.value).decode(errors="replace") \
+            if text.value else ""
+    finally:
+        library().kvcFree(text)
+
+
 def compile_to(path: str, text: bytes, origin: str, name: str,
                options: dict) -> None:
     """Writes a library to a file, as a whole or not at all."""
-    functions = library()
     given = _Options(bytes=ctypes.sizeof(_Options), name=name.encode(),
                      **{key: value.encode() for key, value in options.items()})
     messages = ctypes.c_void_p()
-    status = functions.kvcCompile(text, len(text), os.fsencode(origin),
-                                ctypes.byref(given), os.fsencode(path),
-                                ctypes.byref(messages))
-    said = ctypes.string_at(messages.value).decode(errors="replace") \
-        if messages.value else ""
-    functions.kvcFree(messages)
+    status = library().kvcCompile(text, len(text), os.fsencode(origin),
+                                  ctypes.byref(given), os.fsencode(path),
+                                  ctypes.byref(messages))
+    said = take(messages)
     if status:
         raise CompileError(said.rstrip() or "the compiler failed")
     if said:

@@ -67,8 +67,7 @@ class Layout:
         if extents["S"] != 2:
             raise ValueError("pool: expected keys and values, 2 in dimension "
                              f"{axes.index('S')}, got {extents['S']}")
-        # The stride of an axis of extent 1 says nothing.
-        order = sorted(axes, key=lambda axis: (extents[axis] > 1, -apart[axis]))
+        order = order_of(axes, shape, tuple(apart.values()))
         named = {_MEANINGS[axis]: extents[axis] for axis in axes if axis in "LNHD"}
         return cls(order, dtype=dtype, **named,
                    strides=_describe_strides(order, extents, apart))
@@ -177,6 +176,17 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"<kvcache.Layout {self.type}>"
+
+
+def order_of(axes: str, extents: Sequence[int], strides: Sequence[int]) -> list:
+    """The axes of an array from the slowest to the fastest. The stride of one
+    with a single index says nothing: it is put beside the axis after it."""
+    place, faster = {}, 0
+    for number in reversed(range(len(axes))):
+        if extents[number] > 1:
+            faster = strides[number]
+        place[axes[number]] = (-faster, number)
+    return sorted(axes, key=place.__getitem__)
 
 
 def _element_strides(array: Any) -> tuple:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 
+from ._attention import options_of
+from ._layout import order_of
 from ._library import compile
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
@@ -34,6 +36,7 @@ class Pages(NamedTuple):
 
     extents: tuple  # of a page: tokens, heads, channels
     strides: tuple  # of pages, tokens, heads, channels; None if there is one
+    order: tuple  # of their axes, from the slowest to the fastest
     align: int
     element: str
 
@@ -44,8 +47,9 @@ class Pages(NamedTuple):
             stride if extent > 1 else None
             for extent, stride in zip((pages, *extents), tensor.stride()))
         address = tensor.data_ptr()
-        return cls(tuple(extents), strides, min(16, address & -address or 16),
-                   element_of(name, tensor))
+        order = tuple(order_of("BNHD", tensor.shape, tensor.stride()))
+        return cls(tuple(extents), strides, order,
+                   min(16, address & -address or 16), element_of(name, tensor))
 
     @property
     def type(self) -> str:
@@ -55,17 +59,8 @@ class Pages(NamedTuple):
                    for axis, stride in zip("BNHD", self.strides) if stride]
         listed = f", strides = [{', '.join(strides)}]" if strides else ""
         return (f"!kvcache.cache<?B x {tokens}N x {heads}H x {channels}D x "
-                f"{self.element}, order = [{', '.join(self._order())}]{listed}, "
+                f"{self.element}, order = [{', '.join(self.order)}]{listed}, "
                 f"align = {self.align}>")
-
-    def _order(self) -> list:
-        """From the slowest axis to the fastest. One of a single index may be
-        anywhere: beside the axis after it."""
-        place, faster = {}, 0
-        for number in (3, 2, 1, 0):
-            faster = self.strides[number] or faster
-            place["BNHD"[number]] = (-faster, number)
-        return sorted(place, key=lambda axis: place[axis])
 
 
 def rows_type(tensor: Any, element: str) -> str:
@@ -149,12 +144,8 @@ class Attention(NamedTuple):
             extra += ", %value_scale: f32"
             before += " value_scale(%value_scale)"
         options = " heads_first" if self.lse == "HN" else ""
-        options += " causal" if self.causal else ""
-        if self.window is not None:
-            options += f" window {self.window}"
-        if self.softcap is not None:
-            options += f" softcap {self.softcap:.9e}"
-        options += f" scale {self.scale:.9e}"
+        options += " " + options_of(self.causal, self.window, self.softcap,
+                                    self.scale)
         if self.lse:
             lse = "memref<{}xf32>".format(
                 f"?x{self.heads}" if self.lse == "NH" else f"{self.heads}x?")

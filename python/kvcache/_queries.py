@@ -7,7 +7,7 @@ import ctypes
 from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
-from ._compiler import library
+from ._compiler import library, take
 
 _RUN_TIME = -1
 _MAX_AXES = 8
@@ -51,17 +51,6 @@ def _functions() -> Any:
     return functions
 
 
-def _take(text: Any) -> str:
-    """A text that belongs to the caller."""
-    address = text.value if isinstance(text, ctypes.c_void_p) else text
-    if not address:
-        return ""
-    try:
-        return ctypes.string_at(address).decode()
-    finally:
-        _functions().kvcFree(address)
-
-
 class Query:
     """The layout of the type of a cache."""
 
@@ -69,7 +58,7 @@ class Query:
         messages = ctypes.c_void_p()
         self._layout = _functions().kvcLayoutParse(cache_type.encode(),
                                                    ctypes.byref(messages))
-        said = _take(messages)
+        said = take(messages)
         if not self._layout:
             raise ValueError(said)
 
@@ -85,7 +74,7 @@ class Query:
         status = _functions().kvcLayoutTransfer(
             self._layout, moved.encode(), given, len(slices),
             ctypes.byref(found), ctypes.byref(messages))
-        said = _take(messages)
+        said = take(messages)
         if status:
             raise ValueError(said)
         loops = zip(found.extents[:found.num_loops],
@@ -94,7 +83,7 @@ class Query:
                         tuple((_known(n), _known(stride)) for n, stride in loops))
 
     def draw(self, svg: bool = False) -> str:
-        return _take(_functions().kvcLayoutDraw(self._layout, svg))
+        return take(ctypes.c_void_p(_functions().kvcLayoutDraw(self._layout, svg)))
 
 
 def _known(number: int) -> Optional[int]:

@@ -23,9 +23,9 @@ from vllm.v1.attention.backends.utils import get_dcp_local_seq_lens
 from ._attention import PagedAttention
 from ._layout import Layout
 from ._library import Library
+from ._paged import ELEMENTS
 
-_DTYPES = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
-_CACHE_DTYPES = ["auto", "float16", "bfloat16", "float32"]
+_CACHEELEMENTS = ["auto", "float16", "bfloat16", "float32"]
 
 
 def register() -> None:
@@ -46,8 +46,8 @@ class Backend(AttentionBackend):
     """What vLLM asks about the kernels."""
 
     forward_includes_kv_cache_update = False
-    supported_dtypes: ClassVar[list] = list(_DTYPES)
-    supported_kv_cache_dtypes: ClassVar[list] = _CACHE_DTYPES
+    supported_dtypes: ClassVar[list] = list(ELEMENTS)
+    supported_kv_cache_dtypes: ClassVar[list] = _CACHEELEMENTS
 
     @staticmethod
     def get_name() -> str:
@@ -185,7 +185,7 @@ class Attention(AttentionImpl):
                  sinks: Optional[torch.Tensor] = None) -> None:
         if attn_type != AttentionType.DECODER:
             raise NotImplementedError(_instead(f"attention of type {attn_type}"))
-        if kv_cache_dtype not in _CACHE_DTYPES:
+        if kv_cache_dtype not in _CACHEELEMENTS:
             raise NotImplementedError(_instead(f"a cache of {kv_cache_dtype}"))
         self.num_heads, self.head_size = num_heads, head_size
         self.num_kv_heads = num_kv_heads or num_heads
@@ -214,15 +214,16 @@ class Attention(AttentionImpl):
 
     def bind(self, kv_cache: torch.Tensor) -> None:
         """Makes the functions for a cache [B, H, N, C] of any strides."""
-        if kv_cache.dtype not in _DTYPES:
+        if kv_cache.dtype not in ELEMENTS:
             raise NotImplementedError(_instead(f"a cache of {kv_cache.dtype}"))
         pool = _as_pool(kv_cache, self.head_size)
-        dtype = _DTYPES[kv_cache.dtype]
+        dtype = ELEMENTS[kv_cache.dtype]
         is_split = self.dcp_world_size > 1
         library = _library(
-            self.num_heads * self.dcp_world_size, Layout.of(pool, dtype), pool.device.type,
-            window=self.sliding_window, softcap=self.logits_soft_cap,
-            scale=self.scale, alibi=self.alibi_slopes is not None,
+            self.num_heads * self.dcp_world_size, Layout.of(pool, dtype),
+            pool.device.type, window=self.sliding_window,
+            softcap=self.logits_soft_cap, scale=self.scale,
+            alibi=self.alibi_slopes is not None,
             sinks=self.sinks is not None, positions=is_split, lse=is_split)
         self._insert, self._run = library.insert, library.run
         self._pool, self._cache = pool, kv_cache
@@ -255,7 +256,6 @@ class Attention(AttentionImpl):
         self._run(query, self._pool, batch.starts, batch.lengths,
                   batch.block_table, *self._lists, output)
         return output
-
 
     def _run_split(self, query: torch.Tensor, batch: Metadata,
                    output: torch.Tensor) -> torch.Tensor:

@@ -408,7 +408,8 @@ assert not torch.equal(results[0][2], case.keys)
 # ---- Programs for a GPU, also where there is none
 
 for strides in ((16384, 1024, 128, 1), (1048576, 256, 4096, 1)):  # NHD, BHLNC
-    pages = _paged.Pages((16, 8, 128), strides, 16, "bf16")
+    order = _paged.order_of("BNHD", (4, 16, 8, 128), strides)
+    pages = _paged.Pages((16, 8, 128), strides, tuple(order), 16, "bf16")
     rows = "memref<?x{}x128xbf16, strided<[6144, 128, 1], offset: ?>>"
     form = _paged.Attention(pages, pages, rows.format(32), "memref<?x32x128xbf16>",
                             32, True, 129, 30.0, 0.08, True, True, "NH")

@@ -178,9 +178,12 @@ for order, strides, one in (
 # Heads that are slower than blocks are as far apart as the pool is large.
 small = np.zeros((KV_HEADS, 5, TOKENS, 2, DIM), np.float32)
 assert kvcache.Layout.of(small.transpose(3, 1, 2, 0, 4), "f32").type == found.type
-# A single head, and one block: their strides say nothing.
+# A single head, and one block: their strides say nothing. A head is beside its
+# channels then.
 single = np.zeros((1, TOKENS, 1, 2, DIM), np.float32).transpose(3, 0, 1, 2, 4)
 assert kvcache.Layout.of(single, "f32").strides == {}
+single = np.zeros((2, 5, TOKENS, 1, DIM), np.float32)
+assert "".join(kvcache.Layout.of(single, "f32").order) == "SBNHD"
 layers = kvcache.Layout("BLNHC", kv_heads=2, head_dim=8, layers=3, block_size=4,
                         dtype="f32", strides={"B": 512})
 assert layers.layer_type.endswith("order = [B, N, H, S, D], strides = [B = 512]>")

@@ -234,9 +234,11 @@ void PromptKernel::readThread() {
 Val PromptKernel::isFew(const Entry &entry) {
   return pairsOf(entry) - entry.tile * shape.columns <= shape.fewPairs;
 }
+Val PromptKernel::firstRowOfWarp(const Entry &entry) {
+  return select(isFew(entry), warp & 3, warp) << 4;
+}
 Val PromptKernel::rowOf(const Entry &entry, int64_t row) {
-  Val ofItem = select(isFew(entry), warp & 3, warp);
-  return (ofItem << 4) + (lane >> 2) + 8 * row;
+  return firstRowOfWarp(entry) + (lane >> 2) + 8 * row;
 }
 Val PromptKernel::pairOf(const Entry &entry, int64_t row) {
   return entry.tile * shape.columns + rowOf(entry, row);

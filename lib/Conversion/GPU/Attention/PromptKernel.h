@@ -20,11 +20,11 @@
 // An item with few pairs belongs to all consumers: each takes tiles in turn,
 // and the first one puts their sums together.
 //
-// Nothing is pipelined inside a warpgroup: three of them drift apart and keep
-// the tensor cores busy between them. So its own chain of steps is what counts:
-// waits and loads are put where a product runs, and no maximum is looked for
-// where the one of the tiles before will do. docs/kernels/attention-gpu.md has
-// the measurements.
+// Nothing is pipelined inside a warpgroup: one after the other computes its
+// scores, and while it is in its softmax, others use the tensor cores. Waits
+// and loads are put where a product runs, and no maximum is looked for where
+// the one of the tiles before will do. docs/kernels/attention-gpu.md has the
+// measurements.
 //
 //===----------------------------------------------------------------------===//
 
@@ -185,6 +185,7 @@ private:
   Val isFew(const Entry &entry);
   /// The number of a row of a lane in the products, and the pair that it is.
   Val rowOf(const Entry &entry, int64_t row);
+  Val firstRowOfWarp(const Entry &entry);
   Val pairOf(const Entry &entry, int64_t row);
   Val isThere(const Entry &entry, int64_t row);
   /// The maximum and the sum of weights of both rows, then the sums.

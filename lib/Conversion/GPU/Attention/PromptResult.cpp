@@ -59,8 +59,6 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
         },
         [&]() -> Vals { return state; });
   }
-  Val firstRow = (shape.fewPairs ? select(isFew(entry), warp & 3, warp) : warp)
-                 << 4;
   k.ifThen(hasPairs, [&] {
     SmallVector<Type> types = {k.getI32Type()};
     types.append(state.size(), k.getF32Type());
@@ -70,7 +68,8 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
         [&]() -> Vals { return join(Vals{k.i32(1)}, state); },
         [&]() -> Vals {
           // A warp without pairs has nothing to write, and nothing to merge.
-          Val isUsed = entry.tile * shape.columns + firstRow < pairs;
+          Val isUsed =
+              entry.tile * shape.columns + firstRowOfWarp(entry) < pairs;
           k.ifThen(isUsed, [&] { writePart(split, state); });
           // The last warpgroup to arrive puts the parts together.
           return k.ifThen(
@@ -124,7 +123,7 @@ void PromptKernel::giveSums(const Vals &state) {
 
 Vals PromptKernel::takeSums(const Vals &state) {
   SmallVector<Type> types(state.size(), k.getF32Type());
-  Vals taken = k.ifThen(
+  return k.ifThen(
       warp < shape.fewWarps(), types,
       [&]() -> Vals {
         w.barSync(sumsBarrier(), 32 * shape.warpgroups);
@@ -153,7 +152,6 @@ Vals PromptKernel::takeSums(const Vals &state) {
         return next;
       },
       [&]() -> Vals { return state; });
-  return taken;
 }
 
 void PromptKernel::writePart(const Split &split, const Vals &state) {

@@ -10,7 +10,8 @@
 //             of all chunks small enough for 32 bits; where some take longer,
 //             a part of one
 //   work      all units of all items; each block has one range of it, of equal
-//             length, which it computes from the lengths itself
+//             length but for ends that move to that of an item, which it
+//             computes from the lengths itself
 //   segment   the part of an item that one block has
 //   part      the result of a segment, if several blocks share an item
 //
