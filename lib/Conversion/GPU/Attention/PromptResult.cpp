@@ -74,10 +74,7 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
           // The last warpgroup to arrive puts the parts together.
           return k.ifThen(
               arrive(split) & isUsed, types,
-              [&]() -> Vals {
-                w.fenceDevice();
-                return join(Vals{k.i32(1)}, merged(split));
-              },
+              [&]() -> Vals { return join(Vals{k.i32(1)}, merged(split)); },
               [&]() -> Vals { return join(Vals{k.i32(0)}, state); });
         });
     k.ifThen(whole[0] != 0,
@@ -173,8 +170,11 @@ void PromptKernel::writePart(const Split &split, const Vals &state) {
 }
 
 /// Whether all parts of an item are written, which one warpgroup is told.
+///
+/// What the warpgroup has written before the first barrier comes before the
+/// counter of one thread, and that before what it reads after the second one: a
+/// fence of each thread would add nothing.
 Val PromptKernel::arrive(const Split &split) {
-  w.fenceDevice();
   barWarpgroup();
   Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
   Value arrivals = counter(split);
@@ -262,21 +262,21 @@ void PromptKernel::store(const Entry &entry, const Vals &state) {
       return w.cvtPack(sum(column, 0), sum(column, 1), traits.outType);
     };
     int64_t columns = shape.channels[1] / 8, column = 0;
-    // A lane has two of each eight channels, and stores eight at a time.
+    // A lane has two of each eight channels, and stores eight at a time. All
+    // lanes take part in the exchange, also those that store nothing.
+    std::vector<Vals> wide;
     if (bytes == 2 && shape.isWideOut)
-      for (; column + 4 <= columns; column += 4) {
-        Vals words = transposed({word(column), word(column + 1),
-                                 word(column + 2), word(column + 3)});
-        k.ifThen(isThere, [&] {
-          Value vector =
-              LLVM::PoisonOp::create(k, VectorType::get({4}, k.getI32Type()));
-          for (int64_t j = 0; j < 4; ++j)
-            vector =
-                LLVM::InsertElementOp::create(k, vector, words[j], k.i32(j));
-          k.store(vector, at(out, (lane & 3) * 16 + column * 16), 16);
-        });
-      }
+      for (; column + 4 <= columns; column += 4)
+        wide.push_back(transposed({word(column), word(column + 1),
+                                   word(column + 2), word(column + 3)}));
     k.ifThen(isThere, [&] {
+      for (auto [number, words] : llvm::enumerate(wide)) {
+        Value vector =
+            LLVM::PoisonOp::create(k, VectorType::get({4}, k.getI32Type()));
+        for (int64_t j = 0; j < 4; ++j)
+          vector = LLVM::InsertElementOp::create(k, vector, words[j], k.i32(j));
+        k.store(vector, at(out, (lane & 3) * 16 + number * 64), 16);
+      }
       for (; column < columns; ++column) {
         Value to = at(out, (lane & 3) * (2 * bytes) + column * 8 * bytes);
         if (bytes == 2) {
