@@ -93,17 +93,18 @@ void PromptKernel::publish(Val segment, function_ref<Vals()> words) {
 
 /// A box has all heads of the group, of as many rows as a part has. Rows past
 /// the end of the request are those of the next one, or zeros: nobody reads
-/// what becomes of them.
+/// what becomes of them. Parts without pairs are not fetched.
 void PromptKernel::fetchQuery(const Item &item, Val parity) {
   int64_t rowsOfItem = shape.columns / traits.group;
   Val row = item.start + item.tile * rowsOfItem;
+  Val pairs = pairsOf(item) - item.tile * shape.columns;
   Val policy = w.createPolicyEvictFirst();
   int64_t boxRows = shape.queryColumns() / traits.group;
   int64_t boxBytes = shape.queryColumns() * PromptShape::kRowBytes;
   for (int64_t part = 0; part < shape.queryParts; ++part) {
     w.mbarrierWait(barrier(Barrier::QueryEmpty, k.i32(part)), parity);
-    k.ifThen(lane == 0, [&] {
-      Value full = barrier(Barrier::QueryFull, k.i32(part));
+    Value full = barrier(Barrier::QueryFull, k.i32(part));
+    auto load = [&] {
       w.mbarrierArriveExpectTx(full, k.i32(shape.parts(0) * boxBytes));
       for (int64_t channels = 0; channels < shape.parts(0); ++channels)
         w.tmaLoad(at(shared, channels * (shape.rows * PromptShape::kRowBytes) +
@@ -112,6 +113,12 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
                   {k.i32(channels * PromptShape::kInner),
                    item.head * traits.group, row + part * boxRows},
                   full, policy);
+    };
+    k.ifThen(lane == 0, [&] {
+      if (part == 0)
+        return load();
+      k.ifThen(pairs > part * shape.queryColumns(), load,
+               [&] { w.mbarrierArrive(full); });
     });
   }
 }
