@@ -356,8 +356,8 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
   Value units = emit.muli(
       items,
-      emit.muli(emit.addi(emit.ceildivui(room, work.unit), work.itemUnits),
-                work.mostOfUnit()));
+      emit.addi(emit.muli(emit.ceildivui(room, work.unit), work.mostOfUnit()),
+                work.itemChunks));
   if (work.crossesHeads)
     units = emit.muli(units, traits.heads);
   constexpr int64_t kMostBits = 31;

@@ -51,7 +51,7 @@ struct AttentionShape {
             kUnit,
             phases,
             warps,
-            /*itemUnits=*/0,
+            /*itemChunks=*/0,
             /*leastUnits=*/0,
             /*lightPairs=*/0,
             /*crossesHeads=*/false,

@@ -104,8 +104,8 @@ struct WorkShape {
   /// stays in the cache of the device: how many turns.
   int64_t phases;
   int64_t consumers; ///< warps; those after them are producers
-  /// What an item costs besides its units, as so many of them.
-  int64_t itemUnits;
+  /// What an item costs besides its units, in chunks.
+  int64_t itemChunks;
   /// Nobody has fewer units of an item than that, but for all of it: putting
   /// parts together takes longer. 0: any number.
   int64_t leastUnits;
@@ -235,11 +235,11 @@ protected:
   Val advance(Work &work, Val count);
   Val chunks(const Item &item) {
     Val all = (item.units + ((k.i32(1) << chunkBits) - 1)) >> chunkBits;
-    if (split.itemUnits)
-      all = select(item.units > 0, all + split.itemUnits, k.i32(0));
     if (split.lightPairs)
       all = select(isLight(item), all * WorkShape::kLight,
                    all * WorkShape::kHeavy);
+    if (split.itemChunks)
+      all = select(item.units > 0, all + split.itemChunks, k.i32(0));
     return all;
   }
   /// All pairs of the request of an item or an entry.
@@ -251,11 +251,11 @@ protected:
   }
   /// The unit of an item that begins in a chunk or after it.
   Val unitOf(const Item &item, Val chunk) {
+    if (split.itemChunks)
+      chunk = max(chunk - split.itemChunks, 0);
     if (split.lightPairs)
       chunk = select(isLight(item), chunk / WorkShape::kLight,
                      chunk / WorkShape::kHeavy);
-    if (split.itemUnits)
-      chunk = max(chunk - split.itemUnits, 0);
     return item.first + min(chunk << chunkBits, item.units);
   }
   /// Chunks after the beginning of an item, and before its end, in which no
@@ -268,7 +268,7 @@ protected:
     if (split.lightPairs)
       ofUnit = select(isLight(item), k.i32(WorkShape::kLight),
                       k.i32(WorkShape::kHeavy));
-    return {ofUnit * (split.itemUnits + split.leastUnits) - 1,
+    return {ofUnit * split.leastUnits + (split.itemChunks - 1),
             ofUnit * (split.leastUnits - 1)};
   }
   Vals movedStart(const Work &work);
