@@ -200,6 +200,13 @@ LogicalResult AttentionOp::verify() {
       return failure();
     buffers.push_back(perHead);
   }
+  if (getMask()) {
+    if (failed(verifyShape(*this, "attention_c13", "the mask is",
+                           getMask().getType(), {rows, ShapedType::kDynamic},
+                           builder.getI32Type())))
+      return failure();
+    buffers.push_back(getMask());
+  }
   if (failed(
           verifyMemory(*this, "attention_c10", getQuery(), Contiguity::Last)) ||
       failed(verifyMemory(*this, "attention_c10", buffers, Contiguity::Inner)))
@@ -235,6 +242,7 @@ IndexUses AttentionOp::getIndexUses() {
   use.isCausal = getCausal();
   use.window = getWindowAttr();
   use.windowRight = getWindowRightAttr();
+  use.isMasked = bool(getMask());
   return {{use}};
 }
 
@@ -243,6 +251,8 @@ SmallVector<TiedExtents> AttentionOp::getTiedExtents() {
   if (getLse())
     rows.push_back({getLse(), getHeadsFirst() ? 1u : 0u});
   rows.push_back({getQuery()});
+  if (getMask())
+    rows.push_back({getMask()});
   return {rows};
 }
 

@@ -29,6 +29,12 @@ template <typename Op>
 struct RowsApart : RowDemandOpInterface::ExternalModel<RowsApart<Op>, Op> {
   FailureOr<RowAxes> getRowAxes(Operation *op, unsigned result, int64_t axis,
                                 std::string &why) const {
+    for (const BatchUse &use :
+         cast<CacheAccessOpInterface>(op).getIndexUses().batches)
+      if (use.isMasked) {
+        why = "has a mask, whose bits number all rows of a request";
+        return failure();
+      }
     for (Value operand : op->getOperands())
       if (auto batch = dyn_cast<TypedValue<BatchType>>(operand))
         if (batch.getType().getNumRequests() == kRunTime &&

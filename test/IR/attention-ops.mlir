@@ -76,6 +76,32 @@ func.func @pools_are_tensors(%q: tensor<?x16x64xf32>, %pool: tensor<?x2x16x4x64x
   return
 }
 
+// A mask has words for each row, in rows that may be apart.
+
+// CHECK-LABEL: func.func @masked(
+// CHECK-SAME: %[[Q:[^ ]*]]: memref<?x16x192xf16>, %{{.*}} %[[M:[^ ]*]]: memref<?x?xi32>, %[[N:[^ ]*]]: memref<?x2xi32, strided<[?, 1], offset: ?>>
+func.func @masked(%q: memref<?x16x192xf16>, %k: !k, %v: !v, %batch: !positions, %m: memref<?x?xi32>,
+                  %n: memref<?x2xi32, strided<[?, 1], offset: ?>>, %sinks: memref<16xf32>, %o: memref<?x16x128xf16>, %s: f32) {
+  // CHECK: {{^ *}}kvcache.attention %[[Q]] over %{{.*}} in %{{.*}} mask(%[[M]] : memref<?x?xi32>) into %{{.*}} causal : memref
+  kvcache.attention %q over %k, %v in %batch mask(%m : memref<?x?xi32>) into %o causal
+    : memref<?x16x192xf16> over !k, !v in !positions into memref<?x16x128xf16>
+  // CHECK: {{^ *}}kvcache.attention %[[Q]] over %{{.*}} sinks(%{{.*}} : memref<16xf32>) mask(%[[N]] : memref<?x2xi32, strided<[?, 1], offset: ?>>) value_scale(%{{.*}}) into %{{.*}} window 4 {tag} : memref
+  kvcache.attention %q over %k, %v in %batch sinks(%sinks : memref<16xf32>) mask(%n : memref<?x2xi32, strided<[?, 1], offset: ?>>)
+    value_scale(%s) into %o window 4 {tag}
+    : memref<?x16x192xf16> over !k, !v in !positions into memref<?x16x128xf16>
+  return
+}
+
+// CHECK-LABEL: func.func @mask_is_tensor(
+// CHECK-SAME: %[[M:[^ ]*]]: tensor<4x1xi32>)
+func.func @mask_is_tensor(%q: tensor<4x16x192xf16>, %k: !k, %v: !v, %batch: !positions, %o: tensor<4x16x128xf16>,
+                          %m: tensor<4x1xi32>) -> tensor<4x16x128xf16> {
+  // CHECK: %{{.*}} = kvcache.attention %{{.*}} mask(%[[M]] : tensor<4x1xi32>) into %{{.*}} : tensor
+  %0 = kvcache.attention %q over %k, %v in %batch mask(%m : tensor<4x1xi32>) into %o
+    : tensor<4x16x192xf16> over !k, !v in !positions into tensor<4x16x128xf16>
+  return %0 : tensor<4x16x128xf16>
+}
+
 // CHECK-LABEL: func.func @merge_states(
 // CHECK-SAME: %[[A:[^ ]*]]: tensor<?x32x128xbf16>, %[[L:[^ ]*]]: tensor<?x32xf32>)
 func.func @merge_states(%a: tensor<?x32x128xbf16>, %l: tensor<?x32xf32>) -> (tensor<?x32x128xbf16>, tensor<?x32xf32>) {

@@ -326,3 +326,69 @@ func.func @heads_of_the_output_apart(%q: memref<?x32x128xbf16, strided<[?, ?, 1]
     : memref<?x32x128xbf16, strided<[?, ?, 1]>> over !kv in !batch into memref<?x32x128xbf16, strided<[?, ?, 1]>>
   return
 }
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_of_i64(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %m: memref<?x?xi64>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c13: the mask is expected to be ?x?xi32, got 'memref<?x?xi64>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : memref<?x?xi64>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_of_one_dimension(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %m: memref<?xi32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c13: the mask is expected to be ?x?xi32, got 'memref<?xi32>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : memref<?xi32>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_of_other_rows(%q: memref<4x32x128xbf16>, %c0: !kv, %b: !batch, %m: memref<5x1xi32>, %o0: memref<4x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c13: the mask is expected to be 4x?xi32, got 'memref<5x1xi32>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : memref<5x1xi32>) into %o0
+    : memref<4x32x128xbf16> over !kv in !batch into memref<4x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_words_apart(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %m: memref<?x2xi32, strided<[4, 2]>>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: contiguous inner dimensions are expected, got 'memref<?x2xi32, strided<[4, 2]>>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : memref<?x2xi32, strided<[4, 2]>>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_elsewhere(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %m: memref<?x2xi32, 3>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c10: a memref in the default memory space is expected, got 'memref<?x2xi32, 3>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : memref<?x2xi32, 3>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @mask_in_other_form(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %m: tensor<?x?xi32>, %o0: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c11: buffers are expected to be all tensors or all memrefs, got 'tensor<?x?xi32>' and 'memref<?x32x128xbf16>'}}
+  kvcache.attention %q over %c0 in %b mask(%m : tensor<?x?xi32>) into %o0
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}

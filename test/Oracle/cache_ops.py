@@ -504,7 +504,7 @@ def _put(run, op, out, numbers, tolerance):
 
 @handles("kvcache.attention")
 def _attention(run, op, values, env):
-    (query,), caches, (batch,), alibi, sinks, factor, outs = _segments(
+    (query,), caches, (batch,), alibi, sinks, mask, factor, outs = _segments(
         op, values)
     axes = op.attributes.get("cacheAxes") or [None] * len(caches)
     caches = [_source(c, a) for c, a in zip(caches, axes)]
@@ -513,13 +513,15 @@ def _attention(run, op, values, env):
     options["window_right"] = op.attributes.get("windowRight")
     options["value_scale"] = factor[0] if factor else None
     heads_first = "headsFirst" in op.attributes
-    rows = min(len(query), len(outs[0]),
+    rows = min(len(query), len(outs[0]), *map(len, mask),
                *(o.shape[heads_first] for o in outs[1:]))
     known = known_batch(batch)
     count = _row_count(batch, rows)
     if alibi or sinks:
         options["alibi"] = alibi[0].astype(np.float64) if alibi else None
         options["sinks"] = sinks[0].astype(np.float64) if sinks else None
+    if mask:
+        options["mask"] = mask[0]
     want = ref_attention.attention(
         _numbers(query[:count]), caches, known,
         causal="causal" in op.attributes, weights=caches[0].element_type,

@@ -406,6 +406,8 @@ class Steps(Lists, Pools, Builder):
                 given = self.argument(name, f"memref<{heads}xf32>", Spec(
                     "rows", "f32", (heads,), memory=self.memory()))
                 options += f"{name}({given} : memref<{heads}xf32>) "
+        if self.chance(0.25):
+            options += f"mask({self._mask(length)}) "
         if self.chance(0.2):
             options += f"value_scale({self._factor()}) "
         after = " heads_first" if first and len(outs) == 2 else ""
@@ -435,6 +437,19 @@ class Steps(Lists, Pools, Builder):
             self.say(f"kvcache.merge_states {' with '.join(pairs)} into "
                      f"{rows('out')}, {lse()}{order} : {each} into {memref}, "
                      f"{lse_kind}")
+
+    def _mask(self, length):
+        """Words with any bits, as many for a row as any."""
+        def words(r, d, count):
+            return [r.randint(-2**31, 2**31 - 1) for _ in range(count)]
+        kind, apart = "memref<?x?xi32>", self.chance(0.3)
+        if apart:
+            kind = "memref<?x?xi32, strided<[?, 1], offset: ?>>"
+        width = self.extent("W", lambda r, d: r.randint(0, 3))
+        mask = self.argument("mask", kind, Spec(
+            "table", "i32", (length, width), values=words,
+            memory=self.memory(), apart=apart))
+        return f"{mask} : {kind}"
 
     def _factor(self):
         values = [0.5, 1.0, -2.0, 0.0, 3.25]

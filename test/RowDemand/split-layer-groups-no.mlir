@@ -121,6 +121,16 @@ func.func @no_unknown_requests(%x: tensor<?x2x8xf32>, %c: !kv, %e: tensor<?x2x8x
   return %s#0 : tensor<?x2x8xf32>
 }
 
+// Bits of a mask would stand for other rows.
+func.func @no_masked(%x: tensor<?x2x8xf32>, %m: tensor<?x1xi32>, %c: !kv, %e: tensor<?x2x8xf32>, %b: !batch, %i: tensor<?xi32>, %n: tensor<1xi32>,
+    %e0: tensor<?x2x8xf32>, %e1: tensor<?xi32>, %e2: tensor<?xi32>) -> tensor<?x2x8xf32> {
+  // CHECK: :[[@LINE+1]]:8: remark: [Missed] {{.*}}'kvcache.attention' has a mask, whose bits number all rows of a request
+  %y = kvcache.attention %x over %c in %b mask(%m : tensor<?x1xi32>) into %e causal : tensor<?x2x8xf32> over !kv in !batch into tensor<?x2x8xf32>
+  %s:3 = kvcache.select_rows %y of %b at %i, %n into %e0, %e1, %e2
+    : tensor<?x2x8xf32> of !batch at tensor<?xi32>, tensor<1xi32> into tensor<?x2x8xf32>, tensor<?xi32>, tensor<?xi32>
+  return %s#0 : tensor<?x2x8xf32>
+}
+
 // As many rows are asked for as there are.
 func.func @no_fewer_rows(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>, %o: tensor<4x8xf32>, %b: !batch, %i: tensor<4xi32>, %n: tensor<1xi32>,
     %e0: tensor<4x8xf32>, %e1: tensor<?xi32>, %e2: tensor<4xi32>) -> tensor<4x8xf32> {

@@ -247,7 +247,12 @@ def program(rng):
         say(f"%t{n} = kvcache.make_block_table %table : memref<?x?xi32> to {table}")
         say(f"%b{n} = kvcache.make_batch %starts, %lengths, %t{n} : "
             f"memref<?xi32>, memref<?xi32>, {table}")
-        say(f"kvcache.attention %query{n} over {cache} in %b{n} into %result{n} "
+        mask = ""
+        if rng.random() < 0.3:
+            extra[f"mask{n}"] = "memref<?x?xi32>"
+            mask = f"mask(%mask{n} : memref<?x?xi32>) "
+        say(f"kvcache.attention %query{n} over {cache} in %b{n} {mask}into "
+            f"%result{n} "
             f"{rng.choice(['causal', 'causal window 5', '', 'window_right 3'])} "
             f": {query} over "
             f"{kind} in {batch} into {query}")
@@ -295,6 +300,8 @@ def program(rng):
                 values = numbers(rng.randint(0, 2 * tokens) for _ in range(2))
             elif name == "table":
                 values = f"random,shape=[2,2],range=[-1,{blocks}],seed={seed}"
+            elif name.startswith("mask"):
+                values = f"random,shape=[{count},1],range=[0,99],seed={seed}"
             else:
                 inner = what[len("memref<?x"):].split("x")[:2]
                 values = (f"random,shape=[{count},{inner[0]},{inner[1]}],"

@@ -32,6 +32,7 @@ CHOICES = dict(
     scale=[None, None, 0.25, -0.1],
     alibi=[False, False, True],
     sinks=[False, False, True],
+    mask=[False, False, True],
     lse=[None, "rows", "heads"],
     value_scale=[None, None, True],
     head_gap=[None, None, 0, 4, 64],
@@ -158,6 +159,13 @@ class Function:
                         out=batch.positions.array)
         return batch
 
+    def most_blocks(self, kind):
+        # Blocks of one token make long tables; large blocks need few.
+        return int(np.clip(1000 // self.tokens, 6, 200))
+
+    def mask(self, rng, batch, count, kind):
+        return cases.random_mask(rng, batch, count, self.gaps[1])
+
     def other_rows(self, rng, batch):
         """Any rows of the same requests, with any positions."""
         requests = len(batch.lengths.array)
@@ -168,8 +176,7 @@ class Function:
 
     def call(self, rng, kind):
         """A program, and what checks its results."""
-        # Blocks of one token make long tables; large blocks need few.
-        most = int(np.clip(1000 // self.tokens, 6, 200))
+        most = self.most_blocks(kind)
         views = [cases.resized(rng, v, int(rng.integers(most // 2, most)))
                  for v in self.views]
         if self.choice["caches"] == "sides":  # of one pool
@@ -181,11 +188,14 @@ class Function:
         if self.choice["positions"] == "rows":
             rows = self.other_rows(rng, batch)
             given = reference.with_rows(given, *(b.array for b in rows))
-        options = dict(self.options)
+        options, buffers = dict(self.options), {}
         count, heads = batch.rows, self.query_heads
-        seen = reference.seen_slots(given, count, views[0].view,
-                                    options["causal"], options["window"],
-                                    options.get("window_right"))
+        if self.choice["mask"]:
+            buffers["mask"] = self.mask(rng, given, count, kind)
+        seen = reference.seen_slots(
+            given, count, views[0].view, options["causal"], options["window"],
+            options.get("window_right"),
+            buffers["mask"].array if buffers else None)
         for view in views:
             mask = np.zeros([view.view.extent("B"), view.view.extent("N")],
                             bool)
@@ -207,7 +217,6 @@ class Function:
         if self.choice["value_scale"]:
             options["value_scale"] = float(np.float32(
                 rng.choice([0.25, 1.0, 3.7, -2.0, 0.0])))
-        buffers = {}
         if self.choice["alibi"]:
             buffers["alibi"] = cases.per_head(rng.random(heads) / 2)
         if self.choice["sinks"]:

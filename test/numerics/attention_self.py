@@ -11,7 +11,7 @@ from kvtest import fails
 from reference import Batch, Cache
 
 
-def textbook(q, k, v, p, options, sinks, alibi):
+def textbook(q, k, v, p, options, sinks, alibi, masked=()):
     """One head of one row over a dense list of keys. Nothing is subtracted
     before the exponential."""
     x = k @ q * (options.get("scale") or 1 / len(q) ** 0.5)
@@ -26,6 +26,7 @@ def textbook(q, k, v, p, options, sinks, alibi):
         hidden |= p - j >= options["window"]
     if "window_right" in options:
         hidden |= j - p > options["window_right"]
+    hidden[list(masked)] = True
     x[hidden] = -np.inf
     if sinks is not None:
         x = np.append(x, sinks)
@@ -82,12 +83,23 @@ def attention_cases(rng, count):
                       for d in channels]
         query = cases.random_rows(rng, batch.rows, [hq, 8], "f32",
                                   padding=batch.padding)
+        if rng.random() < 0.4:
+            options["mask"] = cases.random_mask(rng, batch.batch(),
+                                                batch.rows).array
         seen = ref.seen_slots(batch.batch(), batch.rows, caches[0].view,
                               options["causal"], options.get("window"),
-                              options.get("window_right"))
+                              options.get("window_right"), options.get("mask"))
         for case in caches:
             cases.fill(rng, case.view, seen)
         yield batch, caches, query, options, channels
+
+
+def masked_keys(words, rows, length):
+    """The keys that a row of a mask hides, of `rows` own rows."""
+    bits = [word >> i & 1 for word in map(int, words) for i in range(32)]
+    bits += [0] * rows
+    return [length - rows + i for i in range(rows)
+            if length - rows + i >= 0 and not bits[i]]
 
 
 def test_attention():
@@ -106,12 +118,15 @@ def test_attention():
             for t in range(starts[r], starts[r + 1]):
                 p = (int(batch.positions.array[t]) if batch.positions
                      else n - (int(starts[r + 1]) - t))
+                masked = [] if "mask" not in options else masked_keys(
+                    options["mask"][t], int(starts[r + 1] - starts[r]), n)
                 for h in range(q.shape[1]):
                     g = h // (q.shape[1] // k.shape[1])
                     out, lse = textbook(
                         q[t, h], k[:, g], v[:, g], p, options,
                         options["sinks"][h] if "sinks" in options else None,
-                        options["alibi"][h] if "alibi" in options else 0.0)
+                        options["alibi"][h] if "alibi" in options else 0.0,
+                        masked)
                     assert np.allclose(got.out[t, h], out, 1e-12, 1e-12)
                     assert np.allclose(got.lse[t, h], lse, 1e-12, 1e-12)
         for t in batch.padding:

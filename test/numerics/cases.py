@@ -175,6 +175,48 @@ def per_head(values):
     return Buffer(np.float32(values), "f32", fixed=(0,))
 
 
+def tree_of(rng, rows):
+    """What each node of a tree sees: itself, and those above it."""
+    sees = np.eye(rows, dtype=bool)
+    for i in range(1, rows):
+        sees[i] |= sees[rng.integers(i)]
+    return sees
+
+
+def spans_of(rng, rows):
+    """Spans whose rows see each other, and text that sees what is before."""
+    sees = np.tri(rows, dtype=bool)
+    for _ in range(int(rng.integers(1, 4)) if rows else 0):
+        first, end = np.sort(rng.integers(0, rows + 1, 2))
+        sees[first:end, first:end] = True
+    return sees
+
+
+def random_mask(rng, batch, count, gap=0, kind=None):
+    """The words of a mask for `count` rows of a batch: any bits, of which there
+    may be too few or too many, or a tree or spans of each request. Bits behind
+    the rows of a request may be anything."""
+    starts = batch.trusted_starts(count)
+    most = int(max(np.diff(starts), default=0))
+    kind = kind or str(rng.choice(["any", "sparse", "tree", "spans"]))
+    least = -(-most // 32) if kind in ("tree", "spans") else 0
+    width = int(rng.integers(least, -(-most // 32) + 2))
+
+    def any_words():
+        return rng.integers(-2**31, 2**31, (count, width))
+    words = any_words()
+    if kind == "sparse":
+        words &= any_words() & any_words()
+    make = {"tree": tree_of, "spans": spans_of}.get(kind)
+    for first, end in zip(starts, starts[1:]) if make and width else ():
+        bits = np.unpackbits(words[first:end].astype("<i4").view(np.uint8),
+                             axis=1, bitorder="little")
+        bits[:, : end - first] = make(rng, end - first)
+        words[first:end] = np.packbits(bits, axis=1,
+                                       bitorder="little").view("<i4")
+    return integers(words, "i32", gap)
+
+
 # --- Caches -------------------------------------------------------------------
 
 
@@ -479,6 +521,8 @@ def _query_rows(rng, kind, length):
         return 0
     if kind == "few":
         return min(length, int(rng.integers(1, 25)))
+    if kind == "tree":
+        return min(length, 8)
     return {"decode": 1, "prefill": length}.get(
         kind, int(rng.integers(1, length + 1)))
 

@@ -245,7 +245,8 @@ def _number(value):
 
 def attention(name, query, caches, batch, outs, *, causal=False, window=None,
               window_right=None, softcap=None, scale=None, alibi=None,
-              sinks=None, value_scale=None, heads_first=False, rows=None):
+              sinks=None, mask=None, value_scale=None, heads_first=False,
+              rows=None):
     """`outs` is [out] or [out, lse]. With `rows`, a pair of buffers of starts
     and positions, the batch is that of `with_rows`."""
     p = Program(name)
@@ -261,7 +262,7 @@ def attention(name, query, caches, batch, outs, *, causal=False, window=None,
         batch_type = (batch_type.split(", positions")[0].rstrip(">")
                       + f", positions = {rows[1].element_type}>")
     options = ""
-    for word, given in ("alibi", alibi), ("sinks", sinks):
+    for word, given in ("alibi", alibi), ("sinks", sinks), ("mask", mask):
         if given is not None:
             value, type_ = p.buffer(word, given)
             options += f" {word}({value} : {type_})"

@@ -89,6 +89,8 @@ def one_of_each(rng, case):
                               head_gap=3, promise=bool(rng.integers(2)))
     yield ops.attention("", apart, caches, batch, [out, first], window_right=7,
                         value_scale=0.5, heads_first=True)
+    mask = cases.random_mask(rng, batch.batch(), count, int(rng.integers(2)))
+    yield ops.attention("", query, caches, batch, [out], mask=mask, causal=True)
     yield ops.merge_states("", out, lse, out, lse, outs=[out, lse])
     yield ops.merge_states("", *[out, first] * 5, outs=[out, first],
                            heads_first=True)

@@ -49,16 +49,29 @@ def visible(p, j, causal, window, window_right=None):
     return out
 
 
+def unmasked(words, first_own, j):
+    """Whether a row of words of a mask has a bit for each of the keys j, of
+    which those from `first_own` on are own rows of the request."""
+    own = j - first_own
+    number = np.clip(own, 0, 32 * len(words))
+    words = np.append(np.asarray(words, np.int64) & 0xFFFFFFFF, 0)
+    return (own < 0) | ((words[number // 32] >> (number % 32)) & 1 != 0)
+
+
 def seen_slots(batch, count, cache, causal=False, window=None,
-               window_right=None):
-    """A mask [B, N] of the tokens that any of `count` rows sees. What the
+               window_right=None, mask=None):
+    """An array [B, N] of the tokens that any of `count` rows sees. What the
     others hold, whatever it is, never reaches a result."""
-    mask = np.zeros([cache.extent("B"), cache.extent("N")], bool)
-    for row in filter(None, batch.rows(count)):
-        j, block, token = batch.keys(row[0], len(mask))
+    seen = np.zeros([cache.extent("B"), cache.extent("N")], bool)
+    for t, row in enumerate(batch.rows(count)):
+        if not row:
+            continue
+        j, block, token = batch.keys(row[0], len(seen))
         sees = visible(row[1], j, causal, window, window_right)
-        mask[block[sees], token[sees]] = True
-    return mask
+        if mask is not None:
+            sees &= unmasked(mask[t], batch.first_own(row[0], count), j)
+        seen[block[sees], token[sees]] = True
+    return seen
 
 
 def _sides(caches):
@@ -83,8 +96,9 @@ def _f32(value):
 
 def attention(query, caches, batch, *, causal=False, window=None,
               window_right=None, softcap=None, scale=None, alibi=None,
-              sinks=None, value_scale=None, weights="f32"):
-    """query: numbers [T, Hq, D]; caches: one with both sides, or two."""
+              sinks=None, mask=None, value_scale=None, weights="f32"):
+    """query: numbers [T, Hq, D]; caches: one with both sides, or two; mask:
+    words [T, W]."""
     keys, values = _sides(caches)
     rows, query_heads, channels = query.shape
     blocks, tokens, heads, _ = keys.shape
@@ -114,6 +128,8 @@ def attention(query, caches, batch, *, causal=False, window=None,
             gathered[r] = j, keys[block, token], values[block, token]
         j, k, v = gathered[r]
         sees = visible(p, j, causal, window, window_right)
+        if mask is not None:
+            sees &= unmasked(mask[t], batch.first_own(r, rows), j)
         if not sees.any():
             continue
         empty[t] = False

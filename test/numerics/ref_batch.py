@@ -46,6 +46,12 @@ class Batch:
                 out[t] = r, position
         return out
 
+    def first_own(self, r, count):
+        """The key of the first query row of a request, if rows are its last
+        tokens."""
+        starts = self.trusted_starts(count)
+        return self.length(r) - (starts[r + 1] - starts[r])
+
     def keys(self, r, blocks):
         """The tokens of a request that are in a cache of `blocks` blocks:
         arrays of their numbers, blocks, and tokens in the block."""

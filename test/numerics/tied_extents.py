@@ -78,6 +78,10 @@ case("lse", [POOL, *members(), *rows("query", "out"),
              ("lse", LSE, "f32", [T, 2])], MAKE + f"""
   kvcache.attention %query over %pool in %batch into %out, %lse causal
     : {ROWS} over {CACHE} in {BATCH} into {ROWS}, {LSE}""")
+case("mask", [POOL, *members(), ("mask", "memref<?x?xi32>", "i32", [T, 1]),
+              *rows("query", "out")], MAKE + f"""
+  kvcache.attention %query over %pool in %batch mask(%mask : memref<?x?xi32>)
+    into %out causal : {ROWS} over {CACHE} in {BATCH} into {ROWS}""")
 case("slot_mapping", members(numbers("out", T)), MAKE + f"""
   kvcache.slot_mapping %batch into %out : {BATCH} into memref<?xi64>""")
 case("slot_mapping_placed", members(numbers("positions", T), numbers("out", T)),
@@ -209,9 +213,11 @@ for name, (arguments, _) in CASES.items():
     for i, (argument, mlir_type, _, shape) in enumerate(arguments):
         for d in range(len(shape)):
             is_free = argument == "pool" and d == 1
-            # The columns of a table are as many as the caller likes, and how
-            # many rows there are is said by starts, which is data.
-            is_free |= argument in ("entries", "b.table", "pages") and d == 1
+            # The columns of a table and the words of a mask are as many as the
+            # caller likes, and how many rows there are is said by starts, which
+            # is data.
+            is_free |= (argument in ("entries", "b.table", "pages", "mask")
+                        and d == 1)
             # So are the pages of all requests.
             is_free |= argument == "indices" and name == "csr_table"
             is_free |= (name, argument) == ("slot_mapping", "out")

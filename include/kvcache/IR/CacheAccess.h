@@ -80,6 +80,8 @@ struct BatchUse {
   llvm::SmallVector<mlir::Value> caches = {};
   bool isCausal = false;
   mlir::IntegerAttr window = {}, windowRight = {};
+  /// An operand has bits that number all query rows of a request.
+  bool isMasked = false;
 };
 
 /// Query rows of a batch that are selected by indices.

@@ -32,6 +32,17 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * with `causal`, if `j <= p`
       * with `window` w, if `j > p - w`
       * with `window_right` w, if `j <= p + w`; `causal` is `window_right 0`
+      * with `mask`, if it lies before the request's own rows, or its bit in the
+        words of row `t` is set
+
+    A mask has one row of words for each query row, and says which of the
+    request's *own rows* it sees: of a request with n query rows, these are the
+    keys `lengths[r] - n` and up, and bit i (bit `i % 32` of word `i / 32`)
+    stands for key `lengths[r] - n + i`. A row that has no such word does not
+    see the key; bits of keys that do not exist have no effect. All conditions
+    must hold: a tree of speculated tokens, parents before children, is `causal`
+    with a mask, which keeps the range of keys of each row short, and spans that
+    see both ways are a mask alone.
 
     `scale` defaults to `1 / sqrt(D)`. A row that sees no key, including a row
     in no request, gives 0, and an lse of minus infinity (`sinks[h]` with
@@ -68,6 +79,7 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
         cache is a tensor
       * `attention_c12` the dimensions of a cache are named if and only if it is
         a tensor, and the names are the axes of a cache
+      * `attention_c13` the mask is `[T, W]` of i32
 
     Examples:
 
@@ -82,13 +94,16 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       into %out, %lse heads_first window 128 window_right 16
       : memref<?x32x128xbf16, strided<[?, ?, 1]>> over !kv in !batch
       into memref<?x32x128xbf16>, memref<32x?xf32>
+    kvcache.attention %q over %cache in %batch mask(%m : memref<?x?xi32>)
+      into %out causal
+      : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
     ```
   }];
   let arguments = (ins
       KVCache_Buffer:$query, Variadic<KVCache_CacheOrTensor>:$caches,
       KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
-      Optional<KVCache_Buffer>:$sinks, Optional<F32>:$valueScale,
-      Variadic<KVCache_Buffer>:$outs,
+      Optional<KVCache_Buffer>:$sinks, Optional<KVCache_Buffer>:$mask,
+      Optional<F32>:$valueScale, Variadic<KVCache_Buffer>:$outs,
       DefaultValuedOptionalAttr<ArrayAttr, "{}">:$cacheAxes,
       UnitAttr:$headsFirst, UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
       OptionalAttr<I64Attr>:$windowRight,
@@ -97,6 +112,7 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     $query `over` custom<CacheList>($caches, $cacheAxes) `in` $batch
     (`alibi` `(` $alibi^ `:` type($alibi) `)`)?
     (`sinks` `(` $sinks^ `:` type($sinks) `)`)?
+    (`mask` `(` $mask^ `:` type($mask) `)`)?
     (`value_scale` `(` $valueScale^ `)`)?
     `into` $outs (`heads_first` $headsFirst^)? (`causal` $causal^)?
     (`window` $window^)? (`window_right` $windowRight^)?

@@ -43,7 +43,8 @@ using namespace kvcache::cpu;
 //===----------------------------------------------------------------------===//
 
 AttentionFacts::AttentionFacts(AttentionOp op, TargetAttr cpu)
-    : lanes(cpu.getLanes()), ahead(op.getAhead()), scale(op.getScaleValue()) {
+    : lanes(cpu.getLanes()), ahead(op.getAhead()), hasMask(bool(op.getMask())),
+      scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   const Layout &values = op.getValueType().getLayout();
   auto query = cast<ShapedType>(op.getQuery().getType());
@@ -161,6 +162,8 @@ Value cpu::hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,
     hides = emit.ori(
         hides, emit.cmpi(CodeBuilder::Predicate::sle, chunk.first, oldest));
   }
+  if (facts.hasMask)
+    hides = emit.ori(hides, emit.slt(tile.firstOwn, chunk.end));
   return hides;
 }
 
@@ -492,6 +495,13 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
       lseRows.emplace(emit, lse, rowDim, 1 - rowDim);
       numRows = emit.minsi(numRows, emit.dim(lse, rowDim));
     }
+    std::optional<Rows> maskRows;
+    Value maskWords;
+    if (Value mask = in[op.getMask()]) {
+      maskRows.emplace(emit, mask);
+      maskWords = Tile::wordCount(emit, emit.dim(mask, 1));
+      numRows = emit.minsi(numRows, emit.dim(mask, 0));
+    }
     Outputs outputs = {&outRows, lseRows ? &*lseRows : nullptr,
                        in[op.getSinks()], in[op.getValueScale()]};
     BatchValue batch = in[op.getBatch()];
@@ -541,6 +551,8 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
       tile.values = &values;
       tile.queries = &queries;
       tile.alibi = in[op.getAlibi()];
+      tile.mask = maskRows ? &*maskRows : nullptr;
+      tile.words = maskWords;
       tile.table = batch.table;
       Value part = e.remui(task, parts);
       Value rest = e.divui(task, parts);
@@ -560,6 +572,8 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
         tile.tokens = e.minsi(left, e.index(facts.tileTokens));
         tile.rows = e.muli(tile.tokens, facts.group);
         tile.length = requests.length(e, tile.request);
+        Value ownRows = e.subi(tile.end, requests.first(e, tile.request));
+        tile.firstOwn = e.subi(tile.length, ownRows);
         tile.position = [&](CodeBuilder &e, Value row) {
           // Given positions may be anything, also what wraps below.
           Value position = requests.position(e, row, tile.end, tile.length);

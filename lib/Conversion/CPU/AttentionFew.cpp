@@ -52,6 +52,8 @@ public:
                    : rowPositions;
     if (facts.window)
       rowsTooOld = stack(emit, maxSets * lanes, emit.getI32Type());
+    if (facts.hasMask)
+      maskOffsets = stack(emit, maxSets * lanes, emit.getI64Type());
     setsPerHead = emit.ceildivui(tile.rows, setRows);
     numSets = emit.muli(setsPerHead, tile.heads);
     keySide = *tile.keys;
@@ -150,6 +152,8 @@ private:
         kept.push_back({tile.lastSeen(e, rowAt, *facts.ahead), rowsLast});
       if (facts.window)
         kept.push_back({tile.lastTooOld(e, rowAt, *facts.window), rowsTooOld});
+      if (facts.hasMask)
+        kept.push_back({tile.maskOffset(e, rowAt), maskOffsets});
       Value slope = e.f32(0);
       if (tile.alibi)
         slope =
@@ -207,7 +211,7 @@ private:
           sourceOf(e, *valueSide, list.values, valueBuffer, c, head);
       score(e, list, c, keys, values, set, padded);
       Value mayDiffer = e.i1(false);
-      if (facts.hasMask())
+      if (facts.rowsDiffer())
         mayDiffer = mask(e, list, c, set, padded);
       forget(e, set, c.count, padded);
       weigh(e, set, padded);
@@ -218,7 +222,7 @@ private:
         else
           addValues(e, c, values, ahead, set, guarded);
       };
-      if (!facts.hasMask())
+      if (!facts.rowsDiffer())
         return add(e, false);
       e.ifThen(
           mayDiffer, [&](CodeBuilder &e) { add(e, true); },
@@ -318,9 +322,10 @@ private:
     return emit.fold<arith::SubIOp>(a, b);
   }
 
-  /// Positions that are kept for the rows of a set, one per lane.
+  /// Integers that are kept for the rows of a set, one per lane.
   Value integersOf(CodeBuilder &emit, Value kept, Value set) const {
-    auto type = VectorType::get({lanes}, emit.getI32Type());
+    auto list = cast<MemRefType>(kept.getType());
+    auto type = VectorType::get({lanes}, list.getElementType());
     return vector::LoadOp::create(emit, type, kept, emit.muli(set, lanes));
   }
 
@@ -355,6 +360,11 @@ private:
           Value old = integersOf(e, rowsTooOld, set);
           x = e.select(e.cmpi(CodeBuilder::Predicate::sgt, keys, old), x,
                        unseen);
+        }
+        if (facts.hasMask) {
+          Value own = tile.ownNumber(e, keys);
+          Value words = tile.maskWords(e, own, integersOf(e, maskOffsets, set));
+          x = e.select(tile.isSet(e, words, own), x, unseen);
         }
         storeLanes(e, x, at);
       });
@@ -586,7 +596,7 @@ private:
   std::optional<CacheSide> keySide, valueSide;
   Type f32;
   Value queries, scores, pairs, sums, maxima, totals, rescale, slopes,
-      rowPositions, rowsLast, rowsTooOld;
+      rowPositions, rowsLast, rowsTooOld, maskOffsets;
   Value keyBuffer, valueBuffer, setsPerHead, numSets;
 };
 

@@ -208,6 +208,8 @@ public:
                                        : rowPositions;
     if (facts.window)
       rowsTooOld = emitStack(emit, facts.maxRows, i32);
+    if (facts.hasMask)
+      maskOffsets = emitStack(emit, facts.maxRows, emit.getI64Type());
   }
 
   void run(CodeBuilder &emit, Value first, Value end, const Outputs &outputs) {
@@ -254,6 +256,8 @@ private:
       if (facts.window)
         e.store(tile.lastTooOld(e, rowIn(e, real), *facts.window), rowsTooOld,
                 row);
+      if (facts.hasMask)
+        e.store(tile.maskOffset(e, rowIn(e, real)), maskOffsets, row);
       if (tile.alibi)
         e.store(mulF(e, e.load(tile.alibi, headOf(e, real)), e.f32(M_LOG2E)),
                 slopes, row);
@@ -275,7 +279,7 @@ private:
       weigh(e, list, c, masked);
       values->multiply(e, count, masked);
     };
-    if (!facts.hasMask())
+    if (!facts.rowsDiffer())
       return rest(emit, false);
     emit.ifThen(
         hidesKeys(emit, facts, tile, c), [&](CodeBuilder &e) { rest(e, true); },
@@ -290,19 +294,25 @@ private:
   void weigh(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c,
              bool masked) {
     Value count = c.count;
-    auto integers = VectorType::get({lanes}, emit.getI32Type());
     emit.forLoop(
         emit.index(0), state.rows, lanes, [&](CodeBuilder &e, Value row) {
           auto kept = [&](Value list) -> Value {
-            return vector::LoadOp::create(e, integers, list, row);
+            Type type = cast<MemRefType>(list.getType()).getElementType();
+            return vector::LoadOp::create(e, VectorType::get({lanes}, type),
+                                          list, row);
           };
           Value positions = kept(rowPositions);
           Value last = rowsLast == rowPositions ? positions : kept(rowsLast);
           Value tooOld = facts.window ? kept(rowsTooOld) : Value();
           Value slope = loadLanes(e, {slopes, row}, lanes);
           Value before = loadLanes(e, {maxima, row}, lanes);
+          bool hasBits = masked && facts.hasMask;
+          Value offsets = hasBits ? kept(maskOffsets) : Value();
+          Values start = {before};
+          if (hasBits)
+            start.append({splat(e, e.i32(0), lanes), e.i32(kNoWord)});
           Value maximum = e.forLoop(
-              e.index(0), count, 1, before,
+              e.index(0), count, 1, start,
               [&](CodeBuilder &e, Value key, ValueRange m) {
                 Place at = scoreAt(e, key, row);
                 Value x = loadLanes(e, at, lanes);
@@ -316,11 +326,21 @@ private:
                   x = fma(e, e.fold<arith::SIToFPOp>(x.getType(), distance),
                           slope, x);
                 }
+                Value seen;
                 if (masked)
-                  x = e.select(isSeen(e, keyAt, last, tooOld), x,
-                               splat(e, -INFINITY, lanes));
+                  seen = isSeen(e, keyAt, last, tooOld);
+                Values words;
+                if (hasBits) {
+                  Value own = tile.ownNumber(e, keyAt);
+                  words = nextWords(e, own, offsets, m[1], m[2]);
+                  seen = e.andiIfAny(seen, tile.isSet(e, words[0], own));
+                }
+                if (masked)
+                  x = e.select(seen, x, splat(e, -INFINITY, lanes));
                 storeLanes(e, x, at);
-                return Values{maxF(e, x, m[0])};
+                Values next = {maxF(e, x, m[0])};
+                next.append(words);
+                return next;
               })[0];
           storeLanes(e, maximum, {maxima, row});
           Value factor = emitExp2(e, subF(e, before, maximum));
@@ -337,6 +357,24 @@ private:
           storeLanes(e, total, {totals, row});
         });
   }
+
+  /// The words of the mask for a key, and the number of the words: most keys
+  /// have those of the one before.
+  Values nextWords(CodeBuilder &emit, Value own, Value offsets, Value words,
+                   Value number) const {
+    Value one = vector::ExtractOp::create(emit, own, 0);
+    Value next = emit.fold<arith::ShRUIOp>(one, emit.i32(5));
+    auto found = scf::IfOp::create(
+        emit, emit.eq(next, number),
+        [&](OpBuilder &b, Location l) { scf::YieldOp::create(b, l, words); },
+        [&](OpBuilder &b, Location l) {
+          CodeBuilder e(b, l);
+          scf::YieldOp::create(b, l, tile.maskWords(e, own, offsets));
+        });
+    return {found.getResult(0), next};
+  }
+  /// More than any number shifted by five.
+  static constexpr int64_t kNoWord = -1;
 
   Value isSeen(CodeBuilder &emit, Value key, Value last, Value tooOld) const {
     Value seen;
@@ -355,7 +393,7 @@ private:
   int64_t lanes;
   std::unique_ptr<ScoreProduct> keys;
   std::unique_ptr<ValueProduct> values;
-  Value maxima, totals, slopes, rowPositions, rowsLast, rowsTooOld;
+  Value maxima, totals, slopes, rowPositions, rowsLast, rowsTooOld, maskOffsets;
 };
 
 } // namespace

@@ -53,6 +53,7 @@ struct AttentionFacts {
   int64_t taskHeads = 8;
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
+  bool hasMask; ///< of bits
   std::optional<double> softcap;
   double scale;
 
@@ -69,8 +70,8 @@ struct AttentionFacts {
   float queryFactor() const;
   /// A vector of products as scores to base 2.
   mlir::Value capped(CodeBuilder &emit, mlir::Value score) const;
-  /// Rows of one tile may see different keys.
-  bool hasMask() const { return ahead || window; }
+  /// Whether rows of one tile may see different keys.
+  bool rowsDiffer() const { return ahead || window || hasMask; }
 
 private:
   void setTile(int64_t cacheHeads, int64_t rows);
@@ -106,11 +107,14 @@ struct Tile {
   const CacheSide *keys, *values;
   const HeadRows *queries;
   mlir::Value alibi; ///< null if there are no slopes
+  const Rows *mask;  ///< null if there is none
+  mlir::Value words; ///< of a row of the mask, i32
   mlir::Value table, request;
   mlir::Value head, heads;   ///< the first, and how many
   mlir::Value firstRow, end; ///< in the activations
   mlir::Value tokens, rows;  ///< how many
   mlir::Value length;
+  mlir::Value firstOwn; ///< the key of the first row of the request
   mlir::Value leastPosition, greatestPosition;
   /// Of a row; at most kFarPosition from 0.
   std::function<mlir::Value(CodeBuilder &, mlir::Value)> position;
@@ -124,6 +128,18 @@ struct Tile {
   /// i32.
   mlir::Value lastTooOld(CodeBuilder &emit, mlir::Value row,
                          int64_t window) const;
+
+  // With a mask (AttentionMask.cpp). Keys, and rows as offsets of their words,
+  // are vectors of i32 and of i64.
+  static mlir::Value wordCount(CodeBuilder &emit, mlir::Value words);
+  mlir::Value maskOffset(CodeBuilder &emit, mlir::Value row) const;
+  /// The numbers of keys among the own rows of the request; negative before.
+  mlir::Value ownNumber(CodeBuilder &emit, mlir::Value keys) const;
+  /// The words that have the bits of such numbers.
+  mlir::Value maskWords(CodeBuilder &emit, mlir::Value own,
+                        mlir::Value offsets) const;
+  mlir::Value isSet(CodeBuilder &emit, mlir::Value words,
+                    mlir::Value own) const;
 
 private:
   mlir::Value shifted(CodeBuilder &emit, mlir::Value row, int64_t by) const;

@@ -174,8 +174,11 @@ SmallVector<Value> KernelRequests::forTiles(Loaded ready, ValueRange start,
   return results;
 }
 
-SmallVector<Value> KernelRequests::startFind() {
-  return {k.i64(0), k.i64(-1), k.i64(0), k.i64(0)};
+SmallVector<Value> KernelRequests::startFind(bool withFirst) {
+  SmallVector<Value> carried = {k.i64(0), k.i64(-1), k.i64(0), k.i64(0)};
+  if (withFirst)
+    carried.append(2, k.i64(0));
+  return carried;
 }
 
 SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
@@ -193,22 +196,30 @@ SmallVector<Value> KernelRequests::stepFind(Value row, const Tile &tile,
   Value isFirst = k.eq(inside, k.i64(0));
   Value before = k.subi(inside, k.select(isFirst, k.i64(0), k.i64(1)));
   Value length = k.select(isFirst, carried[3], tile.length(k, before));
-  return {k.select(take, k.addi(tile.first, at), carried[0]),
-          k.select(take, tile.start(k, inside), carried[1]),
-          k.select(take, length, carried[2]),
-          tile.length(k, k.i64(threads - 1))};
+  SmallVector<Value> next = {k.select(take, k.addi(tile.first, at), carried[0]),
+                             k.select(take, tile.start(k, inside), carried[1]),
+                             k.select(take, length, carried[2]),
+                             tile.length(k, k.i64(threads - 1))};
+  if (carried.size() > next.size()) {
+    Value start = k.select(isFirst, carried[5], tile.start(k, before));
+    next.append(
+        {k.select(take, start, carried[4]), tile.start(k, k.i64(threads - 1))});
+  }
+  return next;
 }
 
 KernelRequests::Found KernelRequests::endFind(ValueRange carried) {
   // The request before that start; none where there is no such start.
-  return {k.subi(carried[0], k.i64(1)), carried[1], carried[2]};
+  return {k.subi(carried[0], k.i64(1)), carried[1], carried[2],
+          carried.size() > 4 ? carried[4] : Value()};
 }
 
-KernelRequests::Found KernelRequests::find(Loaded ready, Value row) {
-  return endFind(
-      forTiles(ready, startFind(), [&](const Tile &tile, ValueRange values) {
-        return stepFind(row, tile, values);
-      }));
+KernelRequests::Found KernelRequests::find(Loaded ready, Value row,
+                                           bool withFirst) {
+  return endFind(forTiles(ready, startFind(withFirst),
+                          [&](const Tile &tile, ValueRange values) {
+                            return stepFind(row, tile, values);
+                          }));
 }
 
 Value KernelRequests::position(Value row, const Found &found) {

@@ -79,13 +79,14 @@ public:
   /// the cache holds. A row that is in none has a negative request.
   struct Found {
     mlir::Value request, end, length;
+    mlir::Value first; ///< row; null if nobody asked for it
   };
   /// To be carried through `forTiles`, a step for each, and what it gives.
-  llvm::SmallVector<mlir::Value> startFind();
+  llvm::SmallVector<mlir::Value> startFind(bool withFirst);
   llvm::SmallVector<mlir::Value> stepFind(mlir::Value row, const Tile &tile,
                                           mlir::ValueRange carried);
   Found endFind(mlir::ValueRange carried);
-  Found find(Loaded ready, mlir::Value row);
+  Found find(Loaded ready, mlir::Value row, bool withFirst = false);
 
   /// Where the token of a row is in its request.
   mlir::Value position(mlir::Value row, const Found &found);

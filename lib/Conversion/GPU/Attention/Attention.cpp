@@ -77,10 +77,12 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
       batch(in[op.getBatch()]), query(in[op.getQuery()]),
       out(in[op.getOuts().front()]), lse(in[op.getLse()]),
       alibi(in[op.getAlibi()]), sinks(in[op.getSinks()]),
-      valueScale(in[op.getValueScale()]) {
+      mask(in[op.getMask()]), valueScale(in[op.getValueScale()]) {
   rows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
   if (lse)
     rows = emit.minsi(rows, emit.dim(lse, op.getHeadsFirst() ? 1 : 0));
+  if (mask)
+    rows = emit.minsi(rows, emit.dim(mask, 0));
   blocks =
       emit.minsi(keys.extent(AxisKind::Block), values.extent(AxisKind::Block));
 }
@@ -422,6 +424,8 @@ struct ProductsLaunch {
       p.sinks = operands.addBuffer(given.sinks);
     if (given.valueScale)
       p.valueScale = operands.addFloat(given.valueScale);
+    if (given.mask)
+      p.mask.emplace(operands, given.mask);
   }
 
   const CacheValue &cache(unsigned side) {

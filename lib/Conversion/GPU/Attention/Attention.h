@@ -23,7 +23,7 @@ struct AttentionOperands {
 
   CacheValue keys, values; ///< sides
   BatchValue batch;
-  mlir::Value query, out, lse, alibi, sinks, valueScale;
+  mlir::Value query, out, lse, alibi, sinks, mask, valueScale;
   mlir::Value rows, blocks;
 };
 

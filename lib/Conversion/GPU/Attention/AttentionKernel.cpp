@@ -50,6 +50,9 @@ AttentionKernel::AttentionKernel(KernelBuilder &k, TargetAttr gpu,
 }
 
 void AttentionKernel::build() {
+  // With the registers that ptxas leaves it, a mask would have others spilled.
+  if (traits.hasMask)
+    k.takeMultiprocessor();
   begin();
   k.ifThen(warp >= shape.warps, [&] { produce(); }, [&] { consume(); });
 }

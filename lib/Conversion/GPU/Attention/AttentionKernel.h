@@ -115,9 +115,11 @@ private:
     Vals query;                 ///< fragments
     Vals first, end;            ///< of each column of this lane
     Val commonFirst, commonEnd; ///< what all columns see
+    Val place;                  ///< of the segment in the queue
     Vals slope, position;       ///< of each column, f32
   };
   Columns columns(const Entry &entry, Val place);
+  Vals maskedColumns(Val place, Val key);
   Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);
   Vals scores(Val slot, const Columns &columns);
   Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);

@@ -29,6 +29,7 @@ public:
     unsigned blocks, alibi, sinks, valueScale;
     std::optional<HeadBuffer> query, lse;
     std::optional<RowBuffer> out;
+    std::optional<MaskBuffer> mask;
   };
 
   RowsKernel(KernelBuilder &k, const AttentionTraits &traits,
@@ -43,11 +44,14 @@ public:
     warp = w.shflIdx(thread >> 5, int64_t(0));
     row = k.val(k.extui64(k.blockX()));
     queryHead = k.val(k.blockY());
-    KernelRequests::Found found = requests.find(requests.load(k.i64(0)), row);
+    KernelRequests::Found found =
+        requests.find(requests.load(k.i64(0)), row, traits.hasMask);
     Val request(k, found.request), length(k, found.length);
     Val isRow = request >= k.i64(0);
     Val position(k, requests.position(row, found));
     position = max(min(position, k.i64(kFar)), k.i64(-kFar));
+    if (traits.hasMask)
+      firstOwn = length - (Val(k, found.end) - Val(k, found.first));
     Val first = k.i64(0), end = select(isRow, length, k.i64(0));
     if (traits.ahead)
       end = max(min(end, position + k.i64(*traits.ahead + 1)), 0);
@@ -183,6 +187,8 @@ private:
     Val entry(k, k.loadEntryIf(key < end, k.parameter(batch.table.pointer),
                                place, batch.table.type));
     Val isSeen = (key < end) & isBelow(entry, k.parameter(parameters.blocks));
+    if (traits.hasMask)
+      isSeen = isSeen & parameters.mask->isSeen(k, row, key - firstOwn);
     auto tokenBytes = [&](const AttentionSide &side, Type type) {
       int64_t size = type.getIntOrFloatBitWidth() / 8;
       Val bytes = entry * Val(k, k.stride(side.block, size)) +
@@ -258,6 +264,7 @@ private:
   const BatchParameters &batch;
   KernelRequests requests;
   Val thread, lane, warp, row, queryHead;
+  Val firstOwn; ///< key; only with a mask
 };
 
 } // namespace
@@ -280,6 +287,8 @@ void kvcache::emitAttentionRows(CodeBuilder &emit, AttentionOp op,
     parameters.sinks = operands.addBuffer(given.sinks);
   if (given.valueScale)
     parameters.valueScale = operands.addFloat(given.valueScale);
+  if (given.mask)
+    parameters.mask.emplace(operands, given.mask);
   BatchParameters batch(emit, emit.getLoc(), operands, given.batch, given.rows);
   KernelBuilder k(op->getParentOfType<ModuleOp>(), emit.getLoc(),
                   "attention_rows", operands.types(), kThreads);

@@ -65,7 +65,27 @@ AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
         max(found.commonFirst, w.shflXor(found.commonFirst, bits));
     found.commonEnd = min(found.commonEnd, w.shflXor(found.commonEnd, bits));
   }
+  if (traits.hasMask)
+    found.commonEnd = min(found.commonEnd, firstOwnOf(item));
+  found.place = place;
   return found;
+}
+
+/// What the columns of a lane see of 16 keys and more, by the mask. Units with
+/// own rows are few: no register has the rows of columns for them.
+Vals AttentionKernel::maskedColumns(Val place, Val key) {
+  Vals n = w.ldSharedWords(
+      at(shared, place * shape.kEntryBytes + shape.queueOffset), kEntry);
+  Entry item{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
+  Val first = item.tile * shape.columns() + (lane & 3) * 2;
+  Vals bits;
+  for (int64_t column = 0; column < numColumns(); ++column) {
+    Val pair =
+        min(first + k.i32(column / 2 * 8 + column % 2), pairsOf(item) - 1);
+    bits.push_back(
+        maskBits(item.start + pair / traits.group, key - firstOwnOf(item)));
+  }
+  return bits;
 }
 
 /// Bytes of the fragments of a lane in a unit, for the steps whose chunks are
@@ -211,7 +231,9 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
             whole, types,
             [&]() -> Vals { return join(x, Vals{k.i32(0xffff)}); },
             [&]() -> Vals {
-              Vals y;
+              Vals y, bits;
+              if (traits.hasMask)
+                bits = maskedColumns(columns.place, key);
               SmallVector<Val> seen(2, k.val(k.i1(false)));
               for (size_t i = 0; i < x.size(); ++i) {
                 int64_t column = i / 4 * 2 + i % 2, second = i % 4 / 2;
@@ -219,6 +241,8 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
                 Val isSeen = (key + token >= columns.first[column]) &
                              (key + token < columns.end[column]) &
                              (((live >> token) & 1) != 0);
+                if (traits.hasMask)
+                  isSeen = isSeen & (((bits[column] >> token) & 1) != 0);
                 y.push_back(select(isSeen, x[i], k.f32(-INFINITY)));
                 seen[second] = seen[second] | isSeen;
               }

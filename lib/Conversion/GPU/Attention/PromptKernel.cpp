@@ -48,13 +48,14 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   queryOffset = add(queryBytes, 1024);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
-  rangesOffset = add(consumers() * kRangesBytes, 16);
+  rangesOffset = add(consumers() * rangesBytes(traits), 16);
   rowsOffset = add(rowsBytes, 16);
   // Of the two rows of a lane: maxima, and sums of weights.
   totalsOffset = add((warpgroups - 1) * fewWarps() * kBlockBytes, 16);
   barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2 * queryParts), 8);
   deadOffset = add(4 * slots, 4);
   flagOffset = add(4 * warpgroups, 4);
+  maskOffset = traits.hasMask ? add(16 * consumers(), 16) : 0;
   sharedBytes = end;
 }
 

@@ -48,8 +48,11 @@ struct PromptShape {
   /// Segments that consumers have been told of.
   static constexpr int64_t kQueue = 2;
   static constexpr int64_t kEntryBytes = 64;
-  /// Of a warp: what its rows see of the segment.
-  static constexpr int64_t kRangesBytes = 48;
+  /// Of a warp: what its rows see of the segment, and with a mask which rows
+  /// they are.
+  static int64_t rangesBytes(const AttentionTraits &traits) {
+    return traits.hasMask ? 64 : 48;
+  }
   /// 16 for each lane.
   static constexpr int64_t kBlockBytes = 512;
 
@@ -77,7 +80,8 @@ struct PromptShape {
   int64_t slots; ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
   int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
-      restOffset, rangesOffset, rowsOffset, totalsOffset, sharedBytes;
+      restOffset, rangesOffset, rowsOffset, totalsOffset, maskOffset,
+      sharedBytes;
 
   /// Of a lane: what its two rows see, and the slopes and positions of ALiBi.
   static int64_t rowBytes(const AttentionTraits &traits) {
@@ -177,8 +181,9 @@ private:
   void waitForQuery(Val parity);
   Range range(int64_t which);
   mlir::Value rangesPlace() {
-    return at(shared, (w.rereadThreadX() >> 5) * PromptShape::kRangesBytes +
-                          shape.rangesOffset);
+    return at(shared,
+              (w.rereadThreadX() >> 5) * PromptShape::rangesBytes(traits) +
+                  shape.rangesOffset);
   }
   void readThread();
   mlir::Value rowPlace() {
@@ -219,8 +224,28 @@ private:
   Vals scores(Tile kind, Val slot);
   Val firstRow(bool isFew);
   Vals scoresOfWarp(bool isFew, Val slot);
-  Vals masked(Val key, Val dead, const Vals &scores);
-  void clearUnseen(Val slot, Val key);
+  Vals maskedByLimits(Val key, const Vals &scores);
+  Vals masked(Val key, Val dead, const Vals &scores, const Vals &bits);
+  void clearUnseen(Tile kind, Val slot, Val key);
+
+  void clearToken(Val slot, Val own, Val token);
+
+  // PromptMask.cpp
+  /// The rows of a warp, as pairs of their request.
+  struct MaskRows {
+    Val pairOfItem; ///< the first one
+    Val firstOwn;   ///< key
+    Val start;      ///< the first row of the request
+    Val pair, last; ///< the first one of the warp, and the last of the request
+  };
+  MaskRows maskRows();
+  Val seenBits(const MaskRows &rows, Val row, const Range &limits, Val key);
+  void tellWarpgroup(Val seen);
+  Vals seenByWarpgroup();
+  Vals seenByLane(Val tile);
+  Vals seenByItem(Val tile);
+  Vals maskedByBits(const Vals &bits, const Vals &scores);
+  void clearHidden(Tile kind, Val slot, Val tile);
   Val descriptor(Val low, int64_t stride);
   float biasScores(Val first, Vals &scores);
   Vals rescaled(const Vals &scores, float scale, const Vals &softmax);

@@ -83,10 +83,26 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   highest = highest - select(isTurn, warpgroup * shape.unit, k.i32(0));
   highest = max(highest, before);
   auto flag = [&](Val isSet) { return select(isSet, k.i32(1), k.i32(0)); };
+  Vals maskWords;
+  if (traits.hasMask) {
+    // Tiles with own rows are looked at more closely.
+    Val firstOwn = firstOwnOf(item);
+    commonEnd = min(commonEnd, firstOwn);
+    seenEnd = min(seenEnd, firstOwn);
+    Val pairOfItem = item.tile * shape.columns;
+    maskWords = {pairOfItem,
+                 k.i32(0),
+                 firstOwn,
+                 item.start,
+                 pairOfItem + firstRowOfWarp(item),
+                 pairs - 1};
+  }
   k.ifThen(lane == 0, [&] {
-    w.stSharedWords({highest, lowest, seenFirst, seenEnd, commonFirst,
-                     commonEnd, before, segment, flag(isTurn), flag(isHalf)},
-                    rangesPlace());
+    w.stSharedWords(
+        join(Vals{highest, lowest, seenFirst, seenEnd, commonFirst, commonEnd,
+                  before, segment, flag(isTurn), flag(isHalf)},
+             maskWords),
+        rangesPlace());
   });
   w.syncWarp();
 }
@@ -170,8 +186,8 @@ Vals PromptKernel::scores(Tile kind, Val slot) {
   return sums;
 }
 
-/// Scores of keys that a row does not see become -infinity.
-Vals PromptKernel::masked(Val key, Val dead, const Vals &given) {
+/// Of keys that a row sees by its limits.
+Vals PromptKernel::maskedByLimits(Val key, const Vals &given) {
   Vals rows = w.ldSharedWords(rowPlace(), 4);
   Val base = key + (w.rereadThreadX() & 3) * 2;
   Val first[] = {rows[0] - base, rows[2] - base};
@@ -184,6 +200,15 @@ Vals PromptKernel::masked(Val key, Val dead, const Vals &given) {
       isSeen = isSeen & (first[row] <= column);
     result.push_back(select(isSeen, given[i], k.f32(-INFINITY)));
   }
+  return result;
+}
+
+/// Scores of keys that a row does not see become -infinity. `bits` are those of
+/// seenByLane, if there is a mask.
+Vals PromptKernel::masked(Val key, Val dead, const Vals &given,
+                          const Vals &bits) {
+  Vals result =
+      traits.hasMask ? maskedByBits(bits, given) : maskedByLimits(key, given);
   return k.ifThen(
       w.unlikely(dead != 0), SmallVector<Type>(given.size(), k.getF32Type()),
       [&]() -> Vals {
@@ -198,40 +223,48 @@ Vals PromptKernel::masked(Val key, Val dead, const Vals &given) {
       [&]() -> Vals { return result; });
 }
 
+/// The chunk of 16 bytes of a token that thread `own` of a warpgroup has: that
+/// of every 16th token.
+void PromptKernel::clearToken(Val slot, Val own, Val token) {
+  Val place = slot * shape.slotBytes + (token >> 3) * shape.groupStride(1) +
+              (token & 7) * PromptShape::kRowBytes + (own & 7) * 16;
+  for (int64_t part = 0; part < shape.parts(1); ++part)
+    k.store(k.zero(16), at(shared, place + part * shape.partStride(1)), 16);
+}
+
 /// Tokens that no row of the request sees may be anything, and 0 times NaN is
 /// NaN. Each warpgroup writes the same zeros before it reads them.
-void PromptKernel::clearUnseen(Val slot, Val key) {
+void PromptKernel::clearUnseen(Tile kind, Val slot, Val key) {
   Range seen = range(kSeen);
   Val first = seen.first - key;
   Val end = seen.end - key;
   // Boxes past the end are zeros already.
   Val hasUnseen = end < shape.unit;
-  if (!batch.type.hasPositions())
+  if (!batch.type.hasPositions() && !traits.hasMask)
     hasUnseen = hasUnseen & ((end & (shape.boxTokens - 1)) != 0);
   if (traits.window)
     hasUnseen = hasUnseen | (first > 0);
-  // A thread has a chunk of 16 bytes of every 16th row.
   Val own = w.rereadThreadX() & 127;
   auto clear = [&](Val from, Val to) {
     k.rolledForLoop(from + (own >> 3), to, k.i32(16), {},
-                    [&](Val row, const Vals &) -> Vals {
-                      Val place = slot * shape.slotBytes +
-                                  (row >> 3) * shape.groupStride(1) +
-                                  (row & 7) * PromptShape::kRowBytes +
-                                  (own & 7) * 16;
-                      for (int64_t part = 0; part < shape.parts(1); ++part)
-                        k.store(k.zero(16),
-                                at(shared, place + part * shape.partStride(1)),
-                                16);
+                    [&](Val token, const Vals &) -> Vals {
+                      clearToken(slot, own, token);
                       return {};
                     });
   };
-  k.ifThen(w.unlikely(hasUnseen), [&] {
+  auto clearOutside = [&] {
     if (traits.window)
       clear(k.i32(0), min(first, shape.unit));
     clear(max(end, 0), k.i32(shape.unit));
     w.fenceProxyAsync();
     barWarpgroup();
+  };
+  k.ifThen(w.unlikely(hasUnseen), [&] {
+    if (!traits.hasMask)
+      return clearOutside();
+    k.ifThen(
+        key + shape.unit > maskRows().firstOwn,
+        [&] { clearHidden(kind, slot, key); }, clearOutside);
   });
 }
 
@@ -391,12 +424,15 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   Vals x = scores(kind, slot);
   // While the products run.
   waitFull(nextInRing(packed));
+  Vals bits;
   if (kind == Tile::Half) {
+    if (traits.hasMask)
+      bits = seenByLane(key);
     w.wgmmaWait();
     passTurn();
     x = w.pin(x);
     float scale = biasScores(key, x);
-    x = masked(key, deadOf(slot), x);
+    x = masked(key, deadOf(slot), x, bits);
     state = rescaled(x, scale, state);
     return join(state, w.pin(this->weights(x, scale, state, packed)));
   }
@@ -405,6 +441,11 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   Val dead = deadOf(slot);
   Val isWhole =
       (key >= common.first) & (key + shape.unit <= common.end) & (dead == 0);
+  if (traits.hasMask)
+    bits = k.ifThen(
+        isWhole, {k.getI32Type(), k.getI32Type()},
+        [&]() -> Vals { return Vals(2, k.i32(0)); },
+        [&]() -> Vals { return seenByLane(key); });
   w.wgmmaWait();
   if (kind != Tile::Few)
     passTurn();
@@ -412,7 +453,7 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   float scale = biasScores(key, x);
   x = k.ifThen(
       isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
-      [&]() -> Vals { return masked(key, dead, x); });
+      [&]() -> Vals { return masked(key, dead, x, bits); });
   state = k.ifThen(
       key == first, types, [&]() -> Vals { return rescaled(x, scale, state); },
       [&]() -> Vals { return state; });
@@ -430,7 +471,10 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
         Val slot = ringOf(packed).slot;
         Vals again = scoresOfWarp(kind == Tile::Few, slot);
         float scale = biasScores(key, again);
-        again = masked(key, deadOf(slot), again);
+        Vals bits;
+        if (traits.hasMask)
+          bits = seenByLane(key);
+        again = masked(key, deadOf(slot), again, bits);
         Vals moved = rescaled(again, scale, state);
         return join(moved, this->weights(again, scale, moved, packed));
       },
@@ -456,7 +500,7 @@ Vals PromptKernel::tileStep(Tile kind, const Vals &given) {
 
   packed = nextInRing(packed);
   Ring ring = ringOf(packed);
-  clearUnseen(ring.slot, key);
+  clearUnseen(kind, ring.slot, key);
   Vals out = w.pin(Vals(state.begin() + kSoftmax, state.begin() + size));
   // Values are contiguous in channels, of which 64 are a row.
   Val values = sharedUnits + ring.slot * (shape.slotBytes >> 4) +

@@ -27,8 +27,9 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       queryType(getElementTypeOrSelf(op.getQuery().getType())),
       outType(getElementTypeOrSelf(op.getOut().getType())),
       hasAlibi(bool(op.getAlibi())), hasSinks(bool(op.getSinks())),
-      hasLse(bool(op.getLse())), hasValueScale(bool(op.getValueScale())),
-      ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
+      hasMask(bool(op.getMask())), hasLse(bool(op.getLse())),
+      hasValueScale(bool(op.getValueScale())), ahead(op.getAhead()),
+      window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
   queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);

@@ -23,6 +23,7 @@
 #include "../Requests.h"
 #include "../RowShape.h"
 #include "../Target/NvvmOps.h"
+#include "MaskBuffer.h"
 #include "kvcache/Runtime/kv_abi.h"
 
 namespace kvcache {
@@ -35,7 +36,7 @@ struct AttentionTraits {
   int64_t heads, queryHeads, group;
   int64_t keyChannels, valueChannels;
   int64_t tokens; ///< in a block of the cache
-  bool hasAlibi, hasSinks, hasLse, hasValueScale;
+  bool hasAlibi, hasSinks, hasMask, hasLse, hasValueScale;
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
@@ -68,6 +69,7 @@ struct AttentionParameters {
   StrideSource queryRow, queryHead, outRow;
   int64_t queryAlign;
   std::optional<HeadBuffer> lse;
+  std::optional<MaskBuffer> mask;
   AttentionSide sides[2];
 };
 
@@ -245,6 +247,15 @@ protected:
   /// All pairs of the request of an item or an entry.
   template <typename Rows> Val pairsOf(const Rows &of) {
     return (of.end - of.start) * traits.group;
+  }
+  /// The first key of its own rows, which may be negative.
+  template <typename Rows> Val firstOwnOf(const Rows &of) {
+    return of.length - (of.end - of.start);
+  }
+  /// What a row sees of the 32 keys from the own row number `own` on, as far as
+  /// the mask is concerned.
+  Val maskBits(Val row, Val own) {
+    return parameters.mask->bits(k, as(row, 64), as(own, 64));
   }
   Val isLight(const Item &item) {
     return pairsOf(item) - item.tile * split.columns <= split.lightPairs;

@@ -54,6 +54,10 @@ unsigned KernelOperands::addIndex(Value index) {
   return operands.size() - 1;
 }
 
+unsigned KernelOperands::addExtent(Value memref, unsigned dim) {
+  return addIndex(CodeBuilder(builder, loc).dim(memref, dim));
+}
+
 StrideSource KernelOperands::addStride(std::optional<int64_t> constant,
                                        Value stride) {
   StrideSource source{constant};

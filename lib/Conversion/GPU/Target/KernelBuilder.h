@@ -51,6 +51,8 @@ public:
   unsigned addAddress(mlir::Value address);
   /// An index, as i64.
   unsigned addIndex(mlir::Value index);
+  /// The extent of a dimension of a memref, as i64.
+  unsigned addExtent(mlir::Value memref, unsigned dim);
   /// A tensor map in memory of the host, which the kernel gets a copy of.
   unsigned addMap(mlir::Value map);
   /// A stride in elements, which is a parameter only if it is not known.

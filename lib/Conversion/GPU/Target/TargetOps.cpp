@@ -26,6 +26,12 @@ Val TargetOps::unlikely(Val condition) const {
 Val TargetOps::popc(Val bits) const {
   return k.val(LLVM::CtPopOp::create(k, bits.getType(), bits));
 }
+Val TargetOps::funnelShift(Val low, Val high, Val by) const {
+  return k.val(LLVM::CallIntrinsicOp::create(k, k.getI32Type(),
+                                             k.getStringAttr("llvm.fshr"),
+                                             ValueRange{high, low, by})
+                   .getResult(0));
+}
 Val TargetOps::tanh(Val x) const {
   // 1 - 2 / (exp(2 x) + 1): the instruction of that name has 11 bits.
   Val e = ex2(x * (2 * 1.4426950408889634));

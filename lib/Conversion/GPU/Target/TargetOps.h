@@ -104,6 +104,9 @@ public:
   /// after the rest; ptxas may put it back.
   Val unlikely(Val condition) const;
   Val popc(Val bits) const;
+  /// Of two i32, of which `low` has the lower bits: the 32 bits from bit
+  /// `by % 32` on.
+  Val funnelShift(Val low, Val high, Val by) const;
   Val bitcastToInt(Val x) const;   ///< of an f32
   Val bitcastToFloat(Val x) const; ///< an f32
 
