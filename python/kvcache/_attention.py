@@ -64,7 +64,9 @@ class PagedAttention:
     model (by default no cap, and 1 / sqrt(head_dim)). With `sinks=True` or
     `alibi=True`, `run` takes a list of a number for each head, and with
     `positions=True` one of int64 with the token of its request that a row is,
-    for rows that are not the last ones. With `lse=True` it returns the logarithm
+    for rows that are not the last ones. With `mask=True` it takes words of int32
+    for each row: bit `i % 32` of word `i // 32` says whether it sees row `i` of
+    its request, as in a tree of speculated tokens. With `lse=True` it returns the logarithm
     of the sum of each row's weights too, to merge it with attention over other
     keys. Programs are compiled for the device of the pool, when they are first
     used.
@@ -77,7 +79,7 @@ class PagedAttention:
                  window: Optional[int] = None, softcap: Optional[float] = None,
                  scale: Optional[float] = None, sinks: bool = False,
                  alibi: bool = False, positions: bool = False, lse: bool = False,
-                 checks: str = "none") -> None:
+                 mask: bool = False, checks: str = "none") -> None:
         if not isinstance(layout, Layout):
             layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
                             block_size=block_size, layers=layers, dtype=dtype)
@@ -94,7 +96,7 @@ class PagedAttention:
         layout.layer_type  # an error, if one layer has no type
         self.layout = layout
         self.heads = heads
-        self.sinks, self.alibi = sinks, alibi
+        self.sinks, self.alibi, self.mask = sinks, alibi, mask
         self.positions, self.lse = positions, lse
         self._has_layers = "L" in layout.extents
         self._checks = checks
@@ -148,6 +150,9 @@ class PagedAttention:
             if getattr(self, name):
                 parts["lists"] += f", %{name}: {of_heads}"
                 parts["use_lists"] += f" {name}(%{name} : {of_heads})"
+        if self.mask:
+            parts["lists"] += ", %mask: memref<?x?xi32>"
+            parts["use_lists"] += " mask(%mask : memref<?x?xi32>)"
         if self.lse:
             lse = f"memref<?x{self.heads}xf32>"
             parts["lse"] = f", %lse: {lse} {{bufferize.result}}"
@@ -180,12 +185,13 @@ class PagedAttention:
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
             block_table: Any, layer: Optional[int] = None, *,
             positions: Any = None, alibi: Any = None, sinks: Any = None,
-            out: Any = None, lse: Any = None) -> Any:
+            mask: Any = None, out: Any = None, lse: Any = None) -> Any:
         """Attends with each row of the query over the tokens of its request, and
         returns `out`, or with `lse=True` the pair of `out` and `lse`. Results
         that are not given are made."""
         self._expect_layer(layer)
-        lists = self._expect_lists(positions=positions, alibi=alibi, sinks=sinks)
+        lists = self._expect_lists(positions=positions, alibi=alibi, sinks=sinks,
+                                   mask=mask)
         if lse is not None and not self.lse:
             raise TypeError("lse: expected none, as lse=False says")
         if self._ops is not None and self._ops.is_compiling():

@@ -41,7 +41,8 @@ class Case:
         return np.array(found, np.int64)
 
     def expected(self, layer, window=None, softcap=None, scale=DIM ** -0.5,
-                 sinks=None, alibi=None, positions=None, causal=True):
+                 sinks=None, alibi=None, positions=None, mask=None,
+                 causal=True):
         """Attention over a layer [S, B, N, H, D], and the sums of weights."""
         out, lse = np.zeros(self.query.shape), np.zeros((6, HEADS))
         for r in range(2):
@@ -53,13 +54,18 @@ class Case:
                 if positions is not None:
                     position = positions[row]
                 last = position + 1 if causal else self.lengths[r]
-                seen = slice(max(0, position - window + 1) if window else 0, last)
+                seen = np.arange(max(0, position - window + 1) if window else 0,
+                                 last)
+                if mask is not None:
+                    own = seen - self.lengths[r] + end - first
+                    seen = seen[(own < 0) | (mask[row, 0] >> np.maximum(own, 0)
+                                             & 1 != 0)]
                 for head in range(HEADS):
                     scores = keys[seen, head // 2] @ self.query[row, head] * scale
                     if softcap:
                         scores = softcap * np.tanh(scores / softcap)
                     if alibi is not None:
-                        scores += alibi[head] * (np.arange(*seen.indices(9)) - position)
+                        scores += alibi[head] * (seen - position)
                     most = scores.max()
                     weights = np.exp(scores - most)
                     total = weights.sum()
@@ -82,7 +88,8 @@ def check(attention, layer, rows_apart=False, **options):
     attention.insert(pool, case.slots(), case.key, case.value, **place)
     np.testing.assert_array_equal(pool, want)
     lists = (case.starts, case.lengths, case.table)
-    given = {name: options[name] for name in ("positions", "alibi", "sinks")
+    given = {name: options[name]
+             for name in ("positions", "alibi", "sinks", "mask")
              if name in options}
     out = attention.run(case.query, pool, *lists, **place, **given)
     expected = case.expected(one, **options)
@@ -126,6 +133,13 @@ check(make("hnd", lse=True, alibi=True, sinks=True), None, alibi=normal(HEADS),
       sinks=normal(HEADS))
 check(make(lse=True, positions=True), None,
       positions=np.array([0, 3, 4, 6, 8, 2], np.int64))
+
+# A tree of three and two branches, and rows that see both ways.
+tree = np.array([[0b00001], [0b00011], [0b00101], [0b01011], [0b10101], [1]],
+                np.int32)
+check(make(mask=True), None, mask=tree)
+check(make("hnd", causal=False, mask=True, sinks=True), None, causal=False,
+      mask=tree | 0b11, sinks=normal(HEADS))
 
 # Copies work by themselves.
 original = make("hnd")
@@ -238,7 +252,7 @@ assert raises(TypeError, make("LBHNC", layers=2).run, *arguments) == (
     "layer: expected a number below 2")
 assert raises(TypeError, attention.run, *arguments, sinks=case.lengths) == (
     "sinks: expected none, as sinks=False says")
-for name in ("sinks", "alibi", "positions"):
+for name in ("sinks", "alibi", "positions", "mask"):
     assert raises(TypeError, make(**{name: True}).run, *arguments) == (
         f"{name}: expected a list, as {name}=True says")
 assert raises(TypeError, attention.run, *arguments, lse=case.query) == (

@@ -36,9 +36,10 @@ attention = kvcache.PagedAttention(8, 2, 64, 16, "bf16", "cross_layer_nhd",
                                    layers=4)
 capped = kvcache.PagedAttention(8, 2, 64, 16, "bf16", softcap=20.0, sinks=True)
 summed = kvcache.PagedAttention(8, 2, 64, 16, "bf16", alibi=True, sinks=True,
-                                lse=True)
+                                mask=True, lse=True)
 slopes = torch.rand(8)
 sinks = torch.randn(8)
+mask = torch.tensor([[1], [1], [3], [5], [11], [21]], dtype=torch.int32)
 starts = torch.tensor([0, 1, 6], dtype=torch.int32)
 lengths = torch.tensor([20, 5], dtype=torch.int32)
 table = torch.tensor([[3, 1], [5, 0]], dtype=torch.int32)
@@ -53,7 +54,7 @@ def step(pool, one, fused, out):
     capped.insert(one, slots, key * 2, value)
     capped.run(query, one, starts, lengths, table, sinks=sinks, out=out)
     other, lse = summed.run(query, one, starts, lengths, table, alibi=slopes,
-                            sinks=sinks)
+                            sinks=sinks, mask=mask)
     return first + out, other, lse
 
 
