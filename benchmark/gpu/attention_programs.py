@@ -41,6 +41,21 @@ func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_
 """
 
 
+def masked(name, query_heads, heads, channels, options):
+    """With a mask: of a tree, or of spans that see both ways."""
+    side = f"!kv_{name}"
+    row = f"memref<?x{query_heads}x{channels}xbf16>"
+    return f"""
+{side} = !kvcache.cache<?B x 16N x {heads}H x {channels}D x bf16, {FACTS[""]}>
+!batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %mask: memref<?x?xi32>, %out: {row}) {{
+  kvcache.attention %query over %keys, %values in %batch mask(%mask : memref<?x?xi32>) into %out {options}
+    : {row} over {side}, {side} in !batch_{name} into {row}
+  return
+}}
+"""
+
+
 WINDOWED = ("attention_windowed", 64, 8, 64, 128)
 SIZES = [(32, 8, 128, "bf16"), (64, 8, 128, "bf16"), (16, 8, 128, "bf16"),
          (32, 8, 128, "f16"), (96, 8, 128, "bf16"), (64, 8, 64, "bf16"),
@@ -56,3 +71,6 @@ PROGRAMS = {facts: {
         function_name(q, h, d, type_, facts), q, h, 16, facts, type_, d)
     for q, h, d, type_ in SIZES} for facts in FACTS}
 PROGRAMS[""][WINDOWED[0]] = windowed(*WINDOWED)
+MASKED = {"causal": "attention_tree", "": "attention_spans"}
+for options, name in MASKED.items():
+    PROGRAMS[""][name] = masked(name, 32, 8, 128, options)

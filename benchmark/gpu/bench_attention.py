@@ -7,7 +7,8 @@ PEERS is the file peers.py, which has workloads, timing and the ceiling; with
 --peers what it finds runs too. With --rows there are batches with several rows
 for a request; with --bursts calls take turns with a matrix product of 8192^3,
 each after a pause in which the chip cools down; --windowed runs a prompt with a
-window and sinks, and nothing else.
+window and sinks, and nothing else; --masked runs trees and spans beside the same
+rows without a mask.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 import kvtest
 import numpy as np
 import torch
-from attention_programs import WINDOWED, function_name
+from attention_programs import MASKED, WINDOWED, function_name
 
 HERE = Path(__file__).resolve().parent
 EMPTY = {"bf16": np.zeros(1, np.uint16), "i32": np.zeros(1, np.int32),
@@ -132,6 +133,48 @@ def bench_windowed(peers, with_peers):
             for who, us, error in results]
 
 
+def tree_words(rows):
+    """A binary tree: a row sees itself and the rows above it."""
+    words = torch.zeros(rows, -(-rows // 32), dtype=torch.int64)
+    for row in range(rows):
+        if row:
+            words[row] = words[(row - 1) // 2]
+        words[row, row // 32] |= 1 << row % 32
+    return words
+
+
+def bench_masked(peers):
+    """Rows with a mask, and the same without one, which take turns."""
+    ours, found = Ours("kvcache"), []
+    plain = function_name(32, 8, 128, "bf16", "")
+    for name, lengths, rows, options, words in (
+            ("trees of 8 on 32x4k", [4096] * 32, 8, "causal", tree_words(8)),
+            ("trees of 64 on 8x4k", [4096] * 8, 64, "causal", tree_words(64)),
+            ("prompts 4x4k, all bits", [4096] * 4, 4096, "causal",
+             torch.full((4096, 128), 2**32 - 1)),
+            ("prompts 4x4k both ways", [4096] * 4, 4096, "",
+             torch.full((4096, 128), 2**32 - 1))):
+        w = peers.Workload(name=name, kv_lens=lengths,
+                           q_lens=[rows] * len(lengths))
+        mask = torch.where(words > 2**31 - 1, words - 2**32, words).int()
+        mask = mask.repeat(len(lengths), 1).cuda()
+        out = torch.empty_like(w.q)
+        given = [w.q, w.k, w.v, w.q_start.to("cuda"), w.lens, w.tables[0]]
+
+        def call(function, *more):
+            args = [tensor(t) for t in (*given, *more, out)]
+            return lambda: ours.libraries[""].check_call(
+                function, *args, stream=torch.cuda.current_stream().cuda_stream,
+                workspace_pointer=ours.workspace.data_ptr(),
+                workspace_bytes=ours.workspace.numel())
+        graphs = [capture(call(plain)), capture(call(MASKED[options], mask))]
+        for who, us, hot in zip(("causal", "mask"), *bursts(graphs)):
+            print(f"{name:28}{who:10}cool {us:9.2f} us, hot {hot:9.2f} us",
+                  flush=True)
+            found.append(dict(workload=name, who=who, us=us, hot_us=hot))
+    return found
+
+
 def capture(call):
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -225,6 +268,7 @@ def main():
     parser.add_argument("--rows", action="store_true")
     parser.add_argument("--bursts", action="store_true")
     parser.add_argument("--windowed", action="store_true")
+    parser.add_argument("--masked", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("peers", options.peers)
@@ -232,6 +276,9 @@ def main():
     spec.loader.exec_module(peers)
     if options.windowed:
         save(bench_windowed(peers, options.with_peers), options.json)
+        return 0
+    if options.masked:
+        save(bench_masked(peers), options.json)
         return 0
     who = [Ours("kvcache")]
     if options.generic:

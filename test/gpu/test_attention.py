@@ -8,6 +8,7 @@ import sys
 
 import attention
 import attention_cases
+import mask_cases
 import numpy as np
 
 # Those of matrix products, then any, and what is not in the grid of a CPU:
@@ -19,6 +20,28 @@ GRIDS = [BF16, F16, {}, dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3)),
 COUNTS = [30, 20, 20, 6, 3, 6, 3, 3]
 
 
+class MaskFunction(mask_cases.MaskFunction):
+    """With several tiles of keys and of rows."""
+
+    longest = dict(tree=1200, spans=400, chunks=500)
+
+
+class TreeFunction(mask_cases.MaskFunction):
+    """Trees of 8 nodes over 32 requests of up to 4k."""
+
+    kinds = ["tree"]
+    longest = dict(tree=4096)
+    requests = 32
+
+
+def mask_functions(rng):
+    functions = mask_cases.functions(rng, MaskFunction)
+    choice = next(f.choice for f in functions if f.choice["channels"] == 128)
+    large = TreeFunction(rng, "large_trees", choice)
+    large.weights = choice["cache"]
+    return [*functions, large]
+
+
 def programs():
     rng = np.random.default_rng(7)
     choices = [choice for grid, count in zip(GRIDS, COUNTS)
@@ -27,7 +50,8 @@ def programs():
     for function in sum(groups, []):
         if function.choice["cache"] == function.choice["query"]:
             function.weights = function.choice["cache"]
-    return groups, texts
+    masks = mask_functions(rng)
+    return [*groups, masks], [*texts, mask_cases.text(rng, masks)]
 
 
 def main(seed=0, rounds=1):
@@ -42,8 +66,9 @@ def main(seed=0, rounds=1):
     for text, group in zip(texts, groups):
         library = device.compile_library(text)
         for function in group:
-            kinds = attention.EACH + attention.IN_TURN
-            if function.weights != "f32":
+            kinds = getattr(function, "kinds",
+                            attention.EACH + attention.IN_TURN)
+            if function.weights != "f32" and "steep" not in kinds:
                 kinds = kinds + ["steep"]
             for kind in kinds * rounds:
                 try:
