@@ -8,6 +8,8 @@
 
 #include "Models.h"
 
+#include "kvcache/Formats/Formats.h"
+
 #include "mlir/IR/Verifier.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/InitLLVM.h"
@@ -67,7 +69,9 @@ int main(int argc, char **argv) {
                     "multiple of kv-heads are expected\n";
     return 1;
   }
-  MLIRContext context;
+  DialectRegistry registry;
+  kvcache::registerFormats(registry);
+  MLIRContext context(registry);
   OwningOpRef<ModuleOp> module = buildModel(context, options);
   if (failed(verify(*module)))
     return 1;

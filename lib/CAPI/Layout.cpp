@@ -6,6 +6,7 @@
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Drawing.h"
 #include "kvcache/Layout/Transfers.h"
+#include "kvcache/Registration/Registration.h"
 
 #include "mlir/AsmParser/AsmParser.h"
 #include "mlir/IR/Diagnostics.h"
@@ -110,7 +111,9 @@ std::optional<Transfer> findTransfer(const KvcLayout &layout, StringRef moved,
 static_assert(KVC_RUN_TIME == kRunTime && KVC_MAX_AXES == Layout::kMaxRank);
 
 KvcLayout *kvcLayoutParse(const char *type, char **messages) {
-  MLIRContext context(MLIRContext::Threading::DISABLED);
+  DialectRegistry registry;
+  registerKVCacheDialect(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadDialect<KVCacheDialect>();
   std::string why;
   CacheType cache = parseCache(type ? type : "", context, why);

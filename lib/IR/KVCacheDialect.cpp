@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "Formats.h"
 #include "kvcache/IR/KVCache.h"
 
 #include "mlir/Bytecode/BytecodeImplementation.h"
@@ -100,7 +99,6 @@ struct KVCacheBytecode : BytecodeDialectInterface {
 
 void KVCacheDialect::initialize() {
   registerTypes();
-  attachFormats(*getContext());
   addOperations<
 #define GET_OP_LIST
 #include "kvcache/IR/KVCacheOps.cpp.inc"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
-#include "Formats.h"
 #include "TypeSyntax.h"
 
 #include "kvcache/IR/KVCache.h"
@@ -321,8 +320,8 @@ static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
   auto format = dyn_cast<FormatTypeInterface>(elementType);
   if (!format) {
     os << "cache_c1: the element type is expected to be "
-       << listFormats(elementType.getContext()) << ", got '" << elementType
-       << "'";
+       << KVCacheDialect::listFormats(elementType.getContext()) << ", got '"
+       << elementType << "'";
     return failure();
   }
   for (unsigned i = 0; i < layout.rank(); ++i) {
@@ -345,7 +344,7 @@ static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
       return failure();
     }
   }
-  int64_t bytes = format.getStoredBits() / 8;
+  int64_t bytes = format.getFormat().getBits() / 8;
   if (layout.align() < bytes) {
     os << "cache_c3: the alignment is expected to be at least " << bytes
        << ", the size of an element, got " << layout.align();
@@ -364,7 +363,7 @@ LogicalResult CacheType::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 int64_t CacheType::getElementBytes() const {
-  return cast<FormatTypeInterface>(getElementType()).getStoredBits() / 8;
+  return cast<FormatTypeInterface>(getElementType()).getFormat().getBits() / 8;
 }
 
 int64_t CacheType::getNumSides() const {

@@ -63,11 +63,17 @@ static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
     return op->emitOpError()
            << labels.layer << ": the cache is expected to be one layer, got "
            << cache;
+  Type element = cast<ShapedType>(rows.front().getType()).getElementType();
+  if (!isa<FormatTypeInterface>(element))
+    return op->emitOpError()
+           << labels.shape << ": the elements of rows are expected to be "
+           << KVCacheDialect::listFormats(op->getContext()) << ", got "
+           << element;
   for (auto [index, row] : llvm::enumerate(rows)) {
     auto type = cast<ShapedType>(row.getType());
     SmallVector<int64_t> shape = {count};
     llvm::append_range(shape, cache.getRowShape());
-    auto expected = RankedTensorType::get(shape, cache.getElementType());
+    auto expected = RankedTensorType::get(shape, element);
     if (type.getRank() != expected.getRank() ||
         !mayAgree(type.getDimSize(0), count) ||
         type.getShape().drop_front() != expected.getShape().drop_front() ||

@@ -20,7 +20,7 @@ struct Row {
   int64_t lanes;
   MatrixOps matrix;
   int64_t sharedBytes;
-  bool warpgroups, tensorMaps, tryWait, overlap;
+  bool warpgroups, tensorMaps, tryWait, overlap, convertF8;
   int64_t ptx;
 };
 
@@ -36,14 +36,14 @@ static constexpr auto kMma = MatrixOps::mma_sync;
 // clang-format off
 static constexpr Row kRows[] = {
     // On a CPU LLVM splits vectors that are wider than its registers.
-    //                     lanes     shared   warpgroups maps  wait  overlap  ptx
-    {"generic", Isa::cpu, 8, kNone, 0,              false, false, false, false, 0},
-    {"x86-64-v4", Isa::cpu, 16, kNone, 0,           false, false, false, false, 0},
-    {"x86-64-v4-bf16", Isa::cpu, 16, kPairs, 0,     false, false, false, false, 0},
-    {"x86-64-v4-amx", Isa::cpu, 16, kTiles, 0,      false, false, false, false, 0},
-    {"sm_80", Isa::nvvm, 32, kMma, 163_KiB,         false, false, false, false, 83},
-    {"sm_90a", Isa::nvvm, 32, kMma, 227_KiB,        true,  true,  true,  true,  86},
-    {"sm_100a", Isa::nvvm, 32, kMma, 227_KiB,       false, true,  true,  true,  86},
+    //                     lanes     shared   warpgroups maps  wait  overlap f8    ptx
+    {"generic", Isa::cpu, 8, kNone, 0,              false, false, false, false, false, 0},
+    {"x86-64-v4", Isa::cpu, 16, kNone, 0,           false, false, false, false, false, 0},
+    {"x86-64-v4-bf16", Isa::cpu, 16, kPairs, 0,     false, false, false, false, false, 0},
+    {"x86-64-v4-amx", Isa::cpu, 16, kTiles, 0,      false, false, false, false, false, 0},
+    {"sm_80", Isa::nvvm, 32, kMma, 163_KiB,         false, false, false, false, false, 83},
+    {"sm_90a", Isa::nvvm, 32, kMma, 227_KiB,        true,  true,  true,  true,  true,  86},
+    {"sm_100a", Isa::nvvm, 32, kMma, 227_KiB,       false, true,  true,  true,  true,  86},
 };
 // clang-format on
 
@@ -51,14 +51,14 @@ LogicalResult TargetAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  StringRef chip, Isa isa, int64_t lanes,
                                  MatrixOps matrix, int64_t sharedBytes,
                                  bool warpgroups, bool tensorMaps, bool tryWait,
-                                 bool overlap, int64_t ptx) {
+                                 bool overlap, bool convertF8, int64_t ptx) {
   bool isCpu = isa == Isa::cpu;
   if (isCpu ? lanes != 8 && lanes != 16 : lanes != 32)
     return emitError() << "target_c1: 'lanes' of '" << chip
                        << "' is expected to be " << (isCpu ? "8 or 16" : "32")
                        << ", got " << lanes;
   bool hasGpu = matrix == MatrixOps::mma_sync || sharedBytes || warpgroups ||
-                tensorMaps || tryWait || overlap || ptx;
+                tensorMaps || tryWait || overlap || convertF8 || ptx;
   auto facts = [&] {
     return (stringifyMatrixOps(matrix) + ", " + Twine(sharedBytes) +
             " bytes of shared memory, PTX " + Twine(ptx))
@@ -84,7 +84,7 @@ TargetAttr TargetAttr::lookup(MLIRContext *context, StringRef chip) {
     if (row.chip == chip)
       return get(context, row.chip, row.isa, row.lanes, row.matrix,
                  row.sharedBytes, row.warpgroups, row.tensorMaps, row.tryWait,
-                 row.overlap, row.ptx);
+                 row.overlap, row.convertF8, row.ptx);
   return {};
 }
 

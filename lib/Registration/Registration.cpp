@@ -2,6 +2,7 @@
 
 #include "kvcache/Registration/Registration.h"
 
+#include "kvcache/Formats/Formats.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/RowDemand/RowDemand.h"
 #include "kvcache/Transforms/BufferizableOpInterfaceImpl.h"
@@ -52,6 +53,8 @@ using namespace mlir;
 
 void kvcache::registerKVCacheDialect(DialectRegistry &registry) {
   registry.insert<KVCacheDialect>();
+  // The type of a cache takes no element without.
+  registerFormats(registry);
   // Tensors that feed kvcache operations cannot be bufferized without.
   registerBufferizableOpInterfaceExternalModels(registry);
   // Without, kvcache-split-layer-groups takes every operation of kvcache and

@@ -15,16 +15,38 @@ static const int64_t MOST = (int64_t)1 << 40;
 
 static const char *dtype_name(int32_t code, int32_t bits, char *buffer,
                               size_t size) {
-  const char *kind = code == kDLInt      ? "int"
-                     : code == kDLUInt   ? "uint"
-                     : code == kDLFloat  ? "float"
-                     : code == kDLBfloat ? "bfloat"
-                                         : "type";
-  if (kind[0] == 't')
-    snprintf(buffer, size, "type code %d of %d bits", code, bits);
+  /* By code: a kind that is followed by bits, or a name that has them. */
+  static const char *const kinds[] = {[kDLInt] = "int",
+                                      [kDLUInt] = "uint",
+                                      [kDLFloat] = "float",
+                                      [kDLBfloat] = "bfloat"};
+  static const char *const bytes[] = {[kDLFloat8_e3m4] = "float8_e3m4",
+                                      [kDLFloat8_e4m3] = "float8_e4m3",
+                                      [kDLFloat8_e4m3b11fnuz] =
+                                          "float8_e4m3b11fnuz",
+                                      [kDLFloat8_e4m3fn] = "float8_e4m3fn",
+                                      [kDLFloat8_e4m3fnuz] = "float8_e4m3fnuz",
+                                      [kDLFloat8_e5m2] = "float8_e5m2",
+                                      [kDLFloat8_e5m2fnuz] = "float8_e5m2fnuz",
+                                      [kDLFloat8_e8m0fnu] = "float8_e8m0fnu"};
+  if (code >= 0 && code < (int32_t)(sizeof kinds / sizeof *kinds) &&
+      kinds[code])
+    snprintf(buffer, size, "%s%d", kinds[code], bits);
+  else if (code >= 0 && code < (int32_t)(sizeof bytes / sizeof *bytes) &&
+           bytes[code] && bits == 8)
+    snprintf(buffer, size, "%s", bytes[code]);
   else
-    snprintf(buffer, size, "%s%d", kind, bits);
+    snprintf(buffer, size, "type code %d of %d bits", code, bits);
   return buffer;
+}
+
+/* Floats of one byte may come as bytes: many libraries cannot export them
+ * otherwise, and the program says what they are. */
+static int is_type(const kvrt_arg *arg, DLDataType type) {
+  int as_bytes = type.code == kDLUInt && arg->dtype_code >= kDLFloat8_e3m4 &&
+                 arg->dtype_code <= kDLFloat8_e8m0fnu;
+  return ((int32_t)type.code == arg->dtype_code || as_bytes) &&
+         (int32_t)type.bits == arg->dtype_bits && type.lanes == 1;
 }
 
 int kvrt_device_agrees(int32_t expected, int32_t got) {
@@ -35,8 +57,7 @@ int kvrt_device_agrees(int32_t expected, int32_t got) {
 
 static int32_t check_type(const kvrt_arg *arg, const DLTensor *tensor) {
   DLDataType type = tensor->dtype;
-  if ((int32_t)type.code != arg->dtype_code ||
-      (int32_t)type.bits != arg->dtype_bits || type.lanes != 1) {
+  if (!is_type(arg, type)) {
     char expected[40], got[40];
     return kvrt_fail(
         KV_ERROR_TYPE, "argument '%s': expected elements of %s, got %s%s",

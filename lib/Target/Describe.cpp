@@ -196,6 +196,9 @@ static void writeArgument(json::OStream &json, const ArgumentSignature &arg) {
   }
   json.attribute("kind", "tensor");
   json.attribute("element_type", arg.elementType);
+  json.attribute("dtype", arg.dtype);
+  json.attribute("dlpack_code", int64_t(arg.dlpackCode));
+  json.attribute("element_bits", int64_t(arg.elementBits));
   json.attribute("align", arg.align);
   json.attribute("device",
                  arg.device == ArgumentSignature::Device::Cpu ? "cpu" : "cuda");

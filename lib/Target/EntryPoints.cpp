@@ -158,12 +158,6 @@ private:
     return function;
   }
 
-  static int32_t dtypeCode(StringRef elementType) {
-    if (elementType == "bf16")
-      return kDLBfloat;
-    return elementType.starts_with("f") ? kDLFloat : kDLInt;
-  }
-
   Constant *writeArgument(const ArgumentSignature &signature) {
     SmallVector<Constant *> dims;
     for (const DimRule &rule : signature.dims) {
@@ -184,7 +178,7 @@ private:
                : signature.kind == Kind::Int  ? KVRT_INT
                                               : KVRT_FLOAT;
     arg.rank = signature.dims.size();
-    arg.dtype_code = dtypeCode(signature.elementType);
+    arg.dtype_code = signature.dlpackCode;
     arg.dtype_bits = signature.elementBits;
     arg.device =
         signature.device == ArgumentSignature::Device::Cpu ? kDLCPU : kDLCUDA;

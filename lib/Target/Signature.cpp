@@ -11,6 +11,7 @@
 #include "kvcache/IR/Sources.h"
 #include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Transfers.h"
+#include "kvcache/Runtime/kv_abi.h"
 #include "kvrt_records.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -157,18 +158,29 @@ private:
     arg.kind =
         isInt ? ArgumentSignature::Kind::Int : ArgumentSignature::Kind::Float;
     arg.elementType = isInt ? "i64" : "f64";
+    arg.dtype = isInt ? "int64" : "float64";
+    arg.dlpackCode = isInt ? kDLInt : kDLFloat;
     arg.device = ArgumentSignature::Device::Cpu;
     return success();
   }
 
   static LogicalResult setElementType(ArgumentSignature &arg, Type type) {
-    bool known = type.isF16() || type.isBF16() || type.isF32() ||
-                 type.isF64() || type.isInteger(8) || type.isInteger(16) ||
+    bool isInt = type.isInteger(8) || type.isInteger(16) ||
                  type.isInteger(32) || type.isInteger(64);
-    if (!known)
+    auto format = dyn_cast<FormatTypeInterface>(type);
+    if (format) {
+      arg.dtype = format.getFormat().getDType().str();
+      arg.dlpackCode = format.getFormat().getDLPackCode();
+    } else if (isInt || type.isF64()) {
+      unsigned bits = type.getIntOrFloatBitWidth();
+      arg.dtype = (isInt ? "int" : "float") + std::to_string(bits);
+      arg.dlpackCode = isInt ? kDLInt : kDLFloat;
+    } else {
       return failure();
+    }
     llvm::raw_string_ostream(arg.elementType) << type;
-    arg.elementBits = type.getIntOrFloatBitWidth();
+    arg.elementBits =
+        format ? format.getFormat().getBits() : type.getIntOrFloatBitWidth();
     arg.align = arg.elementBits / 8;
     return success();
   }

@@ -6,38 +6,15 @@
 //
 // RUN: kv-opt %s --verify-diagnostics --split-input-file
 
-// Formats of one byte without scales.
-
-// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16 or f32, got 'f8E4M3FN'}}
-func.func private @fp8(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f8E4M3FN>)
-
-// -----
-
-// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16 or f32, got 'f8E5M2'}}
-func.func private @fp8_of_more_range(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f8E5M2>)
-
-// -----
-
 // Says nothing of what the integers mean: it stays an error.
 
-// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16 or f32, got 'i8'}}
+// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'i8'}}
 func.func private @bare_integers(!kvcache.cache<2S x ?B x 16N x 8H x 128D x i8>)
 
 // -----
 
-// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16 or f32, got 'f4E2M1FN'}}
+// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'f4E2M1FN'}}
 func.func private @less_than_a_byte(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f4E2M1FN>)
-
-// -----
-
-// The tensor form knows no more than the type.
-
-!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
-func.func @tensor_of_fp8(%pool: tensor<?x16x64xf8E4M3FN>, %rows: tensor<?x64xf8E4M3FN>, %s: !slots) {
-  // expected-error@+1 {{index_copy_c9: cache_c1: the element type is expected to be f16, bf16 or f32, got 'f8E4M3FN'}}
-  %0 = kvcache.index_copy %rows into %pool[B, N, D] at %s : tensor<?x64xf8E4M3FN> into tensor<?x16x64xf8E4M3FN> at !slots
-  return
-}
 
 // -----
 

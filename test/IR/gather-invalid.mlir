@@ -39,10 +39,10 @@ func.func @destination_of_other_shape(%c: !k, %s: !slots, %o0: memref<?x8x64xf32
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
-func.func @destination_of_other_type(%c: !k, %s: !slots, %o0: memref<?x64xf16>) {
-  // expected-error@+1 {{'kvcache.gather' op gather_c2: rows #0 are expected to have the shape and element type of 'tensor<?x64xf32>', got 'memref<?x64xf16>'}}
+func.func @destination_of_other_type(%c: !k, %s: !slots, %o0: memref<?x64xi8>) {
+  // expected-error@+1 {{'kvcache.gather' op gather_c2: the elements of rows are expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'i8'}}
   kvcache.gather %c at %s into %o0
-    : !k at !slots into memref<?x64xf16>
+    : !k at !slots into memref<?x64xi8>
   return
 }
 

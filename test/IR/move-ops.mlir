@@ -13,6 +13,7 @@
 !read = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>
 !hnd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x f32, order = hnd>
 !coarse = !kvcache.cache<2S x ?B x 64N x 8H x 128D x bf16, space = host>
+!f8 = !kvcache.cache<?B x 16N x 8H x 128D x f8E4M3FN>
 !cross = !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 
@@ -21,6 +22,7 @@
 // CHECK-DAG: ![[T_READ:kv_nhd[0-9]*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, access = read>{{$}}
 // CHECK-DAG: ![[T_HND:kv_hnd[0-9]*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x f32, order = [S, B, H, N, D]>{{$}}
 // CHECK-DAG: ![[T_COARSE:kv_nhd[0-9]*]] = !kvcache.cache<2S x ?B x 64N x 8H x 128D x bf16, space = host>{{$}}
+// CHECK-DAG: ![[T_F8:kv_nhd[0-9]*]] = !kvcache.cache<?B x 16N x 8H x 128D x f8E4M3FN>{{$}}
 // CHECK-DAG: ![[T_CROSS:kv_cross_nhd[0-9]*]] = !kvcache.cache<32L x 2S x ?B x 16N x 8H x 128D x bf16>{{$}}
 // CHECK-DAG: ![[T_SLOTS:kv_slots[0-9]*]] = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>{{$}}
 
@@ -66,6 +68,26 @@ func.func @scatter_tensors(%rows: tensor<4x8x128xbf16>, %pool: tensor<?x8x16x128
     : tensor<4x8x128xbf16> into !k at tensor<4xi32>, tensor<4xi32>
   // CHECK: return %[[R]]
   return %0 : tensor<?x8x16x128xbf16>
+}
+
+// Rows may have another format than the cache.
+
+// CHECK-LABEL: func.func @rows_of_another_format(
+// CHECK-SAME: %[[C:[^ ]*]]: ![[T_F8]], %[[POOL:[^ ]*]]: tensor<?x16x8x128xf8E5M2>, %[[S:[^ ]*]]: ![[T_SLOTS]], %[[M:[^ ]*]]: memref<?x8x128xbf16>, %[[T:[^ ]*]]: tensor<?x8x128xf32>, %[[N:[^ ]*]]: memref<?xi64>)
+func.func @rows_of_another_format(%cache: !f8, %pool: tensor<?x16x8x128xf8E5M2>, %slots: !slots, %m: memref<?x8x128xbf16>, %t: tensor<?x8x128xf32>, %n: memref<?xi64>)
+    -> (tensor<?x16x8x128xf8E5M2>, tensor<?x8x128xf32>) {
+  // CHECK: kvcache.index_copy %[[M]] into %[[C]] at %[[S]] : memref<?x8x128xbf16> into ![[T_F8]] at ![[T_SLOTS]]{{$}}
+  kvcache.index_copy %m into %cache at %slots : memref<?x8x128xbf16> into !f8 at !slots
+  // CHECK: kvcache.scatter %[[M]] into %[[C]] at %[[N]], %[[N]] pad = none : memref<?x8x128xbf16> into ![[T_F8]] at memref<?xi64>, memref<?xi64>{{$}}
+  kvcache.scatter %m into %cache at %n, %n pad = none : memref<?x8x128xbf16> into !f8 at memref<?xi64>, memref<?xi64>
+  // CHECK: kvcache.gather %[[C]] at %[[S]] into %[[M]] : ![[T_F8]] at ![[T_SLOTS]] into memref<?x8x128xbf16>{{$}}
+  kvcache.gather %cache at %slots into %m : !f8 at !slots into memref<?x8x128xbf16>
+  // CHECK: %[[A:.*]] = kvcache.index_copy %[[T]] into %[[POOL]][B, N, H, D] at %[[S]] : tensor<?x8x128xf32> into tensor<?x16x8x128xf8E5M2> at ![[T_SLOTS]]{{$}}
+  %a = kvcache.index_copy %t into %pool[B, N, H, D] at %slots : tensor<?x8x128xf32> into tensor<?x16x8x128xf8E5M2> at !slots
+  // CHECK: %[[B:.*]] = kvcache.gather %[[A]][B, N, H, D] at %[[S]] zero into %[[T]] : tensor<?x16x8x128xf8E5M2> at ![[T_SLOTS]] into tensor<?x8x128xf32>{{$}}
+  %b = kvcache.gather %a[B, N, H, D] at %slots zero into %t : tensor<?x16x8x128xf8E5M2> at !slots into tensor<?x8x128xf32>
+  // CHECK: return %[[A]], %[[B]]
+  return %a, %b : tensor<?x16x8x128xf8E5M2>, tensor<?x8x128xf32>
 }
 
 // A cache that is only read may be read.

@@ -372,9 +372,19 @@ func.func @index_copy_heads(%k: memref<?x64xf32>, %v: memref<?x1x64xf32>, %cache
 
 !kv = !kvcache.cache<?B x 16N x 64D x f32>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
-func.func @index_copy_element_type(%rows: tensor<?x64xf16>, %cache: !kv, %slots: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c2: rows #0 are expected to have the shape and element type of 'tensor<?x64xf32>', got 'tensor<?x64xf16>'}}
-  kvcache.index_copy %rows into %cache at %slots : tensor<?x64xf16> into !kv at !slots
+func.func @index_copy_element_type(%rows: tensor<?x64xf64>, %cache: !kv, %slots: !slots) {
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c2: the elements of rows are expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'f64'}}
+  kvcache.index_copy %rows into %cache at %slots : tensor<?x64xf64> into !kv at !slots
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 64D x f8E4M3FN>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+func.func @rows_of_two_formats(%key: tensor<?x64xbf16>, %value: tensor<?x64xf16>, %cache: !kv, %slots: !slots) {
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c2: rows #1 are expected to have the shape and element type of 'tensor<?x64xbf16>', got 'tensor<?x64xf16>'}}
+  kvcache.index_copy %key, %value into %cache at %slots : tensor<?x64xbf16>, tensor<?x64xf16> into !kv at !slots
   return
 }
 

@@ -78,7 +78,7 @@ func.func @copy_to_huge_blocks(%r: tensor<?x64xf32>, %c: tensor<?x92233720368547
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @copy_to_integers(%r: tensor<?x64xf32>, %c: tensor<?x16x64xi32>, %s: !slots) {
-  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: cache_c1: the element type is expected to be f16, bf16 or f32, got 'i32'}}
+  // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: cache_c1: the element type is expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'i32'}}
   %0 = kvcache.index_copy %r into %c[B, N, D] at %s : tensor<?x64xf32> into tensor<?x16x64xi32> at !slots
   return
 }
@@ -153,10 +153,10 @@ func.func @rows_of_other_width(%r0: memref<?x32xf32>, %c: !k, %b: memref<?xi64>,
 // -----
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
-func.func @rows_of_other_type(%r0: memref<?x64xf16>, %c: !k, %b: memref<?xi64>, %o: memref<?xi64>) {
-  // expected-error@+1 {{'kvcache.scatter' op scatter_c2: rows #0 are expected to have the shape and element type of 'tensor<?x64xf32>', got 'memref<?x64xf16>'}}
+func.func @rows_of_other_type(%r0: memref<?x64xf64>, %c: !k, %b: memref<?xi64>, %o: memref<?xi64>) {
+  // expected-error@+1 {{'kvcache.scatter' op scatter_c2: the elements of rows are expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'f64'}}
   kvcache.scatter %r0 into %c at %b, %o pad = none
-    : memref<?x64xf16> into !k at memref<?xi64>, memref<?xi64>
+    : memref<?x64xf64> into !k at memref<?xi64>, memref<?xi64>
   return
 }
 

@@ -132,7 +132,7 @@ func.func private @alignment_negative(!kvcache.cache<?B x 16N x 64D x f32, align
 
 // Rules of caches.
 
-// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16 or f32, got 'i8'}}
+// expected-error@+1 {{cache_c1: the element type is expected to be f16, bf16, f32, f8E4M3FN or f8E5M2, got 'i8'}}
 func.func private @element_type(!kvcache.cache<?B x 16N x 64D x i8>)
 
 // -----

@@ -22,6 +22,8 @@
 // CHECK-DAG: ![[DYNAMIC:kv_nhd_strided[0-9]*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16, strides = [S = ?, B = ? mult 16, N = 2048]>{{$}}
 // CHECK-DAG: ![[ALIGN:kv_nd[0-9]*]] = !kvcache.cache<?B x 16N x 64D x f32, align = 4>{{$}}
 // CHECK-DAG: ![[WIDE:kv_nd[0-9]*]] = !kvcache.cache<?B x 16N x 64D x f32, align = 4096, space = host>{{$}}
+// CHECK-DAG: ![[E4M3:kv_nhd[0-9]*]] = !kvcache.cache<2S x ?B x 16N x 8H x 128D x f8E4M3FN>{{$}}
+// CHECK-DAG: ![[E5M2:kv_nd[0-9]*]] = !kvcache.cache<?B x 16N x 64D x f8E5M2, align = 1>{{$}}
 // CHECK-DAG: ![[UNKNOWN:kv_nd_strided[0-9]*]] = !kvcache.cache<?B x 16N x 64D x f32, strides = [B = ?]>{{$}}
 // CHECK-DAG: ![[SLOTS:kv_slots[0-9]*]] = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>{{$}}
 // CHECK-DAG: ![[SLOTS32:kv_slots[0-9]*]] = !kvcache.slots<0T x i32, rows_per_block = 1, pad = skip_out_of_range>{{$}}
@@ -56,6 +58,12 @@ func.func private @run_time_strides(!kvcache.cache<2S x ?B x 16N x 8H x 128D x b
 
 // CHECK: @alignment(![[ALIGN]])
 func.func private @alignment(!kvcache.cache<?B x 16N x 64D x f32, align = 4>)
+
+// CHECK: @bytes(![[E4M3]])
+func.func private @bytes(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f8E4M3FN>)
+
+// CHECK: @unaligned_bytes(![[E5M2]])
+func.func private @unaligned_bytes(!kvcache.cache<?B x 16N x 64D x f8E5M2, align = 1>)
 
 // CHECK: @host_memory(![[WIDE]])
 func.func private @host_memory(!kvcache.cache<?B x 16N x 64D x f32, space = host, align = 4096>)

@@ -3,11 +3,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 from builder import Pool, Spec, pick
 from cache_types import CacheType
 from ref_cache import ORDERS, order_of
+from ref_elements import STORAGE
 
-ELEMENTS = ["f16", "bf16", "f32"]
+ELEMENTS = list(STORAGE)
 
 
 def blocks_count(rng, dims):
@@ -63,7 +65,7 @@ def random_type(rng, layers=None, sides=None, heads=None, element=None,
         axes["D"] = channels
     order = random_order(rng, axes)
     element = element or rng.choice(ELEMENTS)
-    least = 4 if element == "f32" else 2
+    least = np.dtype(STORAGE[element]).itemsize
     return CacheType(axes, element, order,
                      random_facts(rng, axes, order, facts),
                      rng.choice([least, least, 4, 8, 16]))
@@ -72,7 +74,7 @@ def random_type(rng, layers=None, sides=None, heads=None, element=None,
 def forgotten(kind):
     """The same type that knows no stride."""
     facts = {a: ("mult", 1) for a, n in kind.axes.items() if n != 1}
-    least = 4 if kind.element_type == "f32" else 2
+    least = kind.element_bytes
     return CacheType(kind.axes, kind.element_type, kind.order, facts, least,
                      kind.space, kind.access)
 
@@ -104,11 +106,11 @@ class Pools:
             form = "cache"
         if form == "strided":
             # Rows of a memref are aligned, and so is the way between them.
-            size = 4 if kind.element_type == "f32" else 2
+            size = kind.element_bytes
             multiple = max(kind.facts[kind.order[0]][1], 16 // size)
             kind = replace(kind, facts={kind.order[0]: ("mult", multiple)},
                            align=16)
-        size = 4 if kind.element_type == "f32" else 2
+        size = kind.element_bytes
         # A memref has the alignment of its rows.
         least = 16 if form in ("memref", "strided") else size
         spec = Spec("pool", kind.element_type, cache=kind, memory=memory,

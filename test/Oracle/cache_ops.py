@@ -408,7 +408,8 @@ def _index_copy(run, op, values, env):
         block, token = divmod(int(slots.list[t]), slots.tokens)
         if 0 <= block < blocks and token < tokens:
             for side, row in enumerate(rows):
-                cache.put_token(side, block, token, row[t])
+                cache.put_token(side, block, token,
+                                ref_moves.into(cache, row[t]))
     return results
 
 

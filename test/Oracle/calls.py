@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from builder import BITS
-from ir_types import DTYPES
+from ir_types import DTYPES, FLOATS
 from ref_elements import encode
 
 PAGE = 4096
@@ -89,21 +89,24 @@ class Arena:
 # --- Contents -----------------------------------------------------------------
 
 
+def _of_numbers(numbers, element):
+    with np.errstate(over="ignore"):
+        if element == "f64":
+            return numbers
+        return encode(numbers.astype(np.float32), element)
+
+
 def random_elements(rng, count, element, wild):
     """Numbers, and in some places bits that are no ordinary ones."""
     dtype = np.dtype(DTYPES[element])
-    if element in ("f16", "bf16", "f32", "f64"):
+    if element in FLOATS:
         numbers = rng.standard_normal(count)
-        out = (numbers.astype(dtype) if element != "bf16"
-               else encode(numbers.astype(np.float32), "bf16"))
+        out = _of_numbers(numbers, element)
         if wild and count:
             odd = rng.random(count) < 0.05
             special = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-42, 6e4,
                                 65520.0, 3e38])
-            with np.errstate(over="ignore"):
-                values = rng.choice(special, count)
-                values = (values.astype(dtype) if element != "bf16"
-                          else encode(values.astype(np.float32), "bf16"))
+            values = _of_numbers(rng.choice(special, count), element)
             out[odd] = values[odd]
         return out
     return rng.integers(-100, 100, count).astype(dtype)

@@ -9,9 +9,8 @@ import kvtest
 import numpy as np
 from calls import ArrayArgument
 from ir_types import DTYPES
-from ref_elements import decode
+from ref_elements import STORAGE, decode
 
-FLOATS = ("f16", "bf16", "f32")
 kvtest.TYPES.setdefault("i16", (0, 16, np.int16))
 
 
@@ -64,7 +63,7 @@ def differences(want, got, call, lenient=(), used=()):
             place = int(at) * size
             if (i, place) in lenient:
                 continue
-            if element in FLOATS and _close(
+            if element in STORAGE and _close(
                     decode(x[at], element), decode(y[at], element),
                     want.tolerances.get((i, place), 0.0)):
                 continue
@@ -92,7 +91,7 @@ def describe(want, got, places, call):
                  if isinstance(a, ArrayArgument) and a.region == i]
         a = want.regions[i][place : place + size].view(DTYPES[element])
         b = got[i][place : place + size].view(DTYPES[element])
-        if element == "bf16":
+        if element in STORAGE:
             a, b = decode(a, element), decode(b, element)
         lines.append(f"arguments {users}, byte {place}: expected {a}, got {b}")
     return f"{len(places)} elements differ; " + "; ".join(lines)

@@ -8,6 +8,7 @@ from collections import namedtuple
 import numpy as np
 from generic_form import end_of, split
 from ref_cache import order_of
+from ref_elements import STORAGE, decode
 
 Integer = namedtuple("Integer", "width")  # of `index`: 64
 Float = namedtuple("Float", "name")
@@ -23,9 +24,8 @@ AffineMap = namedtuple("AffineMap", "dims symbols results")
 Other = namedtuple("Other", "text")
 
 DTYPES = {"i1": np.uint8, "i8": np.int8, "i16": np.int16, "i32": np.int32,
-          "i64": np.int64, "index": np.int64, "f16": np.float16,
-          "bf16": np.uint16, "f32": np.float32, "f64": np.float64}
-FLOATS = ("f16", "bf16", "f32", "f64")
+          "i64": np.int64, "index": np.int64, "f64": np.float64, **STORAGE}
+FLOATS = (*STORAGE, "f64")
 
 
 def element_name(kind):
@@ -168,11 +168,10 @@ def scalar(text, kind):
         return int(text == "true")
     if isinstance(kind, Float) and text.startswith("0x"):
         bits = int(text, 16)
-        if kind.name == "bf16":
-            return float(np.uint32(bits << 16).view(np.float32))
-        return float(np.array([bits], {"f16": np.uint16, "f32": np.uint32,
-                                       "f64": np.uint64}[kind.name])
-                     .view(DTYPES[kind.name])[0])
+        dtype = np.dtype(DTYPES[kind.name])
+        raw = np.array([bits], f"u{dtype.itemsize}").view(dtype)
+        return float(decode(raw, kind.name)[0] if kind.name in STORAGE
+                     else raw[0])
     return float(text) if isinstance(kind, Float) else int(text)
 
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from interpreter import Undefined, handles
 from ir_types import Dense, Float, Integer, Tensor, dtype_of
-from ref_elements import decode, encode, round_to
+from ref_elements import ELEMENTS, decode, encode, round_to
 
 
 def wrap(value, width):
@@ -31,8 +31,8 @@ def signed(value, width):
 def round_float(value, name):
     if name == "f64":
         return float(value)
-    if name == "bf16":
-        return float(round_to(value, "bf16"))
+    if not ELEMENTS[name].is_native:
+        return float(round_to(value, name))
     with np.errstate(over="ignore", under="ignore"):
         return float((np.float32 if name == "f32" else np.float16)(value))
 
@@ -41,14 +41,15 @@ def load_scalar(raw, kind):
     """A scalar of an element of an array."""
     if isinstance(kind, Integer):
         return int(raw)
-    if kind.name == "bf16":
-        return float(decode(raw, "bf16"))
+    if kind.name in ELEMENTS and not ELEMENTS[kind.name].is_native:
+        return float(decode(raw, kind.name))
     return float(raw)
 
 
 def store_scalar(array, index, value, kind):
-    if isinstance(kind, Float) and kind.name == "bf16":
-        value = encode(value, "bf16")
+    if isinstance(kind, Float) and kind.name in ELEMENTS and (
+            not ELEMENTS[kind.name].is_native):
+        value = encode(value, kind.name)
     with np.errstate(over="ignore"):
         array[index] = value
 

@@ -8,11 +8,21 @@ from cache_arguments import (ELEMENTS, Pools, memref_text, random_order,
                    random_type)
 
 
+def is_computed(element):
+    """Whether a program may compute in it: no format of one byte."""
+    return not element.startswith("f8")
+
+
 def rows_text(pool):
     return "x".join(map(str, pool.row)) + f"x{pool.element}"
 
 
 class Steps(Lists, Pools, Builder):
+
+    def rows_element(self, cache):
+        """That of rows: mostly that of the cache."""
+        return (cache.element if self.chance(0.85)
+                else self.rng.choice(ELEMENTS))
 
     # --- Rows ---------------------------------------------------------------
 
@@ -27,8 +37,9 @@ class Steps(Lists, Pools, Builder):
         cache = self.one_layer(pool)
         length = self.rows_count()
         slots, kind = self.slots(cache, length)
+        element = self.rows_element(cache)
         rows, kinds = zip(*(self.rows_argument("rows", length, cache.row,
-                                               cache.element)
+                                               element)
                             for _ in range(cache.sides)))
         self.say(f"kvcache.index_copy {', '.join(rows)} into {cache.ssa} at "
                  f"{slots} : {', '.join(kinds)} into {cache.text} at {kind}")
@@ -48,8 +59,9 @@ class Steps(Lists, Pools, Builder):
             offsets = self.list_argument(
                 ow, length, self.offset_values(cache, ow), "offsets")
             bk, ok = f"memref<?x{bw}>", f"memref<?x{ow}>"
+        element = self.rows_element(cache)
         rows, kinds = zip(*(self.rows_argument("rows", length, cache.row,
-                                               cache.element)
+                                               element)
                             for _ in range(cache.sides)))
         pad = self.rng.choice(["skip_negative", "skip_out_of_range", "none"])
         self.say(f"kvcache.scatter {', '.join(rows)} into {cache.ssa} at "
@@ -126,8 +138,9 @@ class Steps(Lists, Pools, Builder):
         slots, kind = self.slots(cache, length)
         zero = self.rng.choice(["", "zero "])
         if outs is None:
+            element = self.rows_element(cache)
             outs, kinds = zip(*(self.rows_argument("out", length, cache.row,
-                                                   cache.element)
+                                                   element)
                                 for _ in range(cache.sides)))
         else:
             outs, kinds = outs
@@ -338,7 +351,9 @@ class Steps(Lists, Pools, Builder):
             value = self.let(f"memref.load {array}[{index()}] : {text}")
             how = self.rng.choice(["", "negf", "addf", "mulf"])
             kind = cache.element
-            if how == "negf":
+            if not is_computed(kind):
+                pass
+            elif how == "negf":
                 value = self.let(f"arith.negf {value} : {kind}")
             elif how and kind != "bf16":
                 value = self.let(f"arith.{how} {value}, {value} : {kind}")
@@ -374,7 +389,9 @@ class Steps(Lists, Pools, Builder):
     def _attend(self, caches, batch, kind, length, heads, alibi):
         rng = self.rng
         d = caches[0].extent("D")
-        element = rng.choice([caches[0].element, "f32"])
+        element = caches[0].element
+        element = rng.choice([element if is_computed(element) else "bf16",
+                              "f32"])
         memref = f"memref<?x{heads}x{d}x{element}>"
 
         def rows(prefix):

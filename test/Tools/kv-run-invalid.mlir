@@ -58,7 +58,7 @@
 // RUN: not kv-run %s --function=two --in x=0,offset=-1 2>&1 | FileCheck %s --check-prefix=OFFSET
 // OFFSET: kv-run: argument 'x': expected offset=INTEGER from 0 up, got '-1'
 // RUN: not kv-run %s --function=two --in x=0,dtype=f8 2>&1 | FileCheck %s --check-prefix=DTYPE
-// DTYPE: kv-run: argument 'x': expected dtype=f16|bf16|f32|f64|i8|i16|i32|i64, got 'f8'
+// DTYPE: kv-run: argument 'x': expected dtype=f16|bf16|f32|f8E4M3FN|f8E5M2|f64|i8|i16|i32|i64, got 'f8'
 // RUN: not kv-run %s --function=two --in x=random,range=[3] 2>&1 | FileCheck %s --check-prefix=RANGE
 // RANGE: kv-run: argument 'x': expected range=[LOWEST,HIGHEST], got '[3]'
 // RUN: not kv-run %s --function=two --in x=0,seed=3 2>&1 | FileCheck %s --check-prefix=SEED

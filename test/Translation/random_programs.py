@@ -11,7 +11,7 @@ same seed gives the same programs.
 import random
 import sys
 
-ELEMENTS = ["f32", "f16", "bf16"]
+ELEMENTS = ["f32", "f16", "bf16", "f8E4M3FN", "f8E5M2"]
 ID = "affine_map<(t) -> (t)>"
 
 
@@ -237,7 +237,9 @@ def program(rng):
             return gather()
         n = len(body)
         group = rng.choice([1, 2])
-        query = f"memref<?x{heads * group}x{channels}x{element}>"
+        # No query is of bytes.
+        of_query = "bf16" if element.startswith("f8") else element
+        query = f"memref<?x{heads * group}x{channels}x{of_query}>"
         table = f"!kvcache.block_table<?R x ?M x i32, tokens = {tokens}>"
         batch = f"!kvcache.batch<?R x ?M x i32, tokens = {tokens}>"
         extra[f"query{n}"] = query

@@ -9,12 +9,13 @@ libraries the bundle needs.
 import sys
 
 import blocks
+import formats
 import indices
 import merge
 import rows
 
 rows.IN_SEQUENCE = blocks.IN_SEQUENCE = False
-FAMILIES = [rows, blocks, indices, merge]
+FAMILIES = [rows, blocks, formats, indices, merge]
 
 
 def main():

@@ -10,8 +10,8 @@ import numpy as np
 import op_programs as ops
 import reference
 from kvtest import Tensor
+from ref_elements import COMPUTED, STORAGE
 
-TYPES = ["f32", "f16", "bf16"]
 # What is tested in pairs. The order is of the keys; values have their own where
 # there are two caches.
 CHOICES = dict(
@@ -21,9 +21,9 @@ CHOICES = dict(
     tokens=[1, 8, 16, 32, 64, 128],
     channels=[40, 46, 64, 80, 96, 128, 256],
     heads=[(1, 1), (8, 8), (32, 8), (64, 8), (28, 4), (6, 2)],
-    cache=TYPES,
-    query=TYPES,
-    out=TYPES,
+    cache=list(STORAGE),
+    query=COMPUTED,
+    out=COMPUTED,
     caches=["one", "sides", "two", "two_sizes"],
     causal=[False, True, True],
     window=[None, None, 1, 9, 70, 2**40],

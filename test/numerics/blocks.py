@@ -55,21 +55,8 @@ def random_axes(rng):
 
 
 def special(rng, case):
-    """Numbers whose conversion is hard: ties, subnormal and large ones."""
     cache = case.cache
-    numbers = rng.standard_normal(cache.logical_shape)
-    numbers *= 2.0 ** rng.integers(-150, 130, numbers.shape)
-    odd = rng.random(numbers.shape)
-    numbers[odd < 0.1] = 0.0
-    numbers[odd < 0.05] = -0.0
-    numbers[odd > 0.95] = 65520.0
-    numbers[odd > 0.97] = 2.0 ** -25
-    ties = (rng.integers(0, 2**17, numbers.shape) * 2 + 1) * 2.0 ** -9
-    numbers = np.where(rng.random(numbers.shape) < 0.2, ties, numbers)
-    with np.errstate(over="ignore"):
-        raw = reference.encode(numbers, cache.element_type)
-    poison = cases.poison(rng, cache.logical_shape, cache.element_type)
-    cache.put(np.where(rng.random(numbers.shape) < 0.1, poison, raw))
+    cache.put(cases.hard_elements(rng, cache.logical_shape, cache.element_type))
 
 
 def plain(rng, case):

@@ -14,7 +14,7 @@ from cache_types import CacheType, low_bit
 from kvtest import TYPES, Guarded
 from ref_batch import Batch
 from ref_cache import ORDERS, Array, Cache, compact, order_of
-from ref_elements import STORAGE, decode, encode
+from ref_elements import ELEMENTS, STORAGE, decode, encode
 
 STYLES = ["compact", "constant", "multiple", "run_time", "all_strides"]
 BATCHES = ["decode", "prefill", "chunked", "mixed"]
@@ -25,13 +25,41 @@ def poison(rng, shape, element_type):
     largest = 6e4 if element_type == "f16" else 3e38
     numbers = [np.nan, np.inf, -np.inf, largest, -largest]
     few = encode(numbers, element_type)
+    if element_type == "f8E5M2":  # no number becomes its infinity
+        few[1:3] = np.uint8([0x7C, 0xFC]).view(np.int8)
     return few[rng.integers(0, len(few), shape, np.uint8)]
+
+
+def hard_elements(rng, shape, element_type):
+    """Numbers whose conversion is hard: ties, subnormal and large ones, and
+    what is no number."""
+    numbers = rng.standard_normal(shape)
+    numbers *= 2.0 ** rng.integers(-150, 130, shape)
+    # Within and around the range of 8 bits.
+    near = rng.standard_normal(shape) * 2.0 ** rng.integers(-20, 18, shape)
+    numbers = np.where(rng.random(shape) < 0.5, near, numbers)
+    odd = rng.random(shape)
+    numbers[odd < 0.1] = 0.0
+    numbers[odd < 0.05] = -0.0
+    numbers[odd > 0.95] = 65520.0
+    numbers[odd > 0.97] = 2.0 ** -25
+    ties = (rng.integers(0, 2**17, shape) * 2 + 1) * 2.0 ** -9
+    numbers = np.where(rng.random(shape) < 0.2, ties, numbers)
+    with np.errstate(over="ignore"):
+        raw = encode(numbers, element_type)
+    if raw.itemsize == 1:  # every pattern of bits
+        any_bits = rng.integers(0, 256, shape, np.uint8).view(raw.dtype)
+        raw = np.where(rng.random(shape) < 0.5, any_bits, raw)
+    return np.where(rng.random(shape) < 0.1, poison(rng, shape, element_type),
+                    raw)
 
 
 def random_elements(rng, shape, element_type, spread=1):
     values = rng.standard_normal(shape, np.float32) * np.float32(spread)
     if element_type == "bf16":  # any number will do: no rounding
         return (values.view(np.uint32) >> 16).astype(np.uint16)
+    if not ELEMENTS[element_type].is_native:
+        return encode(values, element_type)
     return values.astype(STORAGE[element_type])
 
 

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from ref_elements import encode
 
 KV_COMPILE = os.environ.get("KV_COMPILE", "kv-compile")
 
@@ -30,6 +31,8 @@ TYPES = {
     "f32": (2, 32, np.float32),
     "f64": (2, 64, np.float64),
     "bf16": (4, 16, np.uint16),
+    "f8E4M3FN": (10, 8, np.uint8),
+    "f8E5M2": (12, 8, np.int8),
 }
 
 
@@ -69,6 +72,8 @@ def compact_strides(shape, order=None):
 def random_storage(rng, count, element_type):
     """Random bits that are finite numbers, so that any mix-up shows."""
     storage = TYPES[element_type][2]
+    if element_type in ("f8E4M3FN", "f8E5M2"):
+        return encode(rng.standard_normal(count), element_type)
     if element_type == "bf16":
         values = rng.standard_normal(count).astype(np.float32)
         return (values.view(np.uint32) >> 16).astype(np.uint16)

@@ -7,7 +7,7 @@ import kvtest
 import numpy as np
 import op_programs as ops
 import reference
-from ref_elements import STORAGE
+from ref_elements import COMPUTED
 
 ROUNDS = 4
 
@@ -16,7 +16,7 @@ class Merge:
     def __init__(self, rng, splits=None):
         self.heads = int(rng.choice([1, 3, 8, 28]))
         self.channels = int(rng.choice([1, 5, 8, 40, 46, 64, 128, 256, 1100]))
-        self.type = str(rng.choice(list(STORAGE)))
+        self.type = str(rng.choice(COMPUTED))
         self.lse = bool(rng.random() < 0.6)
         self.splits = splits or int(rng.choice([2, 2, 3, 4, 7]))
         self.heads_first = bool(rng.random() < 0.4)

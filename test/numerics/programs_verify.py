@@ -11,7 +11,7 @@ import subprocess
 import cases
 import numpy as np
 import op_programs as ops
-from ref_elements import STORAGE
+from ref_elements import COMPUTED, STORAGE
 
 
 def verify(programs):
@@ -44,10 +44,9 @@ def one_of_each(rng, case):
     """The operations of one cache, and of the batches and lists around it."""
     view, index = case.view, str(rng.choice(["i32", "i64"]))
     tokens, sides = view.extent("N"), view.extent("S")
-    element_type = view.element_type
     gap = int(rng.choice([0, 8]))
-    rows = [cases.random_rows(rng, 5, view.row_shape, element_type, gap)
-            for _ in range(sides)]
+    rows = [cases.random_rows(rng, 5, view.row_shape,
+                              str(rng.choice(list(STORAGE))), gap)] * sides
     slots = cases.random_slots(rng, 5, view.extent("B") * tokens, index=index)
     numbers = cases.integers(np.arange(5), index)
     pairs = cases.random_pairs(rng, 3, view.extent("B"), view.extent("B"),
@@ -71,6 +70,7 @@ def one_of_each(rng, case):
     yield ops.block_slots("", numbers, 16, cases.integers(np.zeros(80)))
     # Queries have an axis of heads also where a cache has none.
     heads, channels = view.extent("H"), view.extent("D")
+    element_type = str(rng.choice(COMPUTED))
     query = cases.random_rows(rng, count, [2 * heads, channels], element_type)
     out = cases.result_rows(count, [2 * heads, channels], element_type)
     lse = cases.result_rows(count, [2 * heads], "f32")

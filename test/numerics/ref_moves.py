@@ -7,7 +7,7 @@ to the result; `allowed` says whether a list keeps the promise.
 """
 
 import numpy as np
-from ref_elements import convert
+from ref_elements import STORAGE, convert, type_of
 
 
 def allowed(slots, pad, capacity):
@@ -33,13 +33,19 @@ def _check_rows(cache, rows, count):
     assert len(rows) == cache.extent("S"), "one array per side"
     for array in rows:
         assert list(array.shape) == [count, *cache.row_shape], array.shape
-        assert array.dtype == cache.array.dtype, array.dtype
+        assert array.dtype.type in STORAGE.values(), array.dtype
+
+
+def into(cache, row):
+    """A row of any type as one of the cache."""
+    return convert(row, type_of(row), cache.element_type)
 
 
 def index_copy(cache, rows, slots, pad=None):
     """Write rows[side][t] to slot t; of several rows the last one stays.
 
-    rows: one raw array [T, H, D], or [T, D] without heads, per side
+    rows: one raw array [T, H, D], or [T, D] without heads, per side, whose
+          elements are converted if they are not of the type of the cache
     pad:  checked to be true of the slots, if it is given
     """
     if pad:
@@ -49,7 +55,7 @@ def index_copy(cache, rows, slots, pad=None):
     for t, place in _slots(cache, slots):
         if place:
             for side, values in enumerate(rows):
-                cache.put_token(side, *place, values[t])
+                cache.put_token(side, *place, into(cache, values[t]))
 
 
 def scatter(cache, rows, blocks, offsets):
@@ -58,7 +64,8 @@ def scatter(cache, rows, blocks, offsets):
     for t, (block, offset) in enumerate(zip(blocks, offsets)):
         if 0 <= block < cache.extent("B") and 0 <= offset < cache.extent("N"):
             for side, values in enumerate(rows):
-                cache.put_token(side, int(block), int(offset), values[t])
+                cache.put_token(side, int(block), int(offset),
+                                into(cache, values[t]))
 
 
 def gather(cache, slots, outs, zero=False):
@@ -67,7 +74,8 @@ def gather(cache, slots, outs, zero=False):
     for t, place in _slots(cache, slots):
         for side, out in enumerate(outs):
             if place:
-                out[t] = cache.get_token(side, *place)
+                out[t] = convert(cache.get_token(side, *place),
+                                 cache.element_type, type_of(out))
             elif zero:
                 out[t] = 0
 

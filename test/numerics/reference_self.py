@@ -27,14 +27,23 @@ def test_conversions():
         np.float32([0, -0.0, 65504, 65519.99, 65520, 3.4e38, 1e-45, 6e-8,
                     2.0**-25, 2.0**-24, np.inf, -np.inf, np.nan]).view(
                         np.uint32)])
+    byte = np.arange(1 << 8, dtype=np.uint8)
     raw = {"f32": wide.view(np.float32), "f16": half.view(np.float16),
-           "bf16": half}
-    native = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
+           "bf16": half, "f8E4M3FN": byte, "f8E5M2": byte.view(np.int8)}
+    assert set(raw) == set(ref.STORAGE)
+    native = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16,
+              "f8E4M3FN": ml_dtypes.float8_e4m3fn,
+              "f8E5M2": ml_dtypes.float8_e5m2}
+    # The types of ml_dtypes do not saturate.
+    largest = {"f8E4M3FN": 448, "f8E5M2": 57344}
     for a, b in itertools.product(raw, raw):
         got = ref.convert(raw[a], a, b)
         with np.errstate(all="ignore"):
             # Through f32 nothing is rounded twice: it holds the other types.
-            want = raw[a].view(native[a]).astype(np.float32).astype(native[b])
+            want = raw[a].view(native[a]).astype(np.float32)
+            if b in largest and a != b:
+                want = np.clip(want, -largest[b], largest[b])
+            want = want.astype(native[b])
         assert ref.same_elements(got, want.view(got.dtype), b), (a, b)
         if a == b:
             assert np.array_equal(ref.bits(got), ref.bits(raw[a])), "NaN"

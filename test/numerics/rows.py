@@ -2,7 +2,8 @@
 # RUN: %python %s
 """index_copy, scatter and gather over random layouts and views, bit for bit.
 
-Each function is called for several pools and lists of rows.
+Each function is called for several pools and lists of rows, which may have
+another format than the cache.
 """
 
 import cases
@@ -11,7 +12,7 @@ import numpy as np
 import op_programs as ops
 import reference
 from kvtest import TYPES
-from ref_elements import STORAGE
+from ref_elements import STORAGE, same_elements
 
 PADS = ["skip_negative", "skip_out_of_range", "none", "sink(0)", "sink(?)"]
 ROUNDS = 3
@@ -31,9 +32,13 @@ def make_cache(rng):
 class Rows:
     """What all runs of a function have in common."""
 
-    def __init__(self, rng):
+    def __init__(self, rng, case):
         self.index = [str(rng.choice(["i32", "i64"])) for _ in range(2)]
         self.gap = int(rng.choice([0, 0, 1, 8]))
+        self.type = case.view.element_type
+        self.converts = bool(rng.random() < 0.5)
+        if self.converts:
+            self.type = str(rng.choice([t for t in STORAGE if t != self.type]))
 
     def count(self, rng, capacity, pad):
         count = int(rng.choice([0, 1, 9]))
@@ -42,8 +47,21 @@ class Rows:
     def make(self, rng, view, count, result=False):
         make = cases.result_rows if result else cases.random_rows
         args = [] if result else [rng]
-        return [make(*args, count, view.row_shape, view.element_type, self.gap)
+        made = [make(*args, count, view.row_shape, self.type, self.gap)
                 for _ in range(view.extent("S"))]
+        if self.converts and not result:
+            for rows in made:
+                rows.array[...] = cases.hard_elements(rng, rows.array.shape,
+                                                      self.type)
+        return made
+
+    def check(self, case, whole, what):
+        """Any NaN is as good as another, where elements are converted."""
+        if not self.converts:
+            return case.check(whole, what)
+        case.guard.check(what)
+        assert same_elements(case.cache.storage, whole.storage,
+                             case.cache.element_type), what
 
 
 def capacity_of(view):
@@ -60,7 +78,7 @@ def index_copy(rng, name, case, rows, pad, hostile):
     reference.index_copy(expected, [v.array for v in values], slots.array,
                          None if hostile else pad)
     return (ops.index_copy(name, case, values, slots, pad),
-            lambda what: case.check(whole, what))
+            lambda what: rows.check(case, whole, what))
 
 
 def scatter(rng, name, case, rows, pad, hostile):
@@ -84,7 +102,7 @@ def scatter(rng, name, case, rows, pad, hostile):
     whole, expected = case.expected()
     reference.scatter(expected, [v.array for v in values], *numbers)
     return (ops.scatter(name, case, values, *at, pad),
-            lambda what: case.check(whole, what))
+            lambda what: rows.check(case, whole, what))
 
 
 def gather(rng, name, case, rows, pad, hostile):
@@ -92,6 +110,10 @@ def gather(rng, name, case, rows, pad, hostile):
     count = rows.count(rng, capacity_of(view), pad)
     slots = cases.random_slots(rng, count, capacity_of(view), pad,
                                rows.index[0], duplicates=IN_SEQUENCE, hostile=hostile)
+    if rows.converts:
+        cache = case.cache
+        cache.put(cases.hard_elements(rng, cache.logical_shape,
+                                      cache.element_type))
     outs = rows.make(rng, view, count, result=True)
     whole, _ = case.expected()
     want = [np.array(o.storage) for o in outs]
@@ -103,7 +125,9 @@ def gather(rng, name, case, rows, pad, hostile):
         case.check(whole, what)
         for out, storage in zip(outs, want):
             got, expected = (a.view(np.uint8) for a in (out.storage, storage))
-            assert np.array_equal(got, expected), f"{what}: {out.array}"
+            same = (same_elements(out.storage, storage, rows.type)
+                    if rows.converts else np.array_equal(got, expected))
+            assert same, f"{what}: {out.array}"
             out.guard.check(what)
 
     return ops.gather(name, case, slots, outs, zero, pad), check
@@ -111,7 +135,8 @@ def gather(rng, name, case, rows, pad, hostile):
 
 class Family:
     def __init__(self, rng, kind):
-        self.kind, self.case, self.rows = kind, make_cache(rng), Rows(rng)
+        self.kind, self.case = kind, make_cache(rng)
+        self.rows = Rows(rng, self.case)
         self.pad = str(rng.choice(PADS))
 
     def run(self, rng, name, round):

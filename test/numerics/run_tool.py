@@ -120,7 +120,10 @@ def test_random():
     """Normal numbers and whole ranges, from a seed, in any type."""
     path("random.mlir").write_text("".join(
         f"func.func @{e}(%x: memref<?x{e}>) {{ return }}\n"
-        for e in ("f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64")))
+        for e in ("f16", "bf16", "f32", "f8E4M3FN", "f8E5M2", "f64", "i8", "i16",
+                  "i32", "i64")))
+    stored = {"bf16": ml_dtypes.bfloat16, "f8E4M3FN": ml_dtypes.float8_e4m3fn,
+              "f8E5M2": ml_dtypes.float8_e5m2}
 
     def random(element, spec, count=20000):
         done = subprocess.run(
@@ -129,14 +132,14 @@ def test_random():
             text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
         values = np.load(path("x.npy"))
-        return values.view(ml_dtypes.bfloat16) if element == "bf16" else values
+        return values.view(stored.get(element, values.dtype))
 
     exact = random("f64", "random,seed=9")
     assert abs(exact.mean()) < 0.05 and abs(exact.std() - 1) < 0.05
     assert np.array_equal(exact, random("f64", "random,seed=9"))
     assert not np.array_equal(exact, random("f64", "random,seed=10"))
     for element, dtype in (("f16", np.float16), ("f32", np.float32),
-                           ("bf16", ml_dtypes.bfloat16)):
+                           *stored.items()):
         rounded = exact.astype(np.float32).astype(dtype)
         assert np.array_equal(random(element, "random,seed=9"), rounded), element
     for element in ("i8", "i16", "i32", "i64", "f16", "bf16"):
@@ -151,6 +154,15 @@ def test_random():
                 want = np.float32(value).astype(dtype)
             got = random(element, value, 1)[0]
             assert np.array_equal(got, want, equal_nan=True), (value, got, want)
+    for value, want in (("1e9", 448), ("-inf", -448), ("464", 448), ("17", 16),
+                        ("0.0009", 0), ("nan", np.nan)):
+        got = np.float32(random("f8E4M3FN", value, 1)[0])
+        assert np.array_equal(got, want, equal_nan=True), (value, got, want)
+    # Bits of a file, if that is said.
+    np.save(path("bytes.npy"), np.arange(256, dtype=np.uint8))
+    given = f"@{path('bytes.npy')}"
+    assert np.array_equal(random("f8E5M2", f"{given},dtype=f8E5M2", 256)
+                          .view(np.uint8), np.arange(256))
 
 
 def test_numbers():

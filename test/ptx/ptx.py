@@ -11,9 +11,11 @@ as under compute-sanitizer. Instructions that are not known are errors too.
 import re
 
 import numpy as np
+import ref_elements
 
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 SIGNED = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
+PAIRS = {"e4m3x2": "f8E4M3FN", "e5m2x2": "f8E5M2"}
 
 
 class PtxError(RuntimeError):
@@ -258,7 +260,7 @@ class Run:
         if operand.startswith("0f"):
             bits = int(operand[2:], 16)
         elif operand.startswith("0x"):
-            bits = int(operand, 16)
+            bits = int(operand.rstrip("U"), 16)
         else:
             try:
                 bits = int(operand)
@@ -558,6 +560,8 @@ class Run:
 
     def _do_cvt(self, name, operands, lanes):
         to, source = name[-2:]
+        if to in PAIRS or source in PAIRS:
+            return self._convert_pair(name, to, source, operands, lanes)
         if to in ("bf16x2", "f16x2"):  # the first operand is the upper half
             upper, lower = (_narrow(self.get(o, source, lanes), to[:-2])
                             for o in operands[1:3])
@@ -571,6 +575,22 @@ class Run:
         type_ = (SIGNED if to[0] == "s" else UNSIGNED)[nbytes]
         self.put(operands[0], self._widened(value.astype(type_), operands[0]),
                  lanes)
+
+    def _convert_pair(self, name, to, source, operands, lanes):
+        """Two bytes of one register; the first operand is the upper one."""
+        if to in PAIRS:
+            if source != "f32" or "satfinite" not in name:
+                raise PtxError("a conversion that is not known")
+            upper, lower = (
+                ref_elements.bits(ref_elements.encode(
+                    self.get(o, "f32", lanes), PAIRS[to])).astype(np.uint16)
+                for o in operands[1:3])
+            return self.put(operands[0], upper << np.uint16(8) | lower, lanes)
+        pair = self.get(operands[1], "u16", lanes).view(np.uint8)
+        storage = ref_elements.STORAGE[PAIRS[source]]
+        halves = ref_elements.decode(pair.view(storage),
+                                     PAIRS[source]).astype(np.float16)
+        self.put(operands[0], halves.view(np.uint32), lanes)
 
     def _widened(self, value, register):
         """A result that is narrower than its register is extended."""

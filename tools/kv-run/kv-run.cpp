@@ -72,7 +72,8 @@ VALUES OF ARGUMENTS:
   their own: batch.starts, batch.lengths, batch.table, batch.positions.
 
   --in NAME=VALUE[,KEY=...]...
-    @FILE.npy     an array, in C order; dtype=bf16 reads u2 as bf16
+    @FILE.npy     an array, in C order; dtype=bf16 reads u2 as bf16,
+                  and dtype=f8E4M3FN u1 as f8E4M3FN
     @FILE         the bytes of a tensor, of other files
     random        normally distributed; with range=[0,99] integers, 0 and 99
                   among them; seed=N (default: the place of the argument)
@@ -200,8 +201,9 @@ Error showResults(const Request &request, const FunctionSignature &signature,
                    << "\n";
     else
       llvm::outs() << tensor.type->name << " " << listStr(tensor.shape)
-                   << (StringRef(tensor.type->name) == "bf16"
-                           ? ", its bits as u2"
+                   << (tensor.type->isStoredAsBits()
+                           ? ", its bits as u" +
+                                 std::to_string(tensor.type->bytes)
                            : "")
                    << "\n";
   }

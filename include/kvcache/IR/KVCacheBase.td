@@ -61,6 +61,11 @@ def KVCache_Dialect : Dialect {
   let extraClassDeclaration = [{
     void registerTypes();
 
+    /// Makes the type that a format is of one that caches may have.
+    void addFormat(const ::kvcache::Format &format);
+    /// The formats as listed in a message: `f16, bf16 or f32`.
+    static ::std::string listFormats(::mlir::MLIRContext *context);
+
     /// Argument attribute: the name of the argument in messages, header and
     /// manifest.
     static constexpr ::llvm::StringLiteral kNameAttr = "kvcache.name";
@@ -85,6 +90,9 @@ def KVCache_Dialect : Dialect {
     /// Attribute of a `gpu.launch_func`: a `#kvcache.launch_mode`.
     static constexpr ::llvm::StringLiteral kLaunchModeAttr =
         "kvcache.launch_mode";
+
+  private:
+    ::llvm::SmallVector<const ::kvcache::Format *> formats;
   }];
 }
 

@@ -93,12 +93,13 @@ def KVCache_HasRowsApart : KVCache_Trait<"HasRowsApart">;
 def KVCache_FormatTypeInterface : TypeInterface<"FormatTypeInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{
-    The element of a cache type: how its values are stored. Types of other
-    dialects implement it through external models in `lib/IR/Formats.cpp`.
+    The element of a cache type: how its values are stored, and how they become
+    f32 and back. Types of other dialects implement it through external models,
+    one file each in `lib/Formats`.
   }];
   let methods = [
-    InterfaceMethod<"The number of bits of a stored value.",
-      "int64_t", "getStoredBits">,
+    InterfaceMethod<"Names, numbers and codecs.",
+      "const ::kvcache::Format &", "getFormat">,
     InterfaceMethod<"The element type of a memref of stored values.",
       "::mlir::Type", "getStoredType">
   ];

@@ -45,8 +45,9 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
     `[T, H, D]` (`[T, D]` if the cache has no head axis) whose inner dimensions
     are contiguous; rows may be apart. Of several rows for one slot, the last
     one is kept on a CPU, and on a GPU each element comes from one of them.
-    Skipped rows are not written anywhere. The rows must not overlap the part of
-    the cache that is written. `schedule` overrides how a GPU kernel distributes
+    Skipped rows are not written anywhere. Rows of another format than that of
+    the cache are converted (`!kvcache.cache`). The rows must not overlap the
+    part of the cache that is written. `schedule` overrides how a GPU kernel distributes
     the work; it never changes the result.
 
     *Scaled rows.* If the stride of B is known to be `scale` times that of N,
@@ -57,8 +58,8 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
 
     Constraints:
       * `index_copy_c1` there is one row operand per side of the cache
-      * `index_copy_c2` rows have the row shape and element type of the cache,
-        and as many rows as slots if both numbers are constant
+      * `index_copy_c2` rows have the row shape of the cache, one format, and as
+        many rows as slots if both numbers are constant
       * `index_copy_c3` the block size of the slots is that of the cache, or the
         scale of its rows
       * `index_copy_c4` the inner dimensions of a row are contiguous
@@ -111,8 +112,8 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
 
     Constraints:
       * `scatter_c1` there is one row operand per side of the cache
-      * `scatter_c2` rows have the row shape and element type of the cache, and
-        as many rows as blocks if both numbers are constant
+      * `scatter_c2` rows have the row shape of the cache, one format, and as
+        many rows as blocks if both numbers are constant
       * `scatter_c3` blocks and offsets are 1-D, of i32 or i64, with equal
         lengths if both are constant
       * `scatter_c4` rows have contiguous inner dimensions, and memrefs are in
@@ -162,8 +163,8 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
 
     Constraints:
       * `gather_c1` there is one destination per side of the cache
-      * `gather_c2` destinations have the row shape and element type of the
-        cache, and as many rows as slots if both numbers are constant
+      * `gather_c2` destinations have the row shape of the cache, one format,
+        and as many rows as slots if both numbers are constant
       * `gather_c3` the block size of the slots is that of the cache
       * `gather_c4` destinations have contiguous inner dimensions, and memrefs
         are in the default memory space
@@ -200,7 +201,7 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
   let summary = "copy a cache to one with another layout";
   let description = [{
     Copies every element to the element with the same indices, converted to the
-    element type of the destination (round to nearest even). Orders, strides and
+    format of the destination (`!kvcache.cache`). Orders, strides and
     splits of axes may differ. If one cache has fewer blocks, the blocks that
     both have are copied; others are unchanged.
 

@@ -44,6 +44,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       * `tensor_maps`: one instruction copies a box of a tensor
       * `try_wait`: a wait for a barrier may suspend the thread
       * `overlap`: a kernel may start while the previous one ends
+      * `convert_f8`: instructions convert pairs of f8E4M3FN and f8E5M2
       * `ptx`: the PTX version with all instructions of the chip, 83 for 8.3
 
     Passes read it from the attribute `kvcache.target` of the module. Without
@@ -53,14 +54,14 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
     ```mlir
     module attributes {kvcache.target = #kvcache.target<chip = "sm_89",
         isa = nvvm, lanes = 32, matrix = mma_sync, shared_bytes = 101376,
-        ptx = 83>} {}
+        convert_f8 = true, ptx = 83>} {}
     ```
 
     Constraints:
       * `target_c1` `lanes` is 8 or 16 on a CPU, and 32 with `nvvm`
       * `target_c2` `mma_sync`, `warpgroups`, `shared_bytes`, `tensor_maps`,
-        `try_wait`, `overlap` and `ptx` require `nvvm`, which requires `ptx`; `avx512_bf16`
-        and `amx_bf16` require a CPU with 16 lanes
+        `try_wait`, `overlap`, `convert_f8` and `ptx` require `nvvm`, which
+        requires `ptx`; `avx512_bf16` and `amx_bf16` require a CPU with 16 lanes
   }];
   let parameters = (ins
       StringRefParameter<>:$chip,
@@ -72,6 +73,7 @@ def KVCache_TargetAttr : AttrDef<KVCache_Dialect, "Target"> {
       DefaultValuedParameter<"bool", "false">:$tensor_maps,
       DefaultValuedParameter<"bool", "false">:$try_wait,
       DefaultValuedParameter<"bool", "false">:$overlap,
+      DefaultValuedParameter<"bool", "false">:$convert_f8,
       DefaultValuedParameter<"int64_t", "0">:$ptx);
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

@@ -7,6 +7,7 @@
 #ifndef KVCACHE_IR_KVCACHETYPES_H
 #define KVCACHE_IR_KVCACHETYPES_H
 
+#include "kvcache/IR/Format.h"
 #include "kvcache/Layout/Layout.h"
 
 #include "mlir/IR/BuiltinTypes.h"

@@ -104,6 +104,12 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     another one declares this in its type, and a write to it is an error. A
     writable reference can be cast to a read-only one, but not back.
 
+    The element type is the *format* of the contents: f16, bf16, f32, f8E4M3FN or
+    f8E5M2. A number becomes an element of another format by rounding to
+    nearest, ties to even. f8E4M3FN and f8E5M2 have no room for larger numbers
+    than 448 and 57344: such a number, or an infinity, becomes the largest finite
+    one of its sign. A NaN stays a NaN.
+
     Extents and `x` are separated by blanks, as `0x16N` would be a hexadecimal
     number.
 
@@ -115,7 +121,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
       * `layout_c5` strides are between 1 and 2^40, and no axis overlaps the
         faster ones
       * `layout_c6` the alignment is a power of two of at most 4096
-      * `cache_c1` the element type is f16, bf16 or f32
+      * `cache_c1` the element type is a format: f16, bf16, f32, f8E4M3FN or
+        f8E5M2
       * `cache_c2` the extents of S, N, H and D are constants, and S is 1 or 2
       * `cache_c3` the alignment is at least the size of an element
       * `cache_c4` only H and D are split into two parts

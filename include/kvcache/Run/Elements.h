@@ -7,16 +7,22 @@
 #ifndef KVCACHE_RUN_ELEMENTS_H
 #define KVCACHE_RUN_ELEMENTS_H
 
+#include "kvcache/IR/Format.h"
 #include "kvcache/Run/ArgumentSpec.h"
 
 namespace kvcache::run {
 
 struct ElementType {
-  const char *name; ///< as in MLIR
+  std::string name; ///< as in MLIR
   unsigned bytes;
   bool isInteger;
-  uint8_t code;      ///< of DLPack
-  const char *numpy; ///< name in a .npy file; bf16 is stored as its bits
+  uint8_t code; ///< of DLPack
+  /// The name in a .npy file. A format that NumPy lacks is stored as its bits.
+  std::string numpy;
+  /// Of an element of a cache; null for integers and f64.
+  const Format *format = nullptr;
+
+  bool isStoredAsBits() const { return numpy[1] == 'u'; }
 
   double real(const void *element) const;
   int64_t integer(const void *element) const;
@@ -32,7 +38,7 @@ struct ElementType {
 
 /// Null if there is none.
 const ElementType *findElementType(llvm::StringRef name);
-/// The type with the name `numpy` in a .npy file; never bf16.
+/// The type with the name `numpy` in a .npy file; none that is stored as bits.
 const ElementType *findNumpyType(llvm::StringRef numpy);
 /// `f16|bf16|...`
 std::string elementTypeNames();

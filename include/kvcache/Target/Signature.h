@@ -47,6 +47,9 @@ struct ArgumentSignature {
   /// The element type as in MLIR: `bf16`, `i64`; for scalars `f64`, `i64`.
   std::string elementType;
   unsigned elementBits = 64;
+  uint8_t dlpackCode = 0; ///< of elements
+  /// The elements as libraries of arrays call them: `bfloat16`, `int64`.
+  std::string dtype;
   std::vector<DimRule> dims;
   int64_t align = 1; ///< bytes
   Device device = Device::Cpu;

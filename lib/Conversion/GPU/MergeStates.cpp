@@ -72,7 +72,7 @@ struct MergeStatesOpLowering : BufferOpLowering<MergeStatesOp> {
       SmallVector<Value> given;
       for (const HeadBuffer &lse : lses)
         given.push_back(k.loadScalar(lse.at(k, row, head), f32));
-      const gpu::Codec &codec = gpu::codecOf(element);
+      const GPUCodec &codec = gpu::codecOf(element);
       // Loads are under way together, if there are few.
       SmallVector<Value> parts;
       for (const RowBuffer &split : splits)

@@ -15,6 +15,7 @@
 #include "../Common/CacheLowering.h"
 #include "../Common/CodeBuilder.h"
 #include "../Common/SlotCursor.h"
+#include "Codecs.h"
 #include "Patterns.h"
 #include "RowShape.h"
 
@@ -48,26 +49,35 @@ struct RowFacts {
   RowFacts(CacheType type, ValueRange rows, SlotCursor cursor, bool aligned)
       : type(type), layout(type.getLayout()), cursor(cursor), plan(type),
         elementBytes(type.getElementBytes()) {
-    width = layout.accessBytes(plan.run, elementBytes, aligned);
+    int64_t lanes =
+        layout.accessBytes(plan.run, elementBytes, aligned) / elementBytes;
     for (Value row : rows) {
       KnownRows known(row);
+      int64_t bytes = known.elementBytes, widest = known.align;
       if (aligned)
-        width = alignmentOf(known.knownStride.value_or(0), elementBytes,
-                            alignmentOf(plan.rowElements, elementBytes, width));
-      else
-        width = std::min(width, known.align);
+        widest = alignmentOf(
+            known.knownStride.value_or(0), bytes,
+            alignmentOf(plan.rowElements, bytes, Layout::kWidestAccess));
+      lanes = std::min(lanes, widest / bytes);
       rowStrides.push_back(known.knownStride);
+      rowElementBytes = bytes;
+      rowType = cast<MemRefType>(row.getType()).getElementType();
     }
-    accesses = plan.rowElements * elementBytes / width;
+    width = lanes * elementBytes;
+    rowWidth = lanes * rowElementBytes;
+    accesses = plan.rowElements / lanes;
   }
+
+  int64_t lanes() const { return width / elementBytes; }
 
   CacheType type;
   const Layout &layout;
   SlotCursor cursor;
   RowPlan plan;
-  int64_t elementBytes;
-  int64_t width;                                  ///< bytes of one access
-  int64_t accesses;                               ///< of one row
+  Type rowType;
+  int64_t elementBytes, rowElementBytes;
+  int64_t width, rowWidth; ///< bytes of one access, of the cache and of rows
+  int64_t accesses;        ///< of one row
   SmallVector<std::optional<int64_t>> rowStrides; ///< in elements
 };
 
@@ -94,15 +104,19 @@ public:
             const CopySchedule &schedule, Direction direction, StringRef name,
             ModuleOp module, Location loc, ArrayRef<Type> types)
       : facts(facts), parameters(parameters), schedule(schedule),
-        direction(direction),
-        shape(facts.accesses, facts.width, schedule.threads),
+        direction(direction), shape(shapeOf(facts, schedule)),
         k(module, loc, name, types, shape.threads) {}
+
+  static RowShape shapeOf(const RowFacts &facts, const CopySchedule &schedule) {
+    return {facts.accesses, std::max(facts.width, facts.rowWidth),
+            schedule.threads};
+  }
 
   SymbolRefAttr build() {
     RowThread thread(k, shape);
     for (const RowThread::Access &access : thread.accesses)
       accesses.push_back(
-          {access.inRow, slotPart(access.number), access.isThere});
+          {inRow(access), slotPart(access.number), access.isThere});
     int64_t rows = schedule.rowsInFlight;
     Value first =
         k.addi(k.muli(k.extui64(k.blockX()), k.i64(shape.rows * rows)),
@@ -142,7 +156,7 @@ private:
         for (const Access &access : accesses)
           loaded.push_back(k.load(
               k.byteOffset(k.parameter(row), k.addi(start, access.inRow)),
-              facts.width, schedule.streaming));
+              facts.rowWidth, schedule.streaming));
       }
     }
     const Value *next = loaded.begin();
@@ -152,7 +166,9 @@ private:
       for (unsigned side : parameters.sides)
         for (const Access &access : accesses)
           k.storeIf(
-              k.andiIfAny(live, access.isThere), *next++,
+              k.andiIfAny(live, access.isThere),
+              gpu::convert(k, *next++, facts.lanes(), facts.rowType,
+                           facts.type.getElementType()),
               k.byteOffset(k.parameter(side), k.addi(start, access.inSlot)),
               facts.width, schedule.streaming);
     }
@@ -180,16 +196,24 @@ private:
         Value start = k.muli(token, rowStride(side));
         for (const Access &access : accesses) {
           Value condition = k.andiIfAny(wanted, access.isThere);
-          k.storeIf(condition ? condition : k.i1(true), *next++,
+          k.storeIf(condition ? condition : k.i1(true),
+                    gpu::convert(k, *next++, facts.lanes(),
+                                 facts.type.getElementType(), facts.rowType),
                     k.byteOffset(k.parameter(row), k.addi(start, access.inRow)),
-                    facts.width, schedule.streaming);
+                    facts.rowWidth, schedule.streaming);
         }
       }
     }
   }
 
   Value rowStride(size_t side) {
-    return k.stride(parameters.rowStrides[side], facts.elementBytes);
+    return k.stride(parameters.rowStrides[side], facts.rowElementBytes);
+  }
+  /// Where an access of a row lies from its start, in bytes.
+  Value inRow(const RowThread::Access &access) {
+    if (shape.width == facts.rowWidth)
+      return access.inRow;
+    return k.extui64(k.muli(access.number, k.i32(facts.rowWidth)));
   }
   Value stride(unsigned axis) {
     return k.stride(parameters.strides[axis], facts.elementBytes);
@@ -333,7 +357,7 @@ private:
         RowKernel(facts, parameters, schedule, direction, name,
                   op->getParentOfType<ModuleOp>(), loc, operands.types())
             .build();
-    RowShape shape(facts.accesses, facts.width, schedule.threads);
+    RowShape shape = RowKernel::shapeOf(facts, schedule);
     Value perBlock =
         indexConstant(builder, loc, shape.rows * schedule.rowsInFlight);
     Value gridX = arith::CeilDivUIOp::create(builder, loc, count, perBlock);
@@ -343,29 +367,41 @@ private:
   }
 
   /// Whether all addresses are multiples of the wide access: one test of the
-  /// bits of all bases and strides.
+  /// bits of all bases and strides. Where elements are converted, rows and
+  /// cache have accesses of two widths.
   Value isAligned() {
     CodeBuilder emit(builder, loc);
     Value bits = emit.index(0);
     auto add = [&](Value number, int64_t bytes) {
       bits = emit.fold<arith::OrIOp>(bits, emit.muli(number, bytes));
     };
-    auto addMemRef = [&](Value buffer, Value offset) {
+    auto addMemRef = [&](Value buffer, Value offset, int64_t bytes) {
       Value address =
           memref::ExtractAlignedPointerAsIndexOp::create(builder, loc, buffer);
-      add(emit.addMul(address, offset, facts.elementBytes), 1);
+      add(emit.addMul(address, offset, bytes), 1);
+    };
+    auto rest = [&](int64_t width) {
+      return emit.fold<arith::AndIOp>(bits, emit.index(width - 1));
     };
     for (Value row : rows) {
       auto metadata =
           memref::ExtractStridedMetadataOp::create(builder, loc, row);
-      addMemRef(metadata.getBaseBuffer(), metadata.getOffset());
-      add(metadata.getStrides()[0], facts.elementBytes);
+      addMemRef(metadata.getBaseBuffer(), metadata.getOffset(),
+                facts.rowElementBytes);
+      add(metadata.getStrides()[0], facts.rowElementBytes);
     }
-    addMemRef(cache.buffer, cache.offset);
+    Value ofRows;
+    if (wide.rowWidth != wide.width) {
+      ofRows = rest(wide.rowWidth);
+      bits = emit.index(0);
+    }
+    addMemRef(cache.buffer, cache.offset, facts.elementBytes);
     bits = alignmentBits(emit, bits, cache.strides, facts.elementBytes,
                          [&](unsigned i) { return !facts.layout.stride(i); });
-    Value rest = emit.fold<arith::AndIOp>(bits, emit.index(wide.width - 1));
-    return emit.eq(rest, emit.index(0));
+    Value all = rest(wide.width);
+    if (ofRows)
+      all = emit.fold<arith::OrIOp>(all, ofRows);
+    return emit.eq(all, emit.index(0));
   }
 
 public:

@@ -144,6 +144,17 @@ Val NvvmOps::ex2Subnormal(Val x) const {
 Val NvvmOps::lg2Subnormal(Val x) const {
   return unary("llvm.nvvm.lg2.approx.f", x);
 }
+Value NvvmOps::cvtF8x2(Value low, Value high, Type f8) const {
+  return NVVM::ConvertF32x2ToF8x2Op::create(
+      k, k.getI16Type(), high, low, NVVM::FPRoundingMode::RN,
+      NVVM::SaturationMode::SATFINITE, /*relu=*/false, f8);
+}
+Value NvvmOps::cvtF16x2(Value pair, Type f8) const {
+  Value bytes =
+      LLVM::BitcastOp::create(k, VectorType::get({2}, k.getI8Type()), pair);
+  return NVVM::ConvertF8x2ToF16x2Op::create(
+      k, VectorType::get({2}, k.getF16Type()), bytes, /*relu=*/false, f8);
+}
 
 //===----------------------------------------------------------------------===//
 // Memory of the device

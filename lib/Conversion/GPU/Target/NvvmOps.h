@@ -46,6 +46,10 @@ public:
   Val rcp(Val x) const override;
   Val ex2Subnormal(Val x) const override;
   Val lg2Subnormal(Val x) const override;
+  bool convertsF8() const override { return target.getConvertF8(); }
+  mlir::Value cvtF8x2(mlir::Value low, mlir::Value high,
+                      mlir::Type f8) const override;
+  mlir::Value cvtF16x2(mlir::Value pair, mlir::Type f8) const override;
   mlir::Value loadStreaming(mlir::Value pointer) const override;
   mlir::Value loadIf(mlir::Value condition, mlir::Value pointer,
                      int64_t bytes) const override;

@@ -37,6 +37,12 @@ Val TargetOps::tanh(Val x) const {
   Val e = ex2(x * (2 * 1.4426950408889634));
   return k.f32(1) - rcp(e + 1) * 2;
 }
+Value TargetOps::cvtF8x2(Value, Value, Type) const {
+  llvm_unreachable("the target has no instruction");
+}
+Value TargetOps::cvtF16x2(Value, Type) const {
+  llvm_unreachable("the target has no instruction");
+}
 Val TargetOps::bitcastToInt(Val x) const {
   return k.val(arith::BitcastOp::create(k, k.getI32Type(), x));
 }

@@ -81,6 +81,16 @@ public:
   virtual Val lg2Subnormal(Val x) const = 0;
   Val tanh(Val x) const;
 
+  // Pairs of f8E4M3FN or f8E5M2, the first one lowest.
+  /// Whether there are instructions for them.
+  virtual bool convertsF8() const { return false; }
+  /// Two f32 to nearest, ties to even, and at most the largest finite number,
+  /// as an i16.
+  virtual mlir::Value cvtF8x2(mlir::Value low, mlir::Value high,
+                              mlir::Type f8) const;
+  /// An i16 as two f16, exactly.
+  virtual mlir::Value cvtF16x2(mlir::Value pair, mlir::Type f8) const;
+
   // Memory of the device.
   /// 16 bytes that are not used again soon.
   virtual mlir::Value loadStreaming(mlir::Value pointer) const = 0;
