@@ -141,3 +141,8 @@ Value SmallFloat::OnGPU::encode(KernelBuilder &k, Value floats,
                                        elementOf(k, floats, i + 1), f8));
   return k.join(pairs, 2);
 }
+
+Value SmallFloat::OnGPU::decodeHalves(KernelBuilder &k, Value pair) const {
+  Value halves = k.target().cvtF16x2(pair, format.typeIn(k.getContext()));
+  return LLVM::BitcastOp::create(k, k.getI32Type(), halves);
+}

@@ -40,6 +40,8 @@ private:
                        int64_t elements) const override;
     mlir::Value encode(KernelBuilder &k, mlir::Value floats,
                        int64_t elements) const override;
+    bool hasHalves(TargetAttr gpu) const override { return gpu.getConvertF8(); }
+    mlir::Value decodeHalves(KernelBuilder &k, mlir::Value pair) const override;
     const SmallFloat &format;
   };
 

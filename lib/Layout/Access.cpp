@@ -78,19 +78,24 @@ int64_t chunkBytes(const Layout &layout, int64_t elementBytes, AxisSet fixed) {
                     fixed);
 }
 
+/// The widest part of a row that a tensor map permutes, in bytes.
+static constexpr int64_t kSwizzled = 128;
+
 int64_t boxChannels(const Layout &layout, int64_t elementBytes, int64_t tokens,
                     AxisSet fixed) {
   int64_t channels = layout.extent(AxisKind::Channel);
   if (chunkBytes(layout, elementBytes, fixed) != Layout::kWidestAccess ||
-      layout.extent(AxisKind::Token) % tokens || channels % 16 ||
+      layout.extent(AxisKind::Token) % tokens ||
+      channels * elementBytes % (2 * Layout::kWidestAccess) ||
       !layout.find(AxisKind::Head) ||
       (layout.has(AxisKind::Layer) && !layout.find(AxisKind::Layer)))
     return 0;
   auto inner = layout.find(Axis{AxisKind::Channel, AxisPart::Inner});
   if (!inner)
-    return innerChannels(channels);
+    return innerChannels(channels, elementBytes);
   int64_t extent = layout.dim(*inner).extent;
-  return extent <= 64 && powerOfTwoDivisor(extent, 64) == extent ? extent : 0;
+  return powerOfTwoDivisor(extent, kSwizzled / elementBytes) == extent ? extent
+                                                                       : 0;
 }
 
 bool hasBoxes(const Layout &layout, int64_t elementBytes, int64_t tokens,
@@ -121,8 +126,8 @@ HeadNeighbor headNeighbor(const Layout &layout) {
              : HeadNeighbor::None;
 }
 
-int64_t innerChannels(int64_t channels) {
-  return powerOfTwoDivisor(channels, 64);
+int64_t innerChannels(int64_t channels, int64_t elementBytes) {
+  return powerOfTwoDivisor(channels, kSwizzled / elementBytes);
 }
 
 } // namespace kvcache

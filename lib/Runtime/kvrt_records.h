@@ -159,9 +159,11 @@ enum {
  * is contiguous: its stride is not used. An extent of 0 counts as 1, as maps do
  * not allow 0. */
 enum { KVRT_MAP_MAX_RANK = 5, KVRT_MAP_BYTES = 128, KVRT_MAP_ALIGN = 64 };
-enum { KVRT_MAP_FLOAT16 = 6 }; /* the driver's number of the element type */
+/* The driver's numbers of element types, for any 8 and any 16 bits: they are
+ * copied only. */
+enum { KVRT_MAP_UINT8 = 0, KVRT_MAP_FLOAT16 = 6 };
 typedef struct {
-  int64_t type; /* KVRT_MAP_FLOAT16 for any 16 bits: they are copied only */
+  int64_t type; /* KVRT_MAP_UINT8 or KVRT_MAP_FLOAT16 */
   int64_t rank;
   int64_t swizzle; /* of shared memory, 32, 64 or 128 bytes, or 0 */
   int64_t extents[KVRT_MAP_MAX_RANK];

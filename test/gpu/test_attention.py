@@ -16,8 +16,13 @@ import numpy as np
 BF16 = dict(cache="bf16", query="bf16")
 F16 = dict(cache="f16", query="f16")
 GRIDS = [BF16, F16, {}, dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3)),
-         dict(BF16, channels=192), dict(BF16, tokens=48), dict(F16, tokens=12)]
-COUNTS = [30, 20, 20, 6, 3, 6, 3, 3]
+         dict(BF16, channels=192), dict(BF16, tokens=48), dict(F16, tokens=12),
+         *(dict(cache=cache, query=query, channels=channels)
+           for cache in ("f8E4M3FN", "f8E5M2") for query in ("bf16", "f16")
+           for channels in (64, 80, 128, 256)),
+         dict(cache="f8E4M3FN", query="bf16", heads=(16, 1)),
+         dict(cache="f8E4M3FN", query="bf16", channels=128, tokens=12)]
+COUNTS = [30, 20, 20, 6, 3, 6, 3, 3, *[3] * 16, 6, 3]
 
 
 class MaskFunction(mask_cases.MaskFunction):
@@ -48,8 +53,11 @@ def programs():
                for choice in attention_cases.grid(rng, count, **grid)]
     groups, texts = attention.programs(rng, choices)
     for function in sum(groups, []):
-        if function.choice["cache"] == function.choice["query"]:
-            function.weights = function.choice["cache"]
+        cache, query = function.choice["cache"], function.choice["query"]
+        if cache == query:
+            function.weights = cache
+        elif cache.startswith("f8") and query != "f32":
+            function.weights = "f16"
     masks = mask_functions(rng)
     return [*groups, masks], [*texts, mask_cases.text(rng, masks)]
 

@@ -96,8 +96,11 @@ TEST(AccessTest, Boxes) {
   Layout sides = get({kS, kB, kN, kH, kD}, {{kS, four}});
   EXPECT_EQ(boxOf(sides), 0);
   EXPECT_EQ(boxOf(sides, {AxisKind::Side}), 64);
-  EXPECT_EQ(innerChannels(96), 32);
-  EXPECT_EQ(innerChannels(80), 16);
+  EXPECT_EQ(innerChannels(96, 2), 32);
+  EXPECT_EQ(innerChannels(80, 2), 16);
+  EXPECT_EQ(innerChannels(128, 2), 64);
+  EXPECT_EQ(innerChannels(256, 1), 128);
+  EXPECT_EQ(innerChannels(96, 1), 32);
 }
 
 TEST(AccessTest, BoxesOfAGivenWidth) {

@@ -88,9 +88,9 @@ ChannelDims channelDims(const Layout &layout, int64_t inner);
 enum class HeadNeighbor { None, Channels, Tokens };
 HeadNeighbor headNeighbor(const Layout &layout);
 
-/// The widest part that divides the channels and that a chip can swizzle, for a
-/// multiple of 16.
-int64_t innerChannels(int64_t channels);
+/// The widest part that divides the channels and that a chip can swizzle, for
+/// channels of a multiple of 32 bytes.
+int64_t innerChannels(int64_t channels, int64_t elementBytes);
 
 } // namespace kvcache
 

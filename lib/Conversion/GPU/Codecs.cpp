@@ -6,6 +6,10 @@ using namespace mlir;
 using namespace kvcache;
 using namespace kvcache::gpu;
 
+Value GPUCodec::decodeHalves(KernelBuilder &, Value) const {
+  llvm_unreachable("the format has none");
+}
+
 const GPUCodec &gpu::codecOf(Type format) {
   return cast<FormatTypeInterface>(format).getFormat().getGPUCodec();
 }

@@ -22,6 +22,12 @@ public:
   /// The other way, as on a CPU.
   virtual mlir::Value encode(KernelBuilder &k, mlir::Value floats,
                              int64_t elements) const = 0;
+
+  /// Whether a chip has an instruction that makes two f16 of two elements of a
+  /// byte, exactly: then matrix products can be of f16.
+  virtual bool hasHalves(TargetAttr gpu) const { return false; }
+  /// The two of an i16 as those of an i32, the first one lowest.
+  virtual mlir::Value decodeHalves(KernelBuilder &k, mlir::Value pair) const;
 };
 
 namespace gpu {

@@ -11,6 +11,7 @@
 #include "../../Common/Checks.h"
 #include "../../Common/CodeBuilder.h"
 #include "../../Common/RuntimeCalls.h"
+#include "../Codecs.h"
 #include "../Patterns.h"
 
 #include "kvcache/IR/Strides.h"
@@ -91,15 +92,19 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
 // Which kernel
 //===----------------------------------------------------------------------===//
 
-/// Whether the types are those of matrix products.
-static bool hasProducts(const AttentionTraits &traits) {
-  auto fits = [](int64_t channels) {
-    return channels % 8 == 0 && channels <= 256;
+/// Whether the types are those of matrix products, or become so on their way
+/// into fragments.
+static bool hasProducts(const AttentionTraits &traits, TargetAttr gpu) {
+  bool isHalf = traits.queryType.isF16() || traits.queryType.isBF16();
+  bool becomesHalf = kvcache::gpu::codecOf(traits.keyType).hasHalves(gpu);
+  int64_t chunk = becomesHalf ? 16 : 8;
+  auto fits = [&](int64_t channels) {
+    return channels % chunk == 0 && channels <= 256;
   };
-  return (traits.keyType.isF16() || traits.keyType.isBF16()) &&
-         traits.keyType == traits.valueType &&
-         traits.keyType == traits.queryType && fits(traits.keyChannels) &&
-         fits(traits.valueChannels) && traits.heads <= kMostHeads;
+  return isHalf && traits.keyType == traits.valueType &&
+         (becomesHalf || traits.keyType == traits.queryType) &&
+         fits(traits.keyChannels) && fits(traits.valueChannels) &&
+         traits.heads <= kMostHeads;
 }
 
 /// Axes of which a side of an attention has one index, in its base.
@@ -108,18 +113,21 @@ static AxisSet fixedAxes(AttentionOp op) {
 }
 
 /// How a map permutes the chunks of a token in shared memory, which is how
-/// copies of rows do it: within so many bytes, 0 for one chunk.
-static int64_t swizzleBytes(int64_t inner) { return inner > 8 ? 2 * inner : 0; }
+/// copies of rows do it: within so many bytes, 0 for one chunk of 16.
+static int64_t swizzleBytes(int64_t inner, int64_t elementBytes) {
+  int64_t bytes = inner * elementBytes;
+  return bytes > 16 ? bytes : 0;
+}
 
 /// The kernel of matrix products; none where the types or the target have no
 /// use for it.
 static std::optional<AttentionShape>
 shapeOf(AttentionOp op, const AttentionTraits &traits, TargetAttr gpu) {
-  if (gpu.getMatrix() != MatrixOps::mma_sync || !hasProducts(traits))
+  if (gpu.getMatrix() != MatrixOps::mma_sync || !hasProducts(traits, gpu))
     return std::nullopt;
   auto inner = [&](CacheType type) {
-    return boxChannels(type.getLayout(), 2, AttentionShape::kUnit,
-                       fixedAxes(op));
+    return boxChannels(type.getLayout(), type.getElementBytes(),
+                       AttentionShape::kUnit, fixedAxes(op));
   };
   int64_t key = inner(op.getKeyType()), value = inner(op.getValueType());
   bool boxes = gpu.getTensorMaps() && key && value;
@@ -137,7 +145,8 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 const AttentionTraits &traits,
                                                 TargetAttr gpu, Value query,
                                                 Value out) {
-  if (!gpu.getWarpgroups() || !gpu.getTensorMaps() || !hasProducts(traits) ||
+  if (!gpu.getWarpgroups() || !gpu.getTensorMaps() ||
+      !hasProducts(traits, gpu) || traits.keyType != traits.queryType ||
       !PromptShape::fits(traits) || knownHeadAlignment(query) < 16 ||
       knownRowAlignment(out) < 8)
     return std::nullopt;
@@ -173,7 +182,7 @@ void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
   // Also in modules inside of this one, which are converted with it.
   llvm::MapVector<FunctionOpInterface, int64_t> bytesOf;
   module.walk<WalkOrder::PreOrder>([&](Operation *op) {
-    if (isa<gpu::GPUModuleOp>(op))
+    if (isa<mlir::gpu::GPUModuleOp>(op))
       return WalkResult::skip();
     auto attention = dyn_cast<AttentionOp>(op);
     // One on tensors is refused by the conversion, and has no rows in memory.
@@ -208,13 +217,15 @@ static Value findParts(Operation *op) {
 // The launch
 //===----------------------------------------------------------------------===//
 
-/// The widest copy that all chunks of a side are aligned to: 16, 4 or 2 bytes.
+/// The widest copy that all chunks of a side are aligned to: 16 or 4 bytes, or
+/// an element.
 static Value copyWidth(CodeBuilder &emit, const CacheValue &cache) {
   const Layout &layout = cache.type.getLayout();
   Value address =
       memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
-  return chunkWidth(emit, layout, emit.addMul(address, cache.offset, 2),
-                    cache.strides, 2, {AxisKind::Side, AxisKind::Layer});
+  int64_t bytes = cache.type.getElementBytes();
+  return chunkWidth(emit, layout, emit.addMul(address, cache.offset, bytes),
+                    cache.strides, bytes, {AxisKind::Side, AxisKind::Layer});
 }
 
 /// Memory of the host function, for `bytes` at most.
@@ -245,7 +256,8 @@ struct MapDim {
 } // namespace
 
 static Value emitMap(CodeBuilder &emit, Operation *op, Value address,
-                     ArrayRef<MapDim> dims, int64_t swizzle, StringRef what) {
+                     int64_t elementBytes, ArrayRef<MapDim> dims,
+                     int64_t swizzle, StringRef what) {
   Value map = allocaInEntry(emit, op, KVRT_MAP_BYTES, KVRT_MAP_ALIGN);
   Value shape = allocaInEntry(emit, op, sizeof(kvrt_map_shape), 8);
   auto set = [&](size_t offset, Value word) {
@@ -256,13 +268,15 @@ static Value emitMap(CodeBuilder &emit, Operation *op, Value address,
     LLVM::StoreOp::create(emit, integer, place);
   };
   assert(dims.size() <= KVRT_MAP_MAX_RANK && "a map has few dimensions");
-  set(offsetof(kvrt_map_shape, type), emit.index(KVRT_MAP_FLOAT16));
+  set(offsetof(kvrt_map_shape, type),
+      emit.index(elementBytes == 1 ? KVRT_MAP_UINT8 : KVRT_MAP_FLOAT16));
   set(offsetof(kvrt_map_shape, rank), emit.index(dims.size()));
   set(offsetof(kvrt_map_shape, swizzle), emit.index(swizzle));
   for (auto [i, dim] : llvm::enumerate(dims)) {
     size_t at = i * sizeof(int64_t);
     set(offsetof(kvrt_map_shape, extents) + at, dim.extent);
-    set(offsetof(kvrt_map_shape, strides) + at, emit.muli(dim.stride, 2));
+    set(offsetof(kvrt_map_shape, strides) + at,
+        emit.muli(dim.stride, elementBytes));
     set(offsetof(kvrt_map_shape, box) + at, emit.index(dim.box));
   }
   emitRuntimeCall(
@@ -271,12 +285,14 @@ static Value emitMap(CodeBuilder &emit, Operation *op, Value address,
   return map;
 }
 
+/// Of a cache; `inner` channels of a box lie side by side.
 static Value emitMap(CodeBuilder &emit, Operation *op, const CacheValue &cache,
-                     ArrayRef<MapDim> dims, int64_t swizzle) {
+                     ArrayRef<MapDim> dims, int64_t inner) {
   Value address =
       memref::ExtractAlignedPointerAsIndexOp::create(emit, cache.buffer);
-  return emitMap(emit, op, emit.addMul(address, cache.offset, 2), dims, swizzle,
-                 "a cache");
+  int64_t bytes = cache.type.getElementBytes();
+  return emitMap(emit, op, emit.addMul(address, cache.offset, bytes), bytes,
+                 dims, swizzleBytes(inner, bytes), "a cache");
 }
 
 /// Of the query: (channel, head, row); boxes have some rows of a group.
@@ -295,8 +311,8 @@ static Value emitQueryMap(CodeBuilder &emit, Operation *op, Value query,
   MapDim dims[] = {{emit.index(traits.keyChannels), emit.index(1), kInner},
                    {emit.index(traits.queryHeads), head, traits.group},
                    {rows, view.getStrides().front(), boxRows}};
-  return emitMap(emit, op, emit.addMul(address, view.getOffset(), 2), dims,
-                 swizzleBytes(kInner), "a query");
+  return emitMap(emit, op, emit.addMul(address, view.getOffset(), 2),
+                 /*elementBytes=*/2, dims, swizzleBytes(kInner, 2), "a query");
 }
 
 /// The distance of parts of `inner` channels.
@@ -322,7 +338,7 @@ static Value emitTokenMap(CodeBuilder &emit, Operation *op,
       {emit.index(layout.extent(AxisKind::Head)), cache.stride(AxisKind::Head),
        1},
       {cache.extent(AxisKind::Block), cache.stride(AxisKind::Block), 1}};
-  return emitMap(emit, op, cache, dims, swizzleBytes(inner));
+  return emitMap(emit, op, cache, dims, inner);
 }
 
 /// Of a side whose boxes have all parts of eight tokens side by side: a map has
@@ -345,7 +361,7 @@ static Value emitGroupMap(CodeBuilder &emit, Operation *op,
       {emit.index(withParts ? groups : heads * groups), emit.muli(token, 8),
        tokens / 8},
       {cache.extent(AxisKind::Block), cache.stride(AxisKind::Block), 1}};
-  return emitMap(emit, op, cache, dims, swizzleBytes(kInner));
+  return emitMap(emit, op, cache, dims, kInner);
 }
 
 /// So many units make a chunk, as a power of two, that the chunks of all items
@@ -475,8 +491,8 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
       continue;
     }
     to = sideParameters(launch.operands, cache);
-    to.isWide = chunkBytes(cache.type.getLayout(), 2, fixedAxes(op)) ==
-                Layout::kWidestAccess;
+    to.isWide = chunkBytes(cache.type.getLayout(), shape.elementBytes,
+                           fixedAxes(op)) == Layout::kWidestAccess;
     if (!to.isWide)
       to.width = launch.operands.addIndex(copyWidth(emit, cache));
   }

@@ -208,10 +208,10 @@ void AttentionKernel::fetchBoxes(const Work &now, Val first, Val end,
 }
 
 Val AttentionKernel::axisBytes(const AxisStrides &axis, Val index) {
-  Val outer(k, k.stride(axis.outer, 2));
+  Val outer(k, k.stride(axis.outer, shape.elementBytes));
   if (!axis.cut)
     return as(index, 64) * outer;
-  Val inner(k, k.stride(axis.inner, 2));
+  Val inner(k, k.stride(axis.inner, shape.elementBytes));
   return as(index / axis.cut, 64) * outer + as(index % axis.cut, 64) * inner;
 }
 
@@ -244,8 +244,9 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
               k.storeScalar((there >> (lane * 16)) & 0xffff, live);
             });
           }
-          Val bytes = entry * Val(k, k.stride(from.block, 2)) +
-                      inBlock * Val(k, k.stride(from.token, 2));
+          Val bytes =
+              entry * Val(k, k.stride(from.block, shape.elementBytes)) +
+              inBlock * Val(k, k.stride(from.token, shape.elementBytes));
           bytes = select(isThere, bytes, k.i64(0));
           Value base =
               at(k.parameter(from.pointer), axisBytes(from.head, head));
@@ -262,8 +263,9 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
 void AttentionKernel::copyTokens(unsigned side, Val slot, Value base, Val bytes,
                                  Val there) {
   const AttentionSide &from = parameters.sides[side];
-  int64_t chunks = shape.channels[side] / 8, inner = shape.inner[side] / 8;
-  int64_t given = (side ? traits.valueChannels : traits.keyChannels) / 8;
+  int64_t chunks = shape.chunks(side), inner = shape.innerChunks(side);
+  int64_t inChunk = shape.chunkChannels();
+  int64_t given = (side ? traits.valueChannels : traits.keyChannels) / inChunk;
   int64_t turn = inner == 8 ? 0 : inner == 4 ? 1 : 2;
   Val number = warp - shape.warps;
   Val unitBase =
@@ -287,7 +289,7 @@ void AttentionKernel::copyTokens(unsigned side, Val slot, Value base, Val bytes,
     if (given < chunks)
       isThere = isThere & (chunk < given);
     // What does not exist is not addressed.
-    Val channel = (given < chunks ? min(chunk, given - 1) : chunk) * 8;
+    Val channel = (given < chunks ? min(chunk, given - 1) : chunk) * inChunk;
     return Chunk{at(base, source + axisBytes(from.channel, channel)),
                  at(shared, to), isThere, channel};
   };
@@ -319,13 +321,28 @@ void AttentionKernel::copyTokens(unsigned side, Val slot, Value base, Val bytes,
               k.i32(0), k.i32(turns), k.i32(1), {},
               [&](Val i, const Vals &) -> Vals {
                 Chunk c = chunkOf(lane + i * 32);
-                SmallVector<Value> pieces;
                 Val start = axisBytes(from.channel, c.first);
-                for (int64_t e = 0; e < 8; ++e) {
-                  Val step = axisBytes(from.channel, c.first + e) - start;
-                  pieces.push_back(k.loadIf(c.isThere, at(c.from, step), 2));
-                }
-                k.store(k.join(pieces, 2), c.to, 16);
+                // Eight elements are as many as have registers.
+                auto copyEight = [&](Val first) {
+                  SmallVector<Value> pieces;
+                  for (int64_t e = 0; e < 8; ++e) {
+                    Val channel = c.first + first + e;
+                    Val step = axisBytes(from.channel, channel) - start;
+                    pieces.push_back(k.loadIf(c.isThere, at(c.from, step),
+                                              shape.elementBytes));
+                  }
+                  k.store(k.join(pieces, shape.elementBytes),
+                          at(c.to, first * shape.elementBytes),
+                          8 * shape.elementBytes);
+                };
+                if (inChunk == 8)
+                  copyEight(k.i32(0));
+                else
+                  k.rolledForLoop(k.i32(0), k.i32(inChunk), k.i32(8), {},
+                                  [&](Val first, const Vals &) -> Vals {
+                                    copyEight(first);
+                                    return {};
+                                  });
                 return {};
               });
         });

@@ -12,20 +12,23 @@ using namespace kvcache;
 AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
                                int64_t sharedLimit, int64_t keyInner,
                                int64_t valueInner)
-    : boxes(boxes) {
-  channels[0] = llvm::alignTo(traits.keyChannels, 16);
-  channels[1] = llvm::alignTo(traits.valueChannels, 16);
-  inner[0] = keyInner ? keyInner : innerChannels(channels[0]);
-  inner[1] = valueInner ? valueInner : innerChannels(channels[1]);
+    : elementBytes(traits.keyType.getIntOrFloatBitWidth() / 8), boxes(boxes) {
+  // Fragments are read two chunks at a time.
+  channels[0] = llvm::alignTo(traits.keyChannels, 2 * chunkChannels());
+  channels[1] = llvm::alignTo(traits.valueChannels, 2 * chunkChannels());
+  inner[0] = keyInner ? keyInner : innerChannels(channels[0], elementBytes);
+  inner[1] = valueInner ? valueInner : innerChannels(channels[1], elementBytes);
   int64_t widest = std::max(channels[0], channels[1]);
   // Sums of 256 channels fill the registers of a thread with 8 columns.
   columnTiles = traits.group > 8 && widest <= 128 ? 2 : 1;
   warps = widest <= 128 ? 8 : 4;
   producers = boxes ? 1 : warps / 2;
-  // Four slots are in flight for the memory, more are not better.
+  // Four slots are in flight for the memory, more are not better; those of
+  // bytes are half as large.
   int64_t fixed = 1024 + kQueue * (kEntryBytes + queryBytes()) +
                   warps * (quads() * 16 + columns() * 8);
-  slots = std::min<int64_t>(4, (sharedLimit - fixed) / slotBytes());
+  slots = std::min<int64_t>(elementBytes == 1 ? 6 : 4,
+                            (sharedLimit - fixed) / slotBytes());
   phases = traits.heads % 4 == 0 ? 4 : traits.heads % 2 == 0 ? 2 : 1;
   barrierOffset = slots * slotBytes();
   assert(8 * (2 * slots + 3 * kQueue) <= 192 && "what is left is behind them");
@@ -46,12 +49,14 @@ AttentionKernel::AttentionKernel(KernelBuilder &k, TargetAttr gpu,
                                  const AttentionShape &shape,
                                  const BatchParameters &batch,
                                  const AttentionParameters &parameters)
-    : WorkSplit(k, gpu, traits, shape.work(), batch, parameters), shape(shape) {
-}
+    : WorkSplit(k, gpu, traits, shape.work(), batch, parameters), shape(shape),
+      productType(shape.elementBytes == 1 ? k.getF16Type() : traits.keyType) {}
 
 void AttentionKernel::build() {
   // With the registers that ptxas leaves it, a mask would have others spilled.
-  if (traits.hasMask)
+  // And slots of bytes are half as large: ptxas would save registers for a
+  // second block, which never comes.
+  if (traits.hasMask || shape.elementBytes == 1)
     k.takeMultiprocessor();
   begin();
   k.ifThen(warp >= shape.warps, [&] { produce(); }, [&] { consume(); });

@@ -14,6 +14,10 @@
 // memory. The same fragments are computed from a slot whatever the cache looks
 // like; how it gets there is all that a layout decides:
 //
+// Elements of one byte lie in a slot as they are in the cache, and become f16
+// on their way into fragments: a fragment of 16 bytes has twice as many
+// channels.
+//
 //   boxes     one copy of a tensor map for each unit, if strides are multiples
 //             of 16 bytes and a unit is in one block (sm_90 and later)
 //   rows      copies of 16 or 4 bytes or single elements, any layout
@@ -34,6 +38,7 @@ struct AttentionShape {
   AttentionShape(const AttentionTraits &traits, bool boxes, int64_t sharedLimit,
                  int64_t keyInner, int64_t valueInner);
 
+  int64_t elementBytes; ///< of the cache, 1 or 2
   bool boxes;
   int64_t columnTiles; ///< of 8 columns
   int64_t warps;       ///< consumers, units of a tile
@@ -59,7 +64,17 @@ struct AttentionShape {
             barrierOffset + 248};
   }
   int64_t threads() const { return 32 * (warps + producers); }
-  int64_t unitBytes(unsigned side) const { return kUnit * 2 * channels[side]; }
+  int64_t unitBytes(unsigned side) const {
+    return kUnit * elementBytes * channels[side];
+  }
+  /// Of 16 bytes: the channels of one, those of a token, those side by side.
+  int64_t chunkChannels() const { return 16 / elementBytes; }
+  int64_t chunks(unsigned side) const {
+    return channels[side] / chunkChannels();
+  }
+  int64_t innerChunks(unsigned side) const {
+    return inner[side] / chunkChannels();
+  }
   int64_t slotBytes() const;
   /// Accumulators of four numbers, of all lanes: in the merge of warps and in a
   /// part.
@@ -117,9 +132,16 @@ private:
     Val commonFirst, commonEnd; ///< what all columns see
     Val place;                  ///< of the segment in the queue
     Vals slope, position;       ///< of each column, f32
+    Vals factor;                ///< of products; none is 1
   };
   Columns columns(const Entry &entry, Val place);
   Vals maskedColumns(Val place, Val key);
+  Vals loadQuery(Val place);
+  Vals loadQueryOfBytes(Val place, Vals &factor);
+  void toHalves(llvm::MutableArrayRef<Val> words, Vals &factor);
+  llvm::SmallVector<Vals> keyFragments(mlir::Value source);
+  llvm::SmallVector<Vals> valueFragments(mlir::Value source);
+  Vals halvesOf(Val word);
   Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);
   Vals scores(Val slot, const Columns &columns);
   Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);
@@ -157,6 +179,7 @@ private:
   int64_t numColumns() const { return 2 * shape.columnTiles; } ///< of a lane
 
   const AttentionShape &shape;
+  mlir::Type productType;        ///< f16 or bf16
   Vals keyOffsets, valueOffsets; ///< of fragments in a slot
 };
 

@@ -93,17 +93,21 @@ void AttentionKernel::store(const Entry &item, Val quad, Val columnTile,
           totalOf(queryHead, i ? maximum1 : maximum0, i ? sum1 : sum0);
       Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
                   as(queryHead, 64) * (traits.valueChannels * bytes);
-      Val channel = step * 16 + g;
+      // Of bytes, rows g and g + 8 of a product are channels side by side.
+      bool ofBytes = shape.elementBytes == 1;
+      int64_t apart = ofBytes ? 1 : 8;
+      Val channel = step * 16 + (ofBytes ? g * 2 : g);
+      int64_t padded = ofBytes ? 32 : 16;
       Value out =
           at(at(k.parameter(parameters.out), place), as(channel, 64) * bytes);
       for (int64_t half = 0; half < 2; ++half) {
         Val number = numbers[i + 2 * half] * total.factor;
         auto put = [&] {
           Value x = gpu::codecOf(traits.outType).encode(k, number, 1);
-          k.store(x, at(out, half * 8 * bytes), bytes);
+          k.store(x, at(out, half * apart * bytes), bytes);
         };
-        if (half && traits.valueChannels % 16)
-          k.ifThen(channel + 8 < traits.valueChannels, put);
+        if ((half || ofBytes) && traits.valueChannels % padded)
+          k.ifThen(channel + half * apart < traits.valueChannels, put);
         else
           put();
       }

@@ -12,6 +12,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../Codecs.h"
 #include "AttentionKernel.h"
 
 #include <cmath>
@@ -22,22 +23,10 @@ using namespace kvcache;
 AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
                                                   Val place) {
   Columns found;
+  found.query = shape.elementBytes == 1 ? loadQueryOfBytes(place, found.factor)
+                                        : loadQuery(place);
   Val pairs = (item.end - item.start) * traits.group;
   Val from = item.tile * shape.columns();
-  // Two steps of 16 channels are four matrices.
-  int64_t steps = shape.channels[0] / 16;
-  for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
-    Val row = place * shape.queryBytes() +
-              ((lane & 7) + 8 * tile) * shape.queryRowBytes() +
-              (lane >> 3) * 16 + shape.queryOffset;
-    Value source = at(shared, row);
-    for (int64_t step = 0; step < steps; step += 2) {
-      // Past the last step is padding, or what is next: it is not used.
-      Vals matrices = w.ldmatrix(at(source, step * 32), false);
-      matrices.resize(2 * std::min<int64_t>(2, steps - step));
-      llvm::append_range(found.query, matrices);
-    }
-  }
   // What the columns of a lane see. Those that are not there are as the last.
   for (int64_t tile = 0; tile < shape.columnTiles; ++tile)
     for (int64_t i = 0; i < 2; ++i) {
@@ -88,10 +77,116 @@ Vals AttentionKernel::maskedColumns(Val place, Val key) {
   return bits;
 }
 
+/// The fragments of the query: two registers for 16 channels.
+Vals AttentionKernel::loadQuery(Val place) {
+  Vals query;
+  // Two steps of 16 channels are four matrices.
+  int64_t steps = shape.channels[0] / 16;
+  for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
+    Val row = place * shape.queryBytes() +
+              ((lane & 7) + 8 * tile) * shape.queryRowBytes() +
+              (lane >> 3) * 16 + shape.queryOffset;
+    Value source = at(shared, row);
+    for (int64_t step = 0; step < steps; step += 2) {
+      // Past the last step is padding, or what is next: it is not used.
+      Vals matrices = w.ldmatrix(at(source, step * 32), false);
+      matrices.resize(2 * std::min<int64_t>(2, steps - step));
+      llvm::append_range(query, matrices);
+    }
+  }
+  return query;
+}
+
+/// The same for keys of bytes. A lane has channels 4 t .. 4 t + 3 of 16 of a
+/// key in one register, where a product takes 2 t, 2 t + 1 and 8 more: it does
+/// not matter which channels it sums up, if those of the query are the same.
+Vals AttentionKernel::loadQueryOfBytes(Val place, Vals &factor) {
+  Vals query;
+  int64_t steps = shape.channels[0] / 16;
+  for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
+    Val row = place * shape.queryBytes() +
+              ((lane >> 2) + 8 * tile) * shape.queryRowBytes() +
+              (lane & 3) * 8 + shape.queryOffset;
+    Value source = at(shared, row);
+    for (int64_t step = 0; step < steps; ++step) {
+      Value words = k.load(at(source, step * 32), 8);
+      for (int64_t i = 0; i < 2; ++i)
+        query.push_back(
+            k.val(LLVM::ExtractElementOp::create(k, words, k.i32(i))));
+    }
+    if (traits.queryType.isBF16())
+      toHalves(MutableArrayRef<Val>(query).take_back(2 * steps), factor);
+  }
+  return query;
+}
+
+/// Pairs of bf16 of a column, in all four lanes that have it, become f16 by a
+/// power of two that brings the largest of them near 2^15; adds what the
+/// products of the two columns of this lane are then multiplied by.
+void AttentionKernel::toHalves(MutableArrayRef<Val> words, Vals &factor) {
+  Val most = k.i32(0);
+  for (Val word : words)
+    most = max(max(most, word & 0x7fff), (word >> 16) & 0x7fff);
+  for (int64_t bits : {1, 2})
+    most = max(most, w.shflXor(most, bits));
+  constexpr int64_t kBias = 127, kWanted = kBias + 14;
+  // The exponent of neither factor leaves the normal numbers.
+  Val shift = max((most >> 7) - kWanted, -120);
+  auto powerOf2 = [&](Val exponent) {
+    return w.bitcastToFloat((exponent + kBias) << 23);
+  };
+  Val down = powerOf2(k.i32(0) - shift);
+  for (Val &word : words)
+    word = w.cvtPack(w.bitcastToFloat(word << 16) * down,
+                     w.bitcastToFloat(word & -65536) * down, productType);
+  for (int64_t i = 0; i < 2; ++i)
+    factor.push_back(powerOf2(w.shflIdx(shift, ((lane & 3) * 2 + i) * 4)));
+}
+
+/// Four bytes as two pairs of f16.
+Vals AttentionKernel::halvesOf(Val word) {
+  const GPUCodec &codec = gpu::codecOf(traits.keyType);
+  Vals pairs;
+  for (Val half : {word, word >> 16})
+    pairs.push_back(k.val(codec.decodeHalves(k, as(half, 16))));
+  return pairs;
+}
+
+/// Two chunks of 16 tokens: the operands of as many products as they have 16
+/// channels.
+SmallVector<Vals> AttentionKernel::keyFragments(Value source) {
+  Vals words = w.ldmatrix(source, false);
+  if (shape.elementBytes == 2)
+    return {words};
+  SmallVector<Vals> fragments;
+  for (int64_t chunk : {0, 1}) {
+    Vals low = halvesOf(words[2 * chunk]),
+         high = halvesOf(words[2 * chunk + 1]);
+    fragments.push_back({low[0], high[0], low[1], high[1]});
+  }
+  return fragments;
+}
+
+/// The same of values, where tokens lie across. A lane has channels 2 g and
+/// 2 g + 1 of two tokens in a register: they are the rows g and g + 8 of the
+/// product.
+SmallVector<Vals> AttentionKernel::valueFragments(Value source) {
+  Vals words = w.ldmatrix(source, true);
+  if (shape.elementBytes == 2)
+    return {words};
+  SmallVector<Vals> fragments;
+  for (int64_t chunk : {0, 1}) {
+    constexpr int64_t kByChannel = 0x3120;
+    fragments.push_back(join(halvesOf(w.prmt(words[chunk], kByChannel)),
+                             halvesOf(w.prmt(words[chunk + 2], kByChannel))));
+  }
+  return fragments;
+}
+
 /// Bytes of the fragments of a lane in a unit, for the steps whose chunks are
 /// permuted in different ways.
 Vals AttentionKernel::fragmentOffsets(unsigned side, Val token, Val chunk) {
-  int64_t inner = shape.inner[side] / 8;
+  int64_t inner = shape.innerChunks(side);
   Val unit = warp * shape.unitBytes(side) + token * (inner * 16);
   if (inner == 1)
     return {unit + chunk * (shape.kUnit * 16)};
@@ -103,9 +198,9 @@ Vals AttentionKernel::fragmentOffsets(unsigned side, Val token, Val chunk) {
   return offsets;
 }
 
-/// Bytes from those to the fragment of a step, 16 channels each.
+/// Bytes from those to the fragment of a step, two chunks each.
 int64_t AttentionKernel::fragmentStep(unsigned side, int64_t step) const {
-  int64_t inner = shape.inner[side] / 8;
+  int64_t inner = shape.innerChunks(side);
   int64_t part = shape.kUnit * inner * 16;
   return inner == 1 ? 2 * step * part : 2 * step / inner * part;
 }
@@ -118,15 +213,17 @@ Vals AttentionKernel::scores(Val slot, const Columns &columns) {
   SmallVector<Value> sources;
   for (Val offset : keyOffsets)
     sources.push_back(at(shared, base + offset));
-  int64_t steps = shape.channels[0] / 16;
-  for (int64_t s = 0; s < steps; ++s) {
+  int64_t steps = shape.channels[0] / 16, step = 0;
+  for (int64_t s = 0; s < shape.chunks(0) / 2; ++s) {
     Value source = sources[s % sources.size()];
-    Vals keys = w.ldmatrix(at(source, fragmentStep(0, s)), false);
-    for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
-      Vals &sum = sums[2 * tile + s % 2];
-      size_t query = (tile * steps + s) * 2;
-      sum = w.mmaSync(keys, {columns.query[query], columns.query[query + 1]},
-                      sum, traits.keyType);
+    for (const Vals &keys : keyFragments(at(source, fragmentStep(0, s)))) {
+      for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
+        Vals &sum = sums[2 * tile + step % 2];
+        size_t query = (tile * steps + step) * 2;
+        sum = w.mmaSync(keys, {columns.query[query], columns.query[query + 1]},
+                        sum, productType);
+      }
+      ++step;
     }
   }
   Vals all;
@@ -142,6 +239,8 @@ Vals AttentionKernel::weigh(const Columns &columns, ArrayRef<Val> products,
   Vals result;
   for (int64_t i = 0; i < int64_t(products.size()); ++i) {
     Val x = products[i];
+    if (!columns.factor.empty())
+      x = x * columns.factor[i / 4 * 2 + i % 2];
     if (traits.softcap) {
       x = w.tanh(x * (traits.scale / *traits.softcap)) *
           float(*traits.softcap * M_LOG2E);
@@ -167,19 +266,21 @@ Vals AttentionKernel::values(Val slot, ArrayRef<Val> weights,
   for (Val offset : valueOffsets)
     sources.push_back(at(shared, base + offset));
   Vals result;
-  int64_t steps = shape.channels[1] / 16;
+  int64_t steps = shape.channels[1] / 16, step = 0;
   SmallVector<Vals> all(shape.columnTiles);
-  for (int64_t s = 0; s < steps; ++s) {
+  for (int64_t s = 0; s < shape.chunks(1) / 2; ++s) {
     Value source = sources[s % sources.size()];
-    Vals part = w.ldmatrix(at(source, fragmentStep(1, s)), true);
-    if (!masks.empty())
-      for (int64_t i = 0; i < 4; ++i)
-        part[i] = part[i] & masks[i / 2];
-    for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
-      size_t sum = (tile * steps + s) * 4;
-      Vals next = w.mmaSync(part, weights.slice(2 * tile, 2),
-                            sums.slice(sum, 4), traits.valueType);
-      llvm::append_range(all[tile], next);
+    for (Vals &part : valueFragments(at(source, fragmentStep(1, s)))) {
+      if (!masks.empty())
+        for (int64_t i = 0; i < 4; ++i)
+          part[i] = part[i] & masks[i / 2];
+      for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
+        size_t sum = (tile * steps + step) * 4;
+        Vals next = w.mmaSync(part, weights.slice(2 * tile, 2),
+                              sums.slice(sum, 4), productType);
+        llvm::append_range(all[tile], next);
+      }
+      ++step;
     }
   }
   for (Vals &tile : all)
@@ -297,8 +398,8 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
               scaled[count + c] +
               (weights[c / 2 * 4 + c % 2] + weights[c / 2 * 4 + c % 2 + 2]);
         for (size_t i = 0; i < x.size(); i += 2)
-          scaled.push_back(w.movmatrix(
-              w.cvtPack(weights[i], weights[i + 1], traits.valueType)));
+          scaled.push_back(
+              w.movmatrix(w.cvtPack(weights[i], weights[i + 1], productType)));
         scaled.push_back(tokens);
         return scaled;
       },

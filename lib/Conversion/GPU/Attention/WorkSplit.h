@@ -57,7 +57,7 @@ struct AttentionSide {
   AxisStrides head, channel;
   unsigned map = 0;    ///< with boxes
   bool isWide = false; ///< with rows: all copies are of 16 bytes
-  unsigned width = 0;  ///< if not: their bytes, 16, 4 or 2
+  unsigned width = 0;  ///< if not: their bytes, 16, 4 or those of an element
 };
 
 struct AttentionParameters {

@@ -336,6 +336,13 @@ Val NvvmOps::movmatrix(Val matrix) const {
                         k.getI32Type(), ValueRange{matrix}, true));
 }
 
+Val NvvmOps::prmt(Val bytes, int64_t sequence) const {
+  return k.val(LLVM::CallIntrinsicOp::create(
+                   k, k.getI32Type(), k.getStringAttr("llvm.nvvm.prmt"),
+                   ValueRange{bytes, k.i32(0), k.i32(sequence)})
+                   .getResult(0));
+}
+
 Val NvvmOps::elect() const {
   return k.val(NVVM::ElectSyncOp::create(k, k.getI1Type(), Value()));
 }
