@@ -42,7 +42,11 @@ def stage(folder, version, compiler):
         '"""Written by the build."""\n\n'
         f'__version__ = "{version}"\nBUILD = "{build}"\n\n'
         "# The orders of pools that have a name.\nORDERS = {\n"
-        + "".join(f'    "{name}": "{axes}",\n' for name, axes in orders) + "}\n")
+        + "".join(f'    "{name}": "{axes}",\n' for name, axes in orders) + "}\n\n"
+        "# The formats of elements: what arrays call them, the type code of\n"
+        "# DLPack, and bytes.\nFORMATS = {\n"
+        + "".join(f'    "{name}": ("{dtype}", {code}, {int(bits) // 8}),\n'
+                  for name, dtype, code, bits in read_formats(compiler)) + "}\n")
 
 
 def read_orders(compiler):
@@ -56,6 +60,13 @@ def read_orders(compiler):
         if set(axes) in (set("SBNHD"), set("LSBNHD")):
             orders.append((name, "".join(axes)))
     return orders
+
+
+def read_formats(compiler):
+    library = ctypes.CDLL(str(compiler))
+    library.kvcFormats.restype = ctypes.c_char_p
+    return [line.split()
+            for line in library.kvcFormats().decode().splitlines()]
 
 
 def run(*command):

@@ -45,6 +45,11 @@ void kvcFree(char *messages);
  * axis in memory to the fastest. */
 const char *kvcOrders(void);
 
+/* The formats that elements of a cache may have, one in a line: `bf16 bfloat16
+ * 4 16`, the name in a program, the name in NumPy, PyTorch and JAX, the type
+ * code of DLPack, the bits. */
+const char *kvcFormats(void);
+
 /* The version of the compiler. */
 const char *kvcVersion(void);
 

@@ -3,6 +3,7 @@
 #include "kvcache-c/Compiler.h"
 
 #include "Text.h"
+#include "kvcache/Formats/Formats.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Layout/Orders.h"
 #include "kvcache/Registration/Registration.h"
@@ -117,6 +118,19 @@ int32_t kvcCompile(const char *program, size_t programBytes,
 }
 
 void kvcFree(char *messages) { free(messages); }
+
+const char *kvcFormats(void) {
+  static const std::string text = [] {
+    std::string lines;
+    for (const Format *format : allFormats())
+      lines += (format->getName() + " " + format->getDType() + " " +
+                llvm::Twine(int(format->getDLPackCode())) + " " +
+                llvm::Twine(format->getBits()) + "\n")
+                   .str();
+    return lines;
+  }();
+  return text.c_str();
+}
 
 const char *kvcOrders(void) {
   static const std::string text = [] {

@@ -7,7 +7,11 @@ import sys
 from functools import lru_cache
 from typing import Any, Optional
 
-_BFLOAT = 4  # of DLPack
+from ._version import FORMATS
+
+
+# The type codes of DLPack, by what arrays call their elements.
+_CODES = {dtype: code for dtype, code, _ in FORMATS.values()}
 
 
 def _library_of(array: Any) -> str:
@@ -15,28 +19,33 @@ def _library_of(array: Any) -> str:
 
 
 @lru_cache(maxsize=None)
-def _numpy_type(where: str, element_type: str) -> Any:
+def _numpy_type(where: str, dtype: str) -> Any:
     import numpy
-    if element_type == "bf16":
-        try:
-            import ml_dtypes
-        except ImportError:
-            raise TypeError(f"{where}: an array of bf16 in NumPy needs the "
-                            "package ml_dtypes; install it, or pass an array"
-                            ) from None
-        return numpy.dtype(ml_dtypes.bfloat16)
-    kind = {"f": "float", "i": "int"}[element_type[0]]
-    return numpy.dtype(f"{kind}{element_type[1:]}")
+    if hasattr(numpy, dtype):
+        return numpy.dtype(dtype)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError(f"{where}: an array of {dtype} in NumPy needs the "
+                        "package ml_dtypes; install it, or pass an array"
+                        ) from None
+    return numpy.dtype(getattr(ml_dtypes, dtype))
 
 
 def export(function: str, name: str, value: Any, reason: Any) -> tuple:
     """An array of the same memory that has DLPack, and the code of its
-    elements. NumPy does not export the bf16 of ml_dtypes, nor read-only arrays
-    before version 2."""
+    elements. NumPy does not export the types of ml_dtypes, nor read-only arrays
+    before version 2, and PyTorch not every type that it has."""
     where = f"{function}: argument '{name}'"
-    if _library_of(value) == "numpy" and hasattr(value, "dtype"):
-        if value.dtype.name == "bfloat16":
-            return value.view("int16"), _BFLOAT
+    library, dtype = _library_of(value), getattr(value, "dtype", None)
+    if library == "numpy" and hasattr(dtype, "name"):
+        if dtype.name in _CODES and not hasattr(sys.modules["numpy"],
+                                                dtype.name):
+            return value.view(f"int{8 * dtype.itemsize}"), _CODES[dtype.name]
+    if library == "torch" and value.element_size() == 1:
+        code = _CODES.get(str(dtype).removeprefix("torch."))
+        if code is not None:
+            return value.view(sys.modules["torch"].uint8), code
     if not hasattr(value, "__dlpack__"):
         raise TypeError(f"{where}: expected an array with __dlpack__, got "
                         f"{type(value).__name__}")
@@ -46,41 +55,35 @@ def export(function: str, name: str, value: Any, reason: Any) -> tuple:
 def allocate(function: str, argument: dict, sample: Any, shape: tuple) -> Any:
     """An array for a result, of the kind of another array and in its memory.
     Libraries with an exchange in C make theirs themselves."""
-    where, element_type = argument["name"], argument["element_type"]
-    where = f"{function}: argument '{where}'"
+    where, dtype = f"{function}: argument '{argument['name']}'", argument["dtype"]
     library = _library_of(sample)
     if library == "numpy":
-        return new_numpy(where, element_type, shape, argument["align"])
+        return new_numpy(where, dtype, shape, argument["align"])
     if library == "torch":
         import torch
-        types = {"bf16": torch.bfloat16, "f16": torch.float16,
-                 "f32": torch.float32, "f64": torch.float64, "i8": torch.int8,
-                 "i16": torch.int16, "i32": torch.int32, "i64": torch.int64}
-        return torch.empty(shape, dtype=types[element_type],
+        return torch.empty(shape, dtype=getattr(torch, dtype),
                            device=sample.device)
     if library in ("jax", "jaxlib"):
         import jax
         import jax.numpy
-        dtype = _numpy_type(where, element_type)
-        return jax.device_put(jax.numpy.zeros(shape, dtype),
+        return jax.device_put(jax.numpy.zeros(shape, _numpy_type(where, dtype)),
                               next(iter(sample.devices())))
     raise TypeError(f"{where}: a result for arrays of {type(sample).__name__} "
                     "cannot be made; pass an array for it")
 
 
-def new_numpy(where: str, element_type: str, shape: tuple,
-              align: int = 64) -> Any:
+def new_numpy(where: str, dtype: str, shape: tuple, align: int = 64) -> Any:
     """An array of NumPy, which aligns to 16 bytes by itself."""
     import numpy
-    dtype = _numpy_type(where, element_type)
+    kind = _numpy_type(where, dtype)
     if align <= 16:
-        return numpy.empty(shape, dtype)
-    size = dtype.itemsize
+        return numpy.empty(shape, kind)
+    size = kind.itemsize
     for extent in shape:
         size *= extent
     memory = numpy.empty(size + align, numpy.uint8)
     start = -memory.ctypes.data % align
-    return memory[start:start + size].view(dtype).reshape(shape)
+    return memory[start:start + size].view(kind).reshape(shape)
 
 
 def current_stream(device: Optional[int]) -> int:

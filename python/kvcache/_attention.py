@@ -8,6 +8,7 @@ import sys
 
 from ._layout import Layout
 from ._library import Library, compile
+from ._version import FORMATS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing it takes longer than all else here
@@ -68,8 +69,10 @@ class PagedAttention:
     for each row: bit `i % 32` of word `i // 32` says whether it sees row `i` of
     its request, as in a tree of speculated tokens. With `lse=True` it returns the logarithm
     of the sum of each row's weights too, to merge it with attention over other
-    keys. Programs are compiled for the device of the pool, when they are first
-    used.
+    keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
+    rows that are written and of the result: by default the same, or bf16 if the
+    pool has bytes, such as f8E4M3FN. Programs are compiled for the device of the
+    pool, when they are first used.
     """
 
     def __init__(self, heads: int, kv_heads: int, head_dim: int,
@@ -79,7 +82,8 @@ class PagedAttention:
                  window: Optional[int] = None, softcap: Optional[float] = None,
                  scale: Optional[float] = None, sinks: bool = False,
                  alibi: bool = False, positions: bool = False, lse: bool = False,
-                 mask: bool = False, checks: str = "none") -> None:
+                 mask: bool = False, query_dtype: Optional[str] = None,
+                 checks: str = "none") -> None:
         if not isinstance(layout, Layout):
             layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
                             block_size=block_size, layers=layers, dtype=dtype)
@@ -96,6 +100,11 @@ class PagedAttention:
         layout.layer_type  # an error, if one layer has no type
         self.layout = layout
         self.heads = heads
+        of_bytes = FORMATS[dtype][2] == 1
+        self.query_dtype = query_dtype or ("bf16" if of_bytes else dtype)
+        if self.query_dtype not in FORMATS or FORMATS[self.query_dtype][2] == 1:
+            raise ValueError("query_dtype: expected a type of two or four bytes, "
+                             f"got {query_dtype!r}")
         self.sinks, self.alibi, self.mask = sinks, alibi, mask
         self.positions, self.lse = positions, lse
         self._has_layers = "L" in layout.extents
@@ -134,7 +143,7 @@ class PagedAttention:
         return _PROGRAM.format(
             pool=self.layout.type, layer=self.layout.layer_type,
             block_size=extents["N"], kv_heads=extents["H"],
-            head_dim=extents["D"], heads=heads, dtype=self.layout.dtype,
+            head_dim=extents["D"], heads=heads, dtype=self.query_dtype,
             options=self._options, **parts)
 
     def _list_parts(self) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from ._version import ORDERS
+from ._version import FORMATS, ORDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing it takes longer than all else here
@@ -42,8 +42,9 @@ class Layout:
             if axis != "B" and (not isinstance(extent, int) or extent < 1):
                 raise ValueError(f"{_MEANINGS[axis]}: expected a positive "
                                  f"integer, got {extent!r}")
-        if dtype not in ("bf16", "f16", "f32"):
-            raise ValueError(f"dtype: expected bf16, f16 or f32, got {dtype!r}")
+        if dtype not in FORMATS:
+            raise ValueError(f"dtype: expected one of {', '.join(FORMATS)}, got "
+                             f"{dtype!r}")
         self.extents = {axis: extents[axis] for axis in self.axes}
         self.dtype = dtype
         self.order = _resolve(order, self.axes)
@@ -123,7 +124,7 @@ class Layout:
 
     def nbytes(self, blocks: int) -> int:
         """The size of a pool without gaps."""
-        size = 4 if self.dtype == "f32" else 2
+        size = FORMATS[self.dtype][2]
         for extent in self.memory_shape(blocks):
             size *= extent
         return size
@@ -143,15 +144,14 @@ class Layout:
 
     def zeros(self, blocks: int, device: Any = None) -> Any:
         """A new pool: a tensor of PyTorch on a device, or without a device an
-        array of NumPy (of the package ml_dtypes for bf16)."""
-        shape = self.memory_shape(blocks)
+        array of NumPy (of the package ml_dtypes for what NumPy lacks)."""
+        shape, name = self.memory_shape(blocks), FORMATS[self.dtype][0]
         if device is not None:
             import torch
-            dtype = {"bf16": torch.bfloat16, "f16": torch.float16,
-                     "f32": torch.float32}[self.dtype]
-            return self.view(torch.zeros(shape, dtype=dtype, device=device))
+            return self.view(torch.zeros(shape, dtype=getattr(torch, name),
+                                         device=device))
         from . import _arrays
-        pool = _arrays.new_numpy("a pool", self.dtype, shape)
+        pool = _arrays.new_numpy("a pool", name, shape)
         pool.view("uint8")[...] = 0
         return self.view(pool)
 

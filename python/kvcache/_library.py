@@ -106,7 +106,7 @@ class _Owner:
             (argument["name"], kinds[argument["kind"]],
              argument.get("access") == "write",
              argument.get("result", False),
-             *_element(argument.get("element_type", "i64")),
+             argument.get("dlpack_code", 0), argument.get("element_bits", 64),
              self._extents(argument))
             for argument in self.arguments)
 
@@ -173,13 +173,6 @@ class _Owner:
         return _arrays.document(self.name, self.arguments)
 
 
-def _element(element_type: str) -> tuple:
-    """The code of DLPack and the bits."""
-    if element_type == "bf16":
-        return 4, 16
-    return {"i": 0, "f": 2}[element_type[0]], int(element_type[1:])
-
-
 def _open(path: str, name: str) -> Library:
     handle = _calls.open(path)
     address = _calls.symbol(handle, f"kv1_{name}_manifest")
@@ -187,7 +180,11 @@ def _open(path: str, name: str) -> Library:
         raise OSError(f"'{path}' is not a library of kvcache named '{name}'")
     manifest = json.loads(_calls.text(address))
     first = "kv1args_" + manifest["functions"][0]["name"]
-    if not _calls.symbol(handle, first):
+    tensors = (argument for function in manifest["functions"]
+               for argument in function["arguments"]
+               if argument["kind"] == "tensor")
+    if not _calls.symbol(handle, first) or any(
+            "dtype" not in tensor for tensor in tensors):
         raise OSError(f"'{path}' was compiled by an older kvcache: compile it "
                       "again")
     return Library(handle, manifest, path)

@@ -32,6 +32,7 @@ import tvm_ffi
 
 from . import _attention
 from ._library import compile
+from ._version import FORMATS
 
 __all__ = ["PagedAttention"]
 
@@ -85,8 +86,7 @@ class PagedAttention:
 
     def zeros(self, blocks: int) -> Any:
         """A new pool."""
-        dtype = {"bf16": jnp.bfloat16, "f16": jnp.float16,
-                 "f32": jnp.float32}[self.layout.dtype]
+        dtype = getattr(jnp, FORMATS[self.layout.dtype][0])
         return jnp.zeros(self.layout.memory_shape(blocks), dtype)
 
     def program(self) -> str:
@@ -108,7 +108,7 @@ class PagedAttention:
             pool=layout.type, layer=layout.layer_type, view=view,
             memory=f"{memory}x{layout.dtype}", block_size=extents["N"],
             kv_heads=extents["H"], head_dim=extents["D"], heads=heads,
-            dtype=layout.dtype, options=self._of._options, **parts)
+            dtype=self._of.query_dtype, options=self._of._options, **parts)
 
     def insert(self, pool: Any, slots: Any, key: Any, value: Any,
                layer: Any = None) -> Any:
@@ -164,7 +164,8 @@ class _Tensor(ctypes.Structure):
     @classmethod
     def like(cls, array: Any) -> _Tensor:
         dtype = jnp.dtype(array.dtype)
-        code = 4 if dtype == jnp.bfloat16 else 0 if dtype.kind == "i" else 2
+        codes = {name: code for name, code, _ in FORMATS.values()}
+        code = codes.get(dtype.name, 0 if dtype.kind == "i" else 2)
         shape = (ctypes.c_int64 * len(array.shape))(*array.shape)
         return cls(data=4096, device=(1, 0), ndim=len(array.shape), code=code,
                    bits=8 * dtype.itemsize, lanes=1, shape=shape)

@@ -8,6 +8,7 @@ import sys
 from typing import Optional, Sequence
 
 from ._layout import Layout
+from ._version import FORMATS
 
 _EXAMPLES = """\
 examples:
@@ -31,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, number in (("block-size", 16), ("kv-heads", 8), ("head-dim", 128)):
         parser.add_argument("--" + name, type=int, metavar="N", default=number,
                             help="default: %(default)s")
-    parser.add_argument("--dtype", choices=("bf16", "f16", "f32"),
+    parser.add_argument("--dtype", choices=tuple(FORMATS),
                         default="bf16", help="default: %(default)s")
     parser.add_argument("--svg", metavar="FILE",
                         help="write an SVG file; - is the standard output")

@@ -15,6 +15,7 @@
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcLayout{{[A-Z][A-Za-z]+$}}
+ * CHECK-DAG: {{^[0-9a-f]+}} T kvcFormats
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcOrders
  * CHECK-DAG: {{^[0-9a-f]+}} T kvcVersion
  */
@@ -94,6 +95,9 @@ int main(int argc, char **argv) {
   expect(dlsym(library, "kv1_f") && dlsym(library, "kv1args_f") &&
              dlsym(library, "kv1_mine_last_error"),
          "its functions", "another library");
+  expect(strstr(kvcFormats(), "bf16 bfloat16 4 16\n") != NULL &&
+             strstr(kvcFormats(), "f8E4M3FN float8_e4m3fn 10 8\n") != NULL,
+         "the formats", kvcFormats());
   expect(strstr(kvcOrders(), "nhd S B N H D\n") != NULL, "the order nhd",
          kvcOrders());
   int major, minor;

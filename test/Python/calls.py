@@ -231,6 +231,53 @@ assert out.dtype == ml_dtypes.bfloat16
 _, want = case.expected()
 assert np.abs(out.astype(np.float32) - want).max() < 0.05
 
+# ---- Formats of one byte: arrays of ml_dtypes, or bytes
+
+BYTES = """
+!kv    = !kvcache.cache<?B x 4N x 2H x 8D x f8E4M3FN>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 4, pad = skip_negative>
+func.func @write(%pool: !kv, %where: memref<?xi64>, %rows: memref<?x2x8xf32>) {
+  %slots = kvcache.make_slots %where : memref<?xi64> to !slots
+  kvcache.index_copy %rows into %pool at %slots
+    : memref<?x2x8xf32> into !kv at !slots
+  return
+}
+func.func @read(%pool: !kv, %where: memref<?xi64>,
+                %out: memref<?x2x8xf8E4M3FN> {bufferize.result}) {
+  %slots = kvcache.make_slots %where : memref<?xi64> to !slots
+  kvcache.gather %pool at %slots zero into %out
+    : !kv at !slots into memref<?x2x8xf8E4M3FN>
+  return
+}
+"""
+small = kvcache.compile(BYTES)
+rows = rng.standard_normal((3, 2, 8)).astype(np.float32) * 300
+slots = np.array([5, -1, 2])
+want = np.clip(rows, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+for kind in (ml_dtypes.float8_e4m3fn, np.uint8):
+    pool = np.zeros((2, 4, 2, 8), kind)
+    small.write(pool, slots, rows)
+    flat = pool.reshape(8, 2, 8).view(ml_dtypes.float8_e4m3fn)
+    assert np.array_equal(flat[[5, 2]], want[[0, 2]])
+    assert not pool.reshape(8, 2, 8)[[0, 1, 3, 4, 6, 7]].any()
+    got = small.read(pool, slots)
+    assert got.dtype == ml_dtypes.float8_e4m3fn
+    assert np.array_equal(got[[0, 2]], want[[0, 2]]) and not got[1].any()
+text = raises(TypeError, small.write, np.zeros((2, 4, 2, 8), np.int8), slots, rows)
+assert "expected elements of float8_e4m3fn, got int8" in text, text
+
+attention = kvcache.PagedAttention(4, 2, 8, 4, "f8E5M2")
+pool = attention.layout.zeros(3)
+assert pool.dtype == ml_dtypes.float8_e5m2
+key, value, query = (rng.standard_normal((2, n, 8)).astype(ml_dtypes.bfloat16)
+                     for n in (2, 2, 4))
+attention.insert(pool, np.array([4, 5]), key, value)
+out = attention.run(query, pool, np.int32([0, 2]), np.int32([2]), np.int32([[1]]))
+assert out.dtype == ml_dtypes.bfloat16
+# The first row sees one key.
+first = value[0].astype(ml_dtypes.float8_e5m2).astype(ml_dtypes.bfloat16)
+assert np.array_equal(out[0], np.repeat(first, 2, axis=0))
+
 # ---- A library in a file
 
 path = os.path.join(cache.name, "libhere.so")

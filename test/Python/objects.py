@@ -234,7 +234,10 @@ raises(ValueError, kvcache.Layout, "SBNHDD", kv_heads=2, head_dim=8)
 assert raises(ValueError, kvcache.Layout, kv_heads=0, head_dim=8) == (
     "kv_heads: expected a positive integer, got 0")
 assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8, dtype="f8") == (
-    "dtype: expected bf16, f16 or f32, got 'f8'")
+    "dtype: expected one of f16, bf16, f32, f8E4M3FN, f8E5M2, got 'f8'")
+assert raises(ValueError, kvcache.PagedAttention, 8, 2, 8,
+              query_dtype="f8E5M2") == (
+    "query_dtype: expected a type of two or four bytes, got 'f8E5M2'")
 assert raises(ValueError, layout.memory_shape, -1) == (
     "blocks: expected a number of blocks, got -1")
 assert raises(ValueError, make, "SLBNHD", layers=2).startswith(

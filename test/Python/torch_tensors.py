@@ -30,6 +30,22 @@ text = raises(ValueError, decode, **{**arguments,
                                      "pool": torch.from_numpy(case.memory)})
 assert "pass `pool.permute(1, 2, 0, 3, 4, 5)`" in text, text
 
+# ---- Formats of one byte, also where PyTorch does not export its own type
+
+small = kvcache.PagedAttention(4, 2, 8, 4, "f8E4M3FN")
+pool = small.layout.zeros(3, device="cpu")
+assert pool.dtype == torch.float8_e4m3fn
+key, value, query = (torch.randn(2, n, 8).bfloat16() for n in (2, 2, 4))
+small.insert(pool, torch.tensor([4, 5]), key, value)
+again = torch.zeros_like(pool).view(torch.uint8)
+small.insert(again, torch.tensor([4, 5]), key, value)
+assert torch.equal(again, pool.view(torch.uint8)) and again.any()
+out = small.run(query, pool, torch.tensor([0, 2], dtype=torch.int32),
+                torch.tensor([2], dtype=torch.int32),
+                torch.tensor([[1]], dtype=torch.int32))
+first = value[0].to(torch.float8_e4m3fn).bfloat16()
+assert torch.equal(out[0], first.repeat_interleave(2, dim=0))
+
 # ---- Ready-made objects in bf16, in eager mode and compiled
 
 attention = kvcache.PagedAttention(8, 2, 64, 16, "bf16", "cross_layer_nhd",

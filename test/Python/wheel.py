@@ -76,5 +76,5 @@ with tempfile.TemporaryDirectory(prefix="kv-wheel-") as folder:
         [python, "-c", "import kvcache\n"
          "kvcache.PagedAttention(8, 2, 64).layout.zeros(4)"], text=True,
         capture_output=True, env=environment)
-    assert ("TypeError: a pool: an array of bf16 in NumPy needs the package "
+    assert ("TypeError: a pool: an array of bfloat16 in NumPy needs the package "
             "ml_dtypes; install it, or pass an array") in done.stderr, done.stderr
