@@ -3,6 +3,11 @@
 in any order with any strides."""
 
 # What is known of strides: multiples of 16 bytes, and nothing.
+BYTES = {
+    "": "strides = [B = ? mult 16, N = ? mult 16, H = ? mult 16], align = 16",
+    "_hnd": "order = [B, H, N, D], strides = [B = ? mult 16, H = ? mult 16, "
+            "N = ? mult 16], align = 16",
+}
 FACTS = {
     "": "strides = [B = ? mult 8, N = ? mult 8, H = ? mult 8], align = 16",
     "_generic": "strides = [B = ?, N = ?, H = ?], align = 2",
@@ -13,9 +18,11 @@ FACTS = {
 
 def program(name, query_heads, heads, tokens, facts, type_="bf16", channels=128):
     side = f"!kv_{name}"
-    row = f"memref<?x{query_heads}x{channels}x{type_}>"
+    of_bytes = type_.startswith("f8")
+    row = f"memref<?x{query_heads}x{channels}x{'bf16' if of_bytes else type_}>"
+    known = (BYTES if of_bytes else FACTS)[facts]
     return f"""
-{side} = !kvcache.cache<?B x {tokens}N x {heads}H x {channels}D x {type_}, {FACTS[facts]}>
+{side} = !kvcache.cache<?B x {tokens}N x {heads}H x {channels}D x {type_}, {known}>
 !batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = {tokens}>
 func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %out: {row}) {{
   kvcache.attention %query over %keys, %values in %batch into %out causal
@@ -56,21 +63,53 @@ func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_
 """
 
 
+def prefixed(name, query_heads, heads, channels):
+    """Requests that begin with the same blocks."""
+    side = f"!kv_{name}"
+    row = f"memref<?x{query_heads}x{channels}xbf16>"
+    return f"""
+{side} = !kvcache.cache<?B x 16N x {heads}H x {channels}D x bf16, {FACTS[""]}>
+!batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %groups: memref<?xi32>, %lengths: memref<?xi32>, %out: {row}) {{
+  kvcache.attention %query over %keys, %values in %batch prefixes(%groups, %lengths : memref<?xi32>, memref<?xi32>) into %out causal
+    : {row} over {side}, {side} in !batch_{name} into {row}
+  return
+}}
+"""
+
+
+PREFIXED = ("attention_prefixes", 32, 8, 128)
 WINDOWED = ("attention_windowed", 64, 8, 64, 128)
 SIZES = [(32, 8, 128, "bf16"), (64, 8, 128, "bf16"), (16, 8, 128, "bf16"),
          (32, 8, 128, "f16"), (96, 8, 128, "bf16"), (64, 8, 64, "bf16"),
          (8, 4, 256, "bf16")]
 
 
-def function_name(query_heads, heads, channels, type_, facts):
-    return f"attention_{query_heads}_{heads}_{channels}_{type_}{facts}"
+# Of one size there are other pages.
+PAGES = (16, 64, 128)
+
+
+def function_name(query_heads, heads, channels, type_, facts, tokens=16):
+    pages = "" if tokens == 16 else f"_{tokens}"
+    return f"attention_{query_heads}_{heads}_{channels}_{type_}{pages}{facts}"
 
 
 PROGRAMS = {facts: {
     function_name(q, h, d, type_, facts): program(
         function_name(q, h, d, type_, facts), q, h, 16, facts, type_, d)
     for q, h, d, type_ in SIZES} for facts in FACTS}
+for tokens in PAGES[1:]:
+    for facts in "", "_hnd":
+        name = function_name(*SIZES[0], facts, tokens)
+        q, h, d, type_ = SIZES[0]
+        PROGRAMS[facts][name] = program(name, q, h, tokens, facts, type_, d)
+for query_heads in 32, 64:
+    for facts in BYTES:
+        name = function_name(query_heads, 8, 128, "f8E4M3FN", facts)
+        PROGRAMS[facts][name] = program(name, query_heads, 8, 16, facts,
+                                        "f8E4M3FN")
 PROGRAMS[""][WINDOWED[0]] = windowed(*WINDOWED)
 MASKED = {"causal": "attention_tree", "": "attention_spans"}
 for options, name in MASKED.items():
     PROGRAMS[""][name] = masked(name, 32, 8, 128, options)
+PROGRAMS[""][PREFIXED[0]] = prefixed(*PREFIXED)

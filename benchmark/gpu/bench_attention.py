@@ -8,7 +8,10 @@ PEERS is the file peers.py, which has workloads, timing and the ceiling; with
 for a request; with --bursts calls take turns with a matrix product of 8192^3,
 each after a pause in which the chip cools down; --windowed runs a prompt with a
 window and sinks, and nothing else; --masked runs trees and spans beside the same
-rows without a mask.
+rows without a mask. With --prefixes PEERS is peers_more.py, and
+the batches are those whose requests begin with the same blocks. With --pages
+there are prompts over pools of several layouts and page sizes, and nothing else;
+with --bytes, where PEERS is peers_more.py too, caches are of f8E4M3FN.
 """
 
 import argparse
@@ -23,12 +26,14 @@ from pathlib import Path
 import kvtest
 import numpy as np
 import torch
-from attention_programs import MASKED, WINDOWED, function_name
+from attention_programs import (MASKED, PAGES, PREFIXED, WINDOWED,
+                                function_name)
 
 HERE = Path(__file__).resolve().parent
 EMPTY = {"bf16": np.zeros(1, np.uint16), "i32": np.zeros(1, np.int32),
-         "f32": np.zeros(1, np.float32)}
-TYPES = {torch.bfloat16: "bf16", torch.int32: "i32", torch.float32: "f32"}
+         "f32": np.zeros(1, np.float32), "f8E4M3FN": np.zeros(1, np.uint8)}
+TYPES = {torch.bfloat16: "bf16", torch.int32: "i32", torch.float32: "f32",
+         torch.float8_e4m3fn: "f8E4M3FN"}
 
 
 def tensor(t):
@@ -49,17 +54,22 @@ class Ours:
             for facts in {suffix, suffix or "_hnd"}}
         self.workspace = torch.zeros(64 << 20, dtype=torch.uint8, device="cuda")
 
+    def prefixes(self, w):
+        return []
+
     def make(self, w):
         # The order of a pool is part of its type; the kernel is the same.
         facts = self.suffix or ("_hnd" if w.layout == "hnd" else "")
-        function = function_name(w.hq, w.hk, w.d, "bf16", facts)
+        function = function_name(w.hq, w.hk, w.d, TYPES[w.k.dtype], facts, w.page)
         starts = w.q_start.to("cuda")
-        calls = []
+        calls, prefixes = [], self.prefixes(w)
+        if prefixes:
+            function = PREFIXED[0]
         for table in w.tables:
             out = torch.full_like(w.q, float("nan"))
             args = [tensor(t) for t in (w.q, w.k, w.v, starts, w.lens, table,
-                                        out)]
-            def call(args=args, out=out, keep=starts):
+                                        *prefixes, out)]
+            def call(args=args, out=out, keep=(starts, prefixes)):
                 stream = torch.cuda.current_stream().cuda_stream
                 self.libraries[facts].check_call(
                     function, *args, stream=stream,
@@ -70,6 +80,12 @@ class Ours:
         return calls
 
 
+class OursWithPrefixes(Ours):
+    def prefixes(self, w):
+        return [torch.tensor(numbers, dtype=torch.int32, device="cuda")
+                for numbers in ([0, len(w.kv)], [w.shared])]
+
+
 ROWS = [
     dict(name="speculative 32x4k, 4 rows", kv_lens=[4096] * 32,
          q_lens=[4] * 32),
@@ -78,6 +94,7 @@ ROWS = [
          q_lens=[1] * 30 + [512]),
     dict(name="24x6k 96/8", kv_lens=[6144] * 24, hq=96),
     dict(name="8k prompt 64/8", kv_lens=[8192], q_lens=[8192], hq=64),
+    dict(name="16k prompt 64/8", kv_lens=[16384], q_lens=[16384], hq=64),
     dict(name="8k prompt 64/8 x 64", kv_lens=[8192], q_lens=[8192], hq=64,
          d=64),
     dict(name="8k prompt 8/4 x 256", kv_lens=[8192], q_lens=[8192], hq=8, hk=4,
@@ -215,6 +232,45 @@ def bursts(graphs, rounds=9, calls=3, pause=0.04):
             [statistics.median(t) for t in half])
 
 
+def bursts_of_kernels(call, product, rounds=9, calls=3, pause=0.04):
+    """The same for a call that cannot be captured, by the times of its kernels of
+    attention."""
+    from torch.profiler import ProfilerActivity, profile
+
+    def kernels(run):
+        with profile(activities=[ProfilerActivity.CUDA]) as record:
+            run()
+            torch.cuda.synchronize()
+        return sum(event.device_time for event in record.events()
+                   if "flash" in event.name)
+
+    def several():
+        for _ in range(calls):
+            call()
+
+    cool = []
+    for _ in range(rounds):
+        time.sleep(pause)
+        cool.append(kernels(several) / calls)
+        product.replay()
+    turns = 0
+
+    def in_turns(seconds):
+        nonlocal turns
+        turns = 0
+        stop = time.monotonic() + seconds
+        while time.monotonic() < stop:
+            several()
+            for _ in range(calls):
+                product.replay()
+            torch.cuda.synchronize()
+            turns += 1
+
+    in_turns(1.5)
+    hot = kernels(lambda: in_turns(0.5))
+    return statistics.median(cool), hot / turns / calls
+
+
 def bench_bursts(peers, who, works):
     side = 8192
     a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16)
@@ -225,10 +281,21 @@ def bench_bursts(peers, who, works):
     for work in works:
         w = peers.Workload(**work)
         for peer in who:
-            calls = peer.capture and peer.make(w)
+            calls = peer.make(w)
             if not calls:
                 continue
             error = w.error(calls[0]())
+            if not peer.capture:
+                cool, hot = bursts_of_kernels(calls[0], product)
+                results.append(dict(
+                    workload=w.name, who=peer.name, us=cool, hot_us=hot,
+                    tflops=w.flops() / cool / 1e6,
+                    hot_tflops=w.flops() / hot / 1e6, error=error))
+                print(f"{w.name:26}{peer.name:17}cool {cool:9.1f} us "
+                      f"{w.flops() / cool / 1e6:6.1f} TFLOP/s   hot {hot:9.1f} "
+                      f"us {w.flops() / hot / 1e6:6.1f} TFLOP/s   error "
+                      f"{error:.1e}", flush=True)
+                continue
             cool, hot = bursts([capture(calls[0]), product])
             rates = [[flops / us / 1e6 for flops, us in
                       zip((w.flops(), 2 * side**3), times)]
@@ -269,9 +336,13 @@ def main():
     parser.add_argument("--bursts", action="store_true")
     parser.add_argument("--windowed", action="store_true")
     parser.add_argument("--masked", action="store_true")
+    parser.add_argument("--prefixes", action="store_true")
+    parser.add_argument("--pages", action="store_true")
+    parser.add_argument("--bytes", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     spec = importlib.util.spec_from_file_location("peers", options.peers)
+    sys.path.insert(0, str(Path(options.peers).resolve().parent))
     peers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peers)
     if options.windowed:
@@ -280,23 +351,42 @@ def main():
     if options.masked:
         save(bench_masked(peers), options.json)
         return 0
+    beside = getattr(peers, "peers", peers)
     who = [Ours("kvcache")]
     if options.generic:
         who.append(Ours("kvcache generic", "_generic"))
     if options.with_peers:
-        who += peers.found_peers()
-    works = [w for w in peers.DECODE if "strided" not in w["name"]]
+        who += beside.found_peers()
+    works = [w for w in beside.DECODE if "strided" not in w["name"]]
     if options.layouts:
         works = [dict(w, name=f"{w['name']} {layout}", layout=layout)
                  for w in works for layout in ("nhd", "strided", "cross", "hnd")
                  if not (layout == "cross" and "128x8k" in w["name"])]
     if options.seed4:
-        works += [peers.seed4(layout, case) for case in ("d-long", "a", "b", "c")
+        works += [beside.seed4(layout, case) for case in ("d-long", "a", "b", "c")
                   for layout in ("nhd", "strided")]
     if options.prefill:
-        works += peers.PREFILL
+        works += beside.PREFILL
     if options.rows:
         works += ROWS
+    if options.pages:
+        works = [dict(w, name=f"{w['name']} {layout} {page}", layout=layout,
+                      page=page)
+                 for w in beside.PREFILL
+                 for page in PAGES for layout in ("nhd", "strided", "cross", "hnd")]
+    kind = beside.Workload
+    if options.prefixes:
+        kind, works = peers.CascadeWorkload, peers.CASCADE
+        who.append(OursWithPrefixes("kvcache prefixes"))
+        if options.with_peers:
+            who += peers.found_more()
+    if options.bytes:
+        kind, works = peers.Fp8Workload, [
+            dict(w, layout=layout) for w in peers.FP8
+            for layout in ("nhd", "hnd")]
+        works = [dict(w, name=f"{w['name']} {w['layout']}") for w in works]
+        if options.with_peers:
+            who += peers.found_more()
     only = options.only.split(",")
     works = [w for w in works if any(text in w["name"] for text in only)]
     if options.bursts:
@@ -304,8 +394,8 @@ def main():
         return 0
     results = []
     for work in works:
-        w = peers.Workload(**work)
-        ceiling = peers.read_ceiling(w.bytes)
+        w = kind(**work)
+        ceiling = beside.read_ceiling(w.bytes)
         for peer in who:
             try:
                 calls = peer.make(w)
@@ -313,10 +403,10 @@ def main():
                     continue
                 error = w.error(calls[0]())
                 if peer.capture:
-                    us, low, high = peers.graph_time(
+                    us, low, high = beside.graph_time(
                         calls, repeat=max(1, 20 // len(calls)))
                 else:
-                    us, low, high = peers.profiler_time(calls[0])
+                    us, low, high = beside.profiler_time(calls[0])
             except Exception as problem:
                 print(f"FAIL {w.name} {peer.name}: {type(problem).__name__}: "
                       f"{str(problem)[:300]}", flush=True)

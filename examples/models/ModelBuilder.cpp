@@ -348,7 +348,8 @@ Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
   Value out = empty(shapeOf(query).drop_front());
   return kvcache::AttentionOp::create(
              *this, out.getType(), query, cache, batch, /*alibi=*/Value(),
-             /*sinks=*/Value(), /*mask=*/Value(), /*valueScale=*/Value(), out,
+             /*sinks=*/Value(), /*mask=*/Value(), /*valueScale=*/Value(),
+             /*prefixGroups=*/Value(), /*prefixLengths=*/Value(), out,
              getArrayAttr({}),
              /*headsFirst=*/false, /*causal=*/true,
              window ? getI64IntegerAttr(sizes.window) : IntegerAttr(),

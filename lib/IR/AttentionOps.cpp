@@ -137,9 +137,35 @@ static LogicalResult verifyNumbers(AttentionOp op) {
                            op.getCausal());
 }
 
+/// Both lists or none, the groups with one number more.
+static LogicalResult verifyPrefixes(AttentionOp op) {
+  Value groups = op.getPrefixGroups(), lengths = op.getPrefixLengths();
+  if (!groups != !lengths)
+    return op.emitOpError() << "attention_c14: groups and lengths of prefixes "
+                               "are expected, got one of both";
+  if (!groups)
+    return success();
+  StringRef label = "attention_c14";
+  if (failed(verifyIndices(op, label, "groups of prefixes are",
+                           groups.getType(), 1)) ||
+      failed(verifyIndices(op, label, "lengths of prefixes are",
+                           lengths.getType(), 1)) ||
+      failed(verifyMemory(op, label, {groups, lengths}, Contiguity::All)))
+    return failure();
+  int64_t given = cast<ShapedType>(groups.getType()).getDimSize(0);
+  int64_t count = cast<ShapedType>(lengths.getType()).getDimSize(0);
+  if (ShapedType::isStatic(given) && ShapedType::isStatic(count) &&
+      given != count + 1)
+    return op.emitOpError() << "attention_c14: " << count + 1
+                            << " groups are expected, one more than lengths, "
+                               "got "
+                            << given;
+  return success();
+}
+
 LogicalResult AttentionOp::verify() {
   if (failed(verifyCacheAxes(*this)) || failed(verifyCaches(*this)) ||
-      failed(verifyNumbers(*this)))
+      failed(verifyNumbers(*this)) || failed(verifyPrefixes(*this)))
     return failure();
   const Layout &keys = getKeyType().getLayout();
   const Layout &values = getValueType().getLayout();
@@ -212,6 +238,8 @@ LogicalResult AttentionOp::verify() {
       failed(verifyMemory(*this, "attention_c10", buffers, Contiguity::Inner)))
     return failure();
   buffers.push_back(getQuery());
+  if (getPrefixGroups())
+    buffers.append({getPrefixGroups(), getPrefixLengths()});
   return verifyOneForm(*this, "attention_c11", buffers, getCaches());
 }
 
@@ -253,7 +281,12 @@ SmallVector<TiedExtents> AttentionOp::getTiedExtents() {
   rows.push_back({getQuery()});
   if (getMask())
     rows.push_back({getMask()});
-  return {rows};
+  SmallVector<TiedExtents> ties = {rows};
+  if (getPrefixGroups())
+    ties.push_back({{getPrefixGroups()},
+                    {getPrefixLengths(), 0, std::nullopt, /*times=*/1,
+                     /*plus=*/1}});
+  return ties;
 }
 
 void AttentionOp::dropAxisNames() {

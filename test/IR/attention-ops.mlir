@@ -155,3 +155,12 @@ func.func @around(%q: memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>>, %k: !
     : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>
   return
 }
+
+// CHECK-LABEL: func.func @prefixes(
+func.func @prefixes(%q: memref<?x16x192xf16>, %k: !k, %v: !v, %batch: !positions, %groups: memref<3xi64>, %lengths: memref<?xi32>,
+                    %s: f32, %o: memref<?x16x128xf16>) {
+  // CHECK: {{^ *}}kvcache.attention %{{.*}} value_scale(%{{.*}}) prefixes(%{{.*}}, %{{.*}} : memref<3xi64>, memref<?xi32>) into %{{.*}} causal : memref<?x16x192xf16> over
+  kvcache.attention %q over %k, %v in %batch value_scale(%s) prefixes(%groups, %lengths : memref<3xi64>, memref<?xi32>) into %o causal
+    : memref<?x16x192xf16> over !k, !v in !positions into memref<?x16x128xf16>
+  return
+}

@@ -392,3 +392,58 @@ func.func @mask_in_other_form(%q: memref<?x32x128xbf16>, %c0: !kv, %b: !batch, %
     : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
   return
 }
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @groups_of_prefixes_of_other_type(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<?xi16>, %n: memref<?xi32>, %o: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c14: groups of prefixes are expected to be 1-D, of i32 or i64, got 'memref<?xi16>'}}
+  kvcache.attention %q over %c in %b prefixes(%g, %n : memref<?xi16>, memref<?xi32>) into %o
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @lengths_of_prefixes_in_a_table(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<?xi32>, %n: memref<?x1xi64>, %o: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c14: lengths of prefixes are expected to be 1-D, of i32 or i64, got 'memref<?x1xi64>'}}
+  kvcache.attention %q over %c in %b prefixes(%g, %n : memref<?xi32>, memref<?x1xi64>) into %o
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @as_many_groups_as_lengths(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<3xi32>, %n: memref<3xi32>, %o: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c14: 4 groups are expected, one more than lengths, got 3}}
+  kvcache.attention %q over %c in %b prefixes(%g, %n : memref<3xi32>, memref<3xi32>) into %o
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @groups_with_gaps(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<?xi32, strided<[2]>>, %n: memref<?xi32>, %o: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c14: a contiguous memref is expected, got 'memref<?xi32, strided<[2]>>'}}
+  kvcache.attention %q over %c in %b prefixes(%g, %n : memref<?xi32, strided<[2]>>, memref<?xi32>) into %o
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @prefixes_in_other_form(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: tensor<?xi32>, %n: tensor<?xi32>, %o: memref<?x32x128xbf16>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c11: buffers are expected to be all tensors or all memrefs, got 'tensor<?xi32>' and 'memref<?x32x128xbf16>'}}
+  kvcache.attention %q over %c in %b prefixes(%g, %n : tensor<?xi32>, tensor<?xi32>) into %o
+    : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+  return
+}

@@ -44,7 +44,7 @@ func.func @negative_segment(%b: !batch, %i: tensor<?xi32>, %v: tensor<1xi32>) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_of_numbers(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [1]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, cacheAxes = [1]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [1]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -54,7 +54,7 @@ func.func @cache_axes_of_numbers(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch)
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_of_no_array(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got ["S"]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, cacheAxes = ["S"]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = ["S"]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -64,7 +64,7 @@ func.func @cache_axes_of_no_array(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @too_many_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [[], []]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, cacheAxes = [[], []]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [[], []]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -73,8 +73,8 @@ func.func @too_many_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @no_array_of_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
-  // expected-error@+1 {{invalid properties {cacheAxes = "S", operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `cacheAxes` in property conversion: "S"}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, cacheAxes = "S"}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  // expected-error@+1 {{invalid properties {cacheAxes = "S", operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `cacheAxes` in property conversion: "S"}}
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = "S"}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -84,7 +84,7 @@ func.func @no_array_of_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @double_softcap(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attribute 'softcap' failed to satisfy constraint: 32-bit float attribute}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, softcap = 1.0 : f64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, softcap = 1.0 : f64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -94,7 +94,7 @@ func.func @double_softcap(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @least_window(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c9: the window is expected to be at least 1, got -9223372036854775808}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, window = -9223372036854775808 : i64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, window = -9223372036854775808 : i64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -103,8 +103,8 @@ func.func @least_window(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @causal_is_a_number(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
-  // expected-error@+1 {{invalid properties {causal = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `causal` in property conversion: 1 : i64}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, causal = 1}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  // expected-error@+1 {{invalid properties {causal = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `causal` in property conversion: 1 : i64}}
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, causal = 1}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -114,7 +114,7 @@ func.func @causal_is_a_number(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @output_is_alibi(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c5: one or two destinations are expected, got 0}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -123,7 +123,7 @@ func.func @output_is_alibi(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_are_mixed(%q: tensor<?x32x128xbf16>, %c: tensor<2x?x16x8x128xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [["S", "B", 3, "H", "D"]]}}
-  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>, cacheAxes = [["S", "B", 3, "H", "D"]]}> : (tensor<?x32x128xbf16>, tensor<2x?x16x8x128xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
+  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [["S", "B", 3, "H", "D"]]}> : (tensor<?x32x128xbf16>, tensor<2x?x16x8x128xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
   return
 }
 
@@ -132,7 +132,7 @@ func.func @cache_axes_are_mixed(%q: tensor<?x32x128xbf16>, %c: tensor<2x?x16x8x1
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @no_caches(%q: memref<?x32x128xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c1: one cache with two sides, or two caches without sides are expected, got 0 caches}}
-  "kvcache.attention"(%q, %b, %q) <{operandSegmentSizes = array<i32: 1, 0, 1, 0, 0, 0, 0, 1>}> : (memref<?x32x128xbf16>, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %b, %q) <{operandSegmentSizes = array<i32: 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>}> : (memref<?x32x128xbf16>, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -141,7 +141,7 @@ func.func @no_caches(%q: memref<?x32x128xbf16>, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_without_rank(%q: tensor<?x32x128xbf16>, %c: tensor<*xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op operand #1 must be variadic of cache or ranked tensor of any type values, but got 'tensor<*xbf16>'}}
-  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1>}> : (tensor<?x32x128xbf16>, tensor<*xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
+  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>}> : (tensor<?x32x128xbf16>, tensor<*xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
   return
 }
 
@@ -261,5 +261,15 @@ func.func @pairs_without_rank(%c: !k, %p: memref<*xi64>) {
 func.func @merge_to_nothing(%a: tensor<?x2x8xf16>, %l: tensor<?x2xf32>) {
   // expected-error@+1 {{'kvcache.merge_states' op merge_states_c1: one or two destinations are expected, got 0}}
   "kvcache.merge_states"(%a, %a, %l, %l) <{operandSegmentSizes = array<i32: 2, 2, 0>}> : (tensor<?x2x8xf16>, tensor<?x2x8xf16>, tensor<?x2xf32>, tensor<?x2xf32>) -> ()
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+func.func @groups_without_lengths(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<?xi32>) {
+  // expected-error@+1 {{'kvcache.attention' op attention_c14: groups and lengths of prefixes are expected, got one of both}}
+  "kvcache.attention"(%q, %c, %b, %g, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1, 0, 1>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?xi32>, memref<?x32x128xbf16>) -> ()
   return
 }

@@ -505,7 +505,8 @@ def _put(run, op, out, numbers, tolerance):
 
 @handles("kvcache.attention")
 def _attention(run, op, values, env):
-    (query,), caches, (batch,), alibi, sinks, mask, factor, outs = _segments(
+    # Prefixes say how the result may be computed, not what it is.
+    (query,), caches, (batch,), alibi, sinks, mask, factor, _, _, outs = _segments(
         op, values)
     axes = op.attributes.get("cacheAxes") or [None] * len(caches)
     caches = [_source(c, a) for c, a in zip(caches, axes)]

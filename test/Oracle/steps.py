@@ -427,6 +427,8 @@ class Steps(Lists, Pools, Builder):
             options += f"mask({self._mask(length)}) "
         if self.chance(0.2):
             options += f"value_scale({self._factor()}) "
+        if self.chance(0.2):
+            options += f"prefixes({self._prefixes()}) "
         after = " heads_first" if first and len(outs) == 2 else ""
         causal = self.chance(0.5)
         if causal:
@@ -467,6 +469,28 @@ class Steps(Lists, Pools, Builder):
             "table", "i32", (length, width), values=words,
             memory=self.memory(), apart=apart))
         return f"{mask} : {kind}"
+
+    def _prefixes(self):
+        """Any groups, and prefixes without tokens, which all requests have."""
+        width = self.width()
+        kind = f"memref<?x{width}>"
+        count = self.extent("G", lambda r, d: r.randint(0, 3))
+        more = self.extent("G", lambda r, d: d[count] + 1)
+
+        def groups(r, d, entries):
+            numbers = [r.randint(0, 5) for _ in range(entries)]
+            if r.random() < 0.7:
+                numbers.sort()
+            return [hostile(r, BITS[width], lambda n=n: n, [0, 5], 0.05)
+                    for n in numbers]
+
+        def lengths(r, d, entries):
+            return [r.choice([0, 0, -1, -2**31]) for _ in range(entries)]
+        lists = [self.argument(name, kind, Spec(
+            "list", width, (extent,), values=values, memory=self.memory()))
+            for name, extent, values in (("groups", more, groups),
+                                         ("lengths", count, lengths))]
+        return f"{', '.join(lists)} : {kind}, {kind}"
 
     def _factor(self):
         values = [0.5, 1.0, -2.0, 0.0, 3.25]

@@ -15,14 +15,19 @@ import numpy as np
 # columns for groups of 16, other channels, blocks that are no power of two.
 BF16 = dict(cache="bf16", query="bf16")
 F16 = dict(cache="f16", query="f16")
+# And what makes prefixes an item of their own.
+SHARED = dict(window=None, alibi=False)
 GRIDS = [BF16, F16, {}, dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3)),
          dict(BF16, channels=192), dict(BF16, tokens=48), dict(F16, tokens=12),
          *(dict(cache=cache, query=query, channels=channels)
            for cache in ("f8E4M3FN", "f8E5M2") for query in ("bf16", "f16")
            for channels in (64, 80, 128, 256)),
          dict(cache="f8E4M3FN", query="bf16", heads=(16, 1)),
-         dict(cache="f8E4M3FN", query="bf16", channels=128, tokens=12)]
-COUNTS = [30, 20, 20, 6, 3, 6, 3, 3, *[3] * 16, 6, 3]
+         dict(cache="f8E4M3FN", query="bf16", channels=128, tokens=12),
+         dict(BF16, tokens=16, prefixes="i32", **SHARED),
+         dict(F16, tokens=64, prefixes="i64", **SHARED),
+         dict(BF16, heads=(71, 1), channels=64, prefixes="i32", **SHARED)]
+COUNTS = [30, 20, 20, 6, 3, 6, 3, 3, *[3] * 16, 6, 3, 10, 5, 2]
 
 
 class MaskFunction(mask_cases.MaskFunction):
@@ -78,6 +83,8 @@ def main(seed=0, rounds=1):
                             attention.EACH + attention.IN_TURN)
             if function.weights != "f32" and "steep" not in kinds:
                 kinds = kinds + ["steep"]
+            if function.choice["prefixes"] and "decode" in kinds:
+                kinds = kinds + ["decode", "mixed"] * 4
             for kind in kinds * rounds:
                 try:
                     calls += attention_cases.run(library, rng, [function],

@@ -38,6 +38,7 @@ CHOICES = dict(
     head_gap=[None, None, 0, 4, 64],
     positions=[None, None, "i32", "i64", "rows"],
     index=["i32", "i64"],
+    prefixes=[None, None, "i32", "i64"],
     split=[0, 0, 8],
     gap=[0, 0, 1, 8],
 )
@@ -166,6 +167,20 @@ class Function:
     def mask(self, rng, batch, count, kind):
         return cases.random_mask(rng, batch, count, self.gaps[1])
 
+    def prefixed(self, rng, kind, batch, blocks):
+        """A batch with prefixes, or any batch with lists that are none."""
+        index, positions = self.choice["prefixes"], self.choice["positions"]
+        if kind in ("decode", "mixed") and positions != "rows":
+            batch, prefixes = cases.prefixed_batch(
+                rng, blocks=blocks, tokens=self.tokens, positions=positions,
+                index=self.choice["index"])
+            return batch, [cases.integers(p.array, index) for p in prefixes]
+        requests = len(batch.lengths.array)
+        groups = [[0, requests + 1], [-1, requests], [2, 1], [0, 3, 2, 2], [0],
+                  [0, 2**31 - 1]][rng.integers(6)]
+        lengths = rng.integers(100, 300, len(groups) - 1)
+        return batch, [cases.integers(p, index) for p in (groups, lengths)]
+
     def other_rows(self, rng, batch):
         """Any rows of the same requests, with any positions."""
         requests = len(batch.lengths.array)
@@ -183,7 +198,9 @@ class Function:
             views[1] = cases.replace(views[0], steps=[
                 *views[0].steps[:-1], ("side", 1)])
         blocks = min(v.view.extent("B") for v in views)
-        batch = self.batch(rng, kind, blocks)
+        batch, prefixes = self.batch(rng, kind, blocks), None
+        if self.choice["prefixes"]:
+            batch, prefixes = self.prefixed(rng, kind, batch, blocks)
         rows, given = None, batch.batch()
         if self.choice["positions"] == "rows":
             rows = self.other_rows(rng, batch)
@@ -228,6 +245,7 @@ class Function:
         untouched = [v.cache.clone() for v in views]
         program = ops.attention(self.name, query, views, batch, outs,
                                 **options, **buffers, rows=rows,
+                                prefixes=prefixes,
                                 heads_first=self.heads_first)
 
         def check(what):

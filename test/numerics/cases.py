@@ -598,6 +598,57 @@ def random_batch(rng, *, requests=4, blocks=12, tokens=16, longest=50,
                      integers(table, index, gap), tokens, rows, where)
 
 
+def prefixed_batch(rng, *, blocks, tokens, index="i32", positions=None):
+    """A batch of groups of requests that begin with the same tokens, and the
+    groups and the lengths of their prefixes."""
+    free = rng.permutation(blocks).tolist()
+    groups, prefixes = [int(rng.integers(0, 2))], []
+    lengths, counts, used, first = [], [], [], []
+
+    def add(prefix, shared):
+        count = int(rng.choice([0, 1, 1, 1, 2, 5, 40]))
+        own = count + int(rng.integers(0, 2 * tokens + 20))
+        missing = -(-(prefix + own) // tokens) - len(shared)
+        if missing > len(free):
+            missing = len(free)
+            own = (len(shared) + missing) * tokens - prefix
+            count = min(count, own)
+        lengths.append(prefix + own)
+        counts.append(count)
+        first.append(prefix)
+        used.append(shared + [free.pop() for _ in range(missing)])
+
+    if groups[0]:
+        add(0, [])
+    for _ in range(int(rng.integers(1, 4))):
+        most = len(free) * tokens // 2
+        prefix = min(int(rng.choice([0, 5, 127, 128, 200, 256, 384, 500])), most)
+        shared = [free.pop() for _ in range(-(-prefix // tokens))]
+        for _ in range(int(rng.choice([0, 1, 2, 3, 7, 40]))):
+            add(prefix, shared)
+        groups.append(len(lengths))
+        prefixes.append(prefix)
+    if rng.random() < 0.3:
+        add(0, [])
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    rows = int(starts[-1]) + int(rng.integers(0, 4))
+    table = np.full((len(lengths), max(map(len, used), default=0) + 1), -1,
+                    np.int64)
+    for r, own in enumerate(used):
+        table[r, : len(own)] = own
+    where = None
+    if positions:
+        where = rng.integers(-2, 500, rows)
+        for r, length in enumerate(lengths):
+            here = slice(starts[r], starts[r + 1])
+            where[here] = np.sort(rng.integers(first[r], max(length, 1),
+                                               counts[r]))
+        where = integers(where, positions)
+    batch = BatchCase(integers(starts, index), integers(lengths, index),
+                      integers(table, index), tokens, rows, where)
+    return batch, (integers(groups, index), integers(prefixes, index))
+
+
 def hostile_batch(rng, case, blocks):
     """The same batch with numbers that nobody should trust, in place."""
     info = np.iinfo(TYPES[case.table.element_type][2])

@@ -246,9 +246,10 @@ def _number(value):
 def attention(name, query, caches, batch, outs, *, causal=False, window=None,
               window_right=None, softcap=None, scale=None, alibi=None,
               sinks=None, mask=None, value_scale=None, heads_first=False,
-              rows=None):
+              rows=None, prefixes=None):
     """`outs` is [out] or [out, lse]. With `rows`, a pair of buffers of starts
-    and positions, the batch is that of `with_rows`."""
+    and positions, the batch is that of `with_rows`; `prefixes` is a pair of
+    groups and lengths."""
     p = Program(name)
     q, q_type = p.buffer("query", query)
     names = ["cache"] if len(caches) == 1 else ["keys", "values"]
@@ -269,6 +270,9 @@ def attention(name, query, caches, batch, outs, *, causal=False, window=None,
     if value_scale is not None:
         value = p.number("value_scale", value_scale)
         options += f" value_scale({value})"
+    if prefixes is not None:
+        values, types = p.buffers(["prefix_groups", "prefix_lengths"], prefixes)
+        options += f" prefixes({values} : {types})"
     dests, dest_types = p.buffers(["out", "lse"], outs)
     options += f" into {dests}"
     options += " heads_first" if heads_first else ""

@@ -52,6 +52,14 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     With `heads_first`, the lse is `lse[h, t]`. The heads of the query may have
     any stride, those of the output are contiguous.
 
+    `prefixes` says which requests begin with the same blocks, so that a target
+    can read these once for all of them: requests `groups[i]` to `groups[i + 1]
+    - 1` of the batch have the same first `lengths[i]` tokens, in the same
+    blocks of the table, and these tokens come before those of all their query
+    rows. The result is the same without it, but for rounding. Where the
+    promise does not hold, rows of these requests have any values. Groups that
+    are not in order, or go beyond the requests, count as none at all.
+
     There is one cache with both sides, or one of keys and one of values, which
     may have different layouts and different D. Accumulators are f32, and the
     order of summation depends only on extents and lengths, never on the layout.
@@ -80,6 +88,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * `attention_c12` the dimensions of a cache are named if and only if it is
         a tensor, and the names are the axes of a cache
       * `attention_c13` the mask is `[T, W]` of i32
+      * `attention_c14` groups and lengths of prefixes are 1-D, of i32 or i64,
+        with one group more than lengths, and contiguous
 
     Examples:
 
@@ -97,13 +107,18 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     kvcache.attention %q over %cache in %batch mask(%m : memref<?x?xi32>)
       into %out causal
       : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
+    kvcache.attention %q over %cache in %batch
+      prefixes(%groups, %tokens : memref<?xi32>, memref<?xi32>)
+      into %out causal
+      : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
     ```
   }];
   let arguments = (ins
       KVCache_Buffer:$query, Variadic<KVCache_CacheOrTensor>:$caches,
       KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
       Optional<KVCache_Buffer>:$sinks, Optional<KVCache_Buffer>:$mask,
-      Optional<F32>:$valueScale, Variadic<KVCache_Buffer>:$outs,
+      Optional<F32>:$valueScale, Optional<KVCache_Buffer>:$prefixGroups,
+      Optional<KVCache_Buffer>:$prefixLengths, Variadic<KVCache_Buffer>:$outs,
       DefaultValuedOptionalAttr<ArrayAttr, "{}">:$cacheAxes,
       UnitAttr:$headsFirst, UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
       OptionalAttr<I64Attr>:$windowRight,
@@ -114,6 +129,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     (`sinks` `(` $sinks^ `:` type($sinks) `)`)?
     (`mask` `(` $mask^ `:` type($mask) `)`)?
     (`value_scale` `(` $valueScale^ `)`)?
+    (`prefixes` `(` $prefixGroups^ `,` $prefixLengths `:` type($prefixGroups)
+      `,` type($prefixLengths) `)`)?
     `into` $outs (`heads_first` $headsFirst^)? (`causal` $causal^)?
     (`window` $window^)? (`window_right` $windowRight^)?
     (`softcap` $softcap^)? (`scale` $scale^)? attr-dict

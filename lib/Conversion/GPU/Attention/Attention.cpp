@@ -78,7 +78,9 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
       batch(in[op.getBatch()]), query(in[op.getQuery()]),
       out(in[op.getOuts().front()]), lse(in[op.getLse()]),
       alibi(in[op.getAlibi()]), sinks(in[op.getSinks()]),
-      mask(in[op.getMask()]), valueScale(in[op.getValueScale()]) {
+      mask(in[op.getMask()]), valueScale(in[op.getValueScale()]),
+      prefixGroups(in[op.getPrefixGroups()]),
+      prefixLengths(in[op.getPrefixLengths()]) {
   rows = emit.minsi(emit.dim(query, 0), emit.dim(out, 0));
   if (lse)
     rows = emit.minsi(rows, emit.dim(lse, op.getHeadsFirst() ? 1 : 0));
@@ -371,6 +373,8 @@ static Value chunkBits(CodeBuilder &emit, const AttentionTraits &traits,
   Value requests = given.batch.numRequests(emit, emit.getLoc());
   Value items = emit.addi(
       emit.divui(emit.muli(given.rows, traits.group), work.columns), requests);
+  if (work.hasPrefixes) // and those of prefixes, which have two requests each
+    items = emit.muli(items, 2);
   Value room = emit.muli(emit.dim(given.batch.table, 1), traits.tokens);
   Value units = emit.muli(
       items,
@@ -475,6 +479,22 @@ struct ProductsLaunch {
 
 } // namespace
 
+/// How many prefixes lists can have.
+static Value numPrefixes(CodeBuilder &emit, const AttentionOperands &given) {
+  Value groups = emit.subi(emit.dim(given.prefixGroups, 0), emit.index(1));
+  Value most = emit.minsi(groups, emit.dim(given.prefixLengths, 0));
+  return emit.maxsi(most, emit.index(0));
+}
+
+/// Memory for the states of rows with a prefix, and for windows of them.
+static Value allocateStates(CodeBuilder &emit, const AttentionTraits &traits,
+                            const PromptShape &shape, Value rows) {
+  Value most = emit.minsi(rows, emit.index(kMostPrefixRows));
+  Value bytes = emit.muli(most, shape.prefixBytes(traits.queryHeads));
+  auto type = MemRefType::get({ShapedType::kDynamic}, emit.getI8Type());
+  return memref::AllocOp::create(emit, type, bytes);
+}
+
 static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
@@ -516,6 +536,14 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
   launch.p.queryMap = launch.operands.addMap(
       emitQueryMap(emit, op, given.query, traits, given.rows,
                    shape.queryColumns() / traits.group));
+  if (shape.hasPrefixes) {
+    KernelOperands &operands = launch.operands;
+    launch.p.groups = IntegerList::get(operands, given.prefixGroups);
+    launch.p.prefixLengths = IntegerList::get(operands, given.prefixLengths);
+    launch.p.numPrefixes = operands.addIndex(numPrefixes(emit, given));
+    launch.p.rowStates =
+        operands.addBuffer(allocateStates(emit, traits, shape, given.rows));
+  }
   launch.build<PromptKernel>("attention_rows", gpu, shape, shape.threads(),
                              LaunchMode::in_order);
 }
@@ -566,6 +594,9 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
         Value requests = operands.batch.numRequests(emit, emit.getLoc());
         Value isMany = emit.slt(emit.muli(requests, shape->columns()),
                                 emit.muli(operands.rows, traits.group));
+        if (many->hasPrefixes)
+          isMany = emit.ori(
+              isMany, emit.slt(emit.index(0), numPrefixes(emit, operands)));
         emit.ifThen(
             isMany,
             [&](CodeBuilder &e) {

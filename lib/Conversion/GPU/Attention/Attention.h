@@ -24,6 +24,7 @@ struct AttentionOperands {
   CacheValue keys, values; ///< sides
   BatchValue batch;
   mlir::Value query, out, lse, alibi, sinks, mask, valueScale;
+  mlir::Value prefixGroups, prefixLengths;
   mlir::Value rows, blocks;
 };
 

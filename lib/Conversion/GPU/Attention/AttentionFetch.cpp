@@ -34,8 +34,8 @@ void AttentionKernel::produce() {
             join(first, rings),
             [&](const Vals &state) -> CodeBuilder::Tested {
               Work now = work(state);
-              Vals ring = {state[kWork], state[kWork + 1]};
-              Val place = state[kWork + 2], parity = state[kWork + 3];
+              Vals ring = {state[workSize()], state[workSize() + 1]};
+              Val place = state[workSize() + 2], parity = state[workSize() + 3];
               Val count = min(now.left, chunks(now.item) - now.done);
               Val from = now.item.first + (now.done << chunkBits);
               Val end = min(from + (count << chunkBits),
@@ -54,7 +54,7 @@ void AttentionKernel::produce() {
             },
             [&](const Vals &state) { return state; });
         return join(Vals{head + headStep},
-                    Vals(last.begin() + kWork, last.end()));
+                    Vals(last.begin() + workSize(), last.end()));
       });
   Vals place(end.begin() + 3, end.end());
   publishEnd(place);

@@ -24,7 +24,7 @@ void PromptKernel::produce() {
             join(first, state),
             [&](const Vals &state) -> CodeBuilder::Tested {
               Work now = work(state);
-              Val ring = state[kWork], segment = state[kWork + 1];
+              Val ring = state[workSize()], segment = state[workSize() + 1];
               Val count = ownChunks(now);
               Val from = unitOf(now.item, now.done);
               Val end = unitOf(now.item, now.done + count);
@@ -40,7 +40,7 @@ void PromptKernel::produce() {
               return {more, join(flat(now), next)};
             },
             [&](const Vals &state) { return state; });
-        return Vals(last.begin() + kWork, last.end());
+        return Vals(last.begin() + workSize(), last.end());
       },
       [&]() -> Vals { return state; });
   k.ifThen(role == 2,
@@ -57,9 +57,12 @@ Val PromptKernel::fetchSegment(Val role, const Work &now, Val from, Val end,
           [&]() -> Vals {
             publish(segment, [&]() -> Vals {
               const Item &item = now.item;
-              return join(Vals{end - from, from, item.tile, item.start,
-                               item.end, item.length, item.head, block},
-                          splitOf(now, count, 0));
+              Vals words = join(Vals{end - from, from, item.tile, item.start,
+                                     item.end, item.length, item.head, block},
+                                splitOf(now, count, 0));
+              if (shape.hasPrefixes)
+                words.push_back(item.group);
+              return words;
             });
             fetchQuery(now.item, (segment & 1) ^ 1);
             return {ring};
@@ -124,10 +127,10 @@ void PromptKernel::fetchQuery(const Item &item, Val parity) {
 }
 
 /// As the table has it, for the box of a lane.
-Val PromptKernel::entryOf(const Work &now, Val unit) {
+Val PromptKernel::entryOf(const Work &now, Val tableRow, Val unit) {
   Val key = unit * shape.unit + lane * shape.boxTokens;
   Val isThere = (lane < shape.boxes()) & (key < now.item.length);
-  return tableEntry(now.item.request, key / traits.tokens, isThere);
+  return tableEntry(tableRow, key / traits.tokens, isThere);
 }
 
 Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
@@ -139,14 +142,15 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
   Value map = k.parameter(parameters.sides[side].map);
   int64_t groupsOfPage = traits.tokens / 8;
   int64_t boxBytes = shape.boxTokens / 8 * shape.groupStride(side);
+  Val row = shape.hasPrefixes ? tableRow(now.item) : now.item.request;
   // From the last one to the first.
   Vals last = k.rolledForLoop(
-      first, end, k.i32(1), {packed, entryOf(now, end - 1)},
+      first, end, k.i32(1), {packed, entryOf(now, row, end - 1)},
       [&](Val number, const Vals &state) -> Vals {
         Val unit = end - 1 - (number - first);
         Ring ring = ringOf(state[0]);
         Val slot = ring.slot;
-        Val ahead = entryOf(now, max(unit - 1, first));
+        Val ahead = entryOf(now, row, max(unit - 1, first));
         Val key = unit * shape.unit + lane * shape.boxTokens;
         Val isBox = lane < shape.boxes();
         Val isThere = isBox & (key < now.item.length);

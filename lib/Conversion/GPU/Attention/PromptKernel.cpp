@@ -26,7 +26,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
       rows(64 * warpgroups), unit(channels[1] <= 128 ? 128 : 64),
       columns(rows / traits.group * traits.group),
       queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
-      boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut) {
+      boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut),
+      hasPrefixes(traits.hasPrefixes) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1 || !isWhole(side))
@@ -129,11 +130,17 @@ void PromptKernel::consume() {
   k.barrier();
   w.setMaxRegisters(shape.consumerRegisters(), true);
   beginLaunch();
+  if (shape.hasPrefixes)
+    k.ifThen(thread == 0,
+             [&] { k.storeScalar(tag, at(restPlace(), kTagPlace)); });
   sharedUnits = w.wgmmaAddress(shared);
   k.ifThen(thread >= 128 * (shape.warpgroups - 1), [&] { passTurn(); });
   auto load = [&](Val segment) {
     Vals n = w.ldSharedWords(entryAt(segment), kEntry);
-    Entry entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
+    Entry entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], Val()};
+    if (shape.hasPrefixes)
+      entry.group = k.val(k.loadScalar(
+          at(entryAt(segment), 4 * (kEntry + kSplit)), k.getI32Type()));
     head = entry.head;
     block = entry.block;
     return entry;
@@ -205,7 +212,9 @@ void PromptKernel::consume() {
         return {ring, segment + 1};
       });
   readThread();
-  Vals rest = w.ldSharedWords(restPlace(), 5);
+  Vals rest = w.ldSharedWords(restPlace(), shape.hasPrefixes ? 6 : 5);
+  if (shape.hasPrefixes)
+    prefixes = rest[5];
   Val hasOthers = (rest[0] != 0) | (rest[1] > 0) | (rest[2] < rows);
   k.ifThen(w.unlikely(hasOthers),
            [&] { clearEmptyRows(rest[0], rest[1], rest[2]); });

@@ -77,7 +77,8 @@ struct PromptShape {
   /// Items of so few pairs belong to all warpgroups, which take tiles in turn;
   /// 0: none.
   int64_t fewPairs = 32;
-  int64_t slots; ///< fewer than two: the chip has no room for it
+  bool hasPrefixes; ///< whether keys that requests share are read once
+  int64_t slots;    ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
   int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
       restOffset, rangesOffset, rowsOffset, totalsOffset, maskOffset,
@@ -139,7 +140,18 @@ struct PromptShape {
             // Of one warpgroup.
             /*lightPairs=*/rows / warpgroups,
             /*crossesHeads=*/true, restOffset, restOffset + 32,
-            /*hasCalls=*/false};
+            /*hasCalls=*/false, hasPrefixes};
+  }
+
+  // With prefixes, the rows of requests that have one, and the prefix, leave
+  // states: weighted sums, the maximum and the sum of weights of each pair.
+  // Windows of up to 64 pairs of a prefix, those of a warpgroup, count which of
+  // them are there.
+  int64_t stateBytes() const { return (channels[1] + 4) * 4; }
+  static constexpr int64_t kWindowBytes = 16;
+  /// Of a row, in the workspace.
+  int64_t prefixBytes(int64_t queryHeads) const {
+    return queryHeads * (2 * stateBytes() + kWindowBytes);
   }
 };
 
@@ -161,7 +173,7 @@ private:
   /// Of the queue.
   mlir::Value entryAt(Val segment);
   void fetchQuery(const Item &item, Val parity);
-  Val entryOf(const Work &work, Val unit);
+  Val entryOf(const Work &work, Val tableRow, Val unit);
   /// What it returns is the place in the ring after the tiles.
   Val fetchTiles(unsigned side, const Work &work, Val first, Val end, Val ring);
 
@@ -177,6 +189,7 @@ private:
   struct Range {
     Val first, end;
   };
+  Limits rowLimits(const Entry &entry, Val row);
   void writeRows(const Entry &entry, Val segment);
   void waitForQuery(Val parity);
   Range range(int64_t which);
@@ -262,7 +275,23 @@ private:
   mlir::Value quadAt(mlir::Value part, int64_t quad);
   mlir::Value rowAt(mlir::Value part, int64_t row);
   Vals transposed(Vals words);
-  void store(const Entry &entry, const Vals &state);
+  struct Pair {
+    Val isThere, row, queryHead;
+  };
+  Pair pairAt(const Entry &entry, int64_t row);
+  /// `pairs`: the two of a lane.
+  void store(llvm::function_ref<Pair(int64_t)> pairs, const Vals &state);
+  /// The first row of a group, the first pair of a window and how many it has.
+  struct Window {
+    Val start, first, count;
+  };
+  Pair pairAt(const Window &window, int64_t row);
+  mlir::Value windowPlace(const Window &window);
+  mlir::Value statePlace(Val ofPrefix, const Pair &pair);
+  void leaveState(const Entry &entry, const Vals &state);
+  void writeState(const Entry &entry, const Vals &state);
+  Val arriveAtWindow(const Window &window, Val change);
+  Vals joinedStates(const Window &window);
   mlir::Value partOf(Val block, Val slot);
   mlir::Value counter(const Split &split);
 

@@ -72,13 +72,29 @@ void PromptKernel::finish(const Entry &entry, const Split &split, Vals state) {
               entry.tile * shape.columns + firstRowOfWarp(entry) < pairs;
           k.ifThen(isUsed, [&] { writePart(split, state); });
           // The last warpgroup to arrive puts the parts together.
+          Val isLast = arrive(split);
           return k.ifThen(
-              arrive(split) & isUsed, types,
+              isLast & isUsed, types,
               [&]() -> Vals { return join(Vals{k.i32(1)}, merged(split)); },
-              [&]() -> Vals { return join(Vals{k.i32(0)}, state); });
+              [&]() -> Vals {
+                // All warps of the last one go on, where they do so together.
+                Val goesOn = shape.hasPrefixes
+                                 ? select(isLast, k.i32(1), k.i32(0))
+                                 : k.i32(0);
+                return join(Vals{goesOn}, state);
+              });
         });
-    k.ifThen(whole[0] != 0,
-             [&] { store(entry, Vals(whole.begin() + 1, whole.end())); });
+    k.ifThen(whole[0] != 0, [&] {
+      Vals all(whole.begin() + 1, whole.end());
+      auto storeAll = [&] {
+        store([&](int64_t row) { return pairAt(entry, row); }, all);
+      };
+      if (shape.hasPrefixes)
+        k.ifThen(entry.group == kAlone, storeAll,
+                 [&] { leaveState(entry, all); });
+      else
+        storeAll();
+    });
   });
 }
 
@@ -245,12 +261,18 @@ Vals PromptKernel::transposed(Vals words) {
   return words;
 }
 
-void PromptKernel::store(const Entry &entry, const Vals &state) {
+PromptKernel::Pair PromptKernel::pairAt(const Entry &entry, int64_t row) {
+  Val pair = pairOf(entry, row);
+  Pair found{isThere(entry, row), Val(), Val()};
+  found.row = entry.start + pair / traits.group;
+  found.queryHead = head * traits.group + pair % traits.group;
+  return found;
+}
+
+void PromptKernel::store(function_ref<Pair(int64_t)> pairs, const Vals &state) {
   int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
   for (int64_t i : {0, 1}) {
-    Val pair = pairOf(entry, i), isThere = this->isThere(entry, i);
-    Val row = entry.start + pair / traits.group;
-    Val queryHead = head * traits.group + pair % traits.group;
+    auto [isThere, row, queryHead] = pairs(i);
     RowTotal total = totalOf(queryHead, state[i], state[2 + i]);
     Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
                 as(queryHead, 64) * (traits.valueChannels * bytes);

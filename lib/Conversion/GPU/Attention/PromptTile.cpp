@@ -14,6 +14,14 @@
 using namespace mlir;
 using namespace kvcache;
 
+/// All rows see all keys of a prefix.
+PromptKernel::Limits PromptKernel::rowLimits(const Entry &item, Val row) {
+  Limits seen = limits(row, item.end, item.length);
+  if (shape.hasPrefixes)
+    seen.end = select(item.group == kPrefix, item.length, seen.end);
+  return seen;
+}
+
 /// What the rows of a lane and of its warp see, and what else is looked at once
 /// for each tile. It is kept in shared memory: in the loop over tiles all
 /// registers are taken by sums and scores.
@@ -21,7 +29,7 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   Val pairs = pairsOf(item);
   auto limitsOf = [&](Val pair) {
     Val row = item.start + min(pair, pairs - 1) / traits.group;
-    return limits(row, item.end, item.length);
+    return rowLimits(item, row);
   };
   Vals own, bias;
   for (int64_t i : {0, 1}) {
@@ -66,7 +74,7 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
     seenEnd =
         k.rolledForLoop(firstRow + lane, lastRow + 1, k.i32(32), {k.i32(0)},
                         [&](Val row, const Vals &sofar) -> Vals {
-                          Val end = limits(row, item.end, item.length).end;
+                          Val end = rowLimits(item, row).end;
                           return {max(sofar[0], end)};
                         })
             .front();
@@ -85,8 +93,10 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
   auto flag = [&](Val isSet) { return select(isSet, k.i32(1), k.i32(0)); };
   Vals maskWords;
   if (traits.hasMask) {
-    // Tiles with own rows are looked at more closely.
+    // Tiles with own rows are looked at more closely. A prefix has none.
     Val firstOwn = firstOwnOf(item);
+    if (shape.hasPrefixes)
+      firstOwn = select(item.group == kPrefix, item.length, firstOwn);
     commonEnd = min(commonEnd, firstOwn);
     seenEnd = min(seenEnd, firstOwn);
     Val pairOfItem = item.tile * shape.columns;

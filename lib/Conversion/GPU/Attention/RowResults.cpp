@@ -114,22 +114,26 @@ void WorkSplit::clearRequest(Val request, Val start,
                              llvm::function_ref<void(Val, Val, Val)> clear) {
   Val one = k.i32(1), end = max(start, loadStart(request + 1));
   Val length = loadLength(request);
-  k.rolledForLoop(
-      k.i32(0), tiles(start, end), one, {},
-      [&](Val tile, const Vals &) -> Vals {
-        Item item{request, tile, start, end, length, Val(), Val(), Val(), head};
-        measure(item);
-        k.ifThen(item.units == 0, [&] {
-          Val from = tile * split.columns;
-          Val to = min(from + split.columns, (end - start) * traits.group);
-          Val first = start + from / traits.group;
-          Val last = start + (to - 1) / traits.group;
-          k.rolledForLoop(first, last + 1, one, {},
-                          [&](Val row, const Vals &) -> Vals {
-                            clear(row, lane, k.i32(32));
-                            return {};
-                          });
-        });
-        return {};
-      });
+  Vals group = {Val(), Val()};
+  if (split.hasPrefixes)
+    group = membership(request);
+  k.rolledForLoop(k.i32(0), tiles(start, end), one, {},
+                  [&](Val tile, const Vals &) -> Vals {
+                    Item item{request, tile,  start, end,      length,  Val(),
+                              Val(),   Val(), head,  group[0], group[1]};
+                    measure(item);
+                    k.ifThen(item.units == 0, [&] {
+                      Val from = tile * split.columns;
+                      Val to = min(from + split.columns,
+                                   (end - start) * traits.group);
+                      Val first = start + from / traits.group;
+                      Val last = start + (to - 1) / traits.group;
+                      k.rolledForLoop(first, last + 1, one, {},
+                                      [&](Val row, const Vals &) -> Vals {
+                                        clear(row, lane, k.i32(32));
+                                        return {};
+                                      });
+                    });
+                    return {};
+                  });
 }

@@ -28,8 +28,10 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       outType(getElementTypeOrSelf(op.getOut().getType())),
       hasAlibi(bool(op.getAlibi())), hasSinks(bool(op.getSinks())),
       hasMask(bool(op.getMask())), hasLse(bool(op.getLse())),
-      hasValueScale(bool(op.getValueScale())), ahead(op.getAhead()),
-      window(op.getWindow()), scale(op.getScaleValue()) {
+      hasValueScale(bool(op.getValueScale())),
+      // Slopes and windows depend on the position of each row.
+      hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow()),
+      ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
   queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);
@@ -51,20 +53,37 @@ void WorkSplit::begin() {
   requests = as(k.parameter(batch.count), 32);
   room = as(k.parameter(batch.columns), 32) * traits.tokens;
   chunkBits = as(k.parameter(parameters.chunkBits), 32);
+  listed = requests;
 }
 
-Vals WorkSplit::flat(const Item &i) {
-  return {i.request, i.tile,  i.start,  i.end, i.length,
-          i.first,   i.units, i.before, i.head};
+Vals WorkSplit::flat(const Item &i) const {
+  Vals numbers = {i.request, i.tile,  i.start,  i.end, i.length,
+                  i.first,   i.units, i.before, i.head};
+  if (split.hasPrefixes)
+    numbers.append({i.group, i.shared});
+  return numbers;
 }
-Vals WorkSplit::flat(const Work &work) {
+Vals WorkSplit::flat(const Work &work) const {
   return join(flat(work.item), Vals{work.done, work.left});
 }
-WorkSplit::Item WorkSplit::item(ArrayRef<Val> n) {
-  return {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]};
+WorkSplit::Item WorkSplit::item(ArrayRef<Val> n) const {
+  Item item{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], {}, {}};
+  if (split.hasPrefixes) {
+    item.group = n[9];
+    item.shared = n[10];
+  }
+  return item;
 }
-WorkSplit::Work WorkSplit::work(ArrayRef<Val> n) {
-  return {item(n), n[kItem], n[kItem + 1]};
+WorkSplit::Work WorkSplit::work(ArrayRef<Val> n) const {
+  return {item(n), n[itemSize()], n[itemSize() + 1]};
+}
+
+SmallVector<Val *> WorkSplit::requestOf(Item &item) const {
+  SmallVector<Val *> numbers = {&item.request, &item.start, &item.end,
+                                &item.length};
+  if (split.hasPrefixes)
+    numbers.append({&item.group, &item.shared});
+  return numbers;
 }
 
 /// Between 0 and `most`, whatever it is.
@@ -139,48 +158,75 @@ void WorkSplit::measure(Item &item) {
     first = range[0];
     end = range[1];
   }
+  if (split.hasPrefixes)
+    end = select(item.group == kPrefix, item.length, end);
   Val some = (from < pairs) & (first < end);
   item.first = first / split.unit;
-  Val units = (end + (split.unit - 1)) / split.unit - item.first;
-  item.units = select(some, units, k.i32(0));
+  Val last = (end + (split.unit - 1)) / split.unit;
+  if (split.hasPrefixes) {
+    // An item in a group has a unit in any case: its rows are waited for.
+    Val inGroup = item.group >= 0;
+    item.first =
+        select(inGroup, max(min(item.shared, last - 1), 0), item.first);
+    last = select(inGroup, max(last, 1), last);
+    some = (inGroup & (from < pairs)) | some;
+  }
+  item.units = select(some, last - item.first, k.i32(0));
 }
 
 WorkSplit::Item WorkSplit::nextItem(const Item &item) {
   Val tile = item.tile + 1;
+  SmallVector<Type> types(split.hasPrefixes ? 8 : 6, k.getI32Type());
   Vals place = k.ifThen(
-      tile < tiles(item.start, item.end), SmallVector<Type>(6, k.getI32Type()),
+      tile < tiles(item.start, item.end), types,
       [&]() -> Vals {
-        return {item.request, tile,        item.start,
-                item.end,     item.length, item.head};
+        Vals same = {item.request, tile,        item.start,
+                     item.end,     item.length, item.head};
+        if (split.hasPrefixes)
+          same.append({item.group, item.shared});
+        return same;
       },
       [&]() -> Vals {
         Val request = item.request + 1, start = item.end, head = item.head;
+        Val isLast = request == listed;
         if (split.crossesHeads) {
-          Val isLast = request == requests;
           request = select(isLast, k.i32(0), request);
-          start = select(isLast, loadStart(k.i32(0)), start);
           head = select(isLast, head + 1, head);
         }
+        if (split.hasPrefixes) {
+          Vals loaded = loadListed(request);
+          start = select(request > prefixes, start, loaded[0]);
+          return {request,   k.i32(0), start,     max(start, loaded[1]),
+                  loaded[2], head,     loaded[3], loaded[4]};
+        }
+        if (split.crossesHeads)
+          start = select(isLast, loadStart(k.i32(0)), start);
         Val end = max(start, loadStart(request + 1));
         return {request, k.i32(0), start, end, loadLength(request), head};
       });
   Item next{place[0], place[1], place[2], place[3],
             place[4], Val(),    Val(),    item.before + chunks(item),
-            place[5]};
+            place[5], {},       {}};
+  if (split.hasPrefixes) {
+    next.group = place[6];
+    next.shared = place[7];
+  }
   measure(next);
   return next;
 }
 
 Vals WorkSplit::loadRequests(Val turn) {
   return k.ifThen(
-      requests > 0, SmallVector<Type>(3, k.getI32Type()),
+      requests > 0, SmallVector<Type>(loadedSize(), k.getI32Type()),
       [&]() -> Vals {
         Val request = turn * 32 + lane;
+        if (split.hasPrefixes)
+          return loadListed(request);
         return {loadStart(min(request, requests)),
                 loadStart(min(request + 1, requests)),
                 loadLength(min(request, requests - 1))};
       },
-      [&]() -> Vals { return Vals(3, k.i32(0)); });
+      [&]() -> Vals { return Vals(loadedSize(), k.i32(0)); });
 }
 
 WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
@@ -188,6 +234,13 @@ WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
   Type i32 = k.getI32Type();
   Val start = loaded[0], next = loaded[1], length = loaded[2];
   Val isMixed = (start > next) | (start < largest);
+  if (split.hasPrefixes) {
+    // Rows of a prefix are those of requests that come later.
+    Val isOfPrefix = isPrefix(turn * 32 + lane);
+    start = select(isOfPrefix, k.i32(0), start);
+    next = select(isOfPrefix, k.i32(0), next);
+    isMixed = !isOfPrefix & isMixed;
+  }
   Vals rows = k.ifThen(
       w.unlikely(w.voteAny(isMixed)), {i32, i32},
       [&]() -> Vals {
@@ -199,13 +252,20 @@ WorkSplit::Lane WorkSplit::measureLane(Val turn, ArrayRef<Val> loaded,
         return {most, max(most, next)};
       },
       [&]() -> Vals { return {start, next}; });
-  Val request = turn * 32 + lane, isThere = request < requests;
+  Val request = turn * 32 + lane, isThere = request < listed;
   Lane own;
-  own.item = {request, k.i32(0), rows[0],  rows[1], length,
-              Val(),   Val(),    k.i32(0), k.i32(0)};
+  Val largestHere = rows[1];
+  own.item = {request, k.i32(0), rows[0],  rows[1], length, Val(),
+              Val(),   k.i32(0), k.i32(0), Val(),   Val()};
+  if (split.hasPrefixes) {
+    own.item.group = loaded[3];
+    own.item.shared = loaded[4];
+    rows[0] = own.item.start = select(isPrefix(request), loaded[0], rows[0]);
+    rows[1] = own.item.end = select(isPrefix(request), loaded[1], rows[1]);
+  }
   measure(own.item);
   own.item.units = select(isThere, own.item.units, k.i32(0));
-  own.largest = w.shflIdx(rows[1], 31);
+  own.largest = w.shflIdx(largestHere, 31);
   // The first tile is all that most requests have.
   Val count = select(isThere, tiles(rows[0], rows[1]), k.i32(0));
   Val isEmpty = (count > 0) & (own.item.units == 0);
@@ -247,9 +307,9 @@ Vals WorkSplit::measureTiles(const Item &own, Val count, const Vals &sums) {
               Val source(k, LLVM::CountTrailingZerosOp::create(
                                 k, i32, n[0], /*is_zero_poison=*/false));
               Item item = own;
-              for (Val *number : {&item.request, &item.start, &item.end,
-                                  &item.length, &item.head})
+              for (Val *number : requestOf(item))
                 *number = w.shflIdx(*number, source);
+              item.head = w.shflIdx(item.head, source);
               Vals some =
                   k.rolledForLoop(lane + 1, w.shflIdx(count, source), k.i32(32),
                                   {k.i32(0), k.i32(0)},
@@ -282,7 +342,7 @@ Val WorkSplit::sumUpTo(Val value) {
 }
 
 WorkSplit::Later WorkSplit::measureLater() {
-  Val turns = (requests + 31) / 32;
+  Val turns = (listed + 31) / 32;
   Vals none(kLater, k.i32(0));
   none[0] = turns;
   none[1] = (turns + 31) / 32;
@@ -357,23 +417,31 @@ void WorkSplit::share(const Vals &loaded, const Later &later) {
                     /*is_zero_poison=*/false));
   source = source & 31;
   startItem = item(found);
-  for (Val *number :
-       {&startItem.request, &startItem.start, &startItem.end, &startItem.length,
-        &startItem.first, &startItem.units, &startItem.before})
+  for (Val *number : requestOf(startItem))
+    *number = w.shflIdx(*number, source);
+  for (Val *number : {&startItem.first, &startItem.units, &startItem.before})
     *number = w.shflIdx(*number, source);
   startItem.tile = k.i32(0);
   startItem.before = startItem.before + before;
   startItem.head = head;
-  Val firstRow = select(requests > 0, w.shflIdx(loaded[0], 0), rows);
-  k.ifThen((warp == split.consumers) & (lane == 0), [&] {
-    w.stSharedWords({hasEmpty, firstRow, lastRow, head, headStep}, restPlace());
-  });
+  Val firstRow = select(
+      requests > 0,
+      split.hasPrefixes ? loadStart(k.i32(0)) : w.shflIdx(loaded[0], 0), rows);
+  Vals rest = {hasEmpty, firstRow, lastRow, head, headStep};
+  if (split.hasPrefixes)
+    rest.push_back(prefixes);
+  k.ifThen((warp == split.consumers) & (lane == 0),
+           [&] { w.stSharedWords(rest, restPlace()); });
 }
 
 Vals WorkSplit::measureTurns(Val turns, Val group) {
-  SmallVector<Type> three(3, k.getI32Type());
+  SmallVector<Type> types(loadedSize(), k.getI32Type());
   // Of the first turn only the largest start counts here.
-  Val before = loadStart(lane), none = k.i32(0);
+  Val before, none = k.i32(0);
+  if (split.hasPrefixes)
+    before = select(isPrefix(lane), none, loadStart(max(lane - prefixes, 0)));
+  else
+    before = loadStart(lane);
   for (int64_t bits = 1; bits < 32; bits *= 2)
     before = max(before, w.shflXor(before, bits));
   Vals all = k.rolledForLoop(
@@ -383,20 +451,21 @@ Vals WorkSplit::measureTurns(Val turns, Val group) {
       [&](Val turn, const Vals &carried) -> Vals {
         // Without a next turn nothing is loaded: the warp would wait for it.
         Vals next = k.ifThen(
-            turn + 1 < turns, three,
+            turn + 1 < turns, types,
             [&]() -> Vals { return loadRequests(turn + 1); },
-            [&]() -> Vals { return Vals(3, k.i32(0)); });
-        Val sum = carried[3], largest = carried[4];
+            [&]() -> Vals { return Vals(types.size(), k.i32(0)); });
+        ArrayRef<Val> loaded = ArrayRef<Val>(carried).take_front(types.size());
+        ArrayRef<Val> sums = ArrayRef<Val>(carried).drop_front(types.size());
+        Val sum = sums[0], largest = sums[1];
         Val isFirst = lane * group == turn;
-        Val sumBefore = select(isFirst, sum, carried[7]);
-        Val largestBefore = select(isFirst, largest, carried[8]);
-        ArrayRef<Val> loaded = ArrayRef<Val>(carried).take_front(3);
+        Val sumBefore = select(isFirst, sum, sums[4]);
+        Val largestBefore = select(isFirst, largest, sums[5]);
         Lane own = measureLane(turn, loaded, largest);
         return join(next, Vals{sum + w.reduxAdd(own.chunks), own.largest,
-                               carried[5] | own.hasEmpty, carried[6] + own.keys,
+                               sums[2] | own.hasEmpty, sums[3] + own.keys,
                                sumBefore, largestBefore});
       });
-  return join(Vals{turns, group}, Vals(all.begin() + 3, all.end()));
+  return join(Vals{turns, group}, Vals(all.begin() + types.size(), all.end()));
 }
 
 /// The turn where the range of the block begins, which is not the first one: of
@@ -422,9 +491,9 @@ Vals WorkSplit::findTurn(const Later &later, Val first, Val largest,
                 join(flat(own.item), Vals{upTo, turn, behind, own.largest})};
       },
       [&](const Vals &n) -> Vals {
-        return {n[kItem + 1] + 1, n[kItem + 2], n[kItem + 3]};
+        return {n[itemSize() + 1] + 1, n[itemSize() + 2], n[itemSize() + 3]};
       });
-  found.resize(kItem + 1);
+  found.resize(itemSize() + 1);
   return found;
 }
 
@@ -460,9 +529,12 @@ Vals WorkSplit::findTile() {
         return {(after <= rangeFirst) & !isLast,
                 join(flat(own), Vals{upTo, n[0], after})};
       },
-      [&](const Vals &n) -> Vals { return {n[kItem + 1] + 32, n[kItem + 2]}; });
+      [&](const Vals &n) -> Vals {
+        return {n[itemSize() + 1] + 32, n[itemSize() + 2]};
+      });
   Val source(k, LLVM::CountTrailingZerosOp::create(
-                    k, k.getI32Type(), w.voteBallot(found[kItem] > rangeFirst),
+                    k, k.getI32Type(),
+                    w.voteBallot(found[itemSize()] > rangeFirst),
                     /*is_zero_poison=*/false));
   Item here = item(found);
   for (Val *number : {&here.tile, &here.first, &here.units, &here.before})
@@ -471,14 +543,14 @@ Vals WorkSplit::findTile() {
 }
 
 Vals WorkSplit::firstWork() {
-  SmallVector<Type> types(kWork, k.getI32Type());
-  Vals none(kWork, k.i32(0));
+  SmallVector<Type> types(workSize(), k.getI32Type());
+  Vals none(workSize(), k.i32(0));
   Vals all = k.ifThen(
       hasWork, types,
       [&]() -> Vals {
         Val isLater = startItem.before + chunks(startItem) <= rangeFirst;
         Vals found = k.ifThen(
-            w.unlikely(isLater), SmallVector<Type>(kItem, k.getI32Type()),
+            w.unlikely(isLater), SmallVector<Type>(itemSize(), k.getI32Type()),
             [&] { return findTile(); }, [&] { return flat(startItem); });
         Item here = item(found);
         Work work{here, rangeFirst - here.before, rangeEnd - rangeFirst};
@@ -486,7 +558,7 @@ Vals WorkSplit::firstWork() {
       },
       [&]() -> Vals { return none; });
   if (split.leastUnits)
-    hasWork = all[kItem + 1] > 0;
+    hasWork = all[itemSize() + 1] > 0;
   return all;
 }
 
@@ -502,7 +574,7 @@ Vals WorkSplit::movedStart(const Work &given) {
   early.left = given.left + select(isEarly, done, k.i32(0));
   Val isLate = !isEarly & (all - done <= margins.end);
   return k.ifThen(
-      w.unlikely(isLate), SmallVector<Type>(kWork, k.getI32Type()),
+      w.unlikely(isLate), SmallVector<Type>(workSize(), k.getI32Type()),
       [&]() -> Vals {
         Work next = given;
         Val more = advance(next, all - done);
@@ -557,6 +629,8 @@ Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
 }
 
 Vals WorkSplit::findWork(bool hasMaps) {
+  if (split.hasPrefixes)
+    countPrefixes();
   // Loads are under way while the barriers are made.
   Vals loaded = loadRequests(k.i32(0));
   prefetchTable();

@@ -14,6 +14,8 @@
 //             computes from the lengths itself
 //   segment   the part of an item that one block has
 //   part      the result of a segment, if several blocks share an item
+//   prefix    keys that several requests begin with, which are an item of all
+//             their rows; the items of these requests begin after them
 //
 //===----------------------------------------------------------------------===//
 
@@ -37,6 +39,7 @@ struct AttentionTraits {
   int64_t keyChannels, valueChannels;
   int64_t tokens; ///< in a block of the cache
   bool hasAlibi, hasSinks, hasMask, hasLse, hasValueScale;
+  bool hasPrefixes; ///< and all rows see all keys of them
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
@@ -64,6 +67,10 @@ struct AttentionParameters {
   unsigned queryMap; ///< with boxes of the query
   unsigned query, out, alibi, sinks, valueScale, state, parts, blocks;
   unsigned chunkBits; ///< units of a chunk, as a power of two
+  /// With prefixes: the groups of requests, the lengths of their prefixes, how
+  /// many those are, and the states of rows.
+  IntegerList groups, prefixLengths;
+  unsigned numPrefixes, rowStates;
   /// 2^32 by the number of blocks of a head, also where heads take turns.
   unsigned scale, sharedScale;
   StrideSource queryRow, queryHead, outRow;
@@ -126,7 +133,13 @@ struct WorkShape {
   /// Whether the kernel may call functions. Products of warpgroups run one
   /// after the other in a kernel that does.
   bool hasCalls = true;
+  /// Whether keys that requests share are items of their own.
+  bool hasPrefixes = false;
 };
+
+/// Rows beyond so many have no use of a prefix: others leave their state in the
+/// workspace, once for the prefix and once for the request.
+inline constexpr int64_t kMostPrefixRows = 2048;
 
 /// Where the maximum of a row begins: below all scores, and finite.
 inline constexpr float kNoMaximum = -1e30f;
@@ -154,6 +167,9 @@ protected:
     Val first, units; ///< of its keys
     Val before;
     Val head; ///< where ranges cross heads
+    /// With prefixes: the first row of the group that the request is in, kAlone
+    /// or kPrefix; and the units of the prefix.
+    Val group, shared;
   };
   /// The part of the work of a block that is left.
   struct Work {
@@ -161,11 +177,16 @@ protected:
     Val done; ///< chunks of the item that belong to another block
     Val left;
   };
-  static Vals flat(const Item &item);
-  static Vals flat(const Work &work);
-  static Item item(llvm::ArrayRef<Val> numbers);
-  static Work work(llvm::ArrayRef<Val> numbers);
-  static constexpr unsigned kItem = 9, kWork = 11;
+  static constexpr int64_t kAlone = -1, kPrefix = -2;
+  Vals flat(const Item &item) const;
+  Vals flat(const Work &work) const;
+  Item item(llvm::ArrayRef<Val> numbers) const;
+  Work work(llvm::ArrayRef<Val> numbers) const;
+  unsigned itemSize() const { return split.hasPrefixes ? 11 : 9; }
+  unsigned workSize() const { return itemSize() + 2; }
+  /// The numbers of an item that are the same for all of its tiles, but for
+  /// chunks before it.
+  llvm::SmallVector<Val *> requestOf(Item &item) const;
 
   /// The keys that a row sees: from `first` to before `end`.
   struct Limits {
@@ -188,8 +209,23 @@ protected:
   void measure(Item &item);
   Item nextItem(const Item &item);
   /// Requests in turns of 32: the start, the next one and the length of that
-  /// of a lane.
+  /// of a lane, and with prefixes its group and units of the prefix. The
+  /// prefixes are listed before all requests.
   Vals loadRequests(Val turn);
+  unsigned loadedSize() const { return split.hasPrefixes ? 5 : 3; }
+  Vals loadListed(Val number);
+  void countPrefixes();
+  /// Of a group: its first and last row, and whole units of its prefix, none
+  /// where there is no use for it.
+  struct Group {
+    Val start, end, units;
+  };
+  Group loadGroup(Val number);
+  /// The group of a request and the units of its prefix, as in an item.
+  Vals membership(Val request);
+  /// Of a request in the list: what row of the table it has.
+  Val tableRow(const Item &item);
+  Val isPrefix(Val number) { return number < prefixes; }
   /// The request of a lane: its first item, and the chunks of all of them.
   struct Lane {
     Item item;
@@ -221,6 +257,7 @@ protected:
     Val count, first;
     Val tile, start, end, length;
     Val head, block;
+    Val group; ///< with prefixes
   };
   static constexpr unsigned kEntry = 8;
   /// Who else has a part of its item; told later, as it takes divisions.
@@ -305,6 +342,9 @@ protected:
     Val firstHead, headStep;
   };
   mlir::Value restPlace() { return at(shared, split.restOffset); }
+  /// With prefixes the rest says how many there are; after it is the tag of the
+  /// launch.
+  static constexpr int64_t kTagPlace = 24;
   mlir::Value failedFlag() { return at(shared, split.failedOffset); }
   /// The entry of the table for a key block, as the table has it: who looks at
   /// it waits for it.
@@ -340,6 +380,7 @@ protected:
   /// many those are.
   Val head, block, blocks;
   Val rows, requests, room;
+  Val prefixes, listed;    ///< and requests
   Val tag;                 ///< of this launch; consumers know it
   Val rangeChunks, longer; ///< chunks of a range; so many have one more
   Val hasWork, rangeFirst, rangeEnd;

@@ -592,6 +592,13 @@ Val NvvmOps::atomExch(Value pointer, Val value) const {
                                          "device"));
 }
 
+Val NvvmOps::atomCasAcqRel(Value pointer, Val expected, Val value) const {
+  Value pair = LLVM::AtomicCmpXchgOp::create(
+      k, pointer, expected, value, LLVM::AtomicOrdering::acq_rel,
+      LLVM::AtomicOrdering::monotonic, "device");
+  return k.val(LLVM::ExtractValueOp::create(k, pair, 0));
+}
+
 void NvvmOps::scheduleFence(Val number, int64_t never) const {
   // Pinned, nothing is known of it.
   Val isNever = pin({number}).front() == never;

@@ -144,6 +144,8 @@ public:
   /// sees it, and the other way round.
   Val atomAddAcqRel(mlir::Value pointer, Val value) const;
   Val atomExch(mlir::Value pointer, Val value) const;
+  /// What was there; if that is `expected`, `value` is there now.
+  Val atomCasAcqRel(mlir::Value pointer, Val expected, Val value) const;
   void fenceDevice() const;
 
   /// Ends the program of the device.
