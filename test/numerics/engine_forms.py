@@ -2,7 +2,8 @@
 # RUN: %python %s
 """What engines pass to attention, from end to end: the query in a fused QKV, in
 both orders and on tensors, page lists in CSR form, padded batches with requests
-that have no rows, and splits whose empty ones have an lse of plus infinity.
+that have no rows, more rows to write than slots, and splits whose empty ones have
+an lse of plus infinity.
 """
 
 import cases
@@ -18,6 +19,11 @@ TABLE = f"!kvcache.block_table<?R x ?M x i32, tokens = {TOKENS}>"
 BATCH = f"!kvcache.batch<?R x ?M x i32, tokens = {TOKENS}>"
 ROWS = f"memref<?x{QUERY}x{CHANNELS}xf32>"
 APART = f"memref<?x{QUERY}x{CHANNELS}xf32, strided<[?, ?, 1]>>"
+WRITTEN = f"memref<?x{HEADS}x{CHANNELS}xf32>"
+SOME = (f"memref<?x{HEADS}x{CHANNELS}xf32, "
+        f"strided<[{HEADS * CHANNELS}, {CHANNELS}, 1]>>")
+PACKED = f"!kvcache.cache<?B x {TOKENS}N x {HEADS}H x {CHANNELS}D x f32>"
+SLOTS = f"!kvcache.slots<?T x i64, rows_per_block = {TOKENS}, pad = skip_negative>"
 LISTS = ("%starts: memref<?xi32>, %lengths: memref<?xi32>, "
          "%pages: memref<?x?xi32>")
 MAKE = f"""
@@ -104,6 +110,17 @@ func.func @csr_of_own(%q: {ROWS}, %pool: {KV}, %starts: memref<?xi32>,
   kvcache.csr_table %indptr, %indices into %pages
     : memref<?xi32>, memref<?xi32> into memref<?x?xi32>{MAKE}
   {attend("%q", ROWS)}
+  return
+}}
+func.func @write(%rows: {WRITTEN}, %numbers: memref<?xi64>, %pool: {PACKED}) {{
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %rows, %c0 : {WRITTEN}
+  %slots = memref.dim %numbers, %c0 : memref<?xi64>
+  %both = arith.minsi %n, %slots : index
+  %some = memref.subview %rows[0, 0, 0] [%both, {HEADS}, {CHANNELS}] [1, 1, 1]
+    : {WRITTEN} to {SOME}
+  %where = kvcache.make_slots %numbers : memref<?xi64> to {SLOTS}
+  kvcache.index_copy %some into %pool at %where : {SOME} into {PACKED} at {SLOTS}
   return
 }}
 func.func @merge_many(%x: memref<?x3x5xf32>, %l: memref<?x3xf32>,
@@ -202,6 +219,20 @@ def test_csr(library, rng):
         tensor(case.out))
 
 
+def test_write(library, rng):
+    """Rows after the last slot are padding, and so are slots after the last
+    row."""
+    for rows, count in ((7, 5), (3, 5), (0, 2), (4, 0)):
+        given = np.float32(rng.standard_normal((rows, HEADS, CHANNELS)))
+        pool = np.full((BLOCKS, TOKENS, HEADS, CHANNELS), np.nan, np.float32)
+        slots = rng.permutation(BLOCKS * TOKENS)[:count].astype(np.int64)
+        want = pool.copy().reshape(-1, HEADS, CHANNELS)
+        both = min(rows, count)
+        want[slots[:both]] = given[:both]
+        library.run("write", tensor(given), tensor(slots, "i64"), tensor(pool))
+        assert np.array_equal(pool.reshape(want.shape), want, equal_nan=True)
+
+
 def test_merge(library, rng):
     x = np.float32(rng.standard_normal((4, 3, 5)))
     lse = np.float32(rng.standard_normal((4, 3)))
@@ -219,7 +250,7 @@ def test_merge(library, rng):
 def main():
     rng = np.random.default_rng(21)
     library = compile_library(PROGRAM, "engine_forms")
-    for test in (test_query, test_csr, test_merge):
+    for test in (test_query, test_csr, test_write, test_merge):
         test(library, rng)
 
 
