@@ -158,14 +158,23 @@ def attention(query, caches, batch, *, causal=False, window=None,
         # A relative error of each weight, then those of the two sums.
         error += 4 * U * (np.abs(x) + np.abs(m)) + 8 * U
         sums = (len(j) + 16) * U
-        each = share * (error + sums)
+        error += sums
+        each = share * error
+        # Of large errors the first order is not enough: ALiBi far from a row.
+        worst = error.max(axis=0)
+        grown = share * np.expm1(np.minimum(error + worst, 700))
+        each = np.where(worst > 0.1, np.minimum(grown, 1), each)
         out_error[t] = 2 * (np.einsum("jh,jhd->hd", each, np.abs(v))
                             + each.sum(axis=0)[:, None] * np.abs(out[t]))
         if weights != "f32":
             spread = np.sqrt(np.einsum("jh,jhd->hd", share**2, v**2) / 3)
             out_error[t] += half_ulp(weights) * (np.abs(out[t]) + 8 * spread)
-        # A weight that underflows is lost.
-        out_error[t] += smallest_normal("f32") * np.abs(v).sum(axis=0)
+        # A weight that underflows is lost, half of the smallest number of its
+        # type.
+        lost = smallest_normal("f32")
+        if weights == "f16":
+            lost = smallest_normal("f16") * half_ulp("f16")
+        out_error[t] += lost * np.abs(v).sum(axis=0)
         lse_error[t] = (2 * (each.sum(axis=0) + sums)
                         + 4 * U * (np.abs(m) + np.abs(lse[t])))
     if value_scale is not None:
