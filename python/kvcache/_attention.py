@@ -67,7 +67,11 @@ class PagedAttention:
     `positions=True` one of int64 with the token of its request that a row is,
     for rows that are not the last ones. With `mask=True` it takes words of int32
     for each row: bit `i % 32` of word `i // 32` says whether it sees row `i` of
-    its request, as in a tree of speculated tokens. With `lse=True` it returns the logarithm
+    its request, as in a tree of speculated tokens. With `prefixes=True` it takes
+    two lists of int32, of which requests begin with the same blocks: requests
+    `prefix_groups[i]` to `prefix_groups[i + 1] - 1` have their first
+    `prefix_lengths[i]` tokens in common, before the tokens of all their rows. A
+    kernel for an H200 reads these once. With `lse=True` it returns the logarithm
     of the sum of each row's weights too, to merge it with attention over other
     keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
     rows that are written and of the result: by default the same, or bf16 if the
@@ -82,7 +86,8 @@ class PagedAttention:
                  window: Optional[int] = None, softcap: Optional[float] = None,
                  scale: Optional[float] = None, sinks: bool = False,
                  alibi: bool = False, positions: bool = False, lse: bool = False,
-                 mask: bool = False, query_dtype: Optional[str] = None,
+                 mask: bool = False, prefixes: bool = False,
+                 query_dtype: Optional[str] = None,
                  checks: str = "none") -> None:
         if not isinstance(layout, Layout):
             layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
@@ -106,6 +111,7 @@ class PagedAttention:
             raise ValueError("query_dtype: expected a type of two or four bytes, "
                              f"got {query_dtype!r}")
         self.sinks, self.alibi, self.mask = sinks, alibi, mask
+        self.prefix_groups = self.prefix_lengths = prefixes
         self.positions, self.lse = positions, lse
         self._has_layers = "L" in layout.extents
         self._checks = checks
@@ -162,6 +168,11 @@ class PagedAttention:
         if self.mask:
             parts["lists"] += ", %mask: memref<?x?xi32>"
             parts["use_lists"] += " mask(%mask : memref<?x?xi32>)"
+        if self.prefix_groups:
+            parts["lists"] += (", %prefix_groups: memref<?xi32>, "
+                               "%prefix_lengths: memref<?xi32>")
+            parts["use_lists"] += (" prefixes(%prefix_groups, %prefix_lengths : "
+                                   "memref<?xi32>, memref<?xi32>)")
         if self.lse:
             lse = f"memref<?x{self.heads}xf32>"
             parts["lse"] = f", %lse: {lse} {{bufferize.result}}"
@@ -194,13 +205,15 @@ class PagedAttention:
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
             block_table: Any, layer: Optional[int] = None, *,
             positions: Any = None, alibi: Any = None, sinks: Any = None,
-            mask: Any = None, out: Any = None, lse: Any = None) -> Any:
+            mask: Any = None, prefix_groups: Any = None,
+            prefix_lengths: Any = None, out: Any = None, lse: Any = None) -> Any:
         """Attends with each row of the query over the tokens of its request, and
         returns `out`, or with `lse=True` the pair of `out` and `lse`. Results
         that are not given are made."""
         self._expect_layer(layer)
         lists = self._expect_lists(positions=positions, alibi=alibi, sinks=sinks,
-                                   mask=mask)
+                                   mask=mask, prefix_groups=prefix_groups,
+                                   prefix_lengths=prefix_lengths)
         if lse is not None and not self.lse:
             raise TypeError("lse: expected none, as lse=False says")
         if self._ops is not None and self._ops.is_compiling():
@@ -216,10 +229,11 @@ class PagedAttention:
         """Those that the program takes, in its order."""
         for name, value in given.items():
             wanted = getattr(self, name)
+            said = "prefixes" if name.startswith("prefix_") else name
             if (value is not None) != wanted:
                 raise TypeError(f"{name}: expected " + (
-                    f"a list, as {name}=True says" if wanted
-                    else f"none, as {name}=False says"))
+                    f"a list, as {said}=True says" if wanted
+                    else f"none, as {said}=False says"))
         return tuple(value for value in given.values() if value is not None)
 
     def _expect_layer(self, layer: Optional[int]) -> None:

@@ -36,7 +36,8 @@ def _insert(pool: Any, slots: Any, key: Any, value: Any, layer: Optional[int],
 
 def _named(attention: Any, lists: Any) -> dict:
     """Lists in the order of the program, by their names."""
-    names = [name for name in ("positions", "alibi", "sinks", "mask")
+    names = [name for name in ("positions", "alibi", "sinks", "mask",
+                               "prefix_groups", "prefix_lengths")
              if getattr(attention, name)]
     return dict(zip(names, lists))
 

@@ -122,7 +122,8 @@ class PagedAttention:
             block_table: Any, layer: Any = None, *, sinks: Any = None) -> Any:
         """Attention of each row of the query over the tokens of its request."""
         self._of._expect_lists(positions=None, alibi=None, sinks=sinks,
-                               mask=None)
+                               mask=None, prefix_groups=None,
+                               prefix_lengths=None)
         out = jax.ShapeDtypeStruct(query.shape, query.dtype)
         arguments = (pool, *self._place(layer), query, _ints(starts),
                      _ints(lengths), _ints(block_table),

@@ -91,6 +91,9 @@ def check(attention, layer, rows_apart=False, **options):
     given = {name: options[name]
              for name in ("positions", "alibi", "sinks", "mask")
              if name in options}
+    if attention.prefix_groups:  # of which a result does not depend
+        given |= dict(prefix_groups=np.array([0, 2], np.int32),
+                      prefix_lengths=np.zeros(1, np.int32))
     out = attention.run(case.query, pool, *lists, **place, **given)
     expected = case.expected(one, **options)
     for got, wanted in zip(out if attention.lse else (out,), expected):
@@ -140,6 +143,8 @@ tree = np.array([[0b00001], [0b00011], [0b00101], [0b01011], [0b10101], [1]],
 check(make(mask=True), None, mask=tree)
 check(make("hnd", causal=False, mask=True, sinks=True), None, causal=False,
       mask=tree | 0b11, sinks=normal(HEADS))
+
+check(make(prefixes=True, lse=True, mask=True), None, mask=tree)
 
 # Copies work by themselves.
 original = make("hnd")
@@ -258,6 +263,9 @@ assert raises(TypeError, attention.run, *arguments, sinks=case.lengths) == (
 for name in ("sinks", "alibi", "positions", "mask"):
     assert raises(TypeError, make(**{name: True}).run, *arguments) == (
         f"{name}: expected a list, as {name}=True says")
+assert raises(TypeError, make(prefixes=True).run, *arguments,
+              prefix_groups=case.starts) == (
+    "prefix_lengths: expected a list, as prefixes=True says")
 assert raises(TypeError, attention.run, *arguments, lse=case.query) == (
     "lse: expected none, as lse=False says")
 text = raises(ValueError, attention.insert, np.zeros((BLOCKS, 2, 4, 2, 32),

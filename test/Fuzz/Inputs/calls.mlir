@@ -175,6 +175,20 @@ func.func @attention_masked(%query: memref<?x4x8xf32>, %pool: !pool,
   return
 }
 
+func.func @attention_of_prefixes(%query: memref<?x4x8xf32>, %pool: !pool,
+                                 %starts: memref<?xi32>, %lengths: memref<?xi32>,
+                                 %blocks: memref<?x?xi32>,
+                                 %groups: memref<?xi32>, %tokens: memref<?xi64>,
+                                 %out: memref<?x4x8xf32>) {
+  %table = kvcache.make_block_table %blocks : memref<?x?xi32> to !table
+  %batch = kvcache.make_batch %starts, %lengths, %table
+    : memref<?xi32>, memref<?xi32>, !table
+  kvcache.attention %query over %pool in %batch
+    prefixes(%groups, %tokens : memref<?xi32>, memref<?xi64>) into %out causal
+    : memref<?x4x8xf32> over !pool in !batch into memref<?x4x8xf32>
+  return
+}
+
 // Slots that are made of a tensor that changes are kept in the workspace.
 func.func @workspace(%pool: !pool, %slots: tensor<?xi64>,
                      %key: tensor<?x2x8xf32>, %value: tensor<?x2x8xf32>,
