@@ -168,18 +168,25 @@ class Function:
         return cases.random_mask(rng, batch, count, self.gaps[1])
 
     def prefixed(self, rng, kind, batch, blocks):
-        """A batch with prefixes, or any batch with lists that are none."""
+        """A batch with prefixes, or any batch with lists that are none, or that
+        promise what is not so. Then rows have any values."""
         index, positions = self.choice["prefixes"], self.choice["positions"]
         if kind in ("decode", "mixed") and positions != "rows":
             batch, prefixes = cases.prefixed_batch(
                 rng, blocks=blocks, tokens=self.tokens, positions=positions,
                 index=self.choice["index"])
-            return batch, [cases.integers(p.array, index) for p in prefixes]
+            return batch, [cases.integers(p.array, index)
+                           for p in prefixes], True
         requests = len(batch.lengths.array)
+        if kind == "hostile" and rng.random() < 0.5:
+            return batch, [cases.integers(p, index)
+                           for p in ([0, requests], [int(rng.integers(500))])
+                           ], False
         groups = [[0, requests + 1], [-1, requests], [2, 1], [0, 3, 2, 2], [0],
                   [0, 2**31 - 1]][rng.integers(6)]
         lengths = rng.integers(100, 300, len(groups) - 1)
-        return batch, [cases.integers(p, index) for p in (groups, lengths)]
+        return batch, [cases.integers(p, index)
+                       for p in (groups, lengths)], True
 
     def other_rows(self, rng, batch):
         """Any rows of the same requests, with any positions."""
@@ -198,9 +205,9 @@ class Function:
             views[1] = cases.replace(views[0], steps=[
                 *views[0].steps[:-1], ("side", 1)])
         blocks = min(v.view.extent("B") for v in views)
-        batch, prefixes = self.batch(rng, kind, blocks), None
+        batch, prefixes, is_kept = self.batch(rng, kind, blocks), None, True
         if self.choice["prefixes"]:
-            batch, prefixes = self.prefixed(rng, kind, batch, blocks)
+            batch, prefixes, is_kept = self.prefixed(rng, kind, batch, blocks)
         rows, given = None, batch.batch()
         if self.choice["positions"] == "rows":
             rows = self.other_rows(rng, batch)
@@ -250,8 +257,9 @@ class Function:
 
         def check(what):
             lse = outs[1].numbers() if len(outs) > 1 else None
-            reference.check_attention(want, outs[0].numbers(), lse,
-                                      self.choice["out"], what)
+            if is_kept:
+                reference.check_attention(want, outs[0].numbers(), lse,
+                                          self.choice["out"], what)
             for view, before in zip(views, untouched):
                 view.check(before, what)
             for buffer in [query, *outs, *buffers.values()]:

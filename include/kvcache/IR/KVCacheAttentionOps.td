@@ -57,8 +57,9 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     - 1` of the batch have the same first `lengths[i]` tokens, in the same
     blocks of the table, and these tokens come before those of all their query
     rows. The result is the same without it, but for rounding. Where the
-    promise does not hold, rows of these requests have any values. Groups that
-    are not in order, or go beyond the requests, count as none at all.
+    promise does not hold, or starts are not in order, rows of these requests
+    have any values. Groups that are not in order, or go beyond the requests,
+    count as none at all.
 
     There is one cache with both sides, or one of keys and one of values, which
     may have different layouts and different D. Accumulators are f32, and the

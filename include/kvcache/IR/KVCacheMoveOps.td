@@ -47,8 +47,8 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
     one is kept on a CPU, and on a GPU each element comes from one of them.
     Skipped rows are not written anywhere. Rows of another format than that of
     the cache are converted (`!kvcache.cache`). The rows must not overlap the
-    part of the cache that is written. `schedule` overrides how a GPU kernel distributes
-    the work; it never changes the result.
+    part of the cache that is written. `schedule` overrides how a GPU kernel
+    distributes the work; it never changes the result.
 
     *Scaled rows.* If the stride of B is known to be `scale` times that of N,
     with a constant scale above N, slots may have `scale` rows per block. Slot
@@ -201,8 +201,8 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
   let summary = "copy a cache to one with another layout";
   let description = [{
     Copies every element to the element with the same indices, converted to the
-    format of the destination (`!kvcache.cache`). Orders, strides and
-    splits of axes may differ. If one cache has fewer blocks, the blocks that
+    format of the destination (`!kvcache.cache`). Orders, strides and splits of
+    axes may differ. If one cache has fewer blocks, the blocks that
     both have are copied; others are unchanged.
 
     The two caches must not overlap.

@@ -271,6 +271,8 @@ private:
   Vals takeSums(const Vals &state);
   void writePart(const Split &split, const Vals &state);
   Val arrive(const Split &split);
+  /// What one thread of the warpgroup finds out, told to all.
+  Val askOneThread(llvm::function_ref<Val()> find);
   Vals merged(const Split &split);
   mlir::Value quadAt(mlir::Value part, int64_t quad);
   mlir::Value rowAt(mlir::Value part, int64_t row);

@@ -144,17 +144,11 @@ void PromptKernel::leaveState(const Entry &entry, const Vals &state) {
         Val here = min(min(k.i32(64) - inWindow, k.i32(shape.columns) - inTile),
                        end - pair);
         Value counted = at(windowPlace(window), kCountPlace);
-        Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
-        k.ifThen((thread & 127) == 0, [&] {
+        Val isLast = askOneThread([&] {
           k.ifThen(isOfPrefix, [&] { k.storeScalar(here, counted); });
-          Val isLast =
-              arriveAtWindow(window, select(isOfPrefix, here, k.i32(0) - here));
-          k.storeScalar(select(isLast, k.i32(1), k.i32(0)), flag);
+          return arriveAtWindow(window,
+                                select(isOfPrefix, here, k.i32(0) - here));
         });
-        barWarpgroup();
-        Val isLast = k.val(k.loadScalar(flag, k.getI32Type())) != 0;
-        // Nobody writes the flag before all have read it.
-        barWarpgroup();
         k.ifThen(isLast, [&] {
           window.count = k.val(k.loadScalar(counted, k.getI32Type()));
           Vals joined = joinedStates(window);

@@ -192,19 +192,24 @@ void PromptKernel::writePart(const Split &split, const Vals &state) {
 /// fence of each thread would add nothing.
 Val PromptKernel::arrive(const Split &split) {
   barWarpgroup();
-  Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
   Value arrivals = counter(split);
-  k.ifThen((thread & 127) == 0, [&] {
+  return askOneThread([&] {
     Val before = w.atomAddAcqRel(arrivals, k.i32(1));
     Val isLast = before == split.parts - 1;
     k.ifThen(isLast, [&] { k.storeScalar(k.i32(0), arrivals); });
-    k.storeScalar(select(isLast, k.i32(1), k.i32(0)), flag);
+    return isLast;
   });
+}
+
+Val PromptKernel::askOneThread(function_ref<Val()> find) {
+  Value flag = at(shared, warpgroup * 4 + shape.flagOffset);
+  k.ifThen((thread & 127) == 0,
+           [&] { k.storeScalar(select(find(), k.i32(1), k.i32(0)), flag); });
   barWarpgroup();
-  Val isLast = k.val(k.loadScalar(flag, k.getI32Type())) != 0;
+  Val found = k.val(k.loadScalar(flag, k.getI32Type())) != 0;
   // Nobody writes the flag before all have read it.
   barWarpgroup();
-  return isLast;
+  return found;
 }
 
 Vals PromptKernel::merged(const Split &split) {

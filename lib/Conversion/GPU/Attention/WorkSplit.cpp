@@ -158,8 +158,14 @@ void WorkSplit::measure(Item &item) {
     first = range[0];
     end = range[1];
   }
-  if (split.hasPrefixes)
+  if (split.hasPrefixes) {
+    // Of starts that are not in order, a group does not know which rows its
+    // requests are taken to have: others have no place for their states.
+    Val isInside = (item.start >= item.group) & (item.end <= kMostPrefixRows);
+    item.group =
+        select((item.group >= 0) & !isInside, k.i32(kAlone), item.group);
     end = select(item.group == kPrefix, item.length, end);
+  }
   Val some = (from < pairs) & (first < end);
   item.first = first / split.unit;
   Val last = (end + (split.unit - 1)) / split.unit;
