@@ -103,6 +103,9 @@ std::optional<std::vector<StridedDim>> kvcache::stridedDims(MemRefType type) {
   int64_t offset;
   if (failed(type.getStridesAndOffset(strides, offset)))
     return std::nullopt;
+  // Types that come from bytecode are not verified.
+  if (int64_t(strides.size()) != type.getRank())
+    return std::nullopt;
   std::vector<StridedDim> dims;
   for (auto [extent, stride] : llvm::zip_equal(type.getShape(), strides))
     dims.push_back({ShapedType::isDynamic(extent) ? kRunTime : extent,

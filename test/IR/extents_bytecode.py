@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 # RUN: %python %s
-"""Bytecode may say of a tensor or memref what no text can: an extent below 0."""
+"""Bytecode may say of a tensor or memref what no text can: an extent below 0, or
+strides of more dimensions than there are."""
 
 import subprocess
 
@@ -35,3 +36,28 @@ for op in ("map_blocks %b by 4 into %s", "block_slots %b of 4 into %s"):
     assert read.returncode == 1, read.returncode
     assert (b"extents_c1: extents of at most 2^40 and at most 2^54 elements are "
             b"expected, got 'memref<-4000xi64>'") in read.stderr, read.stderr
+
+ROWS = """
+!cache = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+!batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
+!rows = memref<?x8x128xbf16, strided<[?, 128, 1]>>
+func.func @rows(%r: !rows, %l: memref<?x8xf32>, %o: memref<?x8x128xbf16>, %c: !cache, %s: !slots, %b: !batch) {
+  kvcache.OP
+  return
+}
+"""
+for op in (
+        "index_copy %r, %r into %c at %s : !rows, !rows into !cache at !slots",
+        "gather %c at %s into %r, %r : !cache at !slots into !rows, !rows",
+        "attention %r over %c in %b into %o : !rows over !cache in !batch into "
+        "memref<?x8x128xbf16>",
+        "merge_states %r, %l with %r, %l into %o : !rows, memref<?x8xf32> with "
+        "!rows, memref<?x8xf32> into memref<?x8x128xbf16>"):
+    written = opt(ROWS.replace("OP", op).encode(), "--emit-bytecode")
+    assert written.returncode == 0, written.stderr
+    three, four = b"strided<[?, 128, 1]>", b"strided<[?, 1,8, 1]>"
+    assert written.stdout.count(three) == 1
+    read = opt(written.stdout.replace(three, four))
+    assert read.returncode == 1, (op, read.returncode, read.stderr[-500:])
+    assert b"error: 'kvcache." in read.stderr, read.stderr
