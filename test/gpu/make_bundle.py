@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,13 +32,22 @@ from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
 
 
+POOL = ThreadPoolExecutor(os.cpu_count())
+LIBRARIES = []
+
+
+def kv_compile(*arguments, **how):
+    """Compiles beside others; `main` waits for all of them."""
+    LIBRARIES.append(POOL.submit(
+        subprocess.run, [str(BUILD / "bin" / "kv-compile"), *arguments],
+        check=True, **how))
+
+
 def compile_text(text, name, folder, image, *flags):
     source = folder / f"{name}.mlir"
     source.write_text(text)
-    subprocess.run(
-        [str(BUILD / "bin" / "kv-compile"), str(source), "--target=sm_90a",
-         f"--gpu-image={image}", "-o", str(folder / f"lib{name}.so"), *flags],
-        check=True)
+    kv_compile(str(source), "--target=sm_90a", f"--gpu-image={image}", "-o",
+               str(folder / f"lib{name}.so"), *flags)
 
 
 def compile_cases(cases, name, folder, image):
@@ -71,9 +81,7 @@ def move_tests():
 
 def compile_for_cpu(text, name, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run([str(BUILD / "bin" / "kv-compile"), "-", "-o",
-                    str(folder / f"lib{name}.so")], input=text, text=True,
-                   check=True)
+    kv_compile("-", "-o", str(folder / f"lib{name}.so"), input=text, text=True)
 
 
 def program_name(text):
@@ -123,6 +131,9 @@ def main():
                 compile_text(text, f"attention{facts}", folder, used, *flags)
         if options.schedules:
             compile_cases(SCHEDULES, "schedules", folder, used)
+
+    for library in LIBRARIES:
+        library.result()
 
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              *(ROOT / f"test/numerics/{name}.py" for name in (
