@@ -16,7 +16,8 @@ FACTS = {
 }
 
 
-def program(name, query_heads, heads, tokens, facts, type_="bf16", channels=128):
+def program(name, query_heads, heads, tokens, facts, type_="bf16", channels=128,
+            options="causal"):
     side = f"!kv_{name}"
     of_bytes = type_.startswith("f8")
     row = f"memref<?x{query_heads}x{channels}x{'bf16' if of_bytes else type_}>"
@@ -25,7 +26,7 @@ def program(name, query_heads, heads, tokens, facts, type_="bf16", channels=128)
 {side} = !kvcache.cache<?B x {tokens}N x {heads}H x {channels}D x {type_}, {known}>
 !batch_{name} = !kvcache.batch<?R x ?M x i32, tokens = {tokens}>
 func.func @{name}(%query: {row}, %keys: {side}, %values: {side}, %batch: !batch_{name}, %out: {row}) {{
-  kvcache.attention %query over %keys, %values in %batch into %out causal
+  kvcache.attention %query over %keys, %values in %batch into %out {options}
     : {row} over {side}, {side} in !batch_{name} into {row}
   return
 }}
@@ -108,6 +109,11 @@ for query_heads in 32, 64:
         name = function_name(query_heads, 8, 128, "f8E4M3FN", facts)
         PROGRAMS[facts][name] = program(name, query_heads, 8, 16, facts,
                                         "f8E4M3FN")
+INVARIANT = "_invariant"
+for q, h, d, type_ in SIZES[:2]:
+    name = function_name(q, h, d, type_, "") + INVARIANT
+    PROGRAMS[""][name] = program(name, q, h, 16, "", type_, d,
+                                 "batch_invariant causal")
 PROGRAMS[""][WINDOWED[0]] = windowed(*WINDOWED)
 MASKED = {"causal": "attention_tree", "": "attention_spans"}
 for options, name in MASKED.items():

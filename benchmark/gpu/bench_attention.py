@@ -11,7 +11,8 @@ window and sinks, and nothing else; --masked runs trees and spans beside the sam
 rows without a mask. With --prefixes PEERS is peers_more.py, and
 the batches are those whose requests begin with the same blocks. With --pages
 there are prompts over pools of several layouts and page sizes, and nothing else;
-with --bytes, where PEERS is peers_more.py too, caches are of f8E4M3FN.
+with --bytes, where PEERS is peers_more.py too, caches are of f8E4M3FN. With
+--invariant, batch invariant attention runs beside it, in NHD.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from pathlib import Path
 import kvtest
 import numpy as np
 import torch
-from attention_programs import (MASKED, PAGES, PREFIXED, WINDOWED,
+from attention_programs import (INVARIANT, MASKED, PAGES, PREFIXED, WINDOWED,
                                 function_name)
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +46,7 @@ def tensor(t):
 
 class Ours:
     capture = True
+    ending = ""
 
     def __init__(self, name, suffix=""):
         self.name, self.suffix = name, suffix
@@ -61,6 +63,7 @@ class Ours:
         # The order of a pool is part of its type; the kernel is the same.
         facts = self.suffix or ("_hnd" if w.layout == "hnd" else "")
         function = function_name(w.hq, w.hk, w.d, TYPES[w.k.dtype], facts, w.page)
+        function += self.ending
         starts = w.q_start.to("cuda")
         calls, prefixes = [], self.prefixes(w)
         if prefixes:
@@ -78,6 +81,10 @@ class Ours:
                 return out
             calls.append(call)
         return calls
+
+
+class OursInvariant(Ours):
+    ending = INVARIANT
 
 
 class OursWithPrefixes(Ours):
@@ -330,6 +337,7 @@ def main():
     parser.add_argument("--peers", dest="with_peers", action="store_true")
     parser.add_argument("--layouts", action="store_true")
     parser.add_argument("--seed4", action="store_true")
+    parser.add_argument("--invariant", action="store_true")
     parser.add_argument("--generic", action="store_true")
     parser.add_argument("--prefill", action="store_true")
     parser.add_argument("--rows", action="store_true")
@@ -355,6 +363,8 @@ def main():
     who = [Ours("kvcache")]
     if options.generic:
         who.append(Ours("kvcache generic", "_generic"))
+    if options.invariant:
+        who.append(OursInvariant("kvcache invariant"))
     if options.with_peers:
         who += beside.found_peers()
     works = [w for w in beside.DECODE if "strided" not in w["name"]]

@@ -351,7 +351,7 @@ Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
              /*sinks=*/Value(), /*mask=*/Value(), /*valueScale=*/Value(),
              /*prefixGroups=*/Value(), /*prefixLengths=*/Value(), out,
              getArrayAttr({}),
-             /*headsFirst=*/false, /*causal=*/true,
+             /*headsFirst=*/false, /*batchInvariant=*/false, /*causal=*/true,
              window ? getI64IntegerAttr(sizes.window) : IntegerAttr(),
              /*windowRight=*/IntegerAttr(), FloatAttr(), FloatAttr())
       .getResult(0);

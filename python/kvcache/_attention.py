@@ -71,7 +71,8 @@ class PagedAttention:
     two lists of int32, of which requests begin with the same blocks: requests
     `prefix_groups[i]` to `prefix_groups[i + 1] - 1` have their first
     `prefix_lengths[i]` tokens in common, before the tokens of all their rows. A
-    kernel for an H200 reads these once. With `lse=True` it returns the logarithm
+    kernel for an H200 reads these once. With `batch_invariant=True` the bits of
+    the result of a request do not depend on the rest of the batch. With `lse=True` it returns the logarithm
     of the sum of each row's weights too, to merge it with attention over other
     keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
     rows that are written and of the result: by default the same, or bf16 if the
@@ -87,6 +88,7 @@ class PagedAttention:
                  scale: Optional[float] = None, sinks: bool = False,
                  alibi: bool = False, positions: bool = False, lse: bool = False,
                  mask: bool = False, prefixes: bool = False,
+                 batch_invariant: bool = False,
                  query_dtype: Optional[str] = None,
                  checks: str = "none") -> None:
         if not isinstance(layout, Layout):
@@ -116,6 +118,8 @@ class PagedAttention:
         self._has_layers = "L" in layout.extents
         self._checks = checks
         self._options = options_of(causal, window, softcap, scale)
+        if batch_invariant:
+            self._options = f"batch_invariant {self._options}"
         self._begin()
 
     def _begin(self) -> None:

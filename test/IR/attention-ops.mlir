@@ -150,6 +150,9 @@ func.func @around(%q: memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>>, %k: !
   kvcache.attention %q over %k, %v in %batch sinks(%sinks : memref<16xf32>) value_scale(%s) into %o, %l heads_first
     window 128 window_right 0 softcap 0.5
     : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>, memref<16x?xf32>
+  // CHECK: {{^ *}}kvcache.attention %{{.*}} into %{{.*}}, %{{.*}} heads_first batch_invariant causal window 128 : memref
+  kvcache.attention %q over %k, %v in %batch into %o, %l heads_first batch_invariant causal window 128
+    : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>, memref<16x?xf32>
   // CHECK: {{^ *}}kvcache.attention %{{.*}} into %{{.*}} window_right 1099511627776 : memref
   kvcache.attention %q over %k, %v in %batch into %o window_right 1099511627776
     : memref<?x16x192xf16, strided<[?, ?, 1], offset: ?>> over !k, !v in !positions into memref<?x16x128xf16>

@@ -79,6 +79,8 @@ class AttentionSteps:
         if self.chance(0.2):
             options += f"prefixes({self._prefixes()}) "
         after = " heads_first" if first and len(outs) == 2 else ""
+        if self.chance(0.2):
+            after += " batch_invariant"
         causal = self.chance(0.5)
         if causal:
             after += " causal"

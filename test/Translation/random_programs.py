@@ -12,6 +12,8 @@ import random
 import sys
 
 ELEMENTS = ["f32", "f16", "bf16", "f8E4M3FN", "f8E5M2"]
+ATTENTION_OPTIONS = ["causal", "causal window 5", "", "window_right 3",
+                     "batch_invariant causal"]
 ID = "affine_map<(t) -> (t)>"
 
 
@@ -255,7 +257,7 @@ def program(rng):
             mask = f"mask(%mask{n} : memref<?x?xi32>) "
         say(f"kvcache.attention %query{n} over {cache} in %b{n} {mask}into "
             f"%result{n} "
-            f"{rng.choice(['causal', 'causal window 5', '', 'window_right 3'])} "
+            f"{rng.choice(ATTENTION_OPTIONS)} "
             f": {query} over "
             f"{kind} in {batch} into {query}")
 

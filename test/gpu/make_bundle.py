@@ -138,8 +138,8 @@ def main():
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              *(ROOT / f"test/numerics/{name}.py" for name in (
                  "attention", "attention_cases", "blocks", "cache_types", "cases",
-                 "checks", "formats", "indices", "kvtest", "mask_cases", "merge",
-                 "op_programs", "reference", "rows")),
+                 "checks", "formats", "indices", "invariance", "kvtest",
+                 "mask_cases", "merge", "op_programs", "reference", "rows")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
         if file.is_file():

@@ -8,6 +8,7 @@ import sys
 
 import attention
 import attention_cases
+import invariance
 import mask_cases
 import numpy as np
 
@@ -64,7 +65,10 @@ def programs():
         elif cache.startswith("f8") and query != "f32":
             function.weights = "f16"
     masks = mask_functions(rng)
-    return [*groups, masks], [*texts, mask_cases.text(rng, masks)]
+    invariant = invariance.functions(rng, ("bf16", "f16"))
+    return ([*groups, masks, invariant],
+            [*texts, mask_cases.text(rng, masks),
+             invariance.text(rng, invariant)])
 
 
 def main(seed=0, rounds=1):
@@ -95,6 +99,12 @@ def main(seed=0, rounds=1):
                         what = str(error)
                         print(f"FAIL {what[:what.find('func.func')]}"
                               f"{what[what.rfind('}'):]}", flush=True)
+            if isinstance(function, invariance.Function):
+                try:
+                    calls += function.compare(rng, library, device.Tensor)
+                except AssertionError as error:
+                    failed += 1
+                    print(f"FAIL {error}", flush=True)
     print(f"attention: {sum(map(len, groups))} functions, {calls} calls, "
           f"{failed} failed")
     return 1 if failed else 0

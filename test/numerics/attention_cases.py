@@ -39,6 +39,7 @@ CHOICES = dict(
     positions=[None, None, "i32", "i64", "rows"],
     index=["i32", "i64"],
     prefixes=[None, None, "i32", "i64"],
+    invariant=[False, False, True],
     split=[0, 0, 8],
     gap=[0, 0, 1, 8],
 )
@@ -253,6 +254,7 @@ class Function:
         program = ops.attention(self.name, query, views, batch, outs,
                                 **options, **buffers, rows=rows,
                                 prefixes=prefixes,
+                                batch_invariant=self.choice["invariant"],
                                 heads_first=self.heads_first)
 
         def check(what):

@@ -246,7 +246,7 @@ def _number(value):
 def attention(name, query, caches, batch, outs, *, causal=False, window=None,
               window_right=None, softcap=None, scale=None, alibi=None,
               sinks=None, mask=None, value_scale=None, heads_first=False,
-              rows=None, prefixes=None):
+              rows=None, prefixes=None, batch_invariant=False):
     """`outs` is [out] or [out, lse]. With `rows`, a pair of buffers of starts
     and positions, the batch is that of `with_rows`; `prefixes` is a pair of
     groups and lengths."""
@@ -276,6 +276,7 @@ def attention(name, query, caches, batch, outs, *, causal=False, window=None,
     dests, dest_types = p.buffers(["out", "lse"], outs)
     options += f" into {dests}"
     options += " heads_first" if heads_first else ""
+    options += " batch_invariant" if batch_invariant else ""
     options += " causal" if causal else ""
     options += f" window {window}" if window is not None else ""
     if window_right is not None:

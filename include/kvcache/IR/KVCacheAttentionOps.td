@@ -61,6 +61,11 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     have any values. Groups that are not in order, or go beyond the requests,
     count as none at all.
 
+    With `batch_invariant`, the bits of a row depend on its own request alone,
+    whatever else is in the batch: on its query rows, its length and the contents
+    of its keys. Keys are split at places that follow from these, so small
+    batches take longer. Prefixes are not used then.
+
     There is one cache with both sides, or one of keys and one of values, which
     may have different layouts and different D. Accumulators are f32, and the
     order of summation depends only on extents and lengths, never on the layout.
@@ -105,6 +110,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       into %out, %lse heads_first window 128 window_right 16
       : memref<?x32x128xbf16, strided<[?, ?, 1]>> over !kv in !batch
       into memref<?x32x128xbf16>, memref<32x?xf32>
+    kvcache.attention %q over %cache in %batch into %out batch_invariant causal
+      : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
     kvcache.attention %q over %cache in %batch mask(%m : memref<?x?xi32>)
       into %out causal
       : memref<?x32x128xbf16> over !kv in !batch into memref<?x32x128xbf16>
@@ -121,7 +128,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       Optional<F32>:$valueScale, Optional<KVCache_Buffer>:$prefixGroups,
       Optional<KVCache_Buffer>:$prefixLengths, Variadic<KVCache_Buffer>:$outs,
       DefaultValuedOptionalAttr<ArrayAttr, "{}">:$cacheAxes,
-      UnitAttr:$headsFirst, UnitAttr:$causal, OptionalAttr<I64Attr>:$window,
+      UnitAttr:$headsFirst, UnitAttr:$batchInvariant, UnitAttr:$causal,
+      OptionalAttr<I64Attr>:$window,
       OptionalAttr<I64Attr>:$windowRight,
       OptionalAttr<F32Attr>:$softcap, OptionalAttr<F32Attr>:$scale);
   let assemblyFormat = [{
@@ -132,7 +140,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     (`value_scale` `(` $valueScale^ `)`)?
     (`prefixes` `(` $prefixGroups^ `,` $prefixLengths `:` type($prefixGroups)
       `,` type($prefixLengths) `)`)?
-    `into` $outs (`heads_first` $headsFirst^)? (`causal` $causal^)?
+    `into` $outs (`heads_first` $headsFirst^)?
+    (`batch_invariant` $batchInvariant^)? (`causal` $causal^)?
     (`window` $window^)? (`window_right` $windowRight^)?
     (`softcap` $softcap^)? (`scale` $scale^)? attr-dict
     `:` type($query) `over` type($caches) `in` type($batch) `into` type($outs)

@@ -530,6 +530,13 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
         divideAnywhere(emit, emit.addi(perPart, kEnoughTasks - 1), perPart);
     Value room = emit.mulSat(emit.dim(batch.table, 1), facts.tokens);
     Value parts = emit.minsi(wanted, emit.divui(room, kLeastKeys));
+    // If nothing may follow from the rest of the batch, parts are of so many
+    // keys, or of an eighth where that is more. Those after the last key, which
+    // follow from the width of the table, add zeros.
+    constexpr int64_t kMostFixedParts = 8, kFixedKeys = 4096;
+    if (op.getBatchInvariant())
+      parts = emit.minsi(emit.index(kMostFixedParts),
+                         emit.ceildivui(room, kFixedKeys));
     // The parts of a request have a place for one tile.
     parts = facts.onlyFew ? emit.index(1) : emit.maxsi(parts, emit.index(1));
     Value isSplit = emit.slt(emit.index(1), parts);
@@ -597,6 +604,9 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
               // The keys of this part.
               Value each =
                   e.divui(e.addi(e.addi(e.subi(end, first), parts), -1), parts);
+              if (op.getBatchInvariant())
+                each = e.maxsi(e.ceildivui(e.subi(end, first), kMostFixedParts),
+                               e.index(kFixedKeys));
               each =
                   e.muli(e.ceildivui(each, facts.chunkKeys), facts.chunkKeys);
               Value from = e.minsi(e.addMul(first, part, each), end);

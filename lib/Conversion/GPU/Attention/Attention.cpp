@@ -172,7 +172,7 @@ static int64_t bytesOfParts(AttentionOp op, TargetAttr gpu) {
   AttentionTraits traits(op);
   int64_t bytes = 0;
   if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu))
-    bytes = 2 * shape->phases * AttentionState::kMaxBlocks * shape->partBytes();
+    bytes = shape->allPartsBytes();
   if (std::optional<PromptShape> shape =
           promptShapeOf(op, traits, gpu, op.getQuery(), op.getOuts().front()))
     bytes =
@@ -581,33 +581,7 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
     std::string text = "a row and a query head for each block of threads";
     if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu)) {
       checkRoom(emit, op, traits, operands);
-      auto few = [&](CodeBuilder &e) {
-        emitProducts(e, op, gpu, traits, *shape, operands);
-      };
-      text = llvm::formatv("matrix products of {0} columns, {1} warps, {2} "
-                           "slots; keys and values come in {3}",
-                           shape->columns(), shape->warps, shape->slots,
-                           shape->boxes ? "boxes of a tensor map" : "rows");
-      if (std::optional<PromptShape> many =
-              promptShapeOf(op, traits, gpu, operands.query, operands.out)) {
-        // More pairs than a tile of columns has, on average.
-        Value requests = operands.batch.numRequests(emit, emit.getLoc());
-        Value isMany = emit.slt(emit.muli(requests, shape->columns()),
-                                emit.muli(operands.rows, traits.group));
-        if (many->hasPrefixes)
-          isMany = emit.ori(
-              isMany, emit.slt(emit.index(0), numPrefixes(emit, operands)));
-        emit.ifThen(
-            isMany,
-            [&](CodeBuilder &e) {
-              emitPrompt(e, op, gpu, traits, *many, operands);
-            },
-            few);
-        text += llvm::formatv("; of many rows, products of {0} rows, {1} slots",
-                              many->rows, many->slots);
-      } else {
-        few(emit);
-      }
+      text = emitByProducts(emit, op, traits, *shape, operands);
     } else {
       emitAttentionRows(emit, op, traits, operands);
     }
@@ -617,6 +591,49 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
   }
 
 private:
+  /// What it returns says how.
+  std::string emitByProducts(CodeBuilder &emit, AttentionOp op,
+                             const AttentionTraits &traits,
+                             AttentionShape shape,
+                             const AttentionOperands &operands) const {
+    std::string text =
+        llvm::formatv("matrix products of {0} columns, {1} warps, {2} slots; "
+                      "keys and values come in {3}",
+                      shape.columns(), shape.warps, shape.slots,
+                      shape.boxes ? "boxes of a tensor map" : "rows");
+    auto few = [&](CodeBuilder &e) {
+      emitProducts(e, op, gpu, traits, shape, operands);
+    };
+    std::optional<PromptShape> many =
+        promptShapeOf(op, traits, gpu, operands.query, operands.out);
+    if (!many) {
+      few(emit);
+      return text;
+    }
+    auto prompt = [&](CodeBuilder &e) {
+      emitPrompt(e, op, gpu, traits, *many, operands);
+    };
+    Value pairs = emit.muli(operands.rows, traits.group);
+    if (traits.isInvariant) {
+      // Its own rows alone say which kernel a request belongs to.
+      shape.mostPairs = many->fewerPairs = shape.columns();
+      few(emit);
+      emit.ifThen(emit.slt(emit.index(shape.columns()), pairs), prompt);
+    } else {
+      // More pairs than a tile of columns has, on average.
+      Value requests = operands.batch.numRequests(emit, emit.getLoc());
+      Value isMany = emit.slt(emit.muli(requests, shape.columns()), pairs);
+      if (many->hasPrefixes)
+        isMany = emit.ori(
+            isMany, emit.slt(emit.index(0), numPrefixes(emit, operands)));
+      emit.ifThen(isMany, prompt, few);
+    }
+    return text +
+           llvm::formatv("; of many rows, products of {0} rows, {1} slots",
+                         many->rows, many->slots)
+               .str();
+  }
+
   TargetAttr gpu;
 };
 

@@ -36,20 +36,30 @@ void AttentionKernel::produce() {
               Work now = work(state);
               Vals ring = {state[workSize()], state[workSize() + 1]};
               Val place = state[workSize() + 2], parity = state[workSize() + 3];
-              Val count = min(now.left, chunks(now.item) - now.done);
+              Val count = ownChunks(now);
               Val from = now.item.first + (now.done << chunkBits);
               Val end = min(from + (count << chunkBits),
                             now.item.first + now.item.units);
               Val entries = entriesOf(now, from, end);
               // While the entries are on their way.
               publish(now, from, end - from, place, parity);
+              // Consumers need to know of fixed parts when the first one ends.
+              if (shape.fixedParts)
+                publishSplit(now, count, place);
               if (shape.boxes)
                 fetchBoxes(now, from, end, entries, ring);
               else
                 fetchRows(now, from, end, entries, ring);
-              publishSplit(now, count, place);
+              if (!shape.fixedParts)
+                publishSplit(now, count, place);
               step(place, parity, shape.kQueue);
-              Val more = advance(now, count);
+              Val more;
+              if (shape.fixedParts) {
+                more = advance(now, chunks(now.item) - now.done);
+                more = more & (ownChunks(now) > 0);
+              } else {
+                more = advance(now, count);
+              }
               return {more, join(flat(now), ring, Vals{place, parity})};
             },
             [&](const Vals &state) { return state; });
@@ -81,7 +91,9 @@ void AttentionKernel::publish(const Work &now, Val first, Val count, Val place,
 
 void AttentionKernel::publishSplit(const Work &now, Val count, Val place) {
   k.ifThen((warp == shape.warps) & (lane == 0), [&] {
-    Vals parts = splitOf(now, count, kShortTiles * shape.warps);
+    int64_t shortUnits = kShortTiles * shape.warps;
+    Vals parts = shape.fixedParts ? fixedSplitOf(now, count, shortUnits)
+                                  : splitOf(now, count, shortUnits);
     Value at = this->at(shared, place * shape.kEntryBytes +
                                     (shape.queueOffset + 4 * kEntry));
     w.stSharedWords(parts, at);

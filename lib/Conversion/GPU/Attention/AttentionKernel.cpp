@@ -25,11 +25,17 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   producers = boxes ? 1 : warps / 2;
   // Four slots are in flight for the memory, more are not better; those of
   // bytes are half as large.
+  int64_t runBytes = traits.isInvariant ? quads() * 32 : 0;
   int64_t fixed = 1024 + kQueue * (kEntryBytes + queryBytes()) +
-                  warps * (quads() * 16 + columns() * 8);
+                  warps * (quads() * 16 + columns() * 8) + runBytes;
   slots = std::min<int64_t>(elementBytes == 1 ? 6 : 4,
                             (sharedLimit - fixed) / slotBytes());
-  phases = traits.heads % 4 == 0 ? 4 : traits.heads % 2 == 0 ? 2 : 1;
+  fixedParts = traits.isInvariant ? kFixedParts : 0;
+  // Items in other turns would have parts of their own.
+  phases = fixedParts              ? 1
+           : traits.heads % 4 == 0 ? 4
+           : traits.heads % 2 == 0 ? 2
+                                   : 1;
   barrierOffset = slots * slotBytes();
   assert(8 * (2 * slots + 3 * kQueue) <= 192 && "what is left is behind them");
   liveOffset = barrierOffset + 256;
@@ -37,7 +43,8 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   queryOffset = queueOffset + kQueue * kEntryBytes;
   sumOffset = queryOffset + kQueue * queryBytes();
   mergeOffset = sumOffset + warps * columns() * 8;
-  sharedBytes = mergeOffset + warps * quads() * 16;
+  runOffset = mergeOffset + warps * quads() * 16;
+  sharedBytes = runOffset + runBytes;
 }
 
 int64_t AttentionShape::slotBytes() const {

@@ -48,7 +48,11 @@ struct AttentionShape {
   int64_t inner[2];
   int64_t channels[2]; ///< rounded up to whole fragments
   int64_t barrierOffset, liveOffset, queueOffset, queryOffset, sumOffset,
-      mergeOffset, sharedBytes;
+      mergeOffset, runOffset, sharedBytes;
+  /// Of an item, cut by its own keys; 0: cut wherever ranges end.
+  int64_t fixedParts;
+  /// Requests with more pairs belong to another kernel.
+  std::optional<int64_t> mostPairs;
 
   int64_t columns() const { return 8 * columnTiles; }
   WorkShape work() const {
@@ -61,7 +65,12 @@ struct AttentionShape {
             /*lightPairs=*/0,
             /*crossesHeads=*/false,
             barrierOffset + 192,
-            barrierOffset + 248};
+            barrierOffset + 248,
+            /*hasCalls=*/true,
+            /*hasPrefixes=*/false,
+            fixedParts,
+            /*fewerPairs=*/0,
+            mostPairs};
   }
   int64_t threads() const { return 32 * (warps + producers); }
   int64_t unitBytes(unsigned side) const {
@@ -80,6 +89,11 @@ struct AttentionShape {
   /// part.
   int64_t quads() const { return columnTiles * channels[1] / 16 * 32; }
   int64_t partBytes() const { return quads() * 32; }
+  /// Of all items that several blocks share.
+  int64_t allPartsBytes() const {
+    int64_t parts = fixedParts ? fixedParts : 2 * phases;
+    return parts * AttentionState::kMaxBlocks * partBytes();
+  }
   /// Of a row of the query in shared memory: no two of 8 rows begin in the same
   /// banks.
   int64_t queryRowBytes() const { return channels[0] * 2 + 16; }
@@ -89,6 +103,9 @@ struct AttentionShape {
   /// Segments that consumers have been told of.
   static constexpr int64_t kQueue = 4;
   static constexpr int64_t kEntryBytes = 64;
+  /// So that a single long request has work for most multiprocessors. Twice as
+  /// many take longer to put together than they gain.
+  static constexpr int64_t kFixedParts = 16;
   /// Where pages are shared, heads take turns, so that what is read in a turn
   /// stays in the cache of the device: how many turns.
   int64_t phases;
@@ -142,6 +159,8 @@ private:
   llvm::SmallVector<Vals> keyFragments(mlir::Value source);
   llvm::SmallVector<Vals> valueFragments(mlir::Value source);
   Vals halvesOf(Val word);
+  Vals tiles(const Columns &columns, Val first, Val end,
+             llvm::ArrayRef<Val> ring);
   Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);
   Vals scores(Val slot, const Columns &columns);
   Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);
@@ -155,10 +174,43 @@ private:
   Val usedQuads(Val pairBits);
   Val quadOf(Val index, Val pairBits);
   Val arrivals(Val pairBits);
-  mlir::Value counter(const Entry &entry, const Split &split);
+  mlir::Value counter(const Entry &entry, Val firstBlock);
   void finishSegment(const Entry &entry, const Split &split,
                      llvm::ArrayRef<Val> state);
+  /// What the warps of the block have of some keys, put together: of a quad,
+  /// maxima and sums of two columns, and four numbers.
+  struct Merged {
+    Val index;      ///< of the quad among all
+    Val columnTile; ///< and what it is in its tile
+    Val quad;
+    Val most[2], sum[2];
+    Vals numbers;
+  };
+  void mergeWarps(const Entry &entry, llvm::ArrayRef<Val> state,
+                  llvm::function_ref<void(const Merged &)> use);
+  /// Numbers by their sum, and the logarithm of it.
+  struct Shares {
+    Vals numbers;
+    Val logarithm[2];
+  };
+  Shares sharesOf(const Merged &merged);
+  Val weightOf(Val logarithm, Val maximum);
+  void writePart(const Shares &shares, mlir::Value part, Val index);
+  void tellPart(const Entry &entry, Val firstBlock);
+  void waitForParts(const Entry &entry, Val firstBlock, Val parts);
+  /// Parts that a lane has in flight.
+  static constexpr int64_t kPartsInFlight = 4;
+  llvm::SmallVector<Vals> takeParts(llvm::ArrayRef<mlir::Value> places);
   void combine(const Entry &entry, const Split &split);
+
+  // AttentionParts.cpp
+  Vals consumeParts(const Entry &entry, const Columns &columns,
+                    const FixedSplit &split, llvm::ArrayRef<Val> ring);
+  void finishPart(const Entry &entry, const FixedSplit &split, Val number,
+                  Val isLast, llvm::ArrayRef<Val> state);
+  Vals foldPart(llvm::ArrayRef<Val> sofar, const Shares &part);
+  void combineParts(const Entry &entry, const FixedSplit &split);
+  mlir::Value fixedPart(Val firstBlock, Val head, Val number);
   void combineQuad(const Entry &entry, const Split &split, Val columnTile,
                    Val quad, Val list, Val lanes, Val isThere);
   void store(const Entry &entry, Val quad, Val column, Val maximum0,

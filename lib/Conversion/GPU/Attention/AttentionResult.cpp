@@ -20,8 +20,6 @@
 using namespace mlir;
 using namespace kvcache;
 
-/// Parts that a lane has in flight.
-static constexpr int64_t kPartsInFlight = 4;
 /// Looks before a wait is given up: seconds.
 static constexpr int64_t kPatience = 1 << 24;
 
@@ -46,9 +44,9 @@ Val AttentionKernel::quadOf(Val index, Val pairBits) {
 Val AttentionKernel::arrivals(Val pairBits) {
   return min((usedQuads(pairBits) + 31) >> 5, shape.warps);
 }
-Value AttentionKernel::counter(const Entry &item, const Split &split) {
+Value AttentionKernel::counter(const Entry &item, Val firstBlock) {
   Val number = parity() * AttentionState::kMaxCounters +
-               split.firstBlock * traits.heads + item.head;
+               firstBlock * traits.heads + item.head;
   return at(k.parameter(parameters.state),
             as(number, 64) * 4 + AttentionState::kCounters);
 }
@@ -70,9 +68,8 @@ static Value vectorOf(KernelBuilder &k, ArrayRef<Val> elements) {
   return vector;
 }
 
-/// The logarithm of a sum, and how much its part weighs.
-static Val weightOf(const NvvmOps &w, Val logarithm, Val maximum) {
-  KernelBuilder &k = w.k;
+/// How much a part weighs whose sum has a logarithm.
+Val AttentionKernel::weightOf(Val logarithm, Val maximum) {
   return select(logarithm > kNoMaximum, w.ex2(logarithm - maximum), k.f32(0));
 }
 
@@ -118,9 +115,8 @@ void AttentionKernel::store(const Entry &item, Val quad, Val columnTile,
   }
 }
 
-void AttentionKernel::finishSegment(const Entry &item, const Split &split,
-                                    ArrayRef<Val> state) {
-  Val isSplit = split.isSplit != 0;
+void AttentionKernel::mergeWarps(const Entry &item, ArrayRef<Val> state,
+                                 function_ref<void(const Merged &)> use) {
   int64_t count = numColumns(), steps = shape.channels[1] / 16;
   Vals maxima(state.take_front(count)), sums(state.slice(count, count));
   ArrayRef<Val> out = state.drop_front(2 * count);
@@ -195,43 +191,84 @@ void AttentionKernel::finishSegment(const Entry &item, const Split &split,
                           SmallVector<Type>(merged.size(), k.getF32Type()),
                           mergeSome, [&]() -> Vals { return merged; });
     }
-    Val sum[2] = {merged[0], merged[1]};
-    Vals numbers(merged.begin() + 2, merged.end());
-    k.ifThen(
-        isSplit,
-        [&] {
-          Val logarithm[2];
-          Vals shares = numbers;
-          for (int64_t c : {0, 1}) {
-            Val isEmpty = sum[c] == 0;
-            Val known = select(isEmpty, k.f32(1), sum[c]);
-            Val factor = w.rcp(known);
-            logarithm[c] =
-                select(isEmpty, k.f32(kNoMaximum), most[c] + w.lg2(known));
-            for (int64_t j = c; j < 4; j += 2)
-              shares[j] = numbers[j] * factor;
-          }
-          Val isFirst = block == split.firstBlock;
-          Val slot = select(isFirst, split.firstSlot, k.i32(0));
-          Value part =
-              at(k.parameter(parameters.parts), partAddress(block, slot, head));
-          Value place = at(part, Val(k, k.extui64(all * 32)));
-          for (int64_t i : {0, 1})
-            w.stRelaxed128({w.bitcastToInt(shares[2 * i]),
-                            w.bitcastToInt(shares[2 * i + 1]),
-                            w.bitcastToInt(logarithm[i]), tag},
-                           at(place, 16 * i));
-        },
-        [&] {
-          store(item, quad, columnTile, most[0], most[1], sum[0], sum[1],
-                numbers);
-        });
+    use({all,
+         columnTile,
+         quad,
+         {most[0], most[1]},
+         {merged[0], merged[1]},
+         Vals(merged.begin() + 2, merged.end())});
   };
   for (int64_t i = 0; i < quads; i += consumers)
     k.ifThen(number + i < used, [&] { merge(number + i); });
   w.syncWarp();
-  k.ifThen(isSplit & (lane == 0) & (warp < arrivals(bits)),
-           [&] { w.atomAdd(counter(item, split), k.i32(1)); });
+}
+
+AttentionKernel::Shares AttentionKernel::sharesOf(const Merged &merged) {
+  Shares shares{merged.numbers, {}};
+  for (int64_t c : {0, 1}) {
+    Val isEmpty = merged.sum[c] == 0;
+    Val known = select(isEmpty, k.f32(1), merged.sum[c]);
+    Val factor = w.rcp(known);
+    shares.logarithm[c] =
+        select(isEmpty, k.f32(kNoMaximum), merged.most[c] + w.lg2(known));
+    for (int64_t j = c; j < 4; j += 2)
+      shares.numbers[j] = merged.numbers[j] * factor;
+  }
+  return shares;
+}
+
+void AttentionKernel::writePart(const Shares &shares, Value part, Val index) {
+  Value place = at(part, Val(k, k.extui64(index * 32)));
+  for (int64_t i : {0, 1})
+    w.stRelaxed128({w.bitcastToInt(shares.numbers[2 * i]),
+                    w.bitcastToInt(shares.numbers[2 * i + 1]),
+                    w.bitcastToInt(shares.logarithm[i]), tag},
+                   at(place, 16 * i));
+}
+
+/// By each warp that has written some of it.
+void AttentionKernel::tellPart(const Entry &item, Val firstBlock) {
+  w.atomAdd(counter(item, firstBlock), k.i32(1));
+}
+
+void AttentionKernel::finishSegment(const Entry &item, const Split &split,
+                                    ArrayRef<Val> state) {
+  Val isSplit = split.isSplit != 0;
+  mergeWarps(item, state, [&](const Merged &merged) {
+    k.ifThen(
+        isSplit,
+        [&] {
+          Shares shares = sharesOf(merged);
+          Val isFirst = block == split.firstBlock;
+          Val slot = select(isFirst, split.firstSlot, k.i32(0));
+          writePart(
+              shares,
+              at(k.parameter(parameters.parts), partAddress(block, slot, head)),
+              merged.index);
+        },
+        [&] {
+          store(item, merged.quad, merged.columnTile, merged.most[0],
+                merged.most[1], merged.sum[0], merged.sum[1], merged.numbers);
+        });
+  });
+  k.ifThen(isSplit & (lane == 0) & (warp < arrivals(pairBits(item))),
+           [&] { tellPart(item, split.firstBlock); });
+}
+
+/// The counter tells when it is worth looking, as who looks takes time from
+/// those that still read keys. The last parts are waited for by looking: that
+/// is sooner, and all of them are where no block has much to do.
+void AttentionKernel::waitForParts(const Entry &item, Val firstBlock,
+                                   Val parts) {
+  Value address = counter(item, firstBlock);
+  Val wanted = (parts * arrivals(pairBits(item)) * 3) >> 2;
+  k.whileLoop(
+      {k.i32(0)},
+      [&](const Vals &turns) -> CodeBuilder::Tested {
+        Val isEarly = w.ldRelaxed(address, 32) < wanted;
+        return {isEarly & (turns[0] < kPatience), turns};
+      },
+      [&](const Vals &turns) -> Vals { return {turns[0] + 1}; });
 }
 
 void AttentionKernel::combine(const Entry &item, const Split &split) {
@@ -249,20 +286,8 @@ void AttentionKernel::combine(const Entry &item, const Split &split) {
   Val perTile = (((k.i32(1) << lanes) - 1) + ofPair) >> lanes;
   Val items = (perTile * shape.columnTiles) << bits;
   k.ifThen((split.readers > 0) & (first < items), [&] {
-    // The counter tells when it is worth looking, as who looks takes time from
-    // those that still read keys. The last parts are waited for by looking:
-    // that is sooner, and all of them are where no block has much to do.
-    Value address = counter(item, split);
-    Val wanted = (split.parts * arrivals(bits) * 3) >> 2;
-    k.ifThen(split.isShort == 0, [&] {
-      k.whileLoop(
-          {k.i32(0)},
-          [&](const Vals &turns) -> CodeBuilder::Tested {
-            Val isEarly = w.ldRelaxed(address, 32) < wanted;
-            return {isEarly & (turns[0] < kPatience), turns};
-          },
-          [&](const Vals &turns) -> Vals { return {turns[0] + 1}; });
-    });
+    k.ifThen(split.isShort == 0,
+             [&] { waitForParts(item, split.firstBlock, split.parts); });
     k.rolledForLoop(
         first, items, split.readers * shape.warps, {},
         [&](Val number, const Vals &) -> Vals {
@@ -279,6 +304,44 @@ void AttentionKernel::combine(const Entry &item, const Split &split) {
           return {};
         });
   });
+}
+
+/// Four numbers and two logarithms of each, when they are those of this launch.
+SmallVector<Vals> AttentionKernel::takeParts(ArrayRef<Value> places) {
+  // Words of an earlier launch are on their way.
+  auto reload = [&] {
+    Vals words;
+    for (Value place : places)
+      for (int64_t i : {0, 1})
+        llvm::append_range(words, w.ldRelaxed128(at(place, 16 * i)));
+    return words;
+  };
+  Vals words = reload();
+  size_t count = words.size();
+  words = k.whileLoop(
+      join(words, Vals{k.i32(0)}),
+      [&](const Vals &n) -> CodeBuilder::Tested {
+        Val different = k.i32(0);
+        for (size_t i = 3; i < count; i += 4)
+          different = different | (n[i] ^ tag);
+        // Together: what follows is done by all lanes.
+        return {w.voteAny(different != 0) & (n[count] < kPatience), n};
+      },
+      [&](const Vals &n) -> Vals {
+        return join(reload(), Vals{n[count] + 1});
+      });
+  // A wait that was given up is told when all is done: a call here would cost
+  // every launch.
+  k.ifThen(w.unlikely(words[count] >= kPatience),
+           [&] { k.storeScalar(k.i32(1), failedFlag()); });
+  SmallVector<Vals> parts;
+  for (size_t i = 0; i < places.size(); ++i) {
+    Vals numbers;
+    for (size_t j : {0, 1, 4, 5, 2, 6})
+      numbers.push_back(w.bitcastToFloat(words[8 * i + j]));
+    parts.push_back(numbers);
+  }
+  return parts;
 }
 
 void AttentionKernel::combineQuad(const Entry &item, const Split &split,
@@ -298,56 +361,20 @@ void AttentionKernel::combineQuad(const Entry &item, const Split &split,
   Vals result = k.rolledForLoop(
       k.i32(0), split.parts, lists * kPartsInFlight, start,
       [&](Val base, const Vals &sofar) -> Vals {
-        struct Read {
-          Val isThere;
-          Value words;
-        };
-        SmallVector<Read> reads;
+        Vals isThere;
+        SmallVector<Value> places;
         for (int64_t i = 0; i < kPartsInFlight; ++i) {
           Val index = base + list + lists * i;
-          Val isThere = index < split.parts;
-          index = select(isThere, index, k.i32(0));
+          isThere.push_back(index < split.parts);
+          index = select(isThere.back(), index, k.i32(0));
           Val offset = index * partStride + all * 32 +
                        select(index == 0, firstSlot, k.i32(0));
-          reads.push_back({isThere, at(parts, Val(k, k.extui64(offset)))});
+          places.push_back(at(parts, Val(k, k.extui64(offset))));
         }
-        // Words of an earlier launch are on their way.
-        auto reload = [&] {
-          Vals words;
-          for (const Read &read : reads)
-            for (int64_t i : {0, 1})
-              llvm::append_range(words, w.ldRelaxed128(at(read.words, 16 * i)));
-          return words;
-        };
-        Vals words = reload();
-        size_t count = words.size();
-        words = k.whileLoop(
-            join(words, Vals{k.i32(0)}),
-            [&](const Vals &n) -> CodeBuilder::Tested {
-              Val different = k.i32(0);
-              for (size_t i = 3; i < count; i += 4)
-                different = different | (n[i] ^ tag);
-              // Together: what follows is done by all lanes.
-              return {w.voteAny(different != 0) & (n[count] < kPatience), n};
-            },
-            [&](const Vals &n) -> Vals {
-              return join(reload(), Vals{n[count] + 1});
-            });
-        // A wait that was given up is told when all is done: a call here would
-        // cost every launch.
-        k.ifThen(w.unlikely(words[count] >= kPatience),
-                 [&] { k.storeScalar(k.i32(1), failedFlag()); });
-        SmallVector<Vals> parts;
-        for (size_t i = 0; i < reads.size(); ++i) {
-          // Four numbers and two logarithms.
-          Vals numbers;
-          for (size_t j : {0, 1, 4, 5, 2, 6})
-            numbers.push_back(w.bitcastToFloat(words[8 * i + j]));
+        SmallVector<Vals> parts = takeParts(places);
+        for (size_t i = 0; i < parts.size(); ++i)
           for (size_t c = 4; c < 6; ++c)
-            numbers[c] =
-                select(reads[i].isThere, numbers[c], k.f32(kNoMaximum));
-          parts.push_back(numbers);
-        }
+            parts[i][c] = select(isThere[i], parts[i][c], k.f32(kNoMaximum));
         Vals next = sofar;
         for (int64_t c : {0, 1}) {
           Val most = parts[0][4 + c];
@@ -361,7 +388,7 @@ void AttentionKernel::combineQuad(const Entry &item, const Split &split,
           for (int64_t j = c; j < 4; j += 2)
             next[4 + j] = sofar[4 + j] * old;
           for (const Vals &part : parts) {
-            Val share = weightOf(w, part[4 + c], most);
+            Val share = weightOf(part[4 + c], most);
             next[2 + c] = next[2 + c] + share;
             for (int64_t j = c; j < 4; j += 2)
               next[4 + j] = next[4 + j] + part[j] * share;

@@ -439,6 +439,20 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
   return join(Vals{slot, parity}, softmax, out);
 }
 
+/// The ring, the maxima and the sums of weights, and the sums of values, after
+/// the tiles from a unit to another one.
+Vals AttentionKernel::tiles(const Columns &columns, Val first, Val end,
+                            ArrayRef<Val> ring) {
+  Vals start(ring);
+  start.append(numColumns(), k.f32(kNoMaximum));
+  start.append(numColumns(), k.f32(0));
+  start.append(shape.columnTiles * shape.channels[1] / 4, k.f32(0));
+  return k.rolledForLoop(first, end, k.i32(shape.warps), start,
+                         [&](Val unit, const Vals &state) {
+                           return tileStep(columns, unit, end, state);
+                         });
+}
+
 void AttentionKernel::consume() {
   prepareBarriers();
   k.barrier();
@@ -452,8 +466,12 @@ void AttentionKernel::consume() {
   auto splitOf = [](ArrayRef<Val> n) {
     return Split{n[0], n[1], n[2], n[3], n[4], n[5]};
   };
+  auto fixedSplitOf = [](ArrayRef<Val> n) {
+    return FixedSplit{n[0], n[1], n[2], n[3], n[4], n[5], n[6]};
+  };
   // Carried: the slot and the place in the queue, and the last segment.
-  Vals none(kEntry + kSplit, k.i32(0));
+  unsigned splitSize = shape.fixedParts ? kFixedSplit : kSplit;
+  Vals none(kEntry + splitSize, k.i32(0));
   Vals end = k.whileLoop(
       join(Vals{k.i32(0), k.i32(0), k.i32(0), k.i32(0)}, none),
       [&](const Vals &state) -> CodeBuilder::Tested {
@@ -470,27 +488,31 @@ void AttentionKernel::consume() {
         block = now.block;
         Val place = state[2], parity = state[3];
         Columns seen = columns(now, place);
-        Val end = now.first + now.count;
-        Vals start = {state[0], state[1]};
-        start.append(numColumns(), k.f32(kNoMaximum));
-        start.append(numColumns(), k.f32(0));
-        start.append(shape.columnTiles * shape.channels[1] / 4, k.f32(0));
-        Vals done = k.rolledForLoop(now.first, end, k.i32(shape.warps), start,
-                                    [&](Val unit, const Vals &state) {
-                                      return tileStep(seen, unit, end, state);
-                                    });
-        w.mbarrierWait(queueBarrier(place, QueueBarrier::Split), parity);
-        Vals split =
-            w.ldSharedWords(at(shared, place * shape.kEntryBytes +
-                                           (shape.queueOffset + 4 * kEntry)),
-                            kSplit);
-        release(queueBarrier(place, QueueBarrier::Empty));
-        step(place, parity, shape.kQueue);
-        finishSegment(now, splitOf(split), ArrayRef<Val>(done).drop_front(2));
-        return join(Vals{done[0], done[1], place, parity}, numbers, split);
+        Vals ring = {state[0], state[1]};
+        auto splitWords = [&] {
+          w.mbarrierWait(queueBarrier(place, QueueBarrier::Split), parity);
+          return w.ldSharedWords(at(shared, place * shape.kEntryBytes +
+                                                (shape.queueOffset + 4 * kEntry)),
+                                 splitSize);
+        };
+        Vals split;
+        if (shape.fixedParts) {
+          split = splitWords();
+          ring = consumeParts(now, seen, fixedSplitOf(split), ring);
+          release(queueBarrier(place, QueueBarrier::Empty));
+          step(place, parity, shape.kQueue);
+        } else {
+          Vals done = tiles(seen, now.first, now.first + now.count, ring);
+          split = splitWords();
+          release(queueBarrier(place, QueueBarrier::Empty));
+          step(place, parity, shape.kQueue);
+          finishSegment(now, splitOf(split), ArrayRef<Val>(done).drop_front(2));
+          ring = {done[0], done[1]};
+        }
+        return join(ring, Vals{place, parity}, numbers, split);
       });
   ArrayRef<Val> last = ArrayRef<Val>(end).slice(4, kEntry);
-  ArrayRef<Val> split = ArrayRef<Val>(end).slice(4 + kEntry, kSplit);
+  ArrayRef<Val> split = ArrayRef<Val>(end).slice(4 + kEntry, splitSize);
   Vals words = w.ldSharedWords(restPlace(), 5);
   Rest rest{words[0], words[1], words[2], words[3], words[4]};
   // The last item of each turn is the same one.
@@ -498,7 +520,10 @@ void AttentionKernel::consume() {
     Entry item = entryOf(last);
     head = item.head = turn;
     block = item.block;
-    combine(item, splitOf(split));
+    if (shape.fixedParts)
+      combineParts(item, fixedSplitOf(split));
+    else
+      combine(item, splitOf(split));
   };
   if (shape.phases == 1)
     combineHead(rest.firstHead);

@@ -27,7 +27,7 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
       columns(rows / traits.group * traits.group),
       queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
       boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut),
-      hasPrefixes(traits.hasPrefixes) {
+      hasPrefixes(traits.hasPrefixes), isInvariant(traits.isInvariant) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1 || !isWhole(side))

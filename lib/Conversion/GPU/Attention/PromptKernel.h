@@ -78,6 +78,9 @@ struct PromptShape {
   /// 0: none.
   int64_t fewPairs = 32;
   bool hasPrefixes; ///< whether keys that requests share are read once
+  bool isInvariant; ///< items are not cut, whatever the batch has
+  /// Requests with no more pairs belong to the other kernel.
+  int64_t fewerPairs = 0;
   int64_t slots;    ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
   int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
@@ -140,7 +143,8 @@ struct PromptShape {
             // Of one warpgroup.
             /*lightPairs=*/rows / warpgroups,
             /*crossesHeads=*/true, restOffset, restOffset + 32,
-            /*hasCalls=*/false, hasPrefixes};
+            /*hasCalls=*/false, hasPrefixes,
+            /*fixedParts=*/isInvariant, fewerPairs};
   }
 
   // With prefixes, the rows of requests that have one, and the prefix, leave

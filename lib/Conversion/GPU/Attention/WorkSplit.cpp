@@ -12,6 +12,7 @@
 #include "WorkSplit.h"
 
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "llvm/Support/MathExtras.h"
 
 #include <cmath>
 
@@ -30,7 +31,9 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       hasMask(bool(op.getMask())), hasLse(bool(op.getLse())),
       hasValueScale(bool(op.getValueScale())),
       // Slopes and windows depend on the position of each row.
-      hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow()),
+      hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow() &&
+                  !op.getBatchInvariant()),
+      isInvariant(op.getBatchInvariant()),
       ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
@@ -132,8 +135,19 @@ WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
   return found;
 }
 
+Val WorkSplit::isOwn(Val pairs) {
+  Val isOwn = pairs > split.fewerPairs;
+  if (split.mostPairs)
+    isOwn = isOwn & (pairs <= *split.mostPairs);
+  return isOwn;
+}
+
 Val WorkSplit::tiles(Val start, Val end) {
-  return ((end - start) * traits.group + (split.columns - 1)) / split.columns;
+  Val pairs = (end - start) * traits.group;
+  Val count = (pairs + (split.columns - 1)) / split.columns;
+  if (split.fewerPairs || split.mostPairs)
+    count = select(isOwn(pairs), count, k.i32(0));
+  return count;
 }
 
 void WorkSplit::measure(Item &item) {
@@ -167,6 +181,8 @@ void WorkSplit::measure(Item &item) {
     end = select(item.group == kPrefix, item.length, end);
   }
   Val some = (from < pairs) & (first < end);
+  if (split.fewerPairs || split.mostPairs)
+    some = some & isOwn(pairs);
   item.first = first / split.unit;
   Val last = (end + (split.unit - 1)) / split.unit;
   if (split.hasPrefixes) {
@@ -358,10 +374,17 @@ Vals WorkSplit::firstWork() {
             [&] { return findTile(); }, [&] { return flat(startItem); });
         Item here = item(found);
         Work work{here, rangeFirst - here.before, rangeEnd - rangeFirst};
+        if (split.fixedParts) {
+          Val start = roundedCut(here, work.done);
+          work.left = work.left + (work.done - start);
+          work.done = start;
+          work.left = select(ownChunks(work) > 0, work.left, k.i32(0));
+          return flat(work);
+        }
         return split.leastUnits ? movedStart(work) : flat(work);
       },
       [&]() -> Vals { return none; });
-  if (split.leastUnits)
+  if (split.leastUnits || split.fixedParts)
     hasWork = all[itemSize() + 1] > 0;
   return all;
 }
@@ -392,6 +415,10 @@ Vals WorkSplit::movedStart(const Work &given) {
 /// or what that is moved to.
 Val WorkSplit::ownChunks(const Work &now) {
   Val toEnd = chunks(now.item) - now.done;
+  if (split.fixedParts) {
+    Val cut = roundedCut(now.item, now.done + now.left) - now.done;
+    return select(now.left < toEnd, cut, toEnd);
+  }
   if (!split.leastUnits)
     return min(now.left, toEnd);
   Margins margins = marginsOf(now.item);
@@ -429,6 +456,54 @@ Vals WorkSplit::splitOf(const Work &now, Val count, int64_t shortUnits) {
       },
       [&]() -> Vals {
         return {k.i32(0), block, k.i32(1), k.i32(0), k.i32(0), k.i32(0)};
+      });
+}
+
+Val WorkSplit::partChunks(const Item &item) {
+  if (split.fixedParts == 1)
+    return max(chunks(item), 1);
+  // Whole tiles of units, one for each consumer.
+  int64_t tileBits = llvm::Log2_64(split.consumers);
+  int64_t partBits = llvm::Log2_64(split.fixedParts);
+  Val bits = max(k.i32(tileBits) - chunkBits, 0);
+  Val tiles = (chunks(item) + ((k.i32(1) << (bits + partBits)) - 1)) >>
+              (bits + partBits);
+  return max(tiles, 1) << bits;
+}
+
+Val WorkSplit::roundedCut(const Item &item, Val chunk) {
+  if (split.fixedParts == 1)
+    return k.i32(0);
+  Val each = partChunks(item);
+  return chunk / each * each;
+}
+
+Vals WorkSplit::fixedSplitOf(const Work &now, Val count, int64_t shortUnits) {
+  const Item &item = now.item;
+  Val all = chunks(item), each = partChunks(item);
+  Val isSplit = (now.done > 0) | (now.done + count < all);
+  Val ownFirst = now.done / each, units = each << chunkBits;
+  return k.ifThen(
+      isSplit, SmallVector<Type>(kFixedSplit, k.getI32Type()),
+      [&]() -> Vals {
+        // A part belongs to the block that has its last chunk.
+        Val parts = (all + (each - 1)) / each;
+        Val firstBlock = owner(item.before + (min(each, all) - 1));
+        Val lastBlock = owner(item.before + (all - 1));
+        Val ofLast = (rangeStart(lastBlock) - item.before) / each;
+        Val endsRange = item.before + all == rangeStart(lastBlock + 1);
+        Val isShort = (rangeChunks << chunkBits) < shortUnits;
+        return {k.i32(1),
+                firstBlock,
+                parts,
+                ownFirst,
+                select(endsRange, parts, ofLast),
+                select(isShort, k.i32(1), k.i32(0)),
+                units};
+      },
+      [&]() -> Vals {
+        Val none = k.i32(0);
+        return {none, block, k.i32(1), none, none, none, units};
       });
 }
 

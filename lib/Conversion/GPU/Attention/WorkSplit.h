@@ -13,7 +13,9 @@
 //             length but for ends that move to that of an item, which it
 //             computes from the lengths itself
 //   segment   the part of an item that one block has
-//   part      the result of a segment, if several blocks share an item
+//   part      the result of a segment, if several blocks share an item; of
+//             batch invariant attention, a share of the keys of an item whose
+//             ends follow from these alone, and ranges are rounded to them
 //   prefix    keys that several requests begin with, which are an item of all
 //             their rows; the items of these requests begin after them
 //
@@ -40,6 +42,7 @@ struct AttentionTraits {
   int64_t tokens; ///< in a block of the cache
   bool hasAlibi, hasSinks, hasMask, hasLse, hasValueScale;
   bool hasPrefixes; ///< and all rows see all keys of them
+  bool isInvariant; ///< requests do not change each other's bits
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
@@ -135,6 +138,13 @@ struct WorkShape {
   bool hasCalls = true;
   /// Whether keys that requests share are items of their own.
   bool hasPrefixes = false;
+  /// Items are cut into so many parts at most, by their own keys; 1: they are
+  /// not cut; 0: they are cut wherever ranges end.
+  int64_t fixedParts = 0;
+  /// Requests with at most so many pairs belong to another kernel.
+  int64_t fewerPairs = 0;
+  /// And so do those with more; none: any number.
+  std::optional<int64_t> mostPairs = std::nullopt;
 };
 
 /// Rows beyond so many have no use of a prefix: others leave their state in the
@@ -205,7 +215,10 @@ protected:
   Val loadStart(Val index);
   Val loadLength(Val request);
   Limits limits(Val row, Val end, Val length);
+  /// None of a request that belongs to another kernel.
   Val tiles(Val start, Val end);
+  /// Whether a request with so many pairs belongs to this kernel.
+  Val isOwn(Val pairs);
   void measure(Item &item);
   Item nextItem(const Item &item);
   /// Requests in turns of 32: the start, the next one and the length of that
@@ -269,6 +282,18 @@ protected:
   /// The numbers of a Split. An item is short if no block has more than so many
   /// units.
   Vals splitOf(const Work &work, Val count, int64_t shortUnits);
+  /// With fixed parts: how many the item has, the first one of this block, and
+  /// how many of them belong to blocks that have no other item after this one;
+  /// those put parts together. Then the units of a part.
+  struct FixedSplit {
+    Val isSplit, firstBlock, parts, ownFirst, readers, isShort, units;
+  };
+  static constexpr unsigned kFixedSplit = 7;
+  Vals fixedSplitOf(const Work &work, Val count, int64_t shortUnits);
+  /// The chunks of a part.
+  Val partChunks(const Item &item);
+  /// An end inside of an item, moved to the beginning of the part it is in.
+  Val roundedCut(const Item &item, Val chunk);
   /// After a segment of `count` chunks; the first number is whether there is
   /// more.
   Val advance(Work &work, Val count);
