@@ -148,8 +148,7 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 TargetAttr gpu, Value query,
                                                 Value out) {
   if (!gpu.getWarpgroups() || !gpu.getTensorMaps() ||
-      !hasProducts(traits, gpu) || traits.keyType != traits.queryType ||
-      !PromptShape::fits(traits) || knownHeadAlignment(query) < 16 ||
+      !hasProducts(traits, gpu) || !PromptShape::fits(traits) || knownHeadAlignment(query) < 16 ||
       knownRowAlignment(out) < 8)
     return std::nullopt;
   // What no row sees may be anything, and is not found out for any positions.
@@ -159,8 +158,17 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                     headNeighbor(op.getKeyType().getLayout()),
                     headNeighbor(op.getValueType().getLayout()),
                     knownRowAlignment(out) >= 16);
+  if (shape.ofBytes) {
+    shape.rawInner[0] = boxChannels(op.getKeyType().getLayout(), 1,
+                                    shape.boxTokens, fixedAxes(op));
+    shape.rawInner[1] = boxChannels(op.getValueType().getLayout(), 1,
+                                    shape.boxTokens, fixedAxes(op));
+    if (!shape.rawInner[0] || !shape.rawInner[1])
+      return std::nullopt;
+  }
   for (CacheType type : {op.getKeyType(), op.getValueType()})
-    if (!hasBoxes(type.getLayout(), 2, shape.boxTokens, PromptShape::kInner,
+    if (!shape.ofBytes &&
+        !hasBoxes(type.getLayout(), 2, shape.boxTokens, PromptShape::kInner,
                   fixedAxes(op)))
       return std::nullopt;
   if (shape.slots < 2)
@@ -412,7 +420,7 @@ namespace {
 struct ProductsLaunch {
   ProductsLaunch(CodeBuilder &emit, AttentionOp op,
                  const AttentionTraits &traits, const WorkShape &work,
-                 const AttentionOperands &given)
+                 const AttentionOperands &given, Value pairLimit)
       : emit(emit), op(op), traits(traits), given(given),
         operands(emit, emit.getLoc()),
         batch(emit, emit.getLoc(), operands, given.batch, given.rows) {
@@ -446,6 +454,8 @@ struct ProductsLaunch {
       p.valueScale = operands.addFloat(given.valueScale);
     if (given.mask)
       p.mask.emplace(operands, given.mask);
+    if (work.requests != WorkShape::Requests::All)
+      p.pairLimit = operands.addIndex(pairLimit);
   }
 
   const CacheValue &cache(unsigned side) {
@@ -498,8 +508,8 @@ static Value allocateStates(CodeBuilder &emit, const AttentionTraits &traits,
 static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
-                         const AttentionOperands &given) {
-  ProductsLaunch launch(emit, op, traits, shape.work(), given);
+                         const AttentionOperands &given, Value pairLimit) {
+  ProductsLaunch launch(emit, op, traits, shape.work(), given, pairLimit);
   for (unsigned side : {0u, 1u}) {
     AttentionSide &to = launch.p.sides[side];
     const CacheValue &cache = launch.cache(side);
@@ -522,12 +532,16 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
 
 static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                        const AttentionTraits &traits, const PromptShape &shape,
-                       const AttentionOperands &given) {
-  ProductsLaunch launch(emit, op, traits, shape.work(), given);
+                       const AttentionOperands &given, Value pairLimit) {
+  ProductsLaunch launch(emit, op, traits, shape.work(), given, pairLimit);
   for (unsigned side : {0u, 1u}) {
     const CacheValue &cache = launch.cache(side);
     HeadNeighbor neighbor = shape.neighbor[side];
-    Value map = neighbor == HeadNeighbor::None
+    int64_t inner = shape.rawInner[side];
+    Value map = shape.ofBytes
+                    ? emitTokenMap(emit, op, cache, inner, shape.boxTokens,
+                                   shape.channels[side] / inner)
+                : neighbor == HeadNeighbor::None
                     ? emitTokenMap(emit, op, cache, PromptShape::kInner,
                                    shape.boxTokens, 1)
                     : emitGroupMap(emit, op, cache, neighbor, shape.boxTokens);
@@ -601,32 +615,43 @@ private:
                       "keys and values come in {3}",
                       shape.columns(), shape.warps, shape.slots,
                       shape.boxes ? "boxes of a tensor map" : "rows");
-    auto few = [&](CodeBuilder &e) {
-      emitProducts(e, op, gpu, traits, shape, operands);
-    };
     std::optional<PromptShape> many =
         promptShapeOf(op, traits, gpu, operands.query, operands.out);
     if (!many) {
-      few(emit);
+      emitProducts(emit, op, gpu, traits, shape, operands, Value());
       return text;
     }
-    auto prompt = [&](CodeBuilder &e) {
-      emitPrompt(e, op, gpu, traits, *many, operands);
-    };
     Value pairs = emit.muli(operands.rows, traits.group);
+    Value columns = emit.index(shape.columns());
+    // More pairs than a tile of columns has, on average.
+    Value requests = operands.batch.numRequests(emit, emit.getLoc());
+    Value isMany = emit.slt(emit.muli(requests, columns), pairs);
+    Value hasPrefixes = emit.i1(false);
+    if (many->hasPrefixes)
+      hasPrefixes = emit.slt(emit.index(0), numPrefixes(emit, operands));
+    Value limits[2];
+    auto few = [&](CodeBuilder &e) {
+      emitProducts(e, op, gpu, traits, shape, operands, limits[0]);
+    };
+    auto prompt = [&](CodeBuilder &e) {
+      emitPrompt(e, op, gpu, traits, *many, operands, limits[1]);
+    };
+    shape.isLimited = many->isLimited = traits.isInvariant || many->ofBytes;
     if (traits.isInvariant) {
       // Its own rows alone say which kernel a request belongs to.
-      shape.mostPairs = many->fewerPairs = shape.columns();
+      limits[0] = limits[1] = columns;
       few(emit);
-      emit.ifThen(emit.slt(emit.index(shape.columns()), pairs), prompt);
+      emit.ifThen(emit.slt(columns, pairs), prompt);
+    } else if (many->ofBytes) {
+      // Keys that few pairs read come faster than they can be converted: such
+      // requests have the other kernel in any case, but for prefixes.
+      isMany = emit.ori(isMany, hasPrefixes);
+      limits[0] = emit.select(isMany, columns, emit.index(INT32_MAX));
+      limits[1] = emit.select(hasPrefixes, emit.index(0), columns);
+      emit.ifThen(emit.noti(hasPrefixes), few);
+      emit.ifThen(isMany, prompt);
     } else {
-      // More pairs than a tile of columns has, on average.
-      Value requests = operands.batch.numRequests(emit, emit.getLoc());
-      Value isMany = emit.slt(emit.muli(requests, shape.columns()), pairs);
-      if (many->hasPrefixes)
-        isMany = emit.ori(
-            isMany, emit.slt(emit.index(0), numPrefixes(emit, operands)));
-      emit.ifThen(isMany, prompt, few);
+      emit.ifThen(emit.ori(isMany, hasPrefixes), prompt, few);
     }
     return text +
            llvm::formatv("; of many rows, products of {0} rows, {1} slots",

@@ -51,8 +51,8 @@ struct AttentionShape {
       mergeOffset, runOffset, sharedBytes;
   /// Of an item, cut by its own keys; 0: cut wherever ranges end.
   int64_t fixedParts;
-  /// Requests with more pairs belong to another kernel.
-  std::optional<int64_t> mostPairs;
+  /// Whether requests with more pairs belong to another kernel.
+  bool isLimited = false;
 
   int64_t columns() const { return 8 * columnTiles; }
   WorkShape work() const {
@@ -69,8 +69,8 @@ struct AttentionShape {
             /*hasCalls=*/true,
             /*hasPrefixes=*/false,
             fixedParts,
-            /*fewerPairs=*/0,
-            mostPairs};
+            isLimited ? WorkShape::Requests::WithFewPairs
+                      : WorkShape::Requests::All};
   }
   int64_t threads() const { return 32 * (warps + producers); }
   int64_t unitBytes(unsigned side) const {
@@ -158,7 +158,6 @@ private:
   void toHalves(llvm::MutableArrayRef<Val> words, Vals &factor);
   llvm::SmallVector<Vals> keyFragments(mlir::Value source);
   llvm::SmallVector<Vals> valueFragments(mlir::Value source);
-  Vals halvesOf(Val word);
   Vals tiles(const Columns &columns, Val first, Val end,
              llvm::ArrayRef<Val> ring);
   Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);

@@ -120,36 +120,12 @@ Vals AttentionKernel::loadQueryOfBytes(Val place, Vals &factor) {
   return query;
 }
 
-/// Pairs of bf16 of a column, in all four lanes that have it, become f16 by a
-/// power of two that brings the largest of them near 2^15; adds what the
-/// products of the two columns of this lane are then multiplied by.
+/// Pairs of bf16 of a column, in all four lanes that have it, become f16; adds
+/// the factors of the two columns of this lane.
 void AttentionKernel::toHalves(MutableArrayRef<Val> words, Vals &factor) {
-  Val most = k.i32(0);
-  for (Val word : words)
-    most = max(max(most, word & 0x7fff), (word >> 16) & 0x7fff);
-  for (int64_t bits : {1, 2})
-    most = max(most, w.shflXor(most, bits));
-  constexpr int64_t kBias = 127, kWanted = kBias + 14;
-  // The exponent of neither factor leaves the normal numbers.
-  Val shift = max((most >> 7) - kWanted, -120);
-  auto powerOf2 = [&](Val exponent) {
-    return w.bitcastToFloat((exponent + kBias) << 23);
-  };
-  Val down = powerOf2(k.i32(0) - shift);
-  for (Val &word : words)
-    word = w.cvtPack(w.bitcastToFloat(word << 16) * down,
-                     w.bitcastToFloat(word & -65536) * down, productType);
+  Val own = WorkSplit::toHalves(words, {1, 2});
   for (int64_t i = 0; i < 2; ++i)
-    factor.push_back(powerOf2(w.shflIdx(shift, ((lane & 3) * 2 + i) * 4)));
-}
-
-/// Four bytes as two pairs of f16.
-Vals AttentionKernel::halvesOf(Val word) {
-  const GPUCodec &codec = gpu::codecOf(traits.keyType);
-  Vals pairs;
-  for (Val half : {word, word >> 16})
-    pairs.push_back(k.val(codec.decodeHalves(k, as(half, 16))));
-  return pairs;
+    factor.push_back(w.shflIdx(own, ((lane & 3) * 2 + i) * 4));
 }
 
 /// Two chunks of 16 tokens: the operands of as many products as they have 16

@@ -14,11 +14,24 @@ void PromptKernel::produce() {
   Vals first = findWork(/*hasMaps=*/true);
   w.setMaxRegisters(shape.producerRegisters(), false);
   Val role = warp - shape.consumers();
+  if (!shape.ofBytes)
+    return fetch(role, first);
+  // What comes are bytes, and two warps convert them.
+  k.ifThen(
+      role < 2,
+      [&] {
+        k.ifThen(role == 0, [&] { convertTiles(0); }, [&] { convertTiles(1); });
+      },
+      [&] { fetch(role, first); });
+}
+
+void PromptKernel::fetch(Val role, const Vals &first) {
   // Carried: the work, the ring, and the number of the segment. Keys and values
   // take turns in the ring, which is free at first: the parity is 1.
   Vals state = {select(role == 1, k.i32(16 + 1), k.i32(16)), k.i32(0)};
   Vals end = k.ifThen(
-      hasWork & (role < 3), SmallVector<Type>(state.size(), k.getI32Type()),
+      hasWork & (role < (shape.ofBytes ? 4 : 3)),
+      SmallVector<Type>(state.size(), k.getI32Type()),
       [&]() -> Vals {
         Vals last = k.whileLoop(
             join(first, state),
@@ -45,6 +58,8 @@ void PromptKernel::produce() {
       [&]() -> Vals { return state; });
   k.ifThen(role == 2,
            [&] { publish(end[1], [&]() -> Vals { return {k.i32(-1)}; }); });
+  if (shape.ofBytes)
+    k.ifThen(role == 3, [&] { endBytes(end[0]); });
 }
 
 /// What a warp of producers fetches of a segment: keys, values, or the query.
@@ -68,6 +83,8 @@ Val PromptKernel::fetchSegment(Val role, const Work &now, Val from, Val end,
             return {ring};
           },
           [&]() -> Vals {
+            if (shape.ofBytes)
+              return {fetchBytes(now, from, end, ring)};
             return k.ifThen(
                 role == 0, {i32},
                 [&]() -> Vals { return {fetchTiles(0, now, from, end, ring)}; },
@@ -133,6 +150,17 @@ Val PromptKernel::entryOf(const Work &now, Val tableRow, Val unit) {
   return tableEntry(tableRow, key / traits.tokens, isThere);
 }
 
+/// What no block has is outside of the map, and comes as zeros.
+PromptKernel::Boxes PromptKernel::boxesOf(const Work &now, Val unit,
+                                          Val given) {
+  Val key = unit * shape.unit + lane * shape.boxTokens;
+  Val isBox = lane < shape.boxes();
+  Val isThere = isBox & (key < now.item.length);
+  Val entry = as(blockOf(given, isThere), 32);
+  Val dead = w.voteBallot(isThere & (entry < 0));
+  return {isBox, entry, dead, key % traits.tokens};
+}
+
 Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
                              Val packed) {
   // Keys are read again if there are more items of the request.
@@ -151,13 +179,7 @@ Val PromptKernel::fetchTiles(unsigned side, const Work &now, Val first, Val end,
         Ring ring = ringOf(state[0]);
         Val slot = ring.slot;
         Val ahead = entryOf(now, row, max(unit - 1, first));
-        Val key = unit * shape.unit + lane * shape.boxTokens;
-        Val isBox = lane < shape.boxes();
-        Val isThere = isBox & (key < now.item.length);
-        // What no block has is outside of the map, and comes as zeros.
-        Val entry = as(blockOf(state[1], isThere), 32);
-        Val dead = w.voteBallot(isThere & (entry < 0));
-        Val token = key % traits.tokens;
+        auto [isBox, entry, dead, token] = boxesOf(now, unit, state[1]);
         w.mbarrierWait(barrier(Barrier::Empty, slot), ring.parity);
         Value full = barrier(Barrier::Full, slot);
         k.ifThen(lane == 0, [&] {

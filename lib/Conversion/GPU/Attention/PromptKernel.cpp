@@ -17,35 +17,48 @@ bool PromptShape::fits(const AttentionTraits &traits) {
   return traits.tokens % 8 == 0 && traits.group <= 2 * 64;
 }
 
+static int64_t unitOf(const AttentionTraits &traits) {
+  return traits.valueChannels <= 128 ? 128 : 64;
+}
+
+int64_t PromptShape::boxTokensOf(const AttentionTraits &traits) {
+  return std::gcd(traits.tokens, unitOf(traits));
+}
+
 PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
                          HeadNeighbor keys, HeadNeighbor values, bool isWideOut)
     : channels{traits.keyChannels, traits.valueChannels},
       // A thread has half as many sums as there are channels, and half as many
       // scores as a tile has keys.
       warpgroups(channels[1] <= 128 ? 3 : 2), turns(warpgroups == 3 ? 1 : 2),
-      rows(64 * warpgroups), unit(channels[1] <= 128 ? 128 : 64),
+      rows(64 * warpgroups), unit(unitOf(traits)),
       columns(rows / traits.group * traits.group),
       queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
-      boxTokens(std::gcd(traits.tokens, unit)), isWideOut(isWideOut),
-      hasPrefixes(traits.hasPrefixes), isInvariant(traits.isInvariant) {
+      boxTokens(boxTokensOf(traits)), isWideOut(isWideOut),
+      hasPrefixes(traits.hasPrefixes), isInvariant(traits.isInvariant),
+      ofBytes(traits.keyType.getIntOrFloatBitWidth() == 8) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
-    if (parts(side) == 1 || !isWhole(side))
+    if (parts(side) == 1 || !isWhole(side) || ofBytes)
       neighbor[side] = HeadNeighbor::None;
   if ((warpgroups - 1) * blocksOfSums() > parts(0) * spareBlocks())
     fewPairs = 0;
   slotBytes = unit * kRowBytes * std::max(parts(0), parts(1));
+  rawSlotBytes = ofBytes ? unit * std::max(channels[0], channels[1]) : 0;
+  int64_t rawBytes = llvm::alignTo(kRawSlots * rawSlotBytes, 1024);
   queryBytes = rows * kRowBytes * parts(0);
   constexpr int64_t kMostSlots = 8, kFixed = 4096;
   int64_t rowsBytes = consumers() * 32 * rowBytes(traits);
   slots = std::min(kMostSlots,
-                   (sharedLimit - queryBytes - rowsBytes - kFixed) / slotBytes);
+                   (sharedLimit - queryBytes - rowsBytes - kFixed - rawBytes) /
+                       slotBytes);
   int64_t end = slots * slotBytes;
   auto add = [&](int64_t bytes, int64_t align) {
     int64_t offset = llvm::alignTo(end, align);
     end = offset + bytes;
     return offset;
   };
+  rawOffset = add(rawBytes, 1024);
   queryOffset = add(queryBytes, 1024);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
@@ -53,8 +66,11 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   rowsOffset = add(rowsBytes, 16);
   // Of the two rows of a lane: maxima, and sums of weights.
   totalsOffset = add((warpgroups - 1) * fewWarps() * kBlockBytes, 16);
-  barrierOffset = add(8 * (2 * slots + 2 * kQueue + 2 * queryParts), 8);
-  deadOffset = add(4 * slots, 4);
+  int64_t rawSlots = ofBytes ? kRawSlots : 0;
+  barrierOffset =
+      add(8 * (2 * slots + 2 * kQueue + 2 * queryParts + 2 * rawSlots), 8);
+  deadOffset = add(4 * (slots + rawSlots), 4);
+  factorOffset = ofBytes ? add(4 * rows, 4) : 0;
   flagOffset = add(4 * warpgroups, 4);
   maskOffset = traits.hasMask ? add(16 * consumers(), 16) : 0;
   sharedBytes = end;
@@ -70,7 +86,10 @@ Value PromptKernel::barrier(Barrier which, Val place) {
                      2 * shape.slots,
                      2 * shape.slots + shape.kQueue,
                      2 * shape.slots + 2 * shape.kQueue,
-                     2 * shape.slots + 2 * shape.kQueue + shape.queryParts};
+                     2 * shape.slots + 2 * shape.kQueue + shape.queryParts,
+                     2 * shape.slots + 2 * shape.kQueue + 2 * shape.queryParts,
+                     2 * shape.slots + 2 * shape.kQueue + 2 * shape.queryParts +
+                         PromptShape::kRawSlots};
   return at(shared, place * 8 + (shape.barrierOffset + 8 * first[int(which)]));
 }
 Value PromptKernel::barrier(Barrier which) { return barrier(which, k.i32(0)); }
@@ -91,6 +110,10 @@ void PromptKernel::prepareBarriers() {
   init(Barrier::QueryFull, shape.queryParts, 1);
   init(Barrier::QueryEmpty, shape.queryParts,
        shape.consumers() / shape.queryParts);
+  if (shape.ofBytes) {
+    init(Barrier::RawFull, PromptShape::kRawSlots, 1);
+    init(Barrier::RawEmpty, PromptShape::kRawSlots, 1);
+  }
   w.fenceMbarrierInit();
 }
 
@@ -159,6 +182,8 @@ void PromptKernel::consume() {
         Entry now = load(state[1]);
         writeRows(now, state[1]);
         waitForQuery(state[1] & 1);
+        if (hasFactors())
+          prepareQuery();
         Range some = range(kTiles);
         Vals start = {some.first, state[0], some.end};
         start.append(2, k.f32(kNoMaximum));

@@ -14,6 +14,10 @@
 // Where a layout allows it, all channels of a group lie side by side, and a
 // page is one box.
 //
+// Elements of bytes come into places of their own, as they are, and two warps of
+// producers write them to the slots as f16; rows of the query become f16 where
+// they are, each by a power of two.
+//
 //   S = Q K^T     both in shared memory, the result in registers
 //   O = O + P V   P is S after the softmax, in the same registers
 //
@@ -42,6 +46,8 @@ struct PromptShape {
   /// if heads are one dimension with something else, and 64 of them otherwise.
   PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
               HeadNeighbor keys, HeadNeighbor values, bool isWideOut);
+  /// The tokens of a page in a tile of `unit` keys.
+  static int64_t boxTokensOf(const AttentionTraits &traits);
 
   /// Channels of a box, and their bytes.
   static constexpr int64_t kInner = 64, kRowBytes = 2 * kInner;
@@ -79,11 +85,18 @@ struct PromptShape {
   int64_t fewPairs = 32;
   bool hasPrefixes; ///< whether keys that requests share are read once
   bool isInvariant; ///< items are not cut, whatever the batch has
-  /// Requests with no more pairs belong to the other kernel.
-  int64_t fewerPairs = 0;
+  /// Whether requests with few pairs belong to the other kernel.
+  bool isLimited = false;
   int64_t slots;    ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
-  int64_t queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
+  bool ofBytes; ///< elements of the cache
+  /// Of a box of bytes: channels side by side, with the chunks of a token
+  /// permuted as a tensor map does it.
+  int64_t rawInner[2] = {0, 0};
+  /// One for keys and one for values.
+  static constexpr int64_t kRawSlots = 2;
+  int64_t rawSlotBytes;
+  int64_t rawOffset, factorOffset, queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
       restOffset, rangesOffset, rowsOffset, totalsOffset, maskOffset,
       sharedBytes;
 
@@ -120,6 +133,8 @@ struct PromptShape {
   int64_t boxes() const { return unit / boxTokens; }
   /// Four sums of each thread.
   int64_t quads() const { return channels[1] / 8; }
+  /// Of a token in a box of bytes.
+  int64_t rawChunks(unsigned side) const { return channels[side] / 16; }
   /// Where an item has few pairs, most rows of the query are not read: so many
   /// blocks of them are free in each part of the channels, and the sums of a
   /// warpgroup take so many.
@@ -144,7 +159,9 @@ struct PromptShape {
             /*lightPairs=*/rows / warpgroups,
             /*crossesHeads=*/true, restOffset, restOffset + 32,
             /*hasCalls=*/false, hasPrefixes,
-            /*fixedParts=*/isInvariant, fewerPairs};
+            /*fixedParts=*/isInvariant,
+            isLimited ? WorkShape::Requests::WithMorePairs
+                      : WorkShape::Requests::All};
   }
 
   // With prefixes, the rows of requests that have one, and the prefix, leave
@@ -171,6 +188,7 @@ public:
 private:
   // Producers.
   void produce();
+  void fetch(Val role, const Vals &first);
   Val fetchSegment(Val role, const Work &work, Val first, Val end, Val count,
                    Val ring, Val segment);
   void publish(Val segment, llvm::function_ref<Vals()> words);
@@ -178,8 +196,27 @@ private:
   mlir::Value entryAt(Val segment);
   void fetchQuery(const Item &item, Val parity);
   Val entryOf(const Work &work, Val tableRow, Val unit);
+  /// Loads the box of a lane, of the tile with the key of the lane.
+  struct Boxes {
+    Val isBox, entry, dead;
+    Val token; ///< in its page
+  };
+  Boxes boxesOf(const Work &work, Val unit, Val entry);
   /// What it returns is the place in the ring after the tiles.
   Val fetchTiles(unsigned side, const Work &work, Val first, Val end, Val ring);
+
+  // PromptBytes.cpp
+  Val fetchBytes(const Work &work, Val first, Val end, Val raw);
+  void endBytes(Val raw);
+  void convertTiles(unsigned side);
+  void convertTile(unsigned side, Val slot);
+  /// Of bytes: which boxes of keys have no block, or that there are no more.
+  mlir::Value rawWord(Val rawSlot) {
+    return at(shared, rawSlot * 4 + (shape.deadOffset + 4 * shape.slots));
+  }
+  static constexpr int64_t kNoMore = -1;
+  void convertQuery(Val warpgroup);
+  void prepareQuery();
 
   // Consumers.
   void consume();
@@ -225,7 +262,8 @@ private:
   /// No packed place is as large.
   static constexpr int64_t kRingEnd = 32;
   static Ring ringOf(Val packed);
-  Val nextInRing(Val packed);
+  Val nextInRing(Val packed) { return nextOf(packed, shape.slots); }
+  Val nextOf(Val packed, int64_t slots);
   /// Tiles of an item with few pairs, and one of which half is enough, are code
   /// of their own.
   enum class Tile { Whole, Half, Few };
@@ -264,10 +302,27 @@ private:
   Vals maskedByBits(const Vals &bits, const Vals &scores);
   void clearHidden(Tile kind, Val slot, Val tile);
   Val descriptor(Val low, int64_t stride);
-  float biasScores(Val first, Vals &scores);
-  Vals rescaled(const Vals &scores, float scale, const Vals &softmax);
-  Vals weights(const Vals &scores, float scale, const Vals &softmax,
+  /// What scores are multiplied by to be logarithms to base 2: the same for all,
+  /// or a number for each of the two rows of a lane.
+  struct Scale {
+    float all = 1;
+    Val ofRow[2] = {};
+    Val times(Val x, int64_t row) const {
+      return ofRow[row] ? x * ofRow[row] : all == 1 ? x : x * all;
+    }
+  };
+  Scale biasScores(bool isFew, Val first, Vals &scores);
+  Vals rescaled(const Vals &scores, const Scale &scale, const Vals &softmax);
+  Vals weights(const Vals &scores, const Scale &scale, const Vals &softmax,
                Val packed);
+  /// Of products.
+  mlir::Type productType() const {
+    return shape.ofBytes ? mlir::Type(k.getF16Type()) : traits.keyType;
+  }
+  /// Whether rows of the query have factors.
+  bool hasFactors() const {
+    return shape.ofBytes && traits.queryType.isBF16();
+  }
   void finish(const Entry &entry, const Split &split, Vals state);
   mlir::Value spareBlock(Val number);
   mlir::Value totalsOf(Val warpgroup);
@@ -307,7 +362,9 @@ private:
     EntryFull,
     EntryEmpty,
     QueryFull,
-    QueryEmpty
+    QueryEmpty,
+    RawFull,
+    RawEmpty
   };
   mlir::Value barrier(Barrier which, Val place);
   mlir::Value barrier(Barrier which);

@@ -130,9 +130,9 @@ PromptKernel::Range PromptKernel::range(int64_t which) {
 PromptKernel::Ring PromptKernel::ringOf(Val packed) {
   return {packed & 15, packed >> 4};
 }
-Val PromptKernel::nextInRing(Val packed) {
+Val PromptKernel::nextOf(Val packed, int64_t slots) {
   Val next = packed + 1;
-  Val wraps = (next & 15) == shape.slots;
+  Val wraps = (next & 15) == slots;
   return select(wraps, (packed & 16) ^ 16, next);
 }
 
@@ -190,7 +190,7 @@ Vals PromptKernel::scores(Tile kind, Val slot) {
     Val key = keys + ((part * shape.partStride(0) >> 4) + inRow);
     sums = w.wgmma({descriptor(query, 1024)},
                    descriptor(key, shape.groupStride(0)), sums, step == 0,
-                   false, traits.keyType);
+                   false, productType());
   }
   w.wgmmaCommit();
   return sums;
@@ -279,10 +279,25 @@ void PromptKernel::clearUnseen(Tile kind, Val slot, Val key) {
 }
 
 /// Scores to base 2, once they are multiplied by the result.
-float PromptKernel::biasScores(Val first, Vals &x) {
+PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Vals &x) {
   float scale = traits.scale * float(M_LOG2E);
-  if (!traits.softcap && !traits.hasAlibi && scale > 0)
-    return scale;
+  Val factors[2];
+  if (hasFactors()) {
+    Val thread = w.rereadThreadX();
+    Val row = (isFew ? (thread >> 5) & 3 : thread >> 5) * 16;
+    row = row + ((thread & 31) >> 2);
+    for (int64_t i : {0, 1})
+      factors[i] = k.val(k.loadScalar(
+          at(shared, (row + 8 * i) * 4 + shape.factorOffset), k.getF32Type()));
+  }
+  if (!traits.softcap && !traits.hasAlibi && scale > 0) {
+    if (hasFactors())
+      return {1, {factors[0] * scale, factors[1] * scale}};
+    return {scale};
+  }
+  if (hasFactors())
+    for (int64_t i = 0; i < int64_t(x.size()); ++i)
+      x[i] = x[i] * factors[i % 4 / 2];
   Vals bias;
   if (traits.hasAlibi)
     bias = w.ldSharedWords(at(rowPlace(), 16), 4);
@@ -301,11 +316,12 @@ float PromptKernel::biasScores(Val first, Vals &x) {
                         (place - w.bitcastToFloat(bias[2 * row + 1]));
     }
   }
-  return 1;
+  return {};
 }
 
 /// Moves the maxima to those of scores, and the sums with them.
-Vals PromptKernel::rescaled(const Vals &x, float scale, const Vals &state) {
+Vals PromptKernel::rescaled(const Vals &x, const Scale &scale,
+                            const Vals &state) {
   Val largest[2];
   for (int64_t row : {0, 1}) {
     // Four chains: a maximum waits for the one before.
@@ -324,9 +340,8 @@ Vals PromptKernel::rescaled(const Vals &x, float scale, const Vals &state) {
     for (int64_t row : {0, 1})
       largest[row] = max(largest[row], others[row]);
   }
-  if (scale != 1)
-    for (Val &one : largest)
-      one = one * scale;
+  for (int64_t row : {0, 1})
+    largest[row] = scale.times(largest[row], row);
   Val factor[2];
   Vals next = state;
   for (int64_t row : {0, 1}) {
@@ -346,16 +361,15 @@ Vals PromptKernel::rescaled(const Vals &x, float scale, const Vals &state) {
 /// the next group, the exponentials of this one, and sums and pairs of the one
 /// before. In a single block ptxas computes all exponentials first, and keeps
 /// them in so many registers that it spills others.
-Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state,
-                           Val packed) {
+Vals PromptKernel::weights(const Vals &x, const Scale &scale,
+                           const Vals &state, Val packed) {
   constexpr int64_t kGroup = 8;
   int64_t count = x.size();
   Val sums[2][2];
   Vals result(2, Val()), exponents, group;
   auto computeExponents = [&](int64_t from) {
     for (int64_t i = from; i < std::min(from + kGroup, count); ++i)
-      exponents.push_back((scale == 1 ? x[i] : x[i] * scale) -
-                          state[i % 4 / 2]);
+      exponents.push_back(scale.times(x[i], i % 4 / 2) - state[i % 4 / 2]);
   };
   auto use = [&](int64_t from) {
     for (int64_t i = 0; i < kGroup; i += 2) {
@@ -363,7 +377,7 @@ Vals PromptKernel::weights(const Vals &x, float scale, const Vals &state,
         Val &sum = sums[(from + i) % 4 / 2][j];
         sum = from + i < 4 ? group[i + j] : sum + group[i + j];
       }
-      result.push_back(w.cvtPack(group[i], group[i + 1], traits.valueType));
+      result.push_back(w.cvtPack(group[i], group[i + 1], productType()));
     }
   };
   computeExponents(0);
@@ -417,7 +431,7 @@ Vals PromptKernel::scoresOfWarp(bool isFew, Val slot) {
             llvm::append_range(
                 next, w.mmaSync(query, ArrayRef<Val>(pair).slice(2 * i, 2),
                                 ArrayRef<Val>(sums).slice(4 * (tile + i), 4),
-                                traits.keyType));
+                                productType()));
         }
         return next;
       });
@@ -441,7 +455,7 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
     w.wgmmaWait();
     passTurn();
     x = w.pin(x);
-    float scale = biasScores(key, x);
+    Scale scale = biasScores(false, key, x);
     x = masked(key, deadOf(slot), x, bits);
     state = rescaled(x, scale, state);
     return join(state, w.pin(this->weights(x, scale, state, packed)));
@@ -460,7 +474,7 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   if (kind != Tile::Few)
     passTurn();
   x = w.pin(x);
-  float scale = biasScores(key, x);
+  Scale scale = biasScores(kind == Tile::Few, key, x);
   x = k.ifThen(
       isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
       [&]() -> Vals { return masked(key, dead, x, bits); });
@@ -480,7 +494,7 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
       [&]() -> Vals {
         Val slot = ringOf(packed).slot;
         Vals again = scoresOfWarp(kind == Tile::Few, slot);
-        float scale = biasScores(key, again);
+        Scale scale = biasScores(kind == Tile::Few, key, again);
         Vals bits;
         if (traits.hasMask)
           bits = seenByLane(key);
@@ -524,7 +538,7 @@ Vals PromptKernel::tileStep(Tile kind, const Vals &given) {
     // 16 tokens.
     Val value = values + (step * 2 * shape.groupStride(1) >> 4);
     out = w.wgmma(a, descriptor(value, shape.groupStride(1)), out, false, true,
-                  traits.valueType);
+                  productType());
   }
   w.wgmmaCommit();
   if (hasTurn)

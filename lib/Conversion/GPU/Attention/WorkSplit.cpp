@@ -136,16 +136,15 @@ WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
 }
 
 Val WorkSplit::isOwn(Val pairs) {
-  Val isOwn = pairs > split.fewerPairs;
-  if (split.mostPairs)
-    isOwn = isOwn & (pairs <= *split.mostPairs);
-  return isOwn;
+  Val limit = as(k.parameter(parameters.pairLimit), 32);
+  return split.requests == WorkShape::Requests::WithFewPairs ? pairs <= limit
+                                                             : pairs > limit;
 }
 
 Val WorkSplit::tiles(Val start, Val end) {
   Val pairs = (end - start) * traits.group;
   Val count = (pairs + (split.columns - 1)) / split.columns;
-  if (split.fewerPairs || split.mostPairs)
+  if (split.requests != WorkShape::Requests::All)
     count = select(isOwn(pairs), count, k.i32(0));
   return count;
 }
@@ -181,7 +180,7 @@ void WorkSplit::measure(Item &item) {
     end = select(item.group == kPrefix, item.length, end);
   }
   Val some = (from < pairs) & (first < end);
-  if (split.fewerPairs || split.mostPairs)
+  if (split.requests != WorkShape::Requests::All)
     some = some & isOwn(pairs);
   item.first = first / split.unit;
   Val last = (end + (split.unit - 1)) / split.unit;

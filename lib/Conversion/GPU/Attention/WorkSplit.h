@@ -70,6 +70,7 @@ struct AttentionParameters {
   unsigned queryMap; ///< with boxes of the query
   unsigned query, out, alibi, sinks, valueScale, state, parts, blocks;
   unsigned chunkBits; ///< units of a chunk, as a power of two
+  unsigned pairLimit; ///< if each request belongs to one of two kernels
   /// With prefixes: the groups of requests, the lengths of their prefixes, how
   /// many those are, and the states of rows.
   IntegerList groups, prefixLengths;
@@ -141,10 +142,10 @@ struct WorkShape {
   /// Items are cut into so many parts at most, by their own keys; 1: they are
   /// not cut; 0: they are cut wherever ranges end.
   int64_t fixedParts = 0;
-  /// Requests with at most so many pairs belong to another kernel.
-  int64_t fewerPairs = 0;
-  /// And so do those with more; none: any number.
-  std::optional<int64_t> mostPairs = std::nullopt;
+  /// Where two kernels are launched, one has the requests with so many pairs at
+  /// most as a parameter says, and the other one all others.
+  enum class Requests { All, WithFewPairs, WithMorePairs };
+  Requests requests = Requests::All;
 };
 
 /// Rows beyond so many have no use of a prefix: others leave their state in the
@@ -387,6 +388,12 @@ protected:
   };
   RowTotal totalOf(Val queryHead, Val maximum, Val sum);
   void storeLse(Val row, Val queryHead, const RowTotal &total);
+  /// Four bytes of the cache as two pairs of f16.
+  Vals halvesOf(Val word);
+  /// Pairs of bf16 of a row, which lanes whose numbers differ in `lanes` share,
+  /// become f16 by a power of two that brings the largest of them near 2^15.
+  /// What it returns is what products are then multiplied by.
+  Val toHalves(llvm::MutableArrayRef<Val> words, llvm::ArrayRef<int64_t> lanes);
   /// The next slot of a ring, and the parity to wait for there.
   void step(Val &slot, Val &parity, int64_t slots);
   /// All lanes have read or written, for LLVM too; one of them says so.
