@@ -368,9 +368,9 @@ protected:
     Val firstHead, headStep;
   };
   mlir::Value restPlace() { return at(shared, split.restOffset); }
-  /// With prefixes the rest says how many there are; after it is the tag of the
-  /// launch.
-  static constexpr int64_t kTagPlace = 24;
+  /// With prefixes the rest says how many there are; after it, where no store
+  /// of whole 16 bytes comes, is the tag of the launch.
+  static constexpr int64_t kTagPlace = 36;
   mlir::Value failedFlag() { return at(shared, split.failedOffset); }
   /// The entry of the table for a key block, as the table has it: who looks at
   /// it waits for it.
