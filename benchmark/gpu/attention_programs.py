@@ -119,3 +119,10 @@ MASKED = {"causal": "attention_tree", "": "attention_spans"}
 for options, name in MASKED.items():
     PROGRAMS[""][name] = masked(name, 32, 8, 128, options)
 PROGRAMS[""][PREFIXED[0]] = prefixed(*PREFIXED)
+
+
+def sm80_programs(facts):
+    """Those of ROWS and of prompts in bench_attention.py that sm_80 has."""
+    return [text for name, text in PROGRAMS[facts].items()
+            if name in {function_name(q, h, d, type_, facts)
+                        for q, h, d, type_ in SIZES}]

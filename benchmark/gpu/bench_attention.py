@@ -11,6 +11,7 @@ window and sinks, and nothing else; --masked runs trees and spans beside the sam
 rows without a mask. With --prefixes PEERS is peers_more.py, and
 the batches are those whose requests begin with the same blocks. With --pages
 there are prompts over pools of several layouts and page sizes, and nothing else;
+with --sm80 our libraries are those compiled for sm_80;
 with --bytes, where PEERS is peers_more.py too, caches are of f8E4M3FN. With
 --invariant, batch invariant attention runs beside it, in NHD.
 """
@@ -47,11 +48,12 @@ def tensor(t):
 class Ours:
     capture = True
     ending = ""
+    folder = "cubin"
 
     def __init__(self, name, suffix=""):
         self.name, self.suffix = name, suffix
         self.libraries = {
-            facts: kvtest.Library(HERE / f"lib/cubin/libattention{facts}.so",
+            facts: kvtest.Library(HERE / f"lib/{self.folder}/libattention{facts}.so",
                                   f"attention{facts}")
             for facts in {suffix, suffix or "_hnd"}}
         self.workspace = torch.zeros(64 << 20, dtype=torch.uint8, device="cuda")
@@ -347,8 +349,11 @@ def main():
     parser.add_argument("--prefixes", action="store_true")
     parser.add_argument("--pages", action="store_true")
     parser.add_argument("--bytes", action="store_true")
+    parser.add_argument("--sm80", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
+    if options.sm80:
+        Ours.folder = "sm_80"
     spec = importlib.util.spec_from_file_location("peers", options.peers)
     sys.path.insert(0, str(Path(options.peers).resolve().parent))
     peers = importlib.util.module_from_spec(spec)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "benchmark" / "gpu"))
 import checks  # noqa: E402
 import test_attention  # noqa: E402
 import test_workspace  # noqa: E402
-from attention_programs import PROGRAMS  # noqa: E402
+from attention_programs import PROGRAMS, sm80_programs  # noqa: E402
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
@@ -43,11 +43,11 @@ def kv_compile(*arguments, **how):
         check=True, **how))
 
 
-def compile_text(text, name, folder, image, *flags):
+def compile_text(text, name, folder, image, *flags, chip="sm_90a"):
     source = folder / f"{name}.mlir"
     source.write_text(text)
-    kv_compile(str(source), "--target=sm_90a", f"--gpu-image={image}", "-o",
-               str(folder / f"lib{name}.so"), *flags)
+    kv_compile(str(source), f"--target={chip}", f"--gpu-image={image}",
+               "-o", str(folder / f"lib{name}.so"), *flags)
 
 
 def compile_cases(cases, name, folder, image):
@@ -131,6 +131,15 @@ def main():
                 compile_text(text, f"attention{facts}", folder, used, *flags)
         if options.schedules:
             compile_cases(SCHEDULES, "schedules", folder, used)
+
+    # For another chip, as PTX, which the driver compiles for the one it has.
+    folder = bundle / "lib" / "sm_80"
+    folder.mkdir()
+    for text in test_attention.programs(sm80=True)[1]:
+        compile_text(text, program_name(text), folder, "ptx", chip="sm_80")
+    for facts in "", "_hnd":
+        compile_text("".join(sm80_programs(facts)), f"attention{facts}", folder,
+                     "ptx", chip="sm_80")
 
     for library in LIBRARIES:
         library.result()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Attention on a GPU: functions and batches as on a CPU, against the same
-reference. Runs from a bundle: bundle/run test-attention [seed]. make_bundle.py
+reference. Runs from a bundle: bundle/run test-attention [seed], or
+test-attention-sm80 for libraries that are compiled for sm_80. make_bundle.py
 runs it too, to learn which libraries the bundle needs.
 """
 
@@ -29,6 +30,14 @@ GRIDS = [BF16, F16, {}, dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3)),
          dict(F16, tokens=64, prefixes="i64", **SHARED),
          dict(BF16, heads=(71, 1), channels=64, prefixes="i32", **SHARED)]
 COUNTS = [30, 20, 20, 6, 3, 6, 3, 3, *[3] * 16, 6, 3, 10, 5, 2]
+# For sm_80: what the kernel of many rows by warps has.
+GRIDS80 = [*(dict(given, channels=channels) for given in (BF16, F16)
+             for channels in (64, 72, 80, 96, 128, 192, 256)),
+           dict(BF16, heads=(16, 1)), dict(F16, heads=(45, 3), channels=128),
+           dict(BF16, heads=(71, 1), channels=64),
+           dict(BF16, tokens=256, channels=128), dict(F16, tokens=12),
+           dict(BF16, tokens=1, channels=128), dict(BF16, tokens=48)]
+COUNTS80 = [3, 1, 2, 2, 5, 2, 3, 2, 1, 1, 1, 4, 1, 2, 2, 2, 1, 2, 1, 1, 1]
 
 
 class MaskFunction(mask_cases.MaskFunction):
@@ -53,9 +62,10 @@ def mask_functions(rng):
     return [*functions, large]
 
 
-def programs():
-    rng = np.random.default_rng(7)
-    choices = [choice for grid, count in zip(GRIDS, COUNTS)
+def programs(sm80=False):
+    rng = np.random.default_rng(8 if sm80 else 7)
+    grids = zip(GRIDS80, COUNTS80) if sm80 else zip(GRIDS, COUNTS)
+    choices = [choice for grid, count in grids
                for choice in attention_cases.grid(rng, count, **grid)]
     groups, texts = attention.programs(rng, choices)
     for function in sum(groups, []):
@@ -65,20 +75,25 @@ def programs():
         elif cache.startswith("f8") and query != "f32":
             function.weights = "f16"
     masks = mask_functions(rng)
+    if sm80:
+        masks = [f for f in masks if f.choice["channels"] % 8 == 0]
+        return [*groups, masks], [*texts, mask_cases.text(rng, masks)]
     invariant = invariance.functions(rng, ("bf16", "f16"))
     return ([*groups, masks, invariant],
             [*texts, mask_cases.text(rng, masks),
              invariance.text(rng, invariant)])
 
 
-def main(seed=0, rounds=1):
+def main(seed=0, rounds=1, sm80=False):
     import cudadrv
     import device
 
     cudadrv.Device()
     device.Library.KEEPS_STATE = True
+    if sm80:
+        device.IMAGE = "sm_80"
     rng = np.random.default_rng(seed)
-    groups, texts = programs()
+    groups, texts = programs(sm80)
     calls = failed = 0
     for text, group in zip(texts, groups):
         library = device.compile_library(text)
@@ -111,4 +126,5 @@ def main(seed=0, rounds=1):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    numbers = [int(text) for text in sys.argv[1:] if text != "--sm80"]
+    sys.exit(main(*numbers, sm80="--sm80" in sys.argv))

@@ -31,23 +31,24 @@
 // of 16 channels in 32 tokens; where nothing is known, also 4 words of a chunk,
 // and 8 elements. Twice as many where LLVM peels the first tile off a loop. The
 // kernel for many rows (attention-rows.mlir) has one box for keys and values each,
-// or two.
+// or two; that by warps (attention-warps.mlir) 64 chunks, in two units of each
+// side, and one of the query, and 384 products.
 // RUN: grep -c cp.async.cg.shared.global %t.packed.90 | FileCheck %s --check-prefix=FOUR
 // RUN: grep -c cp.async.bulk.tensor.5d %t.packed.90 | FileCheck %s --check-prefix=TWO
 // RUN: grep -c cp.async.bulk.tensor.5d %t.multiple.90 | FileCheck %s --check-prefix=FOURBOXES
 // RUN: grep -c cp.async.cg.shared.global %t.packed.80 | FileCheck %s --check-prefix=ALL
 // RUN: grep -c cp.async.cg.shared.global %t.multiple.80 | FileCheck %s --check-prefix=ALL
 // RUN: grep -c cp.async.cg.shared.global %t.generic.90 | FileCheck %s --check-prefix=ALL
-// RUN: grep -c cp.async.ca.shared.global %t.generic.90 | FileCheck %s --check-prefix=EIGHT
+// RUN: grep -c cp.async.ca.shared.global %t.generic.90 | FileCheck %s --check-prefix=WORDS
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.packed.90 | FileCheck %s --check-prefix=MORE
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.packed.80 | FileCheck %s --check-prefix=PRODUCTS
 // RUN: grep -c mma.sync.aligned.m16n8k16 %t.generic.80 | FileCheck %s --check-prefix=PRODUCTS
 // FOUR: {{^(4|8)$}}
 // TWO: {{^(4|6)$}}
 // FOURBOXES: {{^(6|8)$}}
-// ALL: {{^}}36{{$}}
-// EIGHT: {{^(8|16)$}}
-// PRODUCTS: {{^}}24{{$}}
+// ALL: {{^}}101{{$}}
+// WORDS: {{^(24|48)$}}
+// PRODUCTS: {{^}}408{{$}}
 // MORE: {{^}}56{{$}}
 //
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.packed.90 -o %t.cubin 2>&1 | FileCheck %s --check-prefix=PTXAS %}

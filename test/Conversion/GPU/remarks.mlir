@@ -63,7 +63,7 @@ func.func @blocks(%flat: !flat, %hnd: !hnd, %hdn: !hdn, %host: !host, %rows: mem
 func.func @attention(%q: !q, %k: !hnd, %v: !flat, %any: !any, %f: !f32, %x: memref<?x16x128xf32>, %b: !batch) {
   // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map; of many rows, products of 192 rows, 5 slots"
   kvcache.attention %q over %k, %v in %b into %q causal : !q over !hnd, !flat in !batch into !q
-  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows"
+  // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows; of many rows, products of 224 rows by warps, 8 slots of 64 keys"
   kvcache.attention %q over %k, %any in %b into %q causal : !q over !hnd, !any in !batch into !q
   // CHECK: remarks.mlir:[[@LINE+1]]:3: remark: [Analysis] attention | Category:kvcache | Remark="a row and a query head for each block of threads"
   kvcache.attention %x over %f, %f in %b into %x causal : memref<?x16x128xf32> over !f32, !f32 in !batch into memref<?x16x128xf32>

@@ -12,9 +12,9 @@
 
 // Two slots of 128 channels do not fit in 99 KiB.
 // SMALL: Remark="a row and a query head for each block of threads"
-// SMALL: Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows"
-// LARGE: Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map"
-// SM80: Remark="matrix products of 8 columns, 8 warps, 3 slots; keys and values come in rows"
+// SMALL: Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in rows; of many rows, products of 224 rows by warps, 7 slots of 64 keys"
+// LARGE: Remark="matrix products of 8 columns, 8 warps, 4 slots; keys and values come in boxes of a tensor map; of many rows, products of 224 rows by warps, 8 slots of 64 keys"
+// SM80: Remark="matrix products of 8 columns, 8 warps, 3 slots; keys and values come in rows; of many rows, products of 224 rows by warps, 6 slots of 64 keys"
 
 // The target is left on the module, and kernels are compiled for it.
 // RUN: kv-opt %t/small.mlir --kvcache-to-kernels | FileCheck %s --check-prefix=KERNELS

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // attention: the choice of a kernel, and its launch. AttentionKernel.h
-// describes the one for few rows, PromptKernel.h the one for many.
+// describes the one for few rows, PromptKernel.h the one for many by
+// warpgroups, and WarpKernel.h the one for many on other chips.
 //
 //===----------------------------------------------------------------------===//
 
@@ -148,16 +149,15 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 TargetAttr gpu, Value query,
                                                 Value out) {
   if (!gpu.getWarpgroups() || !gpu.getTensorMaps() ||
-      !hasProducts(traits, gpu) || !PromptShape::fits(traits) || knownHeadAlignment(query) < 16 ||
-      knownRowAlignment(out) < 8)
+      !hasProducts(traits, gpu) || !PromptShape::fits(traits) ||
+      knownHeadAlignment(query) < 16 || knownRowAlignment(out) < 8)
     return std::nullopt;
   // What no row sees may be anything, and is not found out for any positions.
   if (traits.window && op.getBatch().getType().hasPositions())
     return std::nullopt;
   PromptShape shape(traits, gpu.getSharedBytes(),
                     headNeighbor(op.getKeyType().getLayout()),
-                    headNeighbor(op.getValueType().getLayout()),
-                    knownRowAlignment(out) >= 16);
+                    headNeighbor(op.getValueType().getLayout()));
   if (shape.ofBytes) {
     shape.rawInner[0] = boxChannels(op.getKeyType().getLayout(), 1,
                                     shape.boxTokens, fixedAxes(op));
@@ -167,10 +167,21 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
       return std::nullopt;
   }
   for (CacheType type : {op.getKeyType(), op.getValueType()})
-    if (!shape.ofBytes &&
-        !hasBoxes(type.getLayout(), 2, shape.boxTokens, PromptShape::kInner,
-                  fixedAxes(op)))
+    if (!shape.ofBytes && !hasBoxes(type.getLayout(), 2, shape.boxTokens,
+                                    PromptShape::kInner, fixedAxes(op)))
       return std::nullopt;
+  if (shape.slots < 2)
+    return std::nullopt;
+  return shape;
+}
+
+/// The kernel for many rows where there is no other one.
+static std::optional<WarpShape> warpShapeOf(const AttentionTraits &traits,
+                                            TargetAttr gpu) {
+  // Items are cut wherever ranges end.
+  if (traits.keyType != traits.queryType || traits.isInvariant)
+    return std::nullopt;
+  WarpShape shape(traits, gpu.getSharedBytes());
   if (shape.slots < 2)
     return std::nullopt;
   return shape;
@@ -178,14 +189,16 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
 
 static int64_t bytesOfParts(AttentionOp op, TargetAttr gpu) {
   AttentionTraits traits(op);
-  int64_t bytes = 0;
-  if (std::optional<AttentionShape> shape = shapeOf(op, traits, gpu))
-    bytes = shape->allPartsBytes();
-  if (std::optional<PromptShape> shape =
+  std::optional<AttentionShape> few = shapeOf(op, traits, gpu);
+  if (!few)
+    return 0;
+  int64_t bytes = few->allPartsBytes(), ofBlock = 0;
+  if (std::optional<PromptShape> many =
           promptShapeOf(op, traits, gpu, op.getQuery(), op.getOuts().front()))
-    bytes =
-        std::max(bytes, 2 * AttentionState::kMaxBlocks * shape->partBytes());
-  return bytes;
+    ofBlock = many->partBytes();
+  else if (std::optional<WarpShape> many = warpShapeOf(traits, gpu))
+    ofBlock = many->partBytes();
+  return std::max(bytes, 2 * AttentionState::kMaxBlocks * ofBlock);
 }
 
 void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
@@ -420,7 +433,7 @@ namespace {
 struct ProductsLaunch {
   ProductsLaunch(CodeBuilder &emit, AttentionOp op,
                  const AttentionTraits &traits, const WorkShape &work,
-                 const AttentionOperands &given, Value pairLimit)
+                 const AttentionOperands &given, Value pairLimit = {})
       : emit(emit), op(op), traits(traits), given(given),
         operands(emit, emit.getLoc()),
         batch(emit, emit.getLoc(), operands, given.batch, given.rows) {
@@ -444,6 +457,7 @@ struct ProductsLaunch {
     p.queryAlign = std::min(query.align, knownHeadAlignment(given.query));
     p.out = out.pointer;
     p.outRow = out.stride;
+    p.outAlign = out.align;
     if (given.lse)
       p.lse.emplace(operands, given.lse, op.getHeadsFirst());
     if (given.alibi)
@@ -460,6 +474,16 @@ struct ProductsLaunch {
 
   const CacheValue &cache(unsigned side) {
     return side ? given.values : given.keys;
+  }
+
+  /// A side that is copied by rows.
+  void addRows(unsigned side, int64_t elementBytes) {
+    AttentionSide &to = p.sides[side];
+    to = sideParameters(operands, cache(side));
+    to.isWide = chunkBytes(cache(side).type.getLayout(), elementBytes,
+                           fixedAxes(op)) == Layout::kWidestAccess;
+    if (!to.isWide)
+      to.width = operands.addIndex(copyWidth(emit, cache(side)));
   }
 
   template <typename Kernel, typename Shape>
@@ -520,11 +544,7 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
       to.map = launch.operands.addMap(map);
       continue;
     }
-    to = sideParameters(launch.operands, cache);
-    to.isWide = chunkBytes(cache.type.getLayout(), shape.elementBytes,
-                           fixedAxes(op)) == Layout::kWidestAccess;
-    if (!to.isWide)
-      to.width = launch.operands.addIndex(copyWidth(emit, cache));
+    launch.addRows(side, shape.elementBytes);
   }
   launch.build<AttentionKernel>("attention", gpu, shape, shape.threads(),
                                 LaunchMode::cooperative);
@@ -560,6 +580,16 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
   }
   launch.build<PromptKernel>("attention_rows", gpu, shape, shape.threads(),
                              LaunchMode::in_order);
+}
+
+static void emitWarps(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
+                      const AttentionTraits &traits, const WarpShape &shape,
+                      const AttentionOperands &given) {
+  ProductsLaunch launch(emit, op, traits, shape.work(), given);
+  for (unsigned side : {0u, 1u})
+    launch.addRows(side, /*elementBytes=*/2);
+  launch.build<WarpKernel>("attention_warps", gpu, shape, shape.threads(),
+                           LaunchMode::in_order);
 }
 
 /// Tokens of a request are numbered in 31 bits.
@@ -617,7 +647,8 @@ private:
                       shape.boxes ? "boxes of a tensor map" : "rows");
     std::optional<PromptShape> many =
         promptShapeOf(op, traits, gpu, operands.query, operands.out);
-    if (!many) {
+    std::optional<WarpShape> warps;
+    if (!many && !(warps = warpShapeOf(traits, gpu))) {
       emitProducts(emit, op, gpu, traits, shape, operands, Value());
       return text;
     }
@@ -626,6 +657,20 @@ private:
     // More pairs than a tile of columns has, on average.
     Value requests = operands.batch.numRequests(emit, emit.getLoc());
     Value isMany = emit.slt(emit.muli(requests, columns), pairs);
+    if (warps) {
+      emit.ifThen(
+          isMany,
+          [&](CodeBuilder &e) {
+            emitWarps(e, op, gpu, traits, *warps, operands);
+          },
+          [&](CodeBuilder &e) {
+            emitProducts(e, op, gpu, traits, shape, operands, Value());
+          });
+      return text + llvm::formatv("; of many rows, products of {0} rows by "
+                                  "warps, {1} slots of {2} keys",
+                                  warps->columns(), warps->slots, warps->unit)
+                        .str();
+    }
     Value hasPrefixes = emit.i1(false);
     if (many->hasPrefixes)
       hasPrefixes = emit.slt(emit.index(0), numPrefixes(emit, operands));

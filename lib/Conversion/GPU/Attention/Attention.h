@@ -10,6 +10,7 @@
 #include "../RowShape.h"
 #include "AttentionKernel.h"
 #include "PromptKernel.h"
+#include "WarpKernel.h"
 
 namespace kvcache {
 

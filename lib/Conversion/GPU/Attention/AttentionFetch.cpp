@@ -2,10 +2,6 @@
 //
 // Producers: tiles of keys and values, in turn, into the slots of the ring.
 //
-// A unit in a slot is [part of the channels][token][channels of the part], with
-// the 16-byte chunks of a token permuted by the token: fragments are then read
-// without conflicts. A tensor map permutes alike.
-//
 //===----------------------------------------------------------------------===//
 
 #include "AttentionKernel.h"
@@ -119,40 +115,16 @@ void AttentionKernel::publishEnd(Vals &queue) {
 void AttentionKernel::fetchQuery(const Item &item, Val place) {
   Val pairs = (item.end - item.start) * traits.group;
   Val from = item.tile * shape.columns();
-  int64_t chunks = shape.channels[0] / 8, given = traits.keyChannels / 8;
+  int64_t chunks = shape.channels[0] / 8;
   Val target = place * shape.queryBytes() + shape.queryOffset;
   int64_t all = shape.columns() * chunks;
   for (int64_t i = 0; i < all; i += 32) {
     Val index = lane + i;
     auto copy = [&] {
       Val column = index / chunks, chunk = index % chunks;
-      Val pair = from + column;
-      Val isThere = pair < pairs;
-      pair = min(pair, pairs - 1);
-      if (given < chunks) {
-        isThere = isThere & (chunk < given);
-        chunk = min(chunk, given - 1);
-      }
-      Val row = item.start + pair / traits.group;
-      Val queryHead = head * traits.group + pair % traits.group;
-      Val bytes = as(row, 64) * Val(k, k.stride(parameters.queryRow, 2));
-      int64_t headBytes = 2 * parameters.queryHead.constant.value_or(0);
-      bool isNear = headBytes && headBytes < INT32_MAX / traits.queryHeads / 2;
-      if (isNear)
-        bytes = bytes + as(queryHead * headBytes + chunk * 16, 64);
-      else
-        bytes = bytes +
-                as(queryHead, 64) * Val(k, k.stride(parameters.queryHead, 2)) +
-                as(chunk * 16, 64);
-      Value source = at(k.parameter(parameters.query), bytes);
-      Value to = at(shared, target + column * shape.queryRowBytes() +
-                                index % chunks * 16);
-      if (parameters.queryAlign >= 16)
-        return w.cpAsync(isThere, to, source, 16);
-      SmallVector<Value> pieces;
-      for (int64_t e = 0; e < 8; ++e)
-        pieces.push_back(k.loadIf(isThere, at(source, 2 * e), 2));
-      k.store(k.join(pieces, 2), to, 16);
+      copyQuery(
+          item.start, pairs, from + column, chunk, chunks,
+          at(shared, target + column * shape.queryRowBytes() + chunk * 16));
     };
     if (i + 32 <= all)
       copy();
@@ -219,14 +191,6 @@ void AttentionKernel::fetchBoxes(const Work &now, Val first, Val end,
   ring = {next[0], next[1]};
 }
 
-Val AttentionKernel::axisBytes(const AxisStrides &axis, Val index) {
-  Val outer(k, k.stride(axis.outer, shape.elementBytes));
-  if (!axis.cut)
-    return as(index, 64) * outer;
-  Val inner(k, k.stride(axis.inner, shape.elementBytes));
-  return as(index / axis.cut, 64) * outer + as(index % axis.cut, 64) * inner;
-}
-
 void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
                                 Val entries, Vals &ring) {
   // A lane has a token of the tile, and works out where it is; then the warp
@@ -260,9 +224,11 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
               entry * Val(k, k.stride(from.block, shape.elementBytes)) +
               inBlock * Val(k, k.stride(from.token, shape.elementBytes));
           bytes = select(isThere, bytes, k.i64(0));
-          Value base =
-              at(k.parameter(from.pointer), axisBytes(from.head, head));
-          copyTokens(side, slot, base, bytes, there);
+          Value base = at(k.parameter(from.pointer),
+                          axisBytes(from.head, head, shape.elementBytes));
+          Val units =
+              slot * shape.slotBytes() + number * (2 * shape.unitBytes(side));
+          copyTokens(side, shape.unitRows(side), units, base, bytes, there);
           w.cpAsyncMbarrierArrive(full);
           release(full);
           step(slot, parity, shape.slots);
@@ -270,93 +236,4 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
         return {slot, parity, ahead};
       });
   ring = {next[0], next[1]};
-}
-
-void AttentionKernel::copyTokens(unsigned side, Val slot, Value base, Val bytes,
-                                 Val there) {
-  const AttentionSide &from = parameters.sides[side];
-  int64_t chunks = shape.chunks(side), inner = shape.innerChunks(side);
-  int64_t inChunk = shape.chunkChannels();
-  int64_t given = (side ? traits.valueChannels : traits.keyChannels) / inChunk;
-  int64_t turn = inner == 8 ? 0 : inner == 4 ? 1 : 2;
-  Val number = warp - shape.warps;
-  Val unitBase =
-      slot * shape.slotBytes() + number * (2 * shape.unitBytes(side));
-  // One chunk of a lane: where it is, where it goes, and whether it exists.
-  struct Chunk {
-    Value from, to;
-    Val isThere, first;
-  };
-  auto chunkOf = [&](Val index) {
-    Val token = index / chunks, chunk = index % chunks;
-    Val source = w.shflIdx(bytes, token);
-    Val inUnit = token & 15;
-    Val place = chunk % inner;
-    if (inner > 1)
-      place = place ^ ((inUnit >> turn) & (inner - 1));
-    Val to = unitBase + (token >> 4) * shape.unitBytes(side) +
-             chunk / inner * (shape.kUnit * inner * 16) +
-             inUnit * (inner * 16) + place * 16;
-    Val isThere = ((there >> token) & 1) != 0;
-    if (given < chunks)
-      isThere = isThere & (chunk < given);
-    // What does not exist is not addressed.
-    Val channel = (given < chunks ? min(chunk, given - 1) : chunk) * inChunk;
-    return Chunk{at(base, source + axisBytes(from.channel, channel)),
-                 at(shared, to), isThere, channel};
-  };
-  int64_t turns = chunks; // 32 tokens of `chunks` chunks, 32 at a time
-  auto copyWide = [&] {
-    for (int64_t i = 0; i < turns; ++i) {
-      Chunk c = chunkOf(lane + i * 32);
-      w.cpAsync(c.isThere, c.to, c.from, 16);
-    }
-  };
-  if (from.isWide)
-    return copyWide();
-  Val width = k.parameter(from.width);
-  k.ifThen(width == k.i64(16), copyWide, [&] {
-    k.ifThen(
-        width == k.i64(4),
-        [&] {
-          k.rolledForLoop(k.i32(0), k.i32(turns), k.i32(1), {},
-                          [&](Val i, const Vals &) -> Vals {
-                            Chunk c = chunkOf(lane + i * 32);
-                            for (int64_t word = 0; word < 4; ++word)
-                              w.cpAsync(c.isThere, at(c.to, 4 * word),
-                                        at(c.from, 4 * word), 4);
-                            return {};
-                          });
-        },
-        [&] {
-          k.rolledForLoop(
-              k.i32(0), k.i32(turns), k.i32(1), {},
-              [&](Val i, const Vals &) -> Vals {
-                Chunk c = chunkOf(lane + i * 32);
-                Val start = axisBytes(from.channel, c.first);
-                // Eight elements are as many as have registers.
-                auto copyEight = [&](Val first) {
-                  SmallVector<Value> pieces;
-                  for (int64_t e = 0; e < 8; ++e) {
-                    Val channel = c.first + first + e;
-                    Val step = axisBytes(from.channel, channel) - start;
-                    pieces.push_back(k.loadIf(c.isThere, at(c.from, step),
-                                              shape.elementBytes));
-                  }
-                  k.store(k.join(pieces, shape.elementBytes),
-                          at(c.to, first * shape.elementBytes),
-                          8 * shape.elementBytes);
-                };
-                if (inChunk == 8)
-                  copyEight(k.i32(0));
-                else
-                  k.rolledForLoop(k.i32(0), k.i32(inChunk), k.i32(8), {},
-                                  [&](Val first, const Vals &) -> Vals {
-                                    copyEight(first);
-                                    return {};
-                                  });
-                return {};
-              });
-        });
-  });
 }

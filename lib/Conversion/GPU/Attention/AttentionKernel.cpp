@@ -14,8 +14,8 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
                                int64_t valueInner)
     : elementBytes(traits.keyType.getIntOrFloatBitWidth() / 8), boxes(boxes) {
   // Fragments are read two chunks at a time.
-  channels[0] = llvm::alignTo(traits.keyChannels, 2 * chunkChannels());
-  channels[1] = llvm::alignTo(traits.valueChannels, 2 * chunkChannels());
+  channels[0] = llvm::alignTo(traits.keyChannels, 32 / elementBytes);
+  channels[1] = llvm::alignTo(traits.valueChannels, 32 / elementBytes);
   inner[0] = keyInner ? keyInner : innerChannels(channels[0], elementBytes);
   inner[1] = valueInner ? valueInner : innerChannels(channels[1], elementBytes);
   int64_t widest = std::max(channels[0], channels[1]);
@@ -56,7 +56,7 @@ AttentionKernel::AttentionKernel(KernelBuilder &k, TargetAttr gpu,
                                  const AttentionShape &shape,
                                  const BatchParameters &batch,
                                  const AttentionParameters &parameters)
-    : WorkSplit(k, gpu, traits, shape.work(), batch, parameters), shape(shape),
+    : RowCopies(k, gpu, traits, shape.work(), batch, parameters), shape(shape),
       productType(shape.elementBytes == 1 ? k.getF16Type() : traits.keyType) {}
 
 void AttentionKernel::build() {

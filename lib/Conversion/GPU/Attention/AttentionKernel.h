@@ -29,7 +29,7 @@
 #ifndef KVCACHE_LIB_CONVERSION_GPU_ATTENTION_ATTENTIONKERNEL_H
 #define KVCACHE_LIB_CONVERSION_GPU_ATTENTION_ATTENTIONKERNEL_H
 
-#include "WorkSplit.h"
+#include "RowCopies.h"
 
 namespace kvcache {
 
@@ -73,17 +73,10 @@ struct AttentionShape {
                       : WorkShape::Requests::All};
   }
   int64_t threads() const { return 32 * (warps + producers); }
-  int64_t unitBytes(unsigned side) const {
-    return kUnit * elementBytes * channels[side];
+  UnitRows unitRows(unsigned side) const {
+    return {elementBytes, channels[side], inner[side]};
   }
-  /// Of 16 bytes: the channels of one, those of a token, those side by side.
-  int64_t chunkChannels() const { return 16 / elementBytes; }
-  int64_t chunks(unsigned side) const {
-    return channels[side] / chunkChannels();
-  }
-  int64_t innerChunks(unsigned side) const {
-    return inner[side] / chunkChannels();
-  }
+  int64_t unitBytes(unsigned side) const { return unitRows(side).bytes(); }
   int64_t slotBytes() const;
   /// Accumulators of four numbers, of all lanes: in the merge of warps and in a
   /// part.
@@ -111,7 +104,7 @@ struct AttentionShape {
   int64_t phases;
 };
 
-class AttentionKernel : WorkSplit {
+class AttentionKernel : RowCopies {
 public:
   AttentionKernel(KernelBuilder &k, TargetAttr gpu,
                   const AttentionTraits &traits, const AttentionShape &shape,
@@ -135,10 +128,6 @@ private:
   void fetchBoxes(const Work &work, Val first, Val end, Val entries,
                   Vals &ring);
   void fetchRows(const Work &work, Val first, Val end, Val entries, Vals &ring);
-  /// 32 tokens, each at the bytes that a lane has.
-  void copyTokens(unsigned side, Val slot, mlir::Value base, Val bytes,
-                  Val there);
-  Val axisBytes(const AxisStrides &axis, Val index);
 
   // AttentionTile.cpp
   void consume();
@@ -165,8 +154,6 @@ private:
   Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);
   Vals values(Val slot, llvm::ArrayRef<Val> weights, llvm::ArrayRef<Val> sums,
               llvm::ArrayRef<Val> masks);
-  Vals fragmentOffsets(unsigned side, Val token, Val chunk);
-  int64_t fragmentStep(unsigned side, int64_t step) const;
 
   // AttentionResult.cpp
   Val pairBits(const Entry &entry);

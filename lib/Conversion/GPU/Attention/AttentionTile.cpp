@@ -159,28 +159,6 @@ SmallVector<Vals> AttentionKernel::valueFragments(Value source) {
   return fragments;
 }
 
-/// Bytes of the fragments of a lane in a unit, for the steps whose chunks are
-/// permuted in different ways.
-Vals AttentionKernel::fragmentOffsets(unsigned side, Val token, Val chunk) {
-  int64_t inner = shape.innerChunks(side);
-  Val unit = warp * shape.unitBytes(side) + token * (inner * 16);
-  if (inner == 1)
-    return {unit + chunk * (shape.kUnit * 16)};
-  int64_t turn = inner == 8 ? 0 : inner == 4 ? 1 : 2;
-  Val turned = (token >> turn) & (inner - 1);
-  Vals offsets;
-  for (int64_t step = 0; step < inner / 2; ++step)
-    offsets.push_back(unit + ((chunk + 2 * step) ^ turned) * 16);
-  return offsets;
-}
-
-/// Bytes from those to the fragment of a step, two chunks each.
-int64_t AttentionKernel::fragmentStep(unsigned side, int64_t step) const {
-  int64_t inner = shape.innerChunks(side);
-  int64_t part = shape.kUnit * inner * 16;
-  return inner == 1 ? 2 * step * part : 2 * step / inner * part;
-}
-
 Vals AttentionKernel::scores(Val slot, const Columns &columns) {
   Val base = slot * shape.slotBytes();
   Val zero = k.f32(0);
@@ -190,9 +168,10 @@ Vals AttentionKernel::scores(Val slot, const Columns &columns) {
   for (Val offset : keyOffsets)
     sources.push_back(at(shared, base + offset));
   int64_t steps = shape.channels[0] / 16, step = 0;
-  for (int64_t s = 0; s < shape.chunks(0) / 2; ++s) {
+  UnitRows rows = shape.unitRows(0);
+  for (int64_t s = 0; s < rows.chunks() / 2; ++s) {
     Value source = sources[s % sources.size()];
-    for (const Vals &keys : keyFragments(at(source, fragmentStep(0, s)))) {
+    for (const Vals &keys : keyFragments(at(source, rows.fragmentStep(s)))) {
       for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
         Vals &sum = sums[2 * tile + step % 2];
         size_t query = (tile * steps + step) * 2;
@@ -244,9 +223,10 @@ Vals AttentionKernel::values(Val slot, ArrayRef<Val> weights,
   Vals result;
   int64_t steps = shape.channels[1] / 16, step = 0;
   SmallVector<Vals> all(shape.columnTiles);
-  for (int64_t s = 0; s < shape.chunks(1) / 2; ++s) {
+  UnitRows rows = shape.unitRows(1);
+  for (int64_t s = 0; s < rows.chunks() / 2; ++s) {
     Value source = sources[s % sources.size()];
-    for (Vals &part : valueFragments(at(source, fragmentStep(1, s)))) {
+    for (Vals &part : valueFragments(at(source, rows.fragmentStep(s)))) {
       if (!masks.empty())
         for (int64_t i = 0; i < 4; ++i)
           part[i] = part[i] & masks[i / 2];
@@ -434,8 +414,10 @@ void AttentionKernel::consume() {
   k.barrier();
   beginLaunch();
   Val group = lane >> 3, row = lane & 7;
-  keyOffsets = fragmentOffsets(0, row + (group & 1) * 8, group >> 1);
-  valueOffsets = fragmentOffsets(1, row + (group >> 1) * 8, group & 1);
+  keyOffsets = fragmentOffsets(shape.unitRows(0), warp * shape.unitBytes(0),
+                               row + (group & 1) * 8, group >> 1);
+  valueOffsets = fragmentOffsets(shape.unitRows(1), warp * shape.unitBytes(1),
+                                 row + (group >> 1) * 8, group & 1);
   auto entryOf = [](ArrayRef<Val> n) {
     return Entry{n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]};
   };
@@ -467,9 +449,10 @@ void AttentionKernel::consume() {
         Vals ring = {state[0], state[1]};
         auto splitWords = [&] {
           w.mbarrierWait(queueBarrier(place, QueueBarrier::Split), parity);
-          return w.ldSharedWords(at(shared, place * shape.kEntryBytes +
-                                                (shape.queueOffset + 4 * kEntry)),
-                                 splitSize);
+          return w.ldSharedWords(
+              at(shared,
+                 place * shape.kEntryBytes + (shape.queueOffset + 4 * kEntry)),
+              splitSize);
         };
         Vals split;
         if (shape.fixedParts) {

@@ -60,8 +60,8 @@ Val PromptKernel::fetchBytes(const Work &now, Val first, Val end, Val raw) {
           Value full = barrier(Barrier::RawFull, ring.slot);
           k.ifThen(lane == 0, [&] {
             k.storeScalar(side == 0 ? dead : k.i32(0), rawWord(ring.slot));
-            w.mbarrierArriveExpectTx(
-                full, k.i32(shape.unit * shape.channels[side]));
+            w.mbarrierArriveExpectTx(full,
+                                     k.i32(shape.unit * shape.channels[side]));
           });
           w.syncWarp();
           k.ifThen(isBox, [&] {
@@ -122,8 +122,9 @@ void PromptKernel::convertTiles(unsigned side) {
       });
 }
 
-/// Four chunks of two tokens for every eight lanes: tokens t and t ^ 5 of eight.
-/// Their chunks of 16 bytes are in different banks, and so are those of f16.
+/// Four chunks of two tokens for every eight lanes: tokens t and t ^ 5 of
+/// eight. Their chunks of 16 bytes are in different banks, and so are those of
+/// f16.
 void PromptKernel::convertTile(unsigned side, Val slot) {
   int64_t inner = shape.rawInner[side] / 16, chunks = shape.rawChunks(side);
   int64_t turn = inner == 8 ? 0 : inner == 4 ? 1 : 2;
@@ -161,8 +162,8 @@ void PromptKernel::convertTile(unsigned side, Val slot) {
               for (int64_t half : {0, 1}) {
                 Vals halves = join(halvesOf(words[i][2 * half]),
                                    halvesOf(words[i][2 * half + 1]));
-                w.stSharedWords(
-                    halves, at(shared, (half ? second : first) + offset));
+                w.stSharedWords(halves,
+                                at(shared, (half ? second : first) + offset));
               }
             }
             return {};
@@ -211,7 +212,8 @@ void PromptKernel::prepareQuery() {
   k.ifThen(
       range(kKind).first != 0,
       [&] {
-        k.ifThen((w.rereadThreadX() >> 7) == 0, [&] { convertQuery(k.i32(0)); });
+        k.ifThen((w.rereadThreadX() >> 7) == 0,
+                 [&] { convertQuery(k.i32(0)); });
         w.barSync(k.i32(1), 32 * shape.consumers());
       },
       ownRows);

@@ -26,7 +26,7 @@ int64_t PromptShape::boxTokensOf(const AttentionTraits &traits) {
 }
 
 PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
-                         HeadNeighbor keys, HeadNeighbor values, bool isWideOut)
+                         HeadNeighbor keys, HeadNeighbor values)
     : channels{traits.keyChannels, traits.valueChannels},
       // A thread has half as many sums as there are channels, and half as many
       // scores as a tile has keys.
@@ -34,8 +34,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
       rows(64 * warpgroups), unit(unitOf(traits)),
       columns(rows / traits.group * traits.group),
       queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
-      boxTokens(boxTokensOf(traits)), isWideOut(isWideOut),
-      hasPrefixes(traits.hasPrefixes), isInvariant(traits.isInvariant),
+      boxTokens(boxTokensOf(traits)), hasPrefixes(traits.hasPrefixes),
+      isInvariant(traits.isInvariant),
       ofBytes(traits.keyType.getIntOrFloatBitWidth() == 8) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})

@@ -14,9 +14,9 @@
 // Where a layout allows it, all channels of a group lie side by side, and a
 // page is one box.
 //
-// Elements of bytes come into places of their own, as they are, and two warps of
-// producers write them to the slots as f16; rows of the query become f16 where
-// they are, each by a power of two.
+// Elements of bytes come into places of their own, as they are, and two warps
+// of producers write them to the slots as f16; rows of the query become f16
+// where they are, each by a power of two.
 //
 //   S = Q K^T     both in shared memory, the result in registers
 //   O = O + P V   P is S after the softmax, in the same registers
@@ -45,7 +45,7 @@ struct PromptShape {
   /// A map has no more than five dimensions: boxes have all channels of a page
   /// if heads are one dimension with something else, and 64 of them otherwise.
   PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
-              HeadNeighbor keys, HeadNeighbor values, bool isWideOut);
+              HeadNeighbor keys, HeadNeighbor values);
   /// The tokens of a page in a tile of `unit` keys.
   static int64_t boxTokensOf(const AttentionTraits &traits);
 
@@ -79,7 +79,6 @@ struct PromptShape {
   int64_t queryParts;
   HeadNeighbor neighbor[2];
   int64_t boxTokens; ///< of a page in a tile
-  bool isWideOut;    ///< rows of the result are aligned to 16 bytes
   /// Items of so few pairs belong to all warpgroups, which take tiles in turn;
   /// 0: none.
   int64_t fewPairs = 32;
@@ -87,7 +86,7 @@ struct PromptShape {
   bool isInvariant; ///< items are not cut, whatever the batch has
   /// Whether requests with few pairs belong to the other kernel.
   bool isLimited = false;
-  int64_t slots;    ///< fewer than two: the chip has no room for it
+  int64_t slots; ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
   bool ofBytes; ///< elements of the cache
   /// Of a box of bytes: channels side by side, with the chunks of a token
@@ -96,9 +95,9 @@ struct PromptShape {
   /// One for keys and one for values.
   static constexpr int64_t kRawSlots = 2;
   int64_t rawSlotBytes;
-  int64_t rawOffset, factorOffset, queryOffset, queueOffset, deadOffset, flagOffset, barrierOffset,
-      restOffset, rangesOffset, rowsOffset, totalsOffset, maskOffset,
-      sharedBytes;
+  int64_t rawOffset, factorOffset, queryOffset, queueOffset, deadOffset,
+      flagOffset, barrierOffset, restOffset, rangesOffset, rowsOffset,
+      totalsOffset, maskOffset, sharedBytes;
 
   /// Of a lane: what its two rows see, and the slopes and positions of ALiBi.
   static int64_t rowBytes(const AttentionTraits &traits) {
@@ -302,8 +301,8 @@ private:
   Vals maskedByBits(const Vals &bits, const Vals &scores);
   void clearHidden(Tile kind, Val slot, Val tile);
   Val descriptor(Val low, int64_t stride);
-  /// What scores are multiplied by to be logarithms to base 2: the same for all,
-  /// or a number for each of the two rows of a lane.
+  /// What scores are multiplied by to be logarithms to base 2: the same for
+  /// all, or a number for each of the two rows of a lane.
   struct Scale {
     float all = 1;
     Val ofRow[2] = {};
@@ -320,9 +319,7 @@ private:
     return shape.ofBytes ? mlir::Type(k.getF16Type()) : traits.keyType;
   }
   /// Whether rows of the query have factors.
-  bool hasFactors() const {
-    return shape.ofBytes && traits.queryType.isBF16();
-  }
+  bool hasFactors() const { return shape.ofBytes && traits.queryType.isBF16(); }
   void finish(const Entry &entry, const Split &split, Vals state);
   mlir::Value spareBlock(Val number);
   mlir::Value totalsOf(Val warpgroup);
@@ -335,7 +332,6 @@ private:
   Vals merged(const Split &split);
   mlir::Value quadAt(mlir::Value part, int64_t quad);
   mlir::Value rowAt(mlir::Value part, int64_t row);
-  Vals transposed(Vals words);
   struct Pair {
     Val isThere, row, queryHead;
   };

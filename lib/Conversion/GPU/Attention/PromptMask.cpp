@@ -25,13 +25,6 @@ PromptKernel::MaskRows PromptKernel::maskRows() {
   return {words[2], words[4], words[5], words[6], words[7]};
 }
 
-/// The first `count` of 32 bits.
-static Val firstBits(Val count) {
-  Val some = max(min(count, 32), 0);
-  return select(some > 0, some.constant(-1) >> (some.constant(32) - some),
-                some.constant(0));
-}
-
 /// Which of 32 keys from `key` on a row sees.
 Val PromptKernel::seenBits(const MaskRows &rows, Val row, const Range &limits,
                            Val key) {

@@ -250,22 +250,6 @@ Vals PromptKernel::merged(const Split &split) {
       });
 }
 
-/// Lane i of each four gets word i of all four, which `words` are of a lane.
-Vals PromptKernel::transposed(Vals words) {
-  for (int64_t bit : {1, 2}) {
-    Val isUpper = (lane & bit) != 0;
-    for (int64_t i : {0, 1}) {
-      Val &low = words[bit == 1 ? 2 * i : i];
-      Val &high = words[bit == 1 ? 2 * i + 1 : i + 2];
-      Val other = w.shflXor(select(isUpper, low, high), bit);
-      Val kept = select(isUpper, high, low);
-      low = select(isUpper, other, kept);
-      high = select(isUpper, kept, other);
-    }
-  }
-  return words;
-}
-
 PromptKernel::Pair PromptKernel::pairAt(const Entry &entry, int64_t row) {
   Val pair = pairOf(entry, row);
   Pair found{isThere(entry, row), Val(), Val()};
@@ -275,46 +259,13 @@ PromptKernel::Pair PromptKernel::pairAt(const Entry &entry, int64_t row) {
 }
 
 void PromptKernel::store(function_ref<Pair(int64_t)> pairs, const Vals &state) {
-  int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
   for (int64_t i : {0, 1}) {
-    auto [isThere, row, queryHead] = pairs(i);
-    RowTotal total = totalOf(queryHead, state[i], state[2 + i]);
-    Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
-                as(queryHead, 64) * (traits.valueChannels * bytes);
-    Value out = at(k.parameter(parameters.out), place);
-    auto sum = [&](int64_t column, int64_t j) {
-      return state[kSoftmax + 4 * column + 2 * i + j] * total.factor;
-    };
-    auto word = [&](int64_t column) {
-      return w.cvtPack(sum(column, 0), sum(column, 1), traits.outType);
-    };
-    int64_t columns = shape.channels[1] / 8, column = 0;
-    // A lane has two of each eight channels, and stores eight at a time. All
-    // lanes take part in the exchange, also those that store nothing.
-    std::vector<Vals> wide;
-    if (bytes == 2 && shape.isWideOut)
-      for (; column + 4 <= columns; column += 4)
-        wide.push_back(transposed({word(column), word(column + 1),
-                                   word(column + 2), word(column + 3)}));
-    k.ifThen(isThere, [&] {
-      for (auto [number, words] : llvm::enumerate(wide)) {
-        Value vector =
-            LLVM::PoisonOp::create(k, VectorType::get({4}, k.getI32Type()));
-        for (int64_t j = 0; j < 4; ++j)
-          vector = LLVM::InsertElementOp::create(k, vector, words[j], k.i32(j));
-        k.store(vector, at(out, (lane & 3) * 16 + number * 64), 16);
-      }
-      for (; column < columns; ++column) {
-        Value to = at(out, (lane & 3) * (2 * bytes) + column * 8 * bytes);
-        if (bytes == 2) {
-          k.storeScalar(word(column), to);
-        } else {
-          k.storeScalar(sum(column, 0), to);
-          k.storeScalar(sum(column, 1), at(to, 4));
-        }
-      }
-      if (traits.hasLse)
-        k.ifThen((lane & 3) == 0, [&] { storeLse(row, queryHead, total); });
-    });
+    Pair pair = pairs(i);
+    Vals sums;
+    for (int64_t column = 0; column < shape.channels[1] / 8; ++column)
+      for (int64_t j : {0, 1})
+        sums.push_back(state[kSoftmax + 4 * column + 2 * i + j]);
+    storeRow(pair.isThere, pair.row, pair.queryHead, state[i], state[2 + i],
+             sums);
   }
 }

@@ -361,8 +361,8 @@ Vals PromptKernel::rescaled(const Vals &x, const Scale &scale,
 /// the next group, the exponentials of this one, and sums and pairs of the one
 /// before. In a single block ptxas computes all exponentials first, and keeps
 /// them in so many registers that it spills others.
-Vals PromptKernel::weights(const Vals &x, const Scale &scale,
-                           const Vals &state, Val packed) {
+Vals PromptKernel::weights(const Vals &x, const Scale &scale, const Vals &state,
+                           Val packed) {
   constexpr int64_t kGroup = 8;
   int64_t count = x.size();
   Val sums[2][2];

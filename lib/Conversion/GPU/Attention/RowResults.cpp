@@ -40,6 +40,69 @@ void WorkSplit::storeLse(Val row, Val queryHead, const RowTotal &total) {
   k.storeScalar(lse, parameters.lse->at(k, as(row, 64), as(queryHead, 64)));
 }
 
+/// Lane i of each four gets word i of all four, which `words` are of a lane.
+Vals WorkSplit::transposed(Vals words) {
+  for (int64_t bit : {1, 2}) {
+    Val isUpper = (lane & bit) != 0;
+    for (int64_t i : {0, 1}) {
+      Val &low = words[bit == 1 ? 2 * i : i];
+      Val &high = words[bit == 1 ? 2 * i + 1 : i + 2];
+      Val other = w.shflXor(select(isUpper, low, high), bit);
+      Val kept = select(isUpper, high, low);
+      low = select(isUpper, other, kept);
+      high = select(isUpper, kept, other);
+    }
+  }
+  return words;
+}
+
+/// All lanes take part in exchanges, also those that store nothing.
+void WorkSplit::storeRow(Val isThere, Val row, Val queryHead, Val maximum,
+                         Val sum, ArrayRef<Val> sums) {
+  int64_t bytes = traits.outType.getIntOrFloatBitWidth() / 8;
+  RowTotal total = totalOf(queryHead, maximum, sum);
+  Val place = as(row, 64) * Val(k, k.stride(parameters.outRow, bytes)) +
+              as(queryHead, 64) * (traits.valueChannels * bytes);
+  Value out = at(k.parameter(parameters.out), place);
+  auto number = [&](int64_t column, int64_t j) {
+    return sums[2 * column + j] * total.factor;
+  };
+  auto word = [&](int64_t column) {
+    return w.cvtPack(number(column, 0), number(column, 1), traits.outType);
+  };
+  int64_t columns = traits.valueChannels / 8, column = 0;
+  // A lane has two of each eight channels, and stores eight at a time.
+  std::vector<Vals> wide;
+  if (bytes == 2 && parameters.outAlign >= 16)
+    for (; column + 4 <= columns; column += 4)
+      wide.push_back(transposed({word(column), word(column + 1),
+                                 word(column + 2), word(column + 3)}));
+  k.ifThen(isThere, [&] {
+    for (auto [number, words] : llvm::enumerate(wide)) {
+      Value vector =
+          LLVM::PoisonOp::create(k, VectorType::get({4}, k.getI32Type()));
+      for (int64_t j = 0; j < 4; ++j)
+        vector = LLVM::InsertElementOp::create(k, vector, words[j], k.i32(j));
+      k.store(vector, at(out, (lane & 3) * 16 + number * 64), 16);
+    }
+    for (; column < columns; ++column) {
+      Value to = at(out, (lane & 3) * (2 * bytes) + column * 8 * bytes);
+      if (bytes == 2 && parameters.outAlign >= 4) {
+        k.storeScalar(word(column), to);
+      } else if (bytes == 2) {
+        Val both = word(column);
+        k.storeScalar(as(both, 16), to);
+        k.storeScalar(as(both >> 16, 16), at(to, 2));
+      } else {
+        k.storeScalar(number(column, 0), to);
+        k.storeScalar(number(column, 1), at(to, 4));
+      }
+    }
+    if (traits.hasLse)
+      k.ifThen((lane & 3) == 0, [&] { storeLse(row, queryHead, total); });
+  });
+}
+
 void WorkSplit::clearEmptyRows(Val hasEmpty, Val first, Val last) {
   Val number = k.val(k.blockX());
   head = number % traits.heads;

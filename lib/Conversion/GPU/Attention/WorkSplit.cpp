@@ -33,8 +33,8 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       // Slopes and windows depend on the position of each row.
       hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow() &&
                   !op.getBatchInvariant()),
-      isInvariant(op.getBatchInvariant()),
-      ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
+      isInvariant(op.getBatchInvariant()), ahead(op.getAhead()),
+      window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
   queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);
@@ -133,6 +133,12 @@ WorkSplit::Limits WorkSplit::limits(Val row, Val end, Val length) {
   }
   found.position = as(max(min(position, kNear), -kNear), 32);
   return found;
+}
+
+Val WorkSplit::firstBits(Val count) {
+  Val some = max(min(count, 32), 0);
+  return select(some > 0, some.constant(-1) >> (some.constant(32) - some),
+                some.constant(0));
 }
 
 Val WorkSplit::isOwn(Val pairs) {

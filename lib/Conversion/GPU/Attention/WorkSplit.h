@@ -78,7 +78,7 @@ struct AttentionParameters {
   /// 2^32 by the number of blocks of a head, also where heads take turns.
   unsigned scale, sharedScale;
   StrideSource queryRow, queryHead, outRow;
-  int64_t queryAlign;
+  int64_t queryAlign, outAlign;
   std::optional<HeadBuffer> lse;
   std::optional<MaskBuffer> mask;
   AttentionSide sides[2];
@@ -315,6 +315,8 @@ protected:
   template <typename Rows> Val firstOwnOf(const Rows &of) {
     return of.length - (of.end - of.start);
   }
+  /// The first `count` of 32 bits.
+  static Val firstBits(Val count);
   /// What a row sees of the 32 keys from the own row number `own` on, as far as
   /// the mask is concerned.
   Val maskBits(Val row, Val own) {
@@ -394,6 +396,12 @@ protected:
   /// become f16 by a power of two that brings the largest of them near 2^15.
   /// What it returns is what products are then multiplied by.
   Val toHalves(llvm::MutableArrayRef<Val> words, llvm::ArrayRef<int64_t> lanes);
+  /// Lane i of each four gets word i of all four, which `words` are of a lane.
+  Vals transposed(Vals words);
+  /// The result of a row and a head: of each eight channels, a lane has the
+  /// sums of lane % 4 * 2 and of the next one.
+  void storeRow(Val isThere, Val row, Val queryHead, Val maximum, Val sum,
+                llvm::ArrayRef<Val> sums);
   /// The next slot of a ring, and the parity to wait for there.
   void step(Val &slot, Val &parity, int64_t slots);
   /// All lanes have read or written, for LLVM too; one of them says so.
