@@ -340,17 +340,18 @@ static int run_on_gpu(const function *self, void *stream, int32_t device_id,
   if (code == KV_ERROR_WORKSPACE) {
     int64_t bytes = self->size(state->packed);
     if (bytes > space->bytes) {
-      PyObject *made = PyObject_CallMethod(
-          self->owner, "workspace", "iKL", (int)device_id,
-          (unsigned long long)(uintptr_t)stream, (long long)bytes);
+      PyObject *made = PyObject_CallMethod(self->owner, "workspace", "iL",
+                                           (int)device_id, (long long)bytes);
       unsigned long long base;
       long long size;
       int isMade = made && PyArg_ParseTuple(made, "KL", &base, &size);
       Py_XDECREF(made);
       if (!isMade)
         return -1;
+      /* Another thread may have made a larger one in the meantime. */
       space = gpu_workspace(device_id, stream);
-      *space = (workspace){(void *)(uintptr_t)base, size};
+      if (space->bytes < size)
+        *space = (workspace){(void *)(uintptr_t)base, size};
       code = self->call(state->packed, space->base, space->bytes, stream);
     }
   }
@@ -359,10 +360,12 @@ static int run_on_gpu(const function *self, void *stream, int32_t device_id,
 
 /* The current stream of the library of the arrays, preferably of one that says
  * so in C. It is known before arrays are viewed: libraries make what they have
- * yet to compute available to it. */
+ * yet to compute available to it. `waits` says whether the library does not
+ * know the stream that it is: the call is over when it returns then. */
 static int find_stream(const function *self, const call_state *state,
-                       void **stream, int32_t *device_id) {
+                       void **stream, int32_t *device_id, int *waits) {
   int32_t found = -1;
+  PyObject *first = NULL;
   *device_id = 0;
   *stream = NULL;
   for (Py_ssize_t i = 0; i < self->count; ++i) {
@@ -371,18 +374,21 @@ static int find_stream(const function *self, const call_state *state,
     int isKnown = stream_of(state->values[i], device_id, stream);
     if (isKnown)
       return 0;
-    if (found < 0)
+    if (found < 0 && *device_id >= 0) {
       found = *device_id;
+      first = state->values[i];
+    }
   }
   *device_id = found < 0 ? 0 : found;
   if (found < 0)
     return 0; /* the call says that no array is on a GPU */
-  PyObject *number =
-      PyObject_CallMethod(self->owner, "stream", "i", (int)found);
-  unsigned long long value = number ? PyLong_AsUnsignedLongLong(number) : 0;
-  Py_XDECREF(number);
-  *stream = (void *)(uintptr_t)value;
-  return PyErr_Occurred() ? -1 : 0;
+  PyObject *known =
+      PyObject_CallMethod(self->owner, "stream", "iO", (int)found, first);
+  unsigned long long number = 0;
+  int is_known = known && PyArg_ParseTuple(known, "Kp", &number, waits);
+  Py_XDECREF(known);
+  *stream = (void *)(uintptr_t)number;
+  return is_known ? 0 : -1;
 }
 
 static int call(const function *self, PyObject *args, PyObject *keywords,
@@ -391,7 +397,8 @@ static int call(const function *self, PyObject *args, PyObject *keywords,
     return -1;
   void *stream = NULL;
   int32_t device_id = 0;
-  if (self->is_gpu && find_stream(self, state, &stream, &device_id))
+  int waits = 0;
+  if (self->is_gpu && find_stream(self, state, &stream, &device_id, &waits))
     return -1;
   for (Py_ssize_t i = 0; i < self->count; ++i) {
     if (!state->values[i])
@@ -409,8 +416,17 @@ static int call(const function *self, PyObject *args, PyObject *keywords,
   for (Py_ssize_t i = 0; i < self->count; ++i)
     if (!state->values[i] && allocate(self, i, stream, state))
       return -1;
-  return self->is_gpu ? run_on_gpu(self, stream, device_id, state)
-                      : run_on_cpu(self, state);
+  if (!self->is_gpu)
+    return run_on_cpu(self, state);
+  if (run_on_gpu(self, stream, device_id, state))
+    return -1;
+  if (!waits)
+    return 0;
+  PyObject *none =
+      PyObject_CallMethod(self->owner, "wait", "iK", (int)device_id,
+                          (unsigned long long)(uintptr_t)stream);
+  Py_XDECREF(none);
+  return none ? 0 : -1;
 }
 
 static PyObject *call_function(PyObject *object, PyObject *args,

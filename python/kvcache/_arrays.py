@@ -95,6 +95,12 @@ def current_stream(device: Optional[int]) -> int:
     return 0
 
 
+def has_own_streams(array: Any) -> bool:
+    """Whether the library of an array works on streams that nobody else knows,
+    and would read a result before it is written."""
+    return _library_of(array) in ("jax", "jaxlib")
+
+
 def shape_text(argument: dict) -> str:
     """`bf16 [2, n0, 16, 8, 128]`: equal extents have the same name."""
     extents = []

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import contextmanager
 from functools import lru_cache
+from typing import Iterator
 
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 # The best architecture that kernels are compiled for, by compute capability.
 _ARCHITECTURES = [((10, 0), "sm_100a"), ((9, 0), "sm_90a"), ((8, 0), "sm_80")]
@@ -51,12 +54,10 @@ def architecture(device: int = 0) -> tuple:
                        f"{found[0]}.{found[1]}")
 
 
-def zeroed_memory(device: int, stream: int, size: int) -> tuple:
-    """(address, bytes) of memory that is zero for what follows in a stream, and
-    is never freed: captured graphs contain the address. Twice as much as asked,
-    so that lengths that grow do not allocate each time."""
+@contextmanager
+def _current(device: int) -> Iterator[ctypes.CDLL]:
+    """The driver, with the context of a device."""
     driver = _driver()
-    size = 2 * size
     handle, context = ctypes.c_int(), ctypes.c_void_p()
     _check(driver, driver.cuDeviceGet(ctypes.byref(handle), device),
            "cuDeviceGet")
@@ -64,14 +65,52 @@ def zeroed_memory(device: int, stream: int, size: int) -> tuple:
            "cuDevicePrimaryCtxRetain")
     _check(driver, driver.cuCtxPushCurrent_v2(context), "cuCtxPushCurrent")
     try:
-        address = ctypes.c_uint64()
-        _check(driver, driver.cuMemAlloc_v2(ctypes.byref(address),
-                                            ctypes.c_size_t(size)),
-               "the allocation of a workspace (make one call before a graph is "
-               "captured)")
-        _check(driver, driver.cuMemsetD8Async(
-            address, ctypes.c_ubyte(0), ctypes.c_size_t(size),
-            ctypes.c_void_p(stream)), "cuMemsetD8Async")
+        yield driver
     finally:
         driver.cuCtxPopCurrent_v2(ctypes.byref(context))
-    return address.value, size
+
+
+def synchronize(device: int, stream: int) -> None:
+    """Waits for a stream."""
+    with _current(device) as driver:
+        _check(driver, driver.cuStreamSynchronize(ctypes.c_void_p(stream)),
+               "cuStreamSynchronize")
+
+
+def zeroed_memory(device: int, size: int) -> tuple:
+    """(address, bytes) of memory that is zero, and is never freed: captured
+    graphs contain the address. Twice as much as asked, so that lengths that grow
+    do not allocate each time.
+
+    A capture of this thread forbids most calls, unless they are relaxed, and
+    would record a memset: a stream of its own clears the memory."""
+    size = 2 * size
+    mode = ctypes.c_int(2)  # relaxed
+    with _current(device) as driver:
+        driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+        try:
+            return _allocate_zeros(driver, size), size
+        finally:
+            driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+
+
+def _allocate_zeros(driver: ctypes.CDLL, size: int) -> int:
+    address, stream = ctypes.c_uint64(), ctypes.c_void_p()
+    _check(driver, driver.cuStreamCreate(ctypes.byref(stream),
+                                         _NON_BLOCKING), "cuStreamCreate")
+    try:
+        _check(driver, driver.cuMemAlloc_v2(ctypes.byref(address),
+                                            ctypes.c_size_t(size)),
+               "the allocation of a workspace")
+        try:
+            _check(driver, driver.cuMemsetD8Async(
+                address, ctypes.c_ubyte(0), ctypes.c_size_t(size), stream),
+                "cuMemsetD8Async")
+            _check(driver, driver.cuStreamSynchronize(stream),
+                   "cuStreamSynchronize")
+        except RuntimeError:
+            driver.cuMemFree_v2(address)
+            raise
+    finally:
+        driver.cuStreamDestroy_v2(stream)
+    return address.value

@@ -145,13 +145,18 @@ class _Owner:
         from ._arrays import allocate
         return allocate(self.name, self.arguments[index], sample, shape)
 
-    def workspace(self, device: int, stream: int, size: int) -> tuple:
+    def workspace(self, device: int, size: int) -> tuple:
         from . import _cuda
-        return _cuda.zeroed_memory(device, stream, size)
+        return _cuda.zeroed_memory(device, size)
 
-    def stream(self, device: int) -> int:
+    def stream(self, device: int, array: Any) -> tuple:
+        """The current stream, and whether a call waits for it."""
         from . import _arrays
-        return _arrays.current_stream(device)
+        return _arrays.current_stream(device), _arrays.has_own_streams(array)
+
+    def wait(self, device: int, stream: int) -> None:
+        from . import _cuda
+        _cuda.synchronize(device, stream)
 
     def error(self, code: int, message: str, values: tuple) -> Exception:
         from . import _errors

@@ -5,9 +5,8 @@
 
 Names, arguments and results are those of FlashInfer 0.7, on tensors of a CPU or
 a GPU. Programs are compiled when they are first needed, for the extents and
-strides of the caches and the options of a call: make one call before a graph is
-captured. The device of the workspace is that of the lists; its memory is not
-used. What is a hint (backend, use_tensor_cores, disable_split_kv, ...) or says
+strides of the caches and the options of a call. The device of the workspace is
+that of the lists; its memory is not used. What is a hint (backend, use_tensor_cores, disable_split_kv, ...) or says
 the same twice (block_tables, seq_lens) is ignored. An option that would change
 the result and is not known here raises NotImplementedError.
 """

@@ -2,7 +2,8 @@
 # REQUIRES: transformers
 # RUN: %transformers_python %s %kvcache_src
 """Small models of random weights with kvcache.transformers give the logits and
-the tokens of transformers' own attention."""
+the tokens of transformers' own attention. They run on the GPU with `cuda` as the
+second argument."""
 
 import os
 import re
@@ -18,6 +19,8 @@ from programs import raises, use_new_cache
 from transformers import AutoModelForCausalLM, DynamicCache, masking_utils
 
 cache = use_new_cache()
+DEVICE = sys.argv[2] if len(sys.argv) > 2 else "cpu"
+torch.backends.cuda.matmul.allow_tf32 = False
 SIZES = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=4,
              num_attention_heads=4, num_key_value_heads=2, head_dim=32,
              vocab_size=128, pad_token_id=0, bos_token_id=1, eos_token_id=None,
@@ -32,11 +35,11 @@ def make(name, dtype=torch.float32, **options):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     for weights in model.parameters():
         weights.data.normal_(0, 0.2)
-    return model.to(dtype).eval()
+    return model.to(DEVICE, dtype).eval()
 
 
 def prompt():
-    ids = torch.randint(2, 128, (2, 45))
+    ids = torch.randint(2, 128, (2, 45)).to(DEVICE)
     mask = torch.ones_like(ids)
     ids[0, :PADDING], mask[0, :PADDING] = 0, 0
     return ids, mask

@@ -90,17 +90,47 @@ def program_name(text):
     return "p" + hashlib.sha1(text.encode()).hexdigest()[:16]
 
 
+# What the tests of the Python package need, in the folders that they have here.
+PYTHON_FILES = ["docs/python.md", "examples/insert.mlir",
+                "examples/paged_decode.mlir", "test/Python/flashinfer_calls.py",
+                "test/Python/jax_calls.py", "test/Python/programs.py",
+                "test/Python/transformers_models.py"]
+
+
+def make_python_bundle(bundle):
+    """The wheel and its tests: ./run test-python."""
+    wheel, = BUILD.glob("wheel/kvcache-*.whl")
+    for name in PYTHON_FILES:
+        (bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, bundle / name)
+    for file in [wheel, ROOT / "test/gpu/run", ROOT / "test/gpu/test_python.py",
+                 *ROOT.glob("test/gpu/python_*.py")]:
+        shutil.copy(file, bundle / file.name)
+
+
+def report_size(bundle, command):
+    size = sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file())
+    if size > LIMIT:
+        sys.exit(f"the bundle has {size >> 20} MiB, more than {LIMIT >> 20}")
+    print(f"{bundle}: {size / (1 << 20):.1f} MiB; there: {command}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", default=str(ROOT / "gpu-bundle"))
     parser.add_argument("--schedules", action="store_true",
                         help="also the library for run bench --library "
                         "schedules")
+    parser.add_argument("--python", action="store_true",
+                        help="the wheel and its tests alone; ./dev wheel first")
     options = parser.parse_args()
     bundle = Path(options.output)
     if bundle.exists() and not (bundle / "run").exists():
         sys.exit(f"{bundle} exists and is not a bundle")
     shutil.rmtree(bundle, ignore_errors=True)
+    if options.python:
+        make_python_bundle(bundle)
+        return report_size(bundle, "./run test-python")
 
     have_ptxas = shutil.which("ptxas") is not None
     for image in ("cubin", "ptx"):
@@ -160,11 +190,7 @@ def main():
          str(ROOT / "test/gpu/counting_driver.c"), "-o",
          str(shim / "libcuda.so.1")], check=True)
 
-    size = sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file())
-    if size > LIMIT:
-        sys.exit(f"the bundle has {size >> 20} MiB, more than {LIMIT >> 20}")
-    print(f"{bundle}: {size / (1 << 20):.1f} MiB; there: ./run test, "
-          "./run bench")
+    report_size(bundle, "./run test, ./run bench")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,23 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
   *context = &launch;
   return device ? 101 : fails("cuDevicePrimaryCtxRetain");
 }
-int cuThreadExchangeStreamCaptureMode(int *mode) { return *mode < 0; }
+/* Captures of all streams but those that are made meanwhile. Without the
+ * relaxed mode, 2, they forbid most calls. */
+static int captures, capture_mode;
+void fake_set_capture(int is_on) { captures = is_on; }
+int cuThreadExchangeStreamCaptureMode(int *mode) {
+  int before = capture_mode;
+  capture_mode = *mode;
+  *mode = before;
+  return capture_mode < 0 || capture_mode > 2;
+}
+static int forbidden(void) { return captures && capture_mode != 2 ? 900 : 0; }
+static char made_stream;
+int cuStreamCreate(void **stream, unsigned flags) {
+  *stream = &made_stream;
+  return flags != 1; /* does not wait for the default stream */
+}
+int cuStreamDestroy_v2(void *stream) { return stream != &made_stream; }
 #ifndef FAKE_OLD_DRIVER
 int cuLibraryLoadData(void **library, const void *code, int *jit_options,
                       void **jit_values, unsigned jit_count,
@@ -186,18 +202,29 @@ int cuStreamIsCapturing(void *stream, int *status) {
   (void)stream;
   return *status = 0;
 }
-int cuStreamSynchronize(void *stream) { return (void)stream, 0; }
+static int waits;
+int fake_waits(void) { return waits; }
+int cuStreamSynchronize(void *stream) {
+  ++waits;
+  return captures && stream != &made_stream ? 900 : forbidden();
+}
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
-  int error = fails("cuMemAlloc");
+  int error = forbidden() ? forbidden() : fails("cuMemAlloc");
   *address = error ? 0 : (uint64_t)pinned(bytes);
   return error;
 }
 int cuMemsetD8Async(uint64_t address, unsigned char value, size_t bytes,
                     void *stream) {
+  int error = captures && stream != &made_stream ? 901 : fails("cuMemset");
+  if (error)
+    return error;
   last_stream = stream;
   memset((void *)address, value, bytes);
   return 0;
 }
+static uint64_t freed;
+uint64_t fake_freed(void) { return freed; }
+int cuMemFree_v2(uint64_t address) { return freed = address, 0; }
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned flags) {
   *memory = pinned(bytes);
   return flags != 3; /* of all contexts, and mapped */

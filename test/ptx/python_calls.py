@@ -141,6 +141,21 @@ assert call(library.write, 2) == 77 and len(machine._pinned) == 3
 assert call(write, 2) == 77 and len(machine._pinned) == 3
 current.cuda_stream = 0
 assert call(write, 2) == 0 and len(machine._pinned) == 3
+# The first call on a stream may be captured: its workspace is zero before the
+# graph runs.
+current.cuda_stream = 79
+driver.fake_set_capture(1)
+assert call(write, 2) == 79 and len(machine._pinned) == 4
+assert not machine._pinned[3][:machine.STATE_BYTES].any()
+driver.fake_set_capture(0)
+current.cuda_stream = 0
+
+# JAX has streams that it does not tell: calls wait for theirs.
+before = driver.fake_waits()
+assert call(write, 2) == 0 and driver.fake_waits() == before
+Array.__module__ = "jaxlib._jax"
+assert call(write, 2) == 0 and driver.fake_waits() == before + 1
+Array.__module__ = "__main__"
 
 # ---- Checks of entries: by the next call, or by `check`
 
@@ -181,8 +196,12 @@ current.cuda_stream = 78
 driver.fake_set_fault(b"cuMemAlloc", 2)
 arguments, pool, expected = case(2)
 text = error(RuntimeError, write, *arguments)
-assert text == ("the allocation of a workspace (make one call before a graph is "
-                "captured) failed: out of memory"), text
+assert text == "the allocation of a workspace failed: out of memory", text
+driver.fake_set_fault(b"cuMemset", 2)
+driver.fake_freed.restype = ctypes.c_uint64
+text = error(RuntimeError, write, *arguments)
+assert text == "cuMemsetD8Async failed: out of memory", text
+assert driver.fake_freed() == machine._pinned[-1].ctypes.data
 assert call(write, 2) == 78
 on_cpu = [Array(array.values, "f16", (1, 0)) for array in arguments]
 text = error(ValueError, write, on_cpu[0], *arguments[1:])
