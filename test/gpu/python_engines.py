@@ -21,10 +21,15 @@ def run_test(name, *arguments):
                    stdout=sys.stderr, env=environment)
 
 
-def run_sections(device, *titles):
+def run_sections(device, *titles, dtype=None):
     """Sections of the test of the wrappers, each with what it needs of those
-    before: the whole compiles programs for minutes."""
+    before, and of a loop over three types one: the whole compiles programs for
+    minutes."""
     text = (TESTS / "flashinfer_calls.py").read_text()
+    if dtype:
+        every = "(torch.float32, torch.bfloat16, torch.float16)"
+        assert every in text
+        text = text.replace(every, f"(torch.{dtype},)")
     head, *sections = text.split("\n# ---- ")
     needed = """
 case = Case(lengths=(37, 5, 1, 64))
@@ -43,8 +48,16 @@ def plan(case, **options):
                  "flashinfer_calls.py", "exec"), {"__name__": "__main__"})
 
 
-def part_flashinfer_caches(device):
-    run_sections(device, "Decode: what a cache may look like")
+def part_flashinfer_caches_f32(device):
+    run_sections(device, "Decode: what a cache may look like", dtype="float32")
+
+
+def part_flashinfer_caches_bf16(device):
+    run_sections(device, "Decode: what a cache may look like", dtype="bfloat16")
+
+
+def part_flashinfer_caches_f16(device):
+    run_sections(device, "Decode: what a cache may look like", dtype="float16")
 
 
 def part_flashinfer_options(device):

@@ -83,7 +83,7 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", help="a file for figures, and the output of "
                         "what failed")
-    parser.add_argument("--limit", type=int, default=90, help="seconds of a part")
+    parser.add_argument("--limit", type=int, default=85, help="seconds of a part")
     parser.add_argument("--total", type=int, default=145,
                         help="seconds of all parts")
     parser.add_argument("--at-once", type=int, default=12)
