@@ -195,6 +195,10 @@ class Attention(AttentionImpl):
         self.kv_cache_dtype = kv_cache_dtype
         self.kv_sharing_target_layer_name = kv_sharing_target_layer_name
         self.alibi_slopes, self.sinks = alibi_slopes, sinks
+        # Here, where the device of the model is the default one: it is the CPU
+        # again when weights have been loaded.
+        self._slopes = (None if alibi_slopes is None else
+                        torch.tensor(alibi_slopes, dtype=torch.float32))
         if self.dcp_world_size > 1 and (sliding_window or alibi_slopes
                                         or sinks is not None):
             raise NotImplementedError("kvcache: windows, slopes or sinks with "
@@ -204,10 +208,8 @@ class Attention(AttentionImpl):
 
     def process_weights_after_loading(self, act_dtype: torch.dtype) -> None:
         lists = []
-        if self.alibi_slopes is not None:
-            device = None if self.sinks is None else self.sinks.device
-            lists.append(torch.tensor(self.alibi_slopes, dtype=torch.float32,
-                                      device=device))
+        if self._slopes is not None:
+            lists.append(self._slopes)
         if self.sinks is not None:
             lists.append(self.sinks.detach().to(torch.float32).contiguous())
         self._lists = tuple(lists)
