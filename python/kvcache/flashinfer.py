@@ -505,9 +505,11 @@ def get_batch_indices_positions(append_indptr: Any, seq_lens: Any, nnz: int,
     device = append_indptr.device
     rows = torch.arange(nnz, device=device, dtype=torch.int32)
     request = torch.searchsorted(append_indptr[1:].contiguous(), rows, right=True)
-    is_new = request < seq_lens.numel()
-    request = request.clamp(max=max(seq_lens.numel() - 1, 0))
-    place = seq_lens[request] - append_indptr[request + 1] + rows
+    requests = seq_lens.numel()
+    place = is_new = request < requests
+    if requests:
+        request = request.clamp(max=requests - 1)
+        place = seq_lens[request] - append_indptr[request + 1] + rows
     results = [torch.where(is_new, found, -1).to(torch.int32)
                for found in (request, place)]
     for i, given in enumerate((batch_indices, positions)):
@@ -520,15 +522,23 @@ def append_paged_kv_cache(append_key: Any, append_value: Any, batch_indices: Any
                           positions: Any, paged_kv_cache: Any, kv_indices: Any,
                           kv_indptr: Any, kv_last_page_len: Any,
                           kv_layout: str = "NHD") -> None:
-    """Writes keys and values of new tokens to their pages. Tokens with a
-    negative request or position are padding."""
+    """Writes keys and values of new tokens to their pages. Tokens of requests or
+    at positions that have no page are padding, such as negative ones."""
     keys, values = _sides(paged_kv_cache, _check_layout(kv_layout))
     tokens = keys.shape[1]
     rows = [_paged.aligned(part) for part in (append_key, append_value)]
-    is_token = (batch_indices >= 0) & (positions >= 0)
+    pages, requests = kv_indices.numel(), kv_indptr.numel() - 1
+    if not pages or requests < 1:
+        return
+    # No entry is trusted: an index that is out of range would end the context of
+    # a GPU.
+    is_token = ((batch_indices >= 0) & (batch_indices < requests)
+                & (positions >= 0))
+    request = torch.where(is_token, batch_indices, 0).long()
     place = torch.where(is_token, positions, 0).long()
-    page = torch.where(is_token, kv_indptr[batch_indices.clamp(min=0).long()], 0)
-    page = kv_indices[page.long() + place // tokens].long()
+    number = kv_indptr[request].long() + place // tokens
+    is_token &= (number >= 0) & (number < kv_indptr[request + 1]) & (number < pages)
+    page = kv_indices[torch.where(is_token, number, 0)].long()
     slots = torch.where(is_token, page * tokens + place % tokens, -1)
     _paged.append(
         _paged.Pages.of("keys", keys), _paged.Pages.of("values", values),

@@ -341,6 +341,21 @@ for layout in ("NHD", "HND"):
                 got = got.transpose(1, 2) if layout == "HND" else got
                 assert torch.equal(got, want[i]), (layout, dtype, i)
 
+# Whatever has no page is padding: no request, none of that number, no position
+# in its pages; and there may be no pages and no requests at all.
+none = fi.get_batch_indices_positions(ints([0]), ints([]), 3)
+assert [numbers.tolist() for numbers in none] == [[-1] * 3] * 2
+large = 2**31 - 1
+odd = [(large, 0), (-large, 0), (3, 0), (0, large), (0, 48), (1, -1), (2, 32)]
+sides = [case.keys.clone(), case.values.clone()]
+rows = normal(len(odd), 2, 64)
+where = [ints(numbers) for numbers in zip(*odd)]
+for lists in ((case.indices, case.indptr, case.last),
+              (ints([]), ints([0] * 4), ints([0] * 3)),
+              (ints([]), ints([0]), ints([]))):
+    fi.append_paged_kv_cache(rows, rows, *where, tuple(sides), *lists)
+assert torch.equal(sides[0], case.keys) and torch.equal(sides[1], case.values)
+
 # ---- Merging: parts of the keys of a request give the whole
 
 case = Case(lengths=(64,), new=(4,))
