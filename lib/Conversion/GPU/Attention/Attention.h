@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the host side of both attention kernels shares.
+// What the host side of the attention kernels shares.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,6 +28,23 @@ struct AttentionOperands {
   mlir::Value prefixGroups, prefixLengths;
   mlir::Value rows, blocks;
 };
+
+// AttentionMaps.cpp
+/// Of a side of a cache: (channel, token, part of the channels, head, block);
+/// boxes have some tokens and parts, of which `inner` channels lie side by
+/// side.
+mlir::Value emitTokenMap(CodeBuilder &emit, mlir::Operation *op,
+                         const CacheValue &cache, int64_t inner, int64_t tokens,
+                         int64_t parts);
+/// Of a side whose boxes have all parts of eight tokens side by side: a map has
+/// no more than five dimensions, so heads are one with parts or with tokens.
+mlir::Value emitGroupMap(CodeBuilder &emit, mlir::Operation *op,
+                         const CacheValue &cache, HeadNeighbor neighbor,
+                         int64_t tokens);
+/// Of the query: (channel, head, row); boxes have some rows of a group.
+mlir::Value emitQueryMap(CodeBuilder &emit, mlir::Operation *op,
+                         mlir::Value query, const AttentionTraits &traits,
+                         mlir::Value rows, int64_t boxRows);
 
 /// Most channels of a head: each lane of a warp has its share of them in
 /// registers, and each warp a row of values in shared memory.
