@@ -13,8 +13,8 @@
 module @inner {
   // CHECK-LABEL: func.func @attention(
   //   CHECK-NOT: kvcache.name
-  //       CHECK: %[[PARTS:.*]] = memref.alloc() {attention_parts}
-  //       CHECK: memref.extract_strided_metadata %[[PARTS]]
+  //       CHECK: %[[PARTS:.*]] = memref.alloc() {attention_parts = {{[0-9]+}} : index}
+  //       CHECK: memref.extract_aligned_pointer_as_index %[[PARTS]]
   //       CHECK: call @kvrt_tensor_map
   //       CHECK: gpu.launch_func @kv_kernels{{.*}}::@attention
   func.func @attention(%q: memref<?x32x128xbf16> {kvcache.name = "q"}, %c: !kv, %b: !batch, %out: memref<?x32x128xbf16>) {
@@ -25,8 +25,8 @@ module @inner {
 }
 
 // CHECK-LABEL: llvm.func @of_another_dialect(
-//       CHECK: %[[PARTS:.*]] = memref.alloc() {attention_parts}
-//       CHECK: memref.extract_strided_metadata %[[PARTS]]
+//       CHECK: %[[PARTS:.*]] = memref.alloc() {attention_parts = {{[0-9]+}} : index}
+//       CHECK: memref.extract_aligned_pointer_as_index %[[PARTS]]
 //       CHECK: call @kvrt_tensor_map
 //       CHECK: gpu.launch_func @kv_kernels{{.*}}::@attention
 llvm.func @of_another_dialect(%given: !llvm.ptr) {

@@ -27,7 +27,8 @@
 using namespace mlir;
 using namespace kvcache;
 
-/// On the allocation that all attentions of a function share.
+/// On the allocation that all attentions of a function share: where parts of
+/// the kernels for many rows begin.
 static constexpr StringLiteral kPartsName = "attention_parts";
 /// Tokens of a request are numbered in 31 bits, and masks go past them.
 static constexpr int64_t kMaxTokens = int64_t(1) << 30;
@@ -180,23 +181,35 @@ static std::optional<WarpShape> warpShapeOf(const AttentionTraits &traits,
   return shape;
 }
 
-static int64_t bytesOfParts(AttentionOp op, TargetAttr gpu) {
+namespace {
+
+/// Memory for parts: of the kernel for few rows, and after it of one for many.
+/// Words of one could pass for those that a launch of the other waits for.
+struct PartsBytes {
+  int64_t few = 0, many = 0;
+};
+
+} // namespace
+
+static PartsBytes bytesOfParts(AttentionOp op, TargetAttr gpu) {
   AttentionTraits traits(op);
   std::optional<AttentionShape> few = shapeOf(op, traits, gpu);
   if (!few)
-    return 0;
-  int64_t bytes = few->allPartsBytes(), ofBlock = 0;
-  if (std::optional<PromptShape> many =
-          promptShapeOf(op, traits, gpu, op.getQuery(), op.getOuts().front()))
+    return {};
+  int64_t ofBlock = 0;
+  if (traits.isInvariant)
+    ofBlock = 0; // items of many rows are not cut
+  else if (std::optional<PromptShape> many = promptShapeOf(
+               op, traits, gpu, op.getQuery(), op.getOuts().front()))
     ofBlock = many->partBytes();
   else if (std::optional<WarpShape> many = warpShapeOf(traits, gpu))
     ofBlock = many->partBytes();
-  return std::max(bytes, 2 * AttentionState::kMaxBlocks * ofBlock);
+  return {few->allPartsBytes(), 2 * AttentionState::kMaxBlocks * ofBlock};
 }
 
 void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
   // Also in modules inside of this one, which are converted with it.
-  llvm::MapVector<FunctionOpInterface, int64_t> bytesOf;
+  llvm::MapVector<FunctionOpInterface, PartsBytes> bytesOf;
   module.walk<WalkOrder::PreOrder>([&](Operation *op) {
     if (isa<mlir::gpu::GPUModuleOp>(op))
       return WalkResult::skip();
@@ -205,22 +218,24 @@ void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
     if (!attention ||
         llvm::any_of(op->getOperandTypes(), llvm::IsaPred<TensorType>))
       return WalkResult::advance();
-    if (int64_t needed = bytesOfParts(attention, gpu)) {
-      int64_t &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
-      bytes = std::max(bytes, needed);
+    PartsBytes needed = bytesOfParts(attention, gpu);
+    if (needed.few) {
+      PartsBytes &bytes = bytesOf[op->getParentOfType<FunctionOpInterface>()];
+      bytes.few = std::max(bytes.few, needed.few);
+      bytes.many = std::max(bytes.many, needed.many);
     }
     return WalkResult::advance();
   });
   for (auto [function, bytes] : bytesOf) {
     OpBuilder builder =
         OpBuilder::atBlockBegin(&function.getFunctionBody().front());
-    auto type = MemRefType::get({bytes}, builder.getI8Type());
+    auto type = MemRefType::get({bytes.few + bytes.many}, builder.getI8Type());
     auto alloc = memref::AllocOp::create(builder, function->getLoc(), type);
-    alloc->setAttr(kPartsName, builder.getUnitAttr());
+    alloc->setAttr(kPartsName, builder.getIndexAttr(bytes.few));
   }
 }
 
-static Value findParts(Operation *op) {
+static memref::AllocOp findParts(Operation *op) {
   auto function = op->getParentOfType<FunctionOpInterface>();
   for (auto alloc :
        function.getFunctionBody().front().getOps<memref::AllocOp>())
@@ -295,7 +310,8 @@ namespace {
 struct ProductsLaunch {
   ProductsLaunch(CodeBuilder &emit, AttentionOp op,
                  const AttentionTraits &traits, const WorkShape &work,
-                 const AttentionOperands &given, Value pairLimit = {})
+                 const AttentionOperands &given, bool ofFew,
+                 Value pairLimit = {})
       : emit(emit), op(op), traits(traits), given(given),
         operands(emit, emit.getLoc()),
         batch(emit, emit.getLoc(), operands, given.batch, given.rows) {
@@ -311,7 +327,11 @@ struct ProductsLaunch {
     p.blocks = operands.addIndex(given.blocks);
     p.state = operands.addAddress(
         emitQuery(emit, emit.getLoc(), op, "kvrt_workspace_state", {}));
-    p.parts = operands.addBuffer(findParts(op));
+    memref::AllocOp parts = findParts(op);
+    int64_t place = 0;
+    if (!ofFew)
+      place = parts->getAttrOfType<IntegerAttr>(kPartsName).getInt();
+    p.parts = operands.addPointer(parts, emit.index(place));
     RowBuffer query(operands, given.query), out(operands, given.out);
     p.query = query.pointer;
     p.queryRow = query.stride;
@@ -395,7 +415,8 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                          const AttentionTraits &traits,
                          const AttentionShape &shape,
                          const AttentionOperands &given, Value pairLimit) {
-  ProductsLaunch launch(emit, op, traits, shape.work(), given, pairLimit);
+  ProductsLaunch launch(emit, op, traits, shape.work(), given, /*ofFew=*/true,
+                        pairLimit);
   for (unsigned side : {0u, 1u}) {
     AttentionSide &to = launch.p.sides[side];
     const CacheValue &cache = launch.cache(side);
@@ -415,7 +436,8 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
 static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                        const AttentionTraits &traits, const PromptShape &shape,
                        const AttentionOperands &given, Value pairLimit) {
-  ProductsLaunch launch(emit, op, traits, shape.work(), given, pairLimit);
+  ProductsLaunch launch(emit, op, traits, shape.work(), given, /*ofFew=*/false,
+                        pairLimit);
   for (unsigned side : {0u, 1u}) {
     const CacheValue &cache = launch.cache(side);
     HeadNeighbor neighbor = shape.neighbor[side];
@@ -447,7 +469,7 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
 static void emitWarps(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                       const AttentionTraits &traits, const WarpShape &shape,
                       const AttentionOperands &given) {
-  ProductsLaunch launch(emit, op, traits, shape.work(), given);
+  ProductsLaunch launch(emit, op, traits, shape.work(), given, /*ofFew=*/false);
   for (unsigned side : {0u, 1u})
     launch.addRows(side, /*elementBytes=*/2);
   launch.build<WarpKernel>("attention_warps", gpu, shape, shape.threads(),
