@@ -72,9 +72,9 @@ class PagedAttention:
     `prefix_groups[i]` to `prefix_groups[i + 1] - 1` have their first
     `prefix_lengths[i]` tokens in common, before the tokens of all their rows. A
     kernel for an H200 reads these once. With `batch_invariant=True` the bits of
-    the result of a request do not depend on the rest of the batch. With `lse=True` it returns the logarithm
-    of the sum of each row's weights too, to merge it with attention over other
-    keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
+    the result of a request do not depend on the rest of the batch. With
+    `lse=True` it returns the logarithm of the sum of each row's weights too, to
+    merge it with attention over other keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
     rows that are written and of the result: by default the same, or bf16 if the
     pool has bytes, such as f8E4M3FN. Programs are compiled for the device of the
     pool, when they are first used.

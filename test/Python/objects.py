@@ -145,6 +145,9 @@ check(make("hnd", causal=False, mask=True, sinks=True), None, causal=False,
       mask=tree | 0b11, sinks=normal(HEADS))
 
 check(make(prefixes=True, lse=True, mask=True), None, mask=tree)
+invariant = make("hnd", batch_invariant=True, lse=True, sinks=True)
+assert " batch_invariant causal" in invariant.program()
+check(invariant, None, sinks=normal(HEADS))
 
 # Copies work by themselves.
 original = make("hnd")

@@ -16,9 +16,11 @@ from kvtest import Tensor, compile_library
 # Rows and tokens of requests: decodes that are short, long and empty, a few
 # rows, chunks and prompts of several tiles.
 REQUESTS = [(1, 700), (1, 5), (1, 1500), (1, 0), (2, 333), (4, 1024), (40, 900),
-            (0, 60), (1, 129), (100, 100), (1, 1024), (13, 77)]
+            (0, 60), (1, 129), (100, 100), (1, 1024), (13, 77), (3, 1300),
+            (13, 900)]
 GROUPS = [[0], [2], [4], [5], [6], [9], [2, 0], [6, 2], [11, 3, 10, 8],
-          [0, 1, 2, 8, 10], [2, 2, 2, 2, 2, 2, 2, 2], [5, 9, 6]]
+          [0, 1, 2, 8, 10], [2, 2, 2, 2, 2, 2, 2, 2], [5, 9, 6], [12, 5], [12],
+          [12, 13, 5], [13, 12], [13]]
 
 
 class Function(attention_cases.Function):
@@ -45,9 +47,12 @@ class Function(attention_cases.Function):
         for view in views:
             cases.fill(rng, view.view)
         heads, channels = self.query_heads, self.channels[0]
+        # Scores of every second request are large: what comes after the rows of
+        # a request must not change how these are rounded.
         rows = [cases.random_rows(rng, n, [heads, channels],
-                                  self.choice["query"]).array
-                for n, _ in self.requests()]
+                                  self.choice["query"],
+                                  spread=[1, 40][r % 2]).array
+                for r, (n, _) in enumerate(self.requests())]
         extras = {}
         if self.choice["alibi"]:
             extras["alibi"] = cases.per_head(rng.random(heads) / 2)
@@ -131,7 +136,7 @@ def choices(rng, types=("bf16", "f16", "f32")):
         yield from attention_cases.grid(
             rng, 1, **plain, channels=channels, heads=heads, cache=kind,
             query=kind, tokens=[16, 32, 8, 64][number % 4],
-            causal=number % 3 != 2, caches="one")
+            causal=number % 3 != 2, caches="one", sinks=number % 2 == 0)
 
 
 def functions(rng, types=("bf16", "f16", "f32"), kind=Function):

@@ -539,7 +539,10 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
                          emit.ceildivui(room, kFixedKeys));
     // The parts of a request have a place for one tile.
     parts = facts.onlyFew ? emit.index(1) : emit.maxsi(parts, emit.index(1));
-    Value isSplit = emit.slt(emit.index(1), parts);
+    // A single part is put together too then: a sum that is -0 would stay so.
+    Value isSplit = op.getBatchInvariant() && !facts.onlyFew
+                        ? emit.i1(true)
+                        : emit.slt(emit.index(1), parts);
     PartialRows partial(emit, facts, requests.count, parts, isSplit);
 
     // A task has several heads, as long as there are tasks for all threads.
@@ -602,11 +605,12 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
             isFew,
             [&](CodeBuilder &e) {
               // The keys of this part.
+              Value count = e.subi(end, first);
               Value each =
-                  e.divui(e.addi(e.addi(e.subi(end, first), parts), -1), parts);
-              if (op.getBatchInvariant())
-                each = e.maxsi(e.ceildivui(e.subi(end, first), kMostFixedParts),
-                               e.index(kFixedKeys));
+                  op.getBatchInvariant()
+                      ? e.maxsi(e.ceildivui(count, kMostFixedParts),
+                                e.index(kFixedKeys))
+                      : e.divui(e.addi(e.addi(count, parts), -1), parts);
               each =
                   e.muli(e.ceildivui(each, facts.chunkKeys), facts.chunkKeys);
               Value from = e.minsi(e.addMul(first, part, each), end);

@@ -540,6 +540,8 @@ private:
     }
     Value pairs = emit.muli(operands.rows, traits.group);
     Value columns = emit.index(shape.columns());
+    // A request of one row has the kernel for few rows in any case.
+    Value limit = emit.index(std::max(shape.columns(), traits.group));
     // More pairs than a tile of columns has, on average.
     Value requests = operands.batch.numRequests(emit, emit.getLoc());
     Value isMany = emit.slt(emit.muli(requests, columns), pairs);
@@ -570,15 +572,16 @@ private:
     shape.isLimited = many->isLimited = traits.isInvariant || many->ofBytes;
     if (traits.isInvariant) {
       // Its own rows alone say which kernel a request belongs to.
-      limits[0] = limits[1] = columns;
+      limits[0] = limits[1] = limit;
       few(emit);
-      emit.ifThen(emit.slt(columns, pairs), prompt);
+      emit.ifThen(emit.slt(limit, pairs), prompt);
     } else if (many->ofBytes) {
       // Keys that few pairs read come faster than they can be converted: such
       // requests have the other kernel in any case, but for prefixes.
+      isMany = emit.slt(emit.muli(requests, limit), pairs);
       isMany = emit.ori(isMany, hasPrefixes);
-      limits[0] = emit.select(isMany, columns, emit.index(INT32_MAX));
-      limits[1] = emit.select(hasPrefixes, emit.index(0), columns);
+      limits[0] = emit.select(isMany, limit, emit.index(INT32_MAX));
+      limits[1] = emit.select(hasPrefixes, emit.index(0), limit);
       emit.ifThen(emit.noti(hasPrefixes), few);
       emit.ifThen(isMany, prompt);
     } else {

@@ -112,8 +112,8 @@ void PromptKernel::publish(Val segment, function_ref<Vals()> words) {
 }
 
 /// A box has all heads of the group, of as many rows as a part has. Rows past
-/// the end of the request are those of the next one, or zeros: nobody reads
-/// what becomes of them. Parts without pairs are not fetched.
+/// the end of the request are those of the next one, or zeros: what becomes of
+/// them is not stored. Parts without pairs are not fetched.
 void PromptKernel::fetchQuery(const Item &item, Val parity) {
   int64_t rowsOfItem = shape.columns / traits.group;
   Val row = item.start + item.tile * rowsOfItem;

@@ -74,6 +74,7 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   flagOffset = add(4 * warpgroups, 4);
   maskOffset = traits.hasMask ? add(16 * consumers(), 16) : 0;
   sharedBytes = end;
+  assert((slots < 2 || sharedBytes <= sharedLimit) && "kFixed is all the rest");
 }
 
 //===----------------------------------------------------------------------===//

@@ -36,6 +36,10 @@ void PromptKernel::writeRows(const Entry &item, Val segment) {
     // Those that are not there are as the last.
     Val pair = pairOf(item, i);
     Limits seen = limitsOf(pair);
+    // They are rows of another request, or what was there before. Where that
+    // must not change how rows beside them are rounded, they see nothing.
+    if (traits.isInvariant)
+      seen.end = select(isThere(item, i), seen.end, k.i32(0));
     own.append({seen.first, seen.end});
     if (traits.hasAlibi) {
       Val queryHead = head * traits.group + min(pair, pairs - 1) % traits.group;

@@ -19,8 +19,14 @@ WorkSplit::RowTotal WorkSplit::totalOf(Val queryHead, Val maximum, Val sum) {
   if (traits.hasSinks) {
     total.sink = load32(parameters.sinks, queryHead);
     Val x = total.sink * float(M_LOG2E);
+    // Parts are put together in two places, which must round alike.
+    if (traits.isInvariant)
+      x = w.pin({x}).front();
     Val larger = max(maximum, x), share = w.ex2(maximum - larger);
-    total.sum = sum * share + w.ex2(x - larger);
+    Val own = w.ex2(x - larger);
+    total.sum = traits.isInvariant
+                    ? k.val(LLVM::FMAOp::create(k, sum, share, own))
+                    : sum * share + own;
     total.maximum = larger;
     total.factor = share * w.rcp(total.sum);
   } else {
