@@ -188,6 +188,11 @@ private:
   static constexpr int64_t kPartsInFlight = 4;
   llvm::SmallVector<Vals> takeParts(llvm::ArrayRef<mlir::Value> places);
   void combine(const Entry &entry, const Split &split);
+  void combineQuad(const Entry &entry, const Split &split, Val columnTile,
+                   Val quad, Val list, Val lanes, Val isThere);
+  void store(const Entry &entry, Val quad, Val column, Val maximum0,
+             Val maximum1, Val sum0, Val sum1, llvm::ArrayRef<Val> numbers);
+  Val partAddress(Val block, Val slot, Val head);
 
   // AttentionParts.cpp
   Vals consumeParts(const Entry &entry, const Columns &columns,
@@ -197,11 +202,6 @@ private:
   Vals foldPart(llvm::ArrayRef<Val> sofar, const Shares &part);
   void combineParts(const Entry &entry, const FixedSplit &split);
   mlir::Value fixedPart(Val firstBlock, Val head, Val number);
-  void combineQuad(const Entry &entry, const Split &split, Val columnTile,
-                   Val quad, Val list, Val lanes, Val isThere);
-  void store(const Entry &entry, Val quad, Val column, Val maximum0,
-             Val maximum1, Val sum0, Val sum1, llvm::ArrayRef<Val> numbers);
-  Val partAddress(Val block, Val slot, Val head);
 
   mlir::Value fullBarrier(Val slot) {
     return at(shared, slot * 8 + shape.barrierOffset);

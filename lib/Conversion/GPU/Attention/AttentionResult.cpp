@@ -6,9 +6,9 @@
 // A part is made of words of 16 bytes: two numbers, the logarithm of their
 // column, and the tag of the launch. A reader takes a word when it has the tag
 // of its own launch, so nothing orders the words and nothing needs to be
-// cleared. A counter tells when it is worth
-// looking. All blocks run at the same time (a cooperative launch), and a wait
-// that takes too long ends the program with a message.
+// cleared. A counter tells when it is worth looking. All blocks run at the same
+// time (a cooperative launch), and a wait that takes too long ends the program
+// with a message.
 //
 //===----------------------------------------------------------------------===//
 

@@ -24,9 +24,12 @@ WarpShape::WarpShape(const AttentionTraits &traits, int64_t sharedLimit)
   // keys and values of two tiles are to be in slots. With many channels 32 are
   // nearly as good: the producer has no registers for the addresses of more.
   constexpr int64_t kEnough = 4;
-  for (unit = rowTiles == 1 ? 32 : 64;
-       place(traits, sharedLimit), slots < kEnough && unit > 32;)
+  unit = rowTiles == 1 ? 32 : 64;
+  place(traits, sharedLimit);
+  while (slots < kEnough && unit > 32) {
     unit /= 2;
+    place(traits, sharedLimit);
+  }
 }
 
 void WarpShape::place(const AttentionTraits &traits, int64_t sharedLimit) {
@@ -268,6 +271,7 @@ void WarpKernel::consume() {
         return {wordOf(kRingPlace)};
       });
   readThread();
+  // Only the thread that stored it has a use for it.
   tag = k.val(k.loadScalar(at(restPlace(), kTagPlace), k.getI32Type()));
   Vals rest = w.ldSharedWords(restPlace(), 5);
   Val hasOthers = (rest[0] != 0) | (rest[1] > 0) | (rest[2] < rows);

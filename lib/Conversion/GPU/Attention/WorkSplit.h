@@ -3,8 +3,7 @@
 // Which part of an attention a thread block computes, whatever the schedule.
 //
 //   item      up to `columns` pairs (row, query head of the group) of a
-//   request,
-//             and one head of the cache
+//             request, and one head of the cache
 //   unit      keys that are computed together
 //   chunk     what work is counted in: a unit, or as many as make the number
 //             of all chunks small enough for 32 bits; where some take longer,
