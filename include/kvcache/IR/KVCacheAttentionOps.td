@@ -68,7 +68,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
 
     There is one cache with both sides, or one of keys and one of values, which
     may have different layouts and different D. Accumulators are f32, and the
-    order of summation depends only on extents and lengths, never on the layout.
+    order of summation depends only on extents, lengths and the kernel, never on
+    strides. On a GPU, which kernel many rows have follows from the layout too.
 
     Constraints:
       * `attention_c1` one cache with two sides, or two caches without sides

@@ -196,15 +196,18 @@ static PartsBytes bytesOfParts(AttentionOp op, TargetAttr gpu) {
   std::optional<AttentionShape> few = shapeOf(op, traits, gpu);
   if (!few)
     return {};
-  int64_t ofBlock = 0;
+  PartsBytes bytes;
+  bytes.few = few->allPartsBytes();
   if (traits.isInvariant)
-    ofBlock = 0; // items of many rows are not cut
-  else if (std::optional<PromptShape> many = promptShapeOf(
-               op, traits, gpu, op.getQuery(), op.getOuts().front()))
+    return bytes; // items of many rows are not cut
+  int64_t ofBlock = 0;
+  if (std::optional<PromptShape> many =
+          promptShapeOf(op, traits, gpu, op.getQuery(), op.getOuts().front()))
     ofBlock = many->partBytes();
   else if (std::optional<WarpShape> many = warpShapeOf(traits, gpu))
     ofBlock = many->partBytes();
-  return {few->allPartsBytes(), 2 * AttentionState::kMaxBlocks * ofBlock};
+  bytes.many = 2 * AttentionState::kMaxBlocks * ofBlock;
+  return bytes;
 }
 
 void kvcache::allocateAttentionParts(ModuleOp module, TargetAttr gpu) {
