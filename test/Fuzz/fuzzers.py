@@ -211,7 +211,8 @@ def with_whole_stack(command, findings, log, environment):
 
 
 def whole_stack_of(command, artifact, log, environment):
-    frames = [f for f in stack_of(log) if not MACHINERY.match(f)]
+    frames = [f for f in stack_of(log) if not MACHINERY.match(f)
+              and f not in ("main", "_start", "__libc_start_main")]
     if len(frames) > 2:
         return log
     options = environment["ASAN_OPTIONS"] + ":fast_unwind_on_malloc=0"
