@@ -338,8 +338,8 @@ Value ModelBuilder::layerOfPool(Value pool, Layer layer) {
 void ModelBuilder::write(Value key, Value value, Value pool, Layer layer,
                          Value slots) {
   kvcache::IndexCopyOp::create(*this, TypeRange(), ValueRange{key, value},
-                               layerOfPool(pool, layer), slots, ArrayAttr(),
-                               kvcache::CopyScheduleAttr());
+                               layerOfPool(pool, layer), /*scales=*/Value(),
+                               slots, ArrayAttr(), kvcache::CopyScheduleAttr());
 }
 
 Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
@@ -347,8 +347,9 @@ Value ModelBuilder::attend(Value query, Value pool, Layer layer, Value batch,
   Value cache = layerOfPool(pool, layer);
   Value out = empty(shapeOf(query).drop_front());
   return kvcache::AttentionOp::create(
-             *this, out.getType(), query, cache, batch, /*alibi=*/Value(),
-             /*sinks=*/Value(), /*mask=*/Value(), /*valueScale=*/Value(),
+             *this, out.getType(), query, cache, /*scales=*/ValueRange(), batch,
+             /*alibi=*/Value(), /*sinks=*/Value(), /*mask=*/Value(),
+             /*valueScale=*/Value(),
              /*prefixGroups=*/Value(), /*prefixLengths=*/Value(), out,
              getArrayAttr({}),
              /*headsFirst=*/false, /*batchInvariant=*/false, /*causal=*/true,

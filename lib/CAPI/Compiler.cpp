@@ -123,10 +123,11 @@ const char *kvcFormats(void) {
   static const std::string text = [] {
     std::string lines;
     for (const Format *format : allFormats())
-      lines += (format->getName() + " " + format->getDType() + " " +
-                llvm::Twine(int(format->getDLPackCode())) + " " +
-                llvm::Twine(format->getBits()) + "\n")
-                   .str();
+      if (format->isPlain())
+        lines += (format->getName() + " " + format->getDType() + " " +
+                  llvm::Twine(int(format->getDLPackCode())) + " " +
+                  llvm::Twine(format->getBits()) + "\n")
+                     .str();
     return lines;
   }();
   return text.c_str();

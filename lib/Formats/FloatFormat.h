@@ -36,6 +36,7 @@ public:
               Overflow overflow);
 
   int64_t getBits() const override { return bits; }
+  double getLargest() const override { return largestNumber; }
   double toNumber(uint64_t stored) const override;
   uint64_t toBits(double number) const override;
 
@@ -43,7 +44,6 @@ public:
   unsigned fractionBits() const { return fraction; }
   /// The smallest normal number is 2 to this power.
   int leastExponent() const { return least; }
-  double largest() const { return largestNumber; }
   /// The bits of a NaN.
   uint64_t nan() const { return nanBits; }
 

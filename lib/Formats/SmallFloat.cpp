@@ -48,7 +48,7 @@ Value SmallFloat::encodeBytes(CodeBuilder &emit, Value floats) const {
   auto bitsOf = [](double x) { return llvm::bit_cast<uint32_t>(float(x)); };
   Value bits = emit.fold<arith::BitcastOp>(i32, floats);
   Value size = emit.andi(bits, number(0x7fffffff));
-  Value inRange = emit.minui(size, number(bitsOf(largest())));
+  Value inRange = emit.minui(size, number(bitsOf(getLargest())));
 
   // Of a normal number, the fraction that is dropped rounds the rest.
   unsigned dropped = kFraction - fractionBits();
@@ -142,7 +142,13 @@ Value SmallFloat::OnGPU::encode(KernelBuilder &k, Value floats,
   return k.join(pairs, 2);
 }
 
-Value SmallFloat::OnGPU::decodeHalves(KernelBuilder &k, Value pair) const {
-  Value halves = k.target().cvtF16x2(pair, format.typeIn(k.getContext()));
-  return LLVM::BitcastOp::create(k, k.getI32Type(), halves);
+std::pair<Value, Value> SmallFloat::OnGPU::decodeHalves(KernelBuilder &k,
+                                                        Value word) const {
+  auto decode = [&](Value part) -> Value {
+    Value pair = k.fold<arith::TruncIOp>(k.getI16Type(), part);
+    Value halves = k.target().cvtF16x2(pair, format.typeIn(k.getContext()));
+    return LLVM::BitcastOp::create(k, k.getI32Type(), halves);
+  };
+  Value low = decode(word);
+  return {low, decode(k.fold<arith::ShRUIOp>(word, k.i32(16)))};
 }

@@ -40,8 +40,11 @@ private:
                        int64_t elements) const override;
     mlir::Value encode(KernelBuilder &k, mlir::Value floats,
                        int64_t elements) const override;
-    bool hasHalves(TargetAttr gpu) const override { return gpu.getConvertF8(); }
-    mlir::Value decodeHalves(KernelBuilder &k, mlir::Value pair) const override;
+    Halves halves(TargetAttr gpu) const override {
+      return gpu.getConvertF8() ? Halves::Adjacent : Halves::None;
+    }
+    std::pair<mlir::Value, mlir::Value>
+    decodeHalves(KernelBuilder &k, mlir::Value word) const override;
     const SmallFloat &format;
   };
 

@@ -117,6 +117,43 @@ static LogicalResult verifyCaches(AttentionOp op) {
   return success();
 }
 
+Value AttentionOp::getScalesOf(unsigned i) {
+  unsigned number = 0;
+  for (unsigned j = 0; j < i; ++j)
+    number += isa<StoredType>(getCacheType(j).getElementType());
+  bool hasScales = isa<StoredType>(getCacheType(i).getElementType()) &&
+                   number < getScales().size();
+  return hasScales ? getScales()[number] : Value();
+}
+
+/// A cache of scales for each cache of stored values.
+static LogicalResult verifyAllScales(AttentionOp op) {
+  StringRef label = "attention_c15";
+  unsigned stored = 0;
+  for (unsigned i = 0; i < op.getCaches().size(); ++i) {
+    CacheType type = op.getCacheType(i);
+    Value scales = op.getScalesOf(i);
+    stored += isa<StoredType>(type.getElementType());
+    if (failed(verifyScales(op, label, type, scales, /*isWritten=*/false)))
+      return failure();
+    auto own = scales ? cast<CacheType>(scales.getType()) : CacheType();
+    if (ScaledType scaled = type.getScaled())
+      own = type.getScalesPart();
+    if (own && own.getLayout().extent(AxisKind::Channel) != 1)
+      return op.emitOpError()
+             << label
+             << ": one scale for the channels of a token and a head is "
+                "expected, got "
+             << own.getLayout().extent(AxisKind::Channel);
+  }
+  if (op.getScales().size() == stored)
+    return success();
+  return op.emitOpError() << label
+                          << ": a cache of scales is expected for each "
+                          << "of " << stored << " caches of stored values, got "
+                          << op.getScales().size();
+}
+
 static LogicalResult verifyNumbers(AttentionOp op) {
   if (std::optional<uint64_t> window = op.getWindow())
     if (static_cast<int64_t>(*window) < 1)
@@ -165,7 +202,8 @@ static LogicalResult verifyPrefixes(AttentionOp op) {
 
 LogicalResult AttentionOp::verify() {
   if (failed(verifyCacheAxes(*this)) || failed(verifyCaches(*this)) ||
-      failed(verifyNumbers(*this)) || failed(verifyPrefixes(*this)))
+      failed(verifyAllScales(*this)) || failed(verifyNumbers(*this)) ||
+      failed(verifyPrefixes(*this)))
     return failure();
   const Layout &keys = getKeyType().getLayout();
   const Layout &values = getValueType().getLayout();
@@ -261,6 +299,14 @@ SmallVector<CacheUse> AttentionOp::getCacheUses() {
     use.flopsUnit = isOfSelectedRows ? "selected row and key" : "row and key";
     uses.push_back(use);
   }
+  for (OpOperand &operand : getScalesMutable()) {
+    CacheUse use{&operand, cast<CacheType>(operand.get().getType()),
+                 ArrayAttr(), Moved::Channels, IndexedBy::Batch};
+    use.isRead = true;
+    use.unit = "key";
+    use.checked = "block of the table in the cache";
+    uses.push_back(use);
+  }
   return uses;
 }
 
@@ -286,6 +332,8 @@ SmallVector<TiedExtents> AttentionOp::getTiedExtents() {
     ties.push_back({{getPrefixGroups()},
                     {getPrefixLengths(), 0, std::nullopt, /*times=*/1,
                      /*plus=*/1}});
+  for (unsigned i = 0; i < getCaches().size(); ++i)
+    addScaleTies(getCaches()[i], getScalesOf(i), ties);
   return ties;
 }
 

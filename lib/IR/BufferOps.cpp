@@ -240,6 +240,67 @@ TiedExtents kvcache::leadingExtents(TypedValue<BatchType> batch,
   return extents;
 }
 
+LogicalResult kvcache::verifyScales(Operation *op, StringRef label,
+                                    CacheType cache, Value scales,
+                                    bool isWritten) {
+  bool isStored = isa<StoredType>(cache.getElementType());
+  if (!scales && !isStored)
+    return success();
+  if (!scales || !isStored)
+    return op->emitOpError()
+           << label << ": a cache of scales is expected "
+           << (isStored ? "beside stored values, got none of "
+                        : "only beside stored values, got one of ")
+           << cache;
+  auto type = cast<CacheType>(scales.getType());
+  if (!type.getElementType().isF32())
+    return op->emitOpError()
+           << label << ": scales are expected to be f32, got " << type;
+  if (isWritten && type.getAccess() == Access::read)
+    return op->emitOpError()
+           << label << ": writable scales are expected, got " << type;
+  if (type.getSpace() != cache.getSpace())
+    return op->emitOpError()
+           << label << ": scales are expected in the space of " << cache
+           << ", got " << type;
+  const Layout &layout = cache.getLayout(), &own = type.getLayout();
+  for (AxisKind kind : {AxisKind::Layer, AxisKind::Side, AxisKind::Block,
+                        AxisKind::Token, AxisKind::Head, AxisKind::Channel}) {
+    int64_t all = layout.extent(kind), some = own.extent(kind);
+    bool isDivided = kind == AxisKind::Channel && all % some == 0;
+    bool isEqual = all == some || all == kRunTime || some == kRunTime;
+    if (layout.has(kind) == own.has(kind) &&
+        (isDivided || isEqual || some == 1))
+      continue;
+    return op->emitOpError()
+           << label << ": scales are expected to have the axes of " << cache
+           << ", with the same extents or 1, of D a divisor, got "
+           << Axis{kind}.str() << " of " << type;
+  }
+  return success();
+}
+
+LogicalResult kvcache::verifyNoScales(Operation *op, StringRef label,
+                                      CacheType cache, StringRef instead) {
+  if (!cache.getScaled())
+    return success();
+  return op->emitOpError() << label << ": a cache without scales is expected, "
+                           << "got " << cache << "; " << instead;
+}
+
+void kvcache::addScaleTies(Value cache, Value scales,
+                           SmallVectorImpl<TiedExtents> &ties) {
+  if (!scales)
+    return;
+  auto blocksOf = [](Value cache) -> OperandExtent {
+    const Layout &layout = cast<CacheType>(cache.getType()).getLayout();
+    return {cache, *layout.find(AxisKind::Block)};
+  };
+  OperandExtent own = blocksOf(scales);
+  if (cast<CacheType>(scales.getType()).getLayout().dim(own.dim).extent != 1)
+    ties.push_back({blocksOf(cache), own});
+}
+
 FailureOr<CacheType> kvcache::verifyCache(Operation *op, StringRef label,
                                           Type type,
                                           std::optional<ArrayAttr> axes) {

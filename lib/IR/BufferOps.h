@@ -75,6 +75,22 @@ TiedExtents leadingExtents(mlir::ValueRange values);
 TiedExtents leadingExtents(mlir::TypedValue<BatchType> batch,
                            mlir::ValueRange values);
 
+/// Verifies that there are scales for a cache of stored values and for no
+/// other, and that they fit.
+mlir::LogicalResult verifyScales(mlir::Operation *op, llvm::StringRef label,
+                                 CacheType cache, mlir::Value scales,
+                                 bool isWritten);
+/// What a program writes for memory of a cache that has scales.
+constexpr llvm::StringLiteral kPartsInstead =
+    "'kvcache.stored' and 'kvcache.scales' are its parts";
+
+/// Verifies that a cache has no scales of its own.
+mlir::LogicalResult verifyNoScales(mlir::Operation *op, llvm::StringRef label,
+                                   CacheType cache, llvm::StringRef instead);
+/// That there is a scale for each block of a cache.
+void addScaleTies(mlir::Value cache, mlir::Value scales,
+                  llvm::SmallVectorImpl<TiedExtents> &ties);
+
 /// The cache type of an operand that may be a tensor, or an error with a label.
 mlir::FailureOr<CacheType> verifyCache(mlir::Operation *op,
                                        llvm::StringRef label, mlir::Type type,

@@ -22,7 +22,10 @@ void KVCacheDialect::addFormat(const Format &format) {
 
 std::string KVCacheDialect::listFormats(MLIRContext *context) {
   auto *dialect = context->getLoadedDialect<KVCacheDialect>();
-  ArrayRef<const Format *> formats = dialect->formats;
+  SmallVector<const Format *> formats = llvm::to_vector(
+      llvm::make_filter_range(dialect->formats, [](const Format *format) {
+        return format->isPlain();
+      }));
   if (formats.empty())
     return "a format, of which none is registered";
   std::string list;
@@ -31,4 +34,19 @@ std::string KVCacheDialect::listFormats(MLIRContext *context) {
     list += format->getName();
   }
   return list;
+}
+
+const Format *KVCacheDialect::formatOf(Type stored) {
+  if (auto format = dyn_cast<FormatTypeInterface>(stored))
+    return &format.getFormat();
+  auto integer = dyn_cast<IntegerType>(stored);
+  if (!integer || !integer.isSignless())
+    return nullptr;
+  // Integers of other types are numbers of blocks and slots.
+  auto *dialect = stored.getContext()->getLoadedDialect<KVCacheDialect>();
+  std::string name = "i" + std::to_string(integer.getWidth());
+  for (const Format *format : dialect->formats)
+    if (!format->isPlain() && format->getName() == name)
+      return format;
+  return nullptr;
 }

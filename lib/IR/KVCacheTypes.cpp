@@ -97,7 +97,7 @@ void kvcache::printExtent(AsmPrinter &printer, int64_t extent) {
     printer << extent;
 }
 
-static ParseResult parseAxis(AsmParser &parser, Axis &axis) {
+ParseResult kvcache::parseAxis(AsmParser &parser, Axis &axis) {
   SMLoc loc = parser.getCurrentLocation();
   StringRef word;
   if (parser.parseKeyword(&word))
@@ -123,38 +123,55 @@ static bool atExtent(AsmParser &parser) {
 // CacheType
 //===----------------------------------------------------------------------===//
 
-static ParseResult parseStrideFacts(AsmParser &parser,
-                                    SmallVectorImpl<LayoutDim> &dims) {
-  return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
-    SMLoc loc = parser.getCurrentLocation();
-    Axis axis;
-    StrideFact fact;
-    if (parseAxis(parser, axis) || parser.parseEqual())
-      return failure();
-    if (succeeded(parser.parseOptionalQuestion())) {
-      fact = StrideFact::runTime();
-      if (succeeded(parser.parseOptionalKeyword("mult")) &&
-          parseDecimal(parser, fact.value))
-        return failure();
-    } else {
-      fact = StrideFact::constant(0);
-      if (parseDecimal(parser, fact.value))
-        return failure();
-    }
-    for (LayoutDim &dim : dims) {
-      if (dim.axis != axis)
-        continue;
-      if (dim.stride != StrideFact::compact()) {
-        parser.emitError(loc)
-            << "the stride of " << axis.str() << " is given twice";
-        return failure();
-      }
-      dim.stride = fact;
-      return success();
-    }
-    parser.emitError(loc) << "the cache has no axis " << axis.str();
-    return failure();
-  });
+ParseResult kvcache::parseStrideFacts(
+    AsmParser &parser, function_ref<ParseResult(SMLoc, Axis, StrideFact)> add) {
+  return parser.parseCommaSeparatedList(
+      AsmParser::Delimiter::Square, [&]() -> ParseResult {
+        SMLoc loc = parser.getCurrentLocation();
+        Axis axis;
+        StrideFact fact;
+        if (parseAxis(parser, axis) || parser.parseEqual())
+          return failure();
+        if (succeeded(parser.parseOptionalQuestion())) {
+          fact = StrideFact::runTime();
+          if (succeeded(parser.parseOptionalKeyword("mult")) &&
+              parseDecimal(parser, fact.value))
+            return failure();
+        } else {
+          fact = StrideFact::constant(0);
+          if (parseDecimal(parser, fact.value))
+            return failure();
+        }
+        return add(loc, axis, fact);
+      });
+}
+
+void kvcache::printStrideFact(AsmPrinter &printer, Axis axis, StrideFact fact) {
+  printer << axis.str() << " = ";
+  if (fact.kind == StrideFact::Kind::Constant)
+    printer << fact.value;
+  else if (fact.value == 1)
+    printer << "?";
+  else
+    printer << "? mult " << fact.value;
+}
+
+/// Facts of the strides of some axes, each at most once.
+static ParseResult parseCacheStrides(AsmParser &parser,
+                                     SmallVectorImpl<LayoutDim> &dims) {
+  return parseStrideFacts(
+      parser, [&](SMLoc loc, Axis axis, StrideFact fact) -> ParseResult {
+        for (LayoutDim &dim : dims) {
+          if (dim.axis != axis)
+            continue;
+          if (dim.stride != StrideFact::compact())
+            return parser.emitError(loc)
+                   << "the stride of " << axis.str() << " is given twice";
+          dim.stride = fact;
+          return success();
+        }
+        return parser.emitError(loc) << "the cache has no axis " << axis.str();
+      });
 }
 
 /// `[B, S, N, H, D]`, or a name such as `paired_nhd`.
@@ -226,7 +243,7 @@ Type CacheType::parse(AsmParser &parser) {
     if (key == "order") {
       result = parseOrder(parser, dims, order);
     } else if (key == "strides") {
-      result = parseStrideFacts(parser, dims);
+      result = parseCacheStrides(parser, dims);
     } else if (key == "align") {
       result = parseDecimal(parser, align);
     } else if (key == "space") {
@@ -293,14 +310,9 @@ void CacheType::print(AsmPrinter &printer) const {
       const StrideFact &fact = layout.dim(i).stride;
       if (fact.kind == StrideFact::Kind::Compact)
         continue;
-      printer << separator << layout.dim(i).axis.str() << " = ";
+      printer << separator;
       separator = ", ";
-      if (fact.kind == StrideFact::Kind::Constant)
-        printer << fact.value;
-      else if (fact.value == 1)
-        printer << "?";
-      else
-        printer << "? mult " << fact.value;
+      printStrideFact(printer, layout.dim(i).axis, fact);
     }
     printer << "]";
   }
@@ -311,6 +323,13 @@ void CacheType::print(AsmPrinter &printer) const {
   if (getAccess() != Access::write)
     printer << ", access = " << stringifyAccess(getAccess());
   printer << ">";
+}
+
+static std::optional<Layout>
+scalesLayoutOf(const Layout &layout, ScaledType scaled, std::string &why) {
+  int64_t align = scaled.getScale().getIntOrFloatBitWidth() / 8;
+  return scalesLayout(layout, scaled.getPer().vec(), scaled.getStrides().vec(),
+                      align, why);
 }
 
 /// What a type asks of its layout and element type.
@@ -324,6 +343,11 @@ static LogicalResult verifyCacheType(const Layout &layout, Type elementType,
        << elementType << "'";
     return failure();
   }
+  if (auto scaled = dyn_cast<ScaledType>(elementType))
+    if (std::string scales; !scalesLayoutOf(layout, scaled, scales)) {
+      os << "cache_c5: " << scales;
+      return failure();
+    }
   for (unsigned i = 0; i < layout.rank(); ++i) {
     const LayoutDim &dim = layout.dim(i);
     AxisKind kind = dim.axis.kind;
@@ -370,6 +394,33 @@ int64_t CacheType::getNumSides() const {
   return getLayout().extent(AxisKind::Side);
 }
 
+ScaledType CacheType::getScaled() const {
+  return dyn_cast<ScaledType>(getElementType());
+}
+
+CacheType CacheType::getStoredPart() const {
+  Type stored = StoredType::get(getContext(), getScaled().getStored());
+  return get(getContext(), getLayout(), stored, getSpace(), getAccess());
+}
+
+CacheType CacheType::getScalesPart() const {
+  std::string why;
+  std::optional<Layout> layout = scalesLayoutOf(getLayout(), getScaled(), why);
+  return get(getContext(), *layout, getScaled().getScale(), getSpace(),
+             getAccess());
+}
+
+CacheType CacheType::withParts(const Layout &stored,
+                               const Layout &scales) const {
+  SmallVector<ScaleAxis> per(getScaled().getPer());
+  llvm::erase_if(per,
+                 [&](const ScaleAxis &axis) { return !stored.has(axis.kind); });
+  auto scaled =
+      ScaledType::get(getContext(), getScaled().getStored(),
+                      getScaled().getScale(), per, scaleStrides(scales));
+  return get(getContext(), stored, scaled, getSpace(), getAccess());
+}
+
 SmallVector<int64_t> CacheType::getRowShape() const {
   SmallVector<int64_t> shape;
   if (getLayout().has(AxisKind::Head))
@@ -388,8 +439,11 @@ MemRefType CacheType::getMemRefType() const {
   }
   auto strided =
       StridedLayoutAttr::get(getContext(), ShapedType::kDynamic, strides);
-  Type stored = cast<FormatTypeInterface>(getElementType()).getStoredType();
-  return MemRefType::get(shape, stored, strided);
+  return MemRefType::get(shape, getMemoryType(), strided);
+}
+
+Type CacheType::getMemoryType() const {
+  return cast<FormatTypeInterface>(getElementType()).getStoredType();
 }
 
 CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {
@@ -428,6 +482,10 @@ CacheType CacheType::of(Type type, ArrayAttr axes, std::string &why) {
   std::optional<Layout> layout = Layout::get(dims, order, kDefaultAlign, error);
   if (!layout) {
     os << error;
+    return {};
+  }
+  if (isa<ScaledType, StoredType>(tensor.getElementType())) {
+    os << "a reference is expected for a cache with scales, got " << tensor;
     return {};
   }
   LogicalResult valid = verifyCacheType(*layout, tensor.getElementType(), why);

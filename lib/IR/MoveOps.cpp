@@ -64,7 +64,8 @@ static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
            << labels.layer << ": the cache is expected to be one layer, got "
            << cache;
   Type element = cast<ShapedType>(rows.front().getType()).getElementType();
-  if (!isa<FormatTypeInterface>(element))
+  if (!isa<FormatTypeInterface>(element) ||
+      isa<ScaledType, StoredType>(element))
     return op->emitOpError()
            << labels.shape << ": the elements of rows are expected to be "
            << KVCacheDialect::listFormats(op->getContext()) << ", got "
@@ -140,6 +141,9 @@ LogicalResult IndexCopyOp::verify() {
       failed(verifyBlockSize(*this, "index_copy_c3", *cache,
                              getSlots().getType(), /*mayBeScaled=*/true)))
     return failure();
+  if (failed(verifyScales(*this, "index_copy_c10", *cache, getScales(),
+                          /*isWritten=*/true)))
+    return failure();
   RowLabels labels = {"index_copy_c1", "index_copy_c2", "index_copy_c4",
                       "index_copy_c5", "index_copy_c6", "index_copy_c7"};
   return verifyRows(*this, labels, getRows(), getCache(), *cache,
@@ -165,6 +169,9 @@ LogicalResult ScatterOp::verify() {
     return emitOpError() << "scatter_c3: as many offsets as blocks are "
                             "expected, got "
                          << getOffsets().getType() << " and " << blocks;
+  if (failed(verifyScales(*this, "scatter_c10", *cache, getScales(),
+                          /*isWritten=*/true)))
+    return failure();
   RowLabels labels = {"scatter_c1", "scatter_c2", "scatter_c4",
                       "scatter_c5", "scatter_c6", "scatter_c4"};
   if (failed(verifyRows(*this, labels, getRows(), getCache(), *cache,
@@ -182,6 +189,9 @@ LogicalResult GatherOp::verify() {
       verifyCache(*this, "gather_c7", getCache().getType(), getAxes());
   if (failed(cache) ||
       failed(verifyBlockSize(*this, "gather_c3", *cache, getSlots().getType())))
+    return failure();
+  if (failed(verifyScales(*this, "gather_c8", *cache, getScales(),
+                          /*isWritten=*/false)))
     return failure();
   RowLabels labels = {"gather_c1", "gather_c2", "gather_c4",
                       "gather_c5", "gather_c6", "gather_c4"};
@@ -211,6 +221,17 @@ static CacheUse useOfRows(Op op, IndexedBy indexedBy, bool isWritten) {
   return use;
 }
 
+/// The scales of a cache, which are used as it is.
+static void addScales(MutableOperandRange scales, CacheUse use,
+                      SmallVectorImpl<CacheUse> &uses) {
+  for (OpOperand &operand : scales) {
+    use.operand = &operand;
+    use.type = cast<CacheType>(operand.get().getType());
+    use.axes = {};
+    uses.push_back(use);
+  }
+}
+
 /// Slots of rows that are as many as these.
 static IndexUses slotUses(Value slots, ValueRange rows, Value cache) {
   auto type = cast<SlotsType>(slots.getType());
@@ -231,7 +252,9 @@ SmallVector<CacheUse> IndexCopyOp::getCacheUses() {
   use.checked = getSlots().getType().getPad() == Padding::sink
                     ? "slot in the cache, sink included"
                     : "slot in the cache";
-  return {use};
+  SmallVector<CacheUse> uses = {use};
+  addScales(getScalesMutable(), use, uses);
+  return uses;
 }
 
 IndexUses IndexCopyOp::getIndexUses() {
@@ -241,7 +264,9 @@ IndexUses IndexCopyOp::getIndexUses() {
 SmallVector<TiedExtents> IndexCopyOp::getTiedExtents() {
   TiedExtents rows = leadingExtents(getRows());
   rows.push_back({getSlots()});
-  return {rows};
+  SmallVector<TiedExtents> ties = {rows};
+  addScaleTies(getCache(), getScales(), ties);
+  return ties;
 }
 
 bool IndexCopyOp::keepsDestination() { return true; }
@@ -251,7 +276,9 @@ void IndexCopyOp::dropAxisNames() { removeAxesAttr(); }
 SmallVector<CacheUse> ScatterOp::getCacheUses() {
   CacheUse use = useOfRows(*this, IndexedBy::Lists, /*isWritten=*/true);
   use.checked = "block and offset in the cache";
-  return {use};
+  SmallVector<CacheUse> uses = {use};
+  addScales(getScalesMutable(), use, uses);
+  return uses;
 }
 
 /// A row is padding if either number is negative, whatever the other one is.
@@ -278,7 +305,9 @@ IndexUses ScatterOp::getIndexUses() {
 SmallVector<TiedExtents> ScatterOp::getTiedExtents() {
   TiedExtents rows = leadingExtents(getRows());
   rows.append({{getBlocks()}, {getOffsets()}});
-  return {rows};
+  SmallVector<TiedExtents> ties = {rows};
+  addScaleTies(getCache(), getScales(), ties);
+  return ties;
 }
 
 bool ScatterOp::keepsDestination() { return true; }
@@ -288,7 +317,9 @@ void ScatterOp::dropAxisNames() { removeAxesAttr(); }
 SmallVector<CacheUse> GatherOp::getCacheUses() {
   CacheUse use = useOfRows(*this, IndexedBy::Slots, /*isWritten=*/false);
   use.checked = "slot in the cache";
-  return {use};
+  SmallVector<CacheUse> uses = {use};
+  addScales(getScalesMutable(), use, uses);
+  return uses;
 }
 
 IndexUses GatherOp::getIndexUses() {
@@ -298,7 +329,9 @@ IndexUses GatherOp::getIndexUses() {
 SmallVector<TiedExtents> GatherOp::getTiedExtents() {
   TiedExtents rows = leadingExtents(getOuts());
   rows.push_back({getSlots()});
-  return {rows};
+  SmallVector<TiedExtents> ties = {rows};
+  addScaleTies(getCache(), getScales(), ties);
+  return ties;
 }
 
 /// Rows of padding stay what they are.
@@ -350,6 +383,15 @@ LogicalResult RelayoutOp::verify() {
                          {AxisKind::Layer, AxisKind::Side, AxisKind::Block,
                           AxisKind::Token, AxisKind::Head, AxisKind::Channel})))
     return failure();
+  // Without scales, bits of one format are copied as they are.
+  bool isCopy = source->getElementType() == dest->getElementType() &&
+                !getSourceScales() && !getDestScales();
+  if (!isCopy &&
+      (failed(verifyScales(*this, "relayout_c5", *source, getSourceScales(),
+                           /*isWritten=*/false)) ||
+       failed(verifyScales(*this, "relayout_c5", *dest, getDestScales(),
+                           /*isWritten=*/true))))
+    return failure();
   return verifyMayWrite(*this, "relayout_c2", *dest);
 }
 
@@ -361,11 +403,20 @@ SmallVector<CacheUse> RelayoutOp::getCacheUses() {
                         Moved::Block, IndexedBy::Nothing, /*isWritten=*/true);
   source.unit = dest.unit = "block";
   dest.mayStream = true;
-  return {source, dest};
+  SmallVector<CacheUse> uses = {source};
+  addScales(getSourceScalesMutable(), source, uses);
+  uses.push_back(dest);
+  addScales(getDestScalesMutable(), dest, uses);
+  return uses;
 }
 
 /// Where one has fewer blocks, the blocks that both have are copied.
-SmallVector<TiedExtents> RelayoutOp::getTiedExtents() { return {}; }
+SmallVector<TiedExtents> RelayoutOp::getTiedExtents() {
+  SmallVector<TiedExtents> ties;
+  addScaleTies(getSource(), getSourceScales(), ties);
+  addScaleTies(getDest(), getDestScales(), ties);
+  return ties;
+}
 
 /// Blocks that the source does not have.
 bool RelayoutOp::keepsDestination() { return true; }
@@ -496,7 +547,11 @@ LogicalResult TransferOp::verify() {
     return emitOpError() << "transfer_c2: one block size is expected to be a "
                             "multiple of the other, got "
                          << a << " and " << b;
-  if (source.getElementType() != dest.getElementType())
+  auto isSame = [](Type a, Type b) {
+    auto x = dyn_cast<ScaledType>(a), y = dyn_cast<ScaledType>(b);
+    return x && y ? x.isSameFormat(y) : a == b;
+  };
+  if (!isSame(source.getElementType(), dest.getElementType()))
     return emitOpError() << "transfer_c3: the element type is expected to be "
                          << source.getElementType() << ", got "
                          << dest.getElementType()

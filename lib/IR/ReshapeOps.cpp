@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Axes.h"
+#include "BufferOps.h"
 
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
@@ -40,10 +41,10 @@ static InFlightDiagnostic refuseCopy(ReshapeOp op, StringRef why) {
 
 static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
   CacheType cache = op.getCache().getType();
-  if (result.getElementType() != cache.getElementType())
-    return op.emitOpError()
-           << "reshape_c1: the element type is expected to be "
-           << cache.getElementType() << ", got " << result.getElementType();
+  Type element = cache.getMemoryType();
+  if (result.getElementType() != element)
+    return op.emitOpError() << "reshape_c1: the element type is expected to be "
+                            << element << ", got " << result.getElementType();
   if (cache.getAccess() == Access::read)
     return op.emitOpError() << "reshape_c6: expected a writable cache, since a "
                                "memref is writable, got "
@@ -159,6 +160,9 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
 }
 
 LogicalResult ReshapeOp::verify() {
+  if (failed(verifyNoScales(*this, "reshape_c7", getCache().getType(),
+                            kPartsInstead)))
+    return failure();
   if (auto memref = dyn_cast<MemRefType>(getResult().getType()))
     return verifyMemRefReshape(*this, memref);
   if (auto cache = dyn_cast<CacheType>(getResult().getType()))
@@ -183,6 +187,9 @@ LogicalResult FlattenOp::inferReturnTypes(MLIRContext *,
   auto fail = [&](const Twine &why) {
     return emitOptionalError(loc, "'kvcache.flatten' op ", why);
   };
+  if (cache.getScaled())
+    return fail("flatten_c4: a cache without scales is expected, got some; " +
+                kPartsInstead);
   if (layout.has(AxisKind::Layer) || layout.has(AxisKind::Side))
     return fail("flatten_c1: a cache without layers and sides is expected, got "
                 "axes " +
@@ -217,7 +224,7 @@ LogicalResult FlattenOp::inferReturnTypes(MLIRContext *,
     strides.push_back(known ? dim.stride.value : ShapedType::kDynamic);
   }
   types.push_back(
-      MemRefType::get(extents, cache.getElementType(),
+      MemRefType::get(extents, cache.getMemoryType(),
                       StridedLayoutAttr::get(cache.getContext(),
                                              ShapedType::kDynamic, strides)));
   return success();

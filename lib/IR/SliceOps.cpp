@@ -27,9 +27,15 @@ static CacheType sliceType(CacheType cache, AxisKind kind,
           axesStr(cache.getLayout());
     return {};
   }
-  std::optional<Slice> slice = sliceAxis(cache.getLayout(), Axis{kind}, index,
-                                         cache.getElementBytes(), why);
-  return slice ? withLayout(cache, slice->layout) : CacheType();
+  auto sliceOf = [&](CacheType part, std::optional<int64_t> index) {
+    return sliceAxis(part.getLayout(), Axis{kind}, index,
+                     part.getElementBytes(), why);
+  };
+  std::optional<Slice> slice = sliceOf(cache, index);
+  if (!slice || !cache.getScaled())
+    return slice ? withLayout(cache, slice->layout) : CacheType();
+  std::optional<Slice> scales = sliceOf(cache.getScalesPart(), index);
+  return scales ? cache.withParts(slice->layout, scales->layout) : CacheType();
 }
 
 Value LayerOp::getViewSource() { return getCache(); }
@@ -126,9 +132,19 @@ LogicalResult SideOp::inferReturnTypes(MLIRContext *,
 static CacheType narrowType(CacheType cache, AxisKind kind,
                             std::optional<int64_t> first, int64_t count,
                             std::string &why) {
-  std::optional<Slice> slice = narrowAxis(cache.getLayout(), Axis{kind}, first,
-                                          count, cache.getElementBytes(), why);
-  return slice ? withLayout(cache, slice->layout) : CacheType();
+  auto narrow = [&](CacheType part) {
+    return narrowAxis(part.getLayout(), Axis{kind}, first, count,
+                      part.getElementBytes(), why);
+  };
+  std::optional<Slice> slice = narrow(cache);
+  if (!slice || !cache.getScaled())
+    return slice ? withLayout(cache, slice->layout) : CacheType();
+  CacheType scales = cache.getScalesPart();
+  // What all indices share stays whole.
+  if (scales.getLayout().extent(kind) == 1)
+    return cache.withParts(slice->layout, scales.getLayout());
+  std::optional<Slice> some = narrow(scales);
+  return some ? cache.withParts(slice->layout, some->layout) : CacheType();
 }
 
 Value SubpoolOp::getViewSource() { return getCache(); }

@@ -7,6 +7,8 @@
 #ifndef KVCACHE_LIB_IR_TYPESYNTAX_H
 #define KVCACHE_LIB_IR_TYPESYNTAX_H
 
+#include "kvcache/Layout/Layout.h"
+
 #include "mlir/IR/OpImplementation.h"
 
 namespace kvcache {
@@ -21,6 +23,17 @@ mlir::ParseResult parseExtent(mlir::AsmParser &parser, int64_t &extent,
                               int64_t least);
 
 void printExtent(mlir::AsmPrinter &printer, int64_t extent);
+
+mlir::ParseResult parseAxis(mlir::AsmParser &parser, Axis &axis);
+
+/// `[B = 1048576, H = ? mult 16]`. `add` says what is wrong with a fact, where
+/// it is given.
+mlir::ParseResult parseStrideFacts(
+    mlir::AsmParser &parser,
+    llvm::function_ref<mlir::ParseResult(llvm::SMLoc, Axis, StrideFact)> add);
+
+/// One of them.
+void printStrideFact(mlir::AsmPrinter &printer, Axis axis, StrideFact fact);
 
 } // namespace kvcache
 

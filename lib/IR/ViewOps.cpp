@@ -5,6 +5,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Axes.h"
+#include "BufferOps.h"
 
 #include "kvcache/IR/SameCache.h"
 #include "kvcache/IR/Sources.h"
@@ -173,6 +174,9 @@ static bool isReturned(Value cache) {
 LogicalResult ViewOp::verify() {
   auto source = cast<MemRefType>(getSource().getType());
   CacheType cache = getResult().getType();
+  if (failed(verifyNoScales(*this, "view_c10", cache,
+                            "'kvcache.with_scales' makes one that has")))
+    return failure();
   if (source.getMemorySpace())
     return emitOpError() << "view_c8: the source is expected to be in the "
                             "default memory space, got "
@@ -189,9 +193,10 @@ LogicalResult ViewOp::verify() {
                             "local allocation";
   if (isByteView())
     return verifyByteView(*this, cache.getLayout());
-  if (source.getElementType() != cache.getElementType())
+  Type element = cache.getMemoryType();
+  if (source.getElementType() != element)
     return emitOpError() << "view_c1: the element type is expected to be "
-                         << cache.getElementType() << " or i8, got "
+                         << element << " or i8, got "
                          << source.getElementType();
   return verifyElementView(*this, cache.getLayout());
 }
@@ -243,13 +248,15 @@ unsigned StorageOp::resultDim(unsigned i) {
 
 LogicalResult StorageOp::verify() {
   const Layout &layout = getCache().getType().getLayout();
+  if (failed(verifyNoScales(*this, "storage_c6", getCache().getType(),
+                            kPartsInstead)))
+    return failure();
   auto result = dyn_cast<MemRefType>(getResult().getType());
-  if (!result ||
-      result.getElementType() != getCache().getType().getElementType())
+  Type element = getCache().getType().getMemoryType();
+  if (!result || result.getElementType() != element)
     return emitOpError() << "storage_c1: the result is expected to be a ranked "
                             "memref of "
-                         << getCache().getType().getElementType() << ", got "
-                         << getResult().getType();
+                         << element << ", got " << getResult().getType();
   if (failed(verifyAxisNames(*this, getAxes(), layout, "storage_c2")))
     return failure();
   if (result.getRank() != layout.rank())
@@ -302,6 +309,62 @@ OpFoldResult StorageOp::fold(FoldAdaptor) {
       view.getAxesAttr() == getAxesAttr())
     return view.getSource();
   return {};
+}
+
+//===----------------------------------------------------------------------===//
+// WithScalesOp, StoredOp and ScalesOp
+//===----------------------------------------------------------------------===//
+
+LogicalResult WithScalesOp::verify() {
+  CacheType type = getResult().getType();
+  if (!type.getScaled())
+    return emitOpError() << "with_scales_c1: a cache with scales is expected, "
+                            "got "
+                         << type;
+  auto verify = [&](StringRef what, CacheType expected, CacheType type) {
+    if (type == expected)
+      return success();
+    return LogicalResult(emitOpError()
+                         << "with_scales_c2: " << what << " are expected to be "
+                         << expected << ", got " << type);
+  };
+  return success(
+      succeeded(verify("stored values", type.getStoredPart(),
+                       getStored().getType())) &&
+      succeeded(verify("scales", type.getScalesPart(), getScales().getType())));
+}
+
+Value StoredOp::getViewSource() { return getCache(); }
+Value ScalesOp::getViewSource() { return getCache(); }
+
+LogicalResult StoredOp::inferReturnTypes(MLIRContext *,
+                                         std::optional<Location> loc,
+                                         Adaptor adaptor,
+                                         SmallVectorImpl<Type> &types) {
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  if (!cache.getScaled())
+    return emitOptionalError(
+        loc,
+        "'kvcache.stored' op stored_c2: a cache with scales is expected, "
+        "got ",
+        cache);
+  types.push_back(cache.getStoredPart());
+  return success();
+}
+
+LogicalResult ScalesOp::inferReturnTypes(MLIRContext *,
+                                         std::optional<Location> loc,
+                                         Adaptor adaptor,
+                                         SmallVectorImpl<Type> &types) {
+  auto cache = cast<CacheType>(adaptor.getCache().getType());
+  if (!cache.getScaled())
+    return emitOptionalError(
+        loc,
+        "'kvcache.scales' op scales_c1: a cache with scales is expected, "
+        "got ",
+        cache);
+  types.push_back(cache.getScalesPart());
+  return success();
 }
 
 //===----------------------------------------------------------------------===//

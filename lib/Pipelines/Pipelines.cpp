@@ -71,6 +71,7 @@ void kvcache::buildBufferizePipeline(OpPassManager &pm,
 
 void kvcache::buildOptimizePipeline(OpPassManager &pm,
                                     const OptimizeOptions &options) {
+  pm.addPass(createSplitParts());
   RaiseOptions raise;
   // Of several rows for one slot the last one stays on a CPU alone.
   raise.lastRowWins = options.target == "cpu";
@@ -151,6 +152,7 @@ static void addHostLowering(OpPassManager &pm,
 }
 
 void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
+  pm.addPass(createSplitParts());
   addChecks(pm, options.checks, "cpu");
   ConvertKVCacheToLoopsOptions loops;
   loops.chip = options.chip;
@@ -174,6 +176,7 @@ void kvcache::buildCpuPipeline(OpPassManager &pm, const CpuOptions &options) {
 
 void kvcache::buildKernelsPipeline(OpPassManager &pm,
                                    const GpuOptions &options) {
+  pm.addPass(createSplitParts());
   addChecks(pm, options.checks, "gpu");
   ConvertKVCacheToGPUOptions kernels;
   kernels.copyEngineBytes = options.copyEngineBytes;

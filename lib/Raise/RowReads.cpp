@@ -158,9 +158,10 @@ Raised RowRaiser::read() {
                           flatType);
   // All slots are in the pool, so all rows are written: `zero` says that what
   // was there before is not read.
-  raised.op = GatherOp::create(builder, loc, TypeRange(empty.getType()),
-                               basePool(), slots, ValueRange(empty), pool.axes,
-                               /*zero=*/true, CopyScheduleAttr());
+  raised.op =
+      GatherOp::create(builder, loc, TypeRange(empty.getType()), basePool(),
+                       /*scales=*/Value(), slots, ValueRange(empty), pool.axes,
+                       /*zero=*/true, CopyScheduleAttr());
   raised.text =
       "raised to gather: rows_per_block = " + std::to_string(pool.tokens()) +
       (isClamped ? ", indices outside are clamped" : "");

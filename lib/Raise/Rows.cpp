@@ -241,9 +241,9 @@ void RowRaiser::writeSlots(ElementTracer &tracer, Value slot, Padding pad,
       tracer.makeLists(builder, asListElement(tracer, slot))[0], count);
   SlotsType type = slotsOf(list.getType(), pool.tokens(), pad);
   Value slots = MakeSlotsOp::create(builder, loc, type, list);
-  raised.op =
-      IndexCopyOp::create(builder, loc, TypeRange(pool.type), ValueRange(rows),
-                          basePool(), slots, pool.axes, CopyScheduleAttr());
+  raised.op = IndexCopyOp::create(
+      builder, loc, TypeRange(pool.type), ValueRange(rows), basePool(),
+      /*scales=*/Value(), slots, pool.axes, CopyScheduleAttr());
   raised.text = "raised to index_copy: rows_per_block = " +
                 std::to_string(pool.tokens()) + ", " + describe(pad);
 }
@@ -333,9 +333,10 @@ Raised RowRaiser::write(const RaiseFacts &facts) {
       SmallVector<Value> lists = tracer.makeLists(builder, numbers);
       for (Value &list : lists)
         list = withCount(list, count);
-      raised.op = ScatterOp::create(
-          builder, loc, TypeRange(pool.type), ValueRange(rows), basePool(),
-          lists[0], lists[1], pool.axes, pad, CopyScheduleAttr());
+      raised.op = ScatterOp::create(builder, loc, TypeRange(pool.type),
+                                    ValueRange(rows), basePool(),
+                                    /*scales=*/Value(), lists[0], lists[1],
+                                    pool.axes, pad, CopyScheduleAttr());
       raised.text = "raised to scatter, " + describe(pad) +
                     "; not to index_copy: " + answer.why;
     }

@@ -491,9 +491,9 @@ Raised StoreLoop::raise(const RaiseFacts &facts) {
       builder, loc,
       slotsOf(slotList.getType(), layout.extent(AxisKind::Token), answer.pad),
       slotList);
-  raised.op =
-      IndexCopyOp::create(builder, loc, TypeRange(), ValueRange(rowList), cache,
-                          made, ArrayAttr(), CopyScheduleAttr());
+  raised.op = IndexCopyOp::create(
+      builder, loc, TypeRange(), ValueRange(rowList), cache,
+      /*scales=*/Value(), made, ArrayAttr(), CopyScheduleAttr());
   raised.text = "raised to index_copy: rows_per_block = " +
                 std::to_string(layout.extent(AxisKind::Token)) + ", " +
                 describe(answer.pad);

@@ -18,6 +18,9 @@ using namespace llvm;
 static std::vector<ElementType> makeTypes() {
   std::vector<ElementType> types;
   for (const Format *format : allFormats()) {
+    // Without a scale they are integers.
+    if (!format->isPlain())
+      continue;
     auto bytes = static_cast<unsigned>(format->getBits() / 8);
     std::string numpy =
         (bytes == 1 ? "|" : "<") +

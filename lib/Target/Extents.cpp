@@ -3,6 +3,7 @@
 #include "kvcache/Target/Extents.h"
 
 #include "kvcache/IR/KVCache.h"
+#include "kvcache/IR/Sources.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -193,7 +194,28 @@ static MemRefType memrefTypeOf(Type type) {
   return dyn_cast<MemRefType>(type);
 }
 
+/// Of a cache, whose dimensions are its axes. A slice has the other axes of
+/// what it is a slice of.
+static std::optional<ArgumentExtent> extentOfCache(TypedValue<CacheType> cache,
+                                                   unsigned dim) {
+  const LayoutDim &wanted = cache.getType().getLayout().dim(dim);
+  if (wanted.extent != kRunTime)
+    return constantExtent(wanted.extent);
+  Value source = furthestSource(cache, [&](Value value) {
+    auto part = value.getDefiningOp<CachePartOpInterface>();
+    return part && part.getKept(wanted.axis.kind) != KeptIndices::Some
+               ? part->getOperand(0)
+               : Value();
+  });
+  if (source.getDefiningOp())
+    return std::nullopt;
+  auto type = cast<CacheType>(source.getType());
+  return ofArgument(source, 0, *type.getLayout().find(wanted.axis));
+}
+
 std::optional<ArgumentExtent> target::extentOf(Value value, unsigned dim) {
+  if (auto cache = dyn_cast<TypedValue<CacheType>>(value))
+    return extentOfCache(cache, dim);
   Operation *def = value.getDefiningOp();
   if (def && def->hasTrait<MakesIndexValue>() &&
       !isa<BatchType>(value.getType()))

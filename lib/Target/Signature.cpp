@@ -249,7 +249,7 @@ private:
   }
 
   LogicalResult describeCache(ArgumentSignature &arg, CacheType type) {
-    if (failed(setElementType(arg, type.getElementType())))
+    if (failed(setElementType(arg, type.getMemoryType())))
       return failure();
     const Layout &layout = type.getLayout();
     arg.align = layout.align();

@@ -294,7 +294,8 @@ private:
                                 op.getPad(), 0);
     Value made = MakeSlotsOp::create(builder, op.getLoc(), slots, list);
     return IndexCopyOp::create(builder, op.getLoc(), TypeRange(), op.getRows(),
-                               cache, made, ArrayAttr(), op.getScheduleAttr());
+                               cache, op.getScales(), made, ArrayAttr(),
+                               op.getScheduleAttr());
   }
 
   /// Lists of their own: slots are computed, if that is worth it and possible.

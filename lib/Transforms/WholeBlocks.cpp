@@ -41,6 +41,7 @@ BlockSlotsOp kvcache::findWholeBlocks(IndexCopyOp op, WriterIndex &writers) {
   auto made = op.getSlots().getDefiningOp<MakeSlotsOp>();
   if (!made || !isa<MemRefType>(made.getSource().getType()) ||
       !isa<CacheType>(op.getCache().getType()) ||
+      isa<ScaledType, StoredType>(op.getCacheType().getElementType()) ||
       !llvm::all_of(op.getRows().getTypes(), llvm::IsaPred<MemRefType>))
     return {};
   BlockSlotsOp blockSlots = findBlockSlots(made.getSource(), op, writers);
@@ -327,6 +328,7 @@ IndexCopyOp kvcache::writeWholeBlocks(IndexCopyOp op, BlockSlotsOp blockSlots,
                              cast<IntegerType>(list.getElementType()),
                              /*rowsPerBlock=*/1, slots.getPad(), 0);
   Value made = MakeSlotsOp::create(builder, loc, type, blocks);
-  return IndexCopyOp::create(builder, loc, TypeRange(), rows, cache, made,
-                             ArrayAttr(), op.getScheduleAttr());
+  return IndexCopyOp::create(builder, loc, TypeRange(), rows, cache,
+                             /*scales=*/Value(), made, ArrayAttr(),
+                             op.getScheduleAttr());
 }

@@ -21,38 +21,23 @@ func.func private @less_than_a_byte(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f
 // Formats with scales: one for the pool, per side, per side and head, per token
 // and head, per group of channels.
 
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
+// expected-error@+1 {{expected ','}}
 func.func private @scale_of_a_pool(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32>>)
 
 // -----
 
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
+// expected-error@+1 {{scaled_c3: scales per B and N are expected, got none per B}}
 func.func private @scale_per_side(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E5M2 x f32, per = [S]>>)
 
 // -----
 
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
+// expected-error@+1 {{scaled_c3: scales per B and N are expected, got none per B}}
 func.func private @scale_per_head(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, H]>>)
 
 // -----
 
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
-func.func private @scale_per_token_and_head(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>, strides = [B = ? mult 16]>)
-
-// -----
-
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
+// expected-error@+1 {{expected 'strides'}}
 func.func private @zero_points(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [S, B, N, H], zero = i8>>)
-
-// -----
-
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
-func.func private @scales_in_the_rows(!kvcache.cache<?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [B, N, H], strides = [H = 33]>, strides = [H = 132]>)
-
-// -----
-
-// expected-error@+1 {{unknown  type `scaled` in dialect `kvcache`}}
-func.func private @scale_per_group_of_channels(!kvcache.cache<?B x 64N x 512D x !kvcache.scaled<f8E4M3FN x f32, per = [B, N, D / 128]>>)
 
 // -----
 

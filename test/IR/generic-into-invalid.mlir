@@ -44,7 +44,7 @@ func.func @negative_segment(%b: !batch, %i: tensor<?xi32>, %v: tensor<1xi32>) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_of_numbers(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [1]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [1]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [1]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -54,7 +54,7 @@ func.func @cache_axes_of_numbers(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch)
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_of_no_array(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got ["S"]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = ["S"]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = ["S"]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -64,7 +64,7 @@ func.func @cache_axes_of_no_array(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @too_many_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [[], []]}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [[], []]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [[], []]}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -73,8 +73,8 @@ func.func @too_many_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @no_array_of_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
-  // expected-error@+1 {{invalid properties {cacheAxes = "S", operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `cacheAxes` in property conversion: "S"}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = "S"}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  // expected-error@+1 {{invalid properties {cacheAxes = "S", operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `cacheAxes` in property conversion: "S"}}
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = "S"}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -84,7 +84,7 @@ func.func @no_array_of_cache_axes(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @double_softcap(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attribute 'softcap' failed to satisfy constraint: 32-bit float attribute}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, softcap = 1.0 : f64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, softcap = 1.0 : f64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -94,7 +94,7 @@ func.func @double_softcap(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @least_window(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c9: the window is expected to be at least 1, got -9223372036854775808}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, window = -9223372036854775808 : i64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, window = -9223372036854775808 : i64}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -103,8 +103,8 @@ func.func @least_window(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @causal_is_a_number(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
-  // expected-error@+1 {{invalid properties {causal = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `causal` in property conversion: 1 : i64}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, causal = 1}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  // expected-error@+1 {{invalid properties {causal = 1 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>} for op kvcache.attention: Invalid attribute `causal` in property conversion: 1 : i64}}
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, causal = 1}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -114,7 +114,7 @@ func.func @causal_is_a_number(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @output_is_alibi(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c5: one or two destinations are expected, got 0}}
-  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -123,7 +123,7 @@ func.func @output_is_alibi(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_axes_are_mixed(%q: tensor<?x32x128xbf16>, %c: tensor<2x?x16x8x128xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c12: a list of names for each of the 1 caches is expected, got [["S", "B", 3, "H", "D"]]}}
-  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [["S", "B", 3, "H", "D"]]}> : (tensor<?x32x128xbf16>, tensor<2x?x16x8x128xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
+  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>, cacheAxes = [["S", "B", 3, "H", "D"]]}> : (tensor<?x32x128xbf16>, tensor<2x?x16x8x128xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
   return
 }
 
@@ -132,7 +132,7 @@ func.func @cache_axes_are_mixed(%q: tensor<?x32x128xbf16>, %c: tensor<2x?x16x8x1
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @no_caches(%q: memref<?x32x128xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op attention_c1: one cache with two sides, or two caches without sides are expected, got 0 caches}}
-  "kvcache.attention"(%q, %b, %q) <{operandSegmentSizes = array<i32: 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>}> : (memref<?x32x128xbf16>, !batch, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %b, %q) <{operandSegmentSizes = array<i32: 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1>}> : (memref<?x32x128xbf16>, !batch, memref<?x32x128xbf16>) -> ()
   return
 }
 
@@ -141,7 +141,7 @@ func.func @no_caches(%q: memref<?x32x128xbf16>, %b: !batch) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @cache_without_rank(%q: tensor<?x32x128xbf16>, %c: tensor<*xbf16>, %b: !batch) {
   // expected-error@+1 {{'kvcache.attention' op operand #1 must be variadic of cache or ranked tensor of any type values, but got 'tensor<*xbf16>'}}
-  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 1>}> : (tensor<?x32x128xbf16>, tensor<*xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
+  %0 = "kvcache.attention"(%q, %c, %b, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 1>}> : (tensor<?x32x128xbf16>, tensor<*xbf16>, !batch, tensor<?x32x128xbf16>) -> tensor<?x32x128xbf16>
   return
 }
 
@@ -150,7 +150,7 @@ func.func @cache_without_rank(%q: tensor<?x32x128xbf16>, %c: tensor<*xbf16>, %b:
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @only_slots(%s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op expected 2 or more operands, but found 1}}
-  "kvcache.index_copy"(%s) : (!slots) -> ()
+  "kvcache.index_copy"(%s) <{operandSegmentSizes = array<i32: 0, 0, 0, 1>}> : (!slots) -> ()
   return
 }
 
@@ -160,7 +160,7 @@ func.func @only_slots(%s: !slots) {
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @axes_of_arrays(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op attribute 'axes' failed to satisfy constraint: string array attribute}}
-  "kvcache.index_copy"(%r, %c, %s) <{axes = [["B"]]}> : (memref<?x64xf32>, !k, !slots) -> ()
+  "kvcache.index_copy"(%r, %c, %s) <{operandSegmentSizes = array<i32: 1, 1, 0, 1>, axes = [["B"]]}> : (memref<?x64xf32>, !k, !slots) -> ()
   return
 }
 
@@ -170,7 +170,7 @@ func.func @axes_of_arrays(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @no_axes_of_a_reference(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: no dimension names are expected for a reference, whose type has them, got []}}
-  "kvcache.index_copy"(%r, %c, %s) <{axes = []}> : (memref<?x64xf32>, !k, !slots) -> ()
+  "kvcache.index_copy"(%r, %c, %s) <{operandSegmentSizes = array<i32: 1, 1, 0, 1>, axes = []}> : (memref<?x64xf32>, !k, !slots) -> ()
   return
 }
 
@@ -179,7 +179,7 @@ func.func @no_axes_of_a_reference(%r: memref<?x64xf32>, %c: !k, %s: !slots) {
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @pool_is_a_number(%r: tensor<?x64xf32>, %c: tensor<f32>, %s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c2: a cache is expected to have the axes B, N and D, got [] without B}}
-  %0 = "kvcache.index_copy"(%r, %c, %s) <{axes = []}> : (tensor<?x64xf32>, tensor<f32>, !slots) -> tensor<f32>
+  %0 = "kvcache.index_copy"(%r, %c, %s) <{operandSegmentSizes = array<i32: 1, 1, 0, 1>, axes = []}> : (tensor<?x64xf32>, tensor<f32>, !slots) -> tensor<f32>
   return
 }
 
@@ -188,7 +188,7 @@ func.func @pool_is_a_number(%r: tensor<?x64xf32>, %c: tensor<f32>, %s: !slots) {
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @empty_axis_name(%r: tensor<?x64xf32>, %c: tensor<?x16x64xf32>, %s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: an axis L, S, B, N, H or D is expected, got ""}}
-  %0 = "kvcache.index_copy"(%r, %c, %s) <{axes = ["B", "N", ""]}> : (tensor<?x64xf32>, tensor<?x16x64xf32>, !slots) -> tensor<?x16x64xf32>
+  %0 = "kvcache.index_copy"(%r, %c, %s) <{operandSegmentSizes = array<i32: 1, 1, 0, 1>, axes = ["B", "N", ""]}> : (tensor<?x64xf32>, tensor<?x16x64xf32>, !slots) -> tensor<?x16x64xf32>
   return
 }
 
@@ -197,7 +197,7 @@ func.func @empty_axis_name(%r: tensor<?x64xf32>, %c: tensor<?x16x64xf32>, %s: !s
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @pool_too_large(%r: tensor<?x2xf32>, %c: tensor<1099511627776x4096x2xf32>, %s: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op index_copy_c9: layout_c5: the axes up to B are expected to span at most 2^52 elements, got more with extent 1099511627776}}
-  %0 = "kvcache.index_copy"(%r, %c, %s) <{axes = ["B", "N", "D"]}> : (tensor<?x2xf32>, tensor<1099511627776x4096x2xf32>, !slots) -> tensor<1099511627776x4096x2xf32>
+  %0 = "kvcache.index_copy"(%r, %c, %s) <{operandSegmentSizes = array<i32: 1, 1, 0, 1>, axes = ["B", "N", "D"]}> : (tensor<?x2xf32>, tensor<1099511627776x4096x2xf32>, !slots) -> tensor<1099511627776x4096x2xf32>
   return
 }
 
@@ -206,7 +206,7 @@ func.func @pool_too_large(%r: tensor<?x2xf32>, %c: tensor<1099511627776x4096x2xf
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @no_padding(%r: memref<?x64xf32>, %c: !k, %b: memref<?xi64>) {
   // expected-error@+1 {{'kvcache.scatter' op requires attribute 'pad'}}
-  "kvcache.scatter"(%r, %c, %b, %b) : (memref<?x64xf32>, !k, memref<?xi64>, memref<?xi64>) -> ()
+  "kvcache.scatter"(%r, %c, %b, %b) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 1>}> : (memref<?x64xf32>, !k, memref<?xi64>, memref<?xi64>) -> ()
   return
 }
 
@@ -214,8 +214,8 @@ func.func @no_padding(%r: memref<?x64xf32>, %c: !k, %b: memref<?xi64>) {
 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @padding_is_a_number(%r: memref<?x64xf32>, %c: !k, %b: memref<?xi64>) {
-  // expected-error@+1 {{invalid properties {pad = 7 : i32} for op kvcache.scatter: Invalid attribute `pad` in property conversion: 7 : i32}}
-  "kvcache.scatter"(%r, %c, %b, %b) <{pad = 7 : i32}> : (memref<?x64xf32>, !k, memref<?xi64>, memref<?xi64>) -> ()
+  // expected-error@+1 {{invalid properties {operandSegmentSizes = array<i32: 1, 1, 0, 1, 1>, pad = 7 : i32} for op kvcache.scatter: Invalid attribute `pad` in property conversion: 7 : i32}}
+  "kvcache.scatter"(%r, %c, %b, %b) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 1>, pad = 7 : i32}> : (memref<?x64xf32>, !k, memref<?xi64>, memref<?xi64>) -> ()
   return
 }
 
@@ -224,7 +224,7 @@ func.func @padding_is_a_number(%r: memref<?x64xf32>, %c: !k, %b: memref<?xi64>) 
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @scatter_of_no_rows(%c: !k, %b: memref<?xi64>) {
   // expected-error@+1 {{'kvcache.scatter' op scatter_c1: 1 operands of rows are expected, one per side of the cache, got 0}}
-  "kvcache.scatter"(%c, %b, %b) <{pad = #kvcache<padding none>}> : (!k, memref<?xi64>, memref<?xi64>) -> ()
+  "kvcache.scatter"(%c, %b, %b) <{operandSegmentSizes = array<i32: 0, 1, 0, 1, 1>, pad = #kvcache<padding none>}> : (!k, memref<?xi64>, memref<?xi64>) -> ()
   return
 }
 
@@ -234,7 +234,7 @@ func.func @scatter_of_no_rows(%c: !k, %b: memref<?xi64>) {
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @gather_to_nothing(%c: !kv, %s: !slots) {
   // expected-error@+1 {{'kvcache.gather' op gather_c1: 2 operands of rows are expected, one per side of the cache, got 0}}
-  "kvcache.gather"(%c, %s) : (!kv, !slots) -> ()
+  "kvcache.gather"(%c, %s) <{operandSegmentSizes = array<i32: 1, 0, 1, 0>}> : (!kv, !slots) -> ()
   return
 }
 
@@ -243,7 +243,7 @@ func.func @gather_to_nothing(%c: !kv, %s: !slots) {
 !k = !kvcache.cache<?B x 16N x 64D x f32>
 func.func @relayout_names_are_numbers(%c: !k) {
   // expected-error@+1 {{'kvcache.relayout' op attribute 'destAxes' failed to satisfy constraint: string array attribute}}
-  "kvcache.relayout"(%c, %c) <{sourceAxes = [], destAxes = [0]}> : (!k, !k) -> ()
+  "kvcache.relayout"(%c, %c) <{operandSegmentSizes = array<i32: 1, 0, 1, 0>, sourceAxes = [], destAxes = [0]}> : (!k, !k) -> ()
   return
 }
 
@@ -270,6 +270,6 @@ func.func @merge_to_nothing(%a: tensor<?x2x8xf16>, %l: tensor<?x2xf32>) {
 !batch = !kvcache.batch<?R x ?M x i32, tokens = 16>
 func.func @groups_without_lengths(%q: memref<?x32x128xbf16>, %c: !kv, %b: !batch, %g: memref<?xi32>) {
   // expected-error@+1 {{'kvcache.attention' op attention_c14: groups and lengths of prefixes are expected, got one of both}}
-  "kvcache.attention"(%q, %c, %b, %g, %q) <{operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 1, 0, 1>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?xi32>, memref<?x32x128xbf16>) -> ()
+  "kvcache.attention"(%q, %c, %b, %g, %q) <{operandSegmentSizes = array<i32: 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1>}> : (memref<?x32x128xbf16>, !kv, !batch, memref<?xi32>, memref<?x32x128xbf16>) -> ()
   return
 }

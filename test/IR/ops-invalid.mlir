@@ -344,7 +344,7 @@ func.func @index_copy_two_sides(%rows: memref<?x8x64xf32>, %cache: !kv, %slots: 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @index_copy_no_rows(%cache: !kv, %slots: !slots) {
   // expected-error@+1 {{'kvcache.index_copy' op index_copy_c1: 1 operands of rows are expected, one per side of the cache, got 0}}
-  "kvcache.index_copy"(%cache, %slots) : (!kv, !slots) -> ()
+  "kvcache.index_copy"(%cache, %slots) <{operandSegmentSizes = array<i32: 0, 1, 0, 1>}> : (!kv, !slots) -> ()
   return
 }
 

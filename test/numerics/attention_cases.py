@@ -203,8 +203,7 @@ class Function:
         views = [cases.resized(rng, v, int(rng.integers(most // 2, most)))
                  for v in self.views]
         if self.choice["caches"] == "sides":  # of one pool
-            views[1] = cases.replace(views[0], steps=[
-                *views[0].steps[:-1], ("side", 1)])
+            views[1] = views[0].instead("side", 1)
         blocks = min(v.view.extent("B") for v in views)
         batch, prefixes, is_kept = self.batch(rng, kind, blocks), None, True
         if self.choice["prefixes"]:

@@ -271,6 +271,10 @@ class CacheCase:
     def then(self, *step):
         return replace(self, steps=[*self.steps, step])
 
+    def instead(self, *step):
+        """With another last step."""
+        return replace(self, steps=[*self.steps[:-1], step])
+
     def check(self, expected, what=""):
         """Every bit of the storage is as in another cache, no canary is hit."""
         got = self.cache.storage.view(np.uint8)
@@ -395,6 +399,8 @@ def random_cache(rng, element_type="f32", *, blocks=6, tokens=16, heads=2,
 def resized(rng, case, blocks):
     """A cache of the same type, full of poison, with another number of blocks
     and other strides where the type leaves them to run time."""
+    if not isinstance(case, CacheCase):
+        return case.resized(rng, blocks)
     extents = dict(zip(case.cache.axes, case.cache.array.shape))
     if "B" in case.type.facts and blocks == 1:
         blocks = 2  # what the fact says of slower axes would not show
@@ -443,6 +449,8 @@ def random_view(rng, case, sides=True):
 def fill(rng, cache, used=None):
     """Random numbers in the tokens that `used` [B, N] names, or in all of
     them. The others keep their poison."""
+    if not isinstance(cache, Cache):
+        return cache.fill(rng, used)
     values = random_elements(rng, cache.logical_shape, cache.element_type)
     if used is not None:
         b = cache.letters.index("B")

@@ -34,13 +34,13 @@ class Program:
                 if isinstance(a, Array) else a
                 for n, a in enumerate(self._arguments)]
 
-    def _argument(self, name, type_text, value, align=None):
+    def _argument(self, name, type_text, *values, align=None):
         # SSA names do not survive every front end; the attribute does.
         attributes = f'kvcache.name = "{name}"'
         if align:
             attributes += f", kvcache.align = {align}"
         self._signature.append(f"%{name}: {type_text} {{{attributes}}}")
-        self._arguments.append(value)
+        self._arguments.extend(values)
         return f"%{name}"
 
     def op(self, text, result=None):
@@ -57,7 +57,7 @@ class Program:
         """The value and the type of the view of a case."""
         if case.type.space == "host":
             self._options[len(self._arguments)] = dict(device=CUDA_HOST)
-        value = self._argument(name, str(case.type), case.cache.argument())
+        value = self._argument(name, str(case.type), *case.cache.arguments())
         type_ = case.type
         for number, (kind, *operands) in enumerate(case.steps):
             step = f"{name}_{kind}{number}"
@@ -83,7 +83,7 @@ class Program:
 
     def buffer(self, name, buffer):
         return (self._argument(name, buffer.type(), buffer.argument(),
-                               buffer.align), buffer.type())
+                               align=buffer.align), buffer.type())
 
     def buffers(self, names, buffers):
         pairs = [self.buffer(n, b) for n, b in zip(names, buffers)]

@@ -90,6 +90,24 @@ def _sides(caches):
     return out
 
 
+def _scales(caches):
+    """Scales of keys and values [B, N, H], and what kernels may add to integers
+    while they multiply; None of a side that has none."""
+    if len(caches) == 1:
+        caches = [caches[0].side(0), caches[0].side(1)]
+    found = []
+    for cache in caches:
+        scales = getattr(cache, "scales", None)
+        if scales is None:
+            found.append(None)
+            continue
+        shape = cache.extent("B"), cache.extent("N"), cache.extent("H")
+        own = np.float64(scales.get()).reshape(*shape[:2], -1)
+        found.append((np.broadcast_to(own, shape),
+                      128 if cache.form == "i8" else 0))
+    return found
+
+
 def _f32(value):
     return None if value is None else float(np.float32(value))
 
@@ -100,6 +118,7 @@ def attention(query, caches, batch, *, causal=False, window=None,
     """query: numbers [T, Hq, D]; caches: one with both sides, or two; mask:
     words [T, W]."""
     keys, values = _sides(caches)
+    key_scales, value_scales = _scales(caches)
     rows, query_heads, channels = query.shape
     blocks, tokens, heads, _ = keys.shape
     blocks = min(blocks, len(values))
@@ -125,8 +144,9 @@ def attention(query, caches, batch, *, causal=False, window=None,
         r, p = row
         if r not in gathered:
             j, block, token = batch.keys(r, blocks)
-            gathered[r] = j, keys[block, token], values[block, token]
-        j, k, v = gathered[r]
+            gathered[r] = (j, keys[block, token], values[block, token],
+                           block, token)
+        j, k, v, block, token = gathered[r]
         sees = visible(p, j, causal, window, window_right)
         if mask is not None:
             sees &= unmasked(mask[t], batch.first_own(r, rows), j)
@@ -134,9 +154,19 @@ def attention(query, caches, batch, *, causal=False, window=None,
             continue
         empty[t] = False
         j, k, v = j[sees], k[sees][:, group], v[sees][:, group]
+        magnitude = np.abs(v)
+        if value_scales is not None:
+            # As if the scale of each value were the largest one: weights are
+            # rounded together with scales.
+            own = value_scales[0][block, token][sees][:, group]
+            magnitude = np.abs(v) / own[..., None] * own.max(axis=0)[:, None]
         x = scale * np.einsum("hd,jhd->jh", query[t], k)
         error = (channels + 8) * U * abs(scale) * np.einsum(
             "hd,jhd->jh", np.abs(query[t]), np.abs(k))
+        if key_scales is not None:
+            of_keys = key_scales[0][block, token][sees][:, group]
+            error += (channels + 8) * U * abs(scale) * of_keys * (
+                key_scales[1] * np.abs(query[t]).sum(axis=-1))
         if softcap is not None:
             x = softcap * np.tanh(x / softcap)
             error += 8 * U * softcap
@@ -174,7 +204,10 @@ def attention(query, caches, batch, *, causal=False, window=None,
         lost = smallest_normal("f32")
         if weights == "f16":
             lost = smallest_normal("f16") * half_ulp("f16")
-        out_error[t] += lost * np.abs(v).sum(axis=0)
+        out_error[t] += lost * magnitude.sum(axis=0)
+        if value_scales is not None:
+            out_error[t] += 16 * U * value_scales[1] * (
+                share * own).sum(axis=0)[:, None]
         lse_error[t] = (2 * (each.sum(axis=0) + sums)
                         + 4 * U * (np.abs(m) + np.abs(lse[t])))
     if value_scale is not None:

@@ -198,6 +198,9 @@ class Cache:
         return Array(self.storage, self.element_type, list(self.array.shape),
                      self.strides, self.offset)
 
+    def arguments(self):
+        return [self.argument()]
+
     def on(self, storage):
         """The same layout in other storage."""
         array = np.lib.stride_tricks.as_strided(

@@ -403,17 +403,46 @@ class Run:
         value = function(a, b)
         self.put(operands[0], value.astype(a.dtype), lanes)
 
+    def _do_shfl(self, name, operands, lanes):
+        """Of a whole warp, whose lanes are all here."""
+        if "bfly" not in name or self.threads % 32:
+            raise PtxError("a shuffle that is not known")
+        here = np.zeros(self.lanes, bool)
+        here[lanes] = True
+        if not here.reshape(-1, 32).all(axis=1)[lanes // 32].all():
+            raise PtxError("a shuffle that some lanes of a warp do not get to")
+        others = lanes ^ self._unsigned(operands[2], 4, lanes).astype(int)
+        self.put(operands[0], self._unsigned(operands[1], 4, others), lanes)
+
     def _do_add(self, name, operands, lanes):
         self._binary(name, operands, lanes, np.add)
 
     def _do_sub(self, name, operands, lanes):
         self._binary(name, operands, lanes, np.subtract)
 
+    def _halves(self, name, operands, lanes, function):
+        """One of two numbers of 16 bits, or of each of two pairs."""
+        half, pair = re.fullmatch(r"(b?f16)(x2)?", name[-1]).groups()
+        size = 4 if pair else 2
+        raw = [self._unsigned(o, size, lanes).view(np.uint16)
+               for o in operands[1:3]]
+        floats = [(r.astype(np.uint32) << np.uint32(16)).view(np.float32)
+                  if half == "bf16" else r.view(np.float16) for r in raw]
+        value = function(*floats)
+        narrow = (value.view(np.uint32) >> np.uint32(16)
+                  if half == "bf16" else value.view(np.uint16))
+        self.put(operands[0], narrow.astype(np.uint16).view(UNSIGNED[size]),
+                 lanes)
+
     def _do_min(self, name, operands, lanes):
+        if "f16" in name[-1]:
+            return self._halves(name, operands, lanes, np.fmin)
         fmin = name[-1][0] == "f"
         self._binary(name, operands, lanes, np.fmin if fmin else np.minimum)
 
     def _do_max(self, name, operands, lanes):
+        if "f16" in name[-1]:
+            return self._halves(name, operands, lanes, np.fmax)
         fmax = name[-1][0] == "f"
         self._binary(name, operands, lanes, np.fmax if fmax else np.maximum)
 
@@ -454,6 +483,16 @@ class Run:
     def _do_neg(self, name, operands, lanes):
         value = self.get(operands[1], name[-1], lanes)
         self.put(operands[0], np.negative(value), lanes)
+
+    def _do_abs(self, name, operands, lanes):
+        masks = {"f32": 0x7FFFFFFF, "f16": 0x7FFF, "bf16": 0x7FFF,
+                 "f16x2": 0x7FFF7FFF, "bf16x2": 0x7FFF7FFF}
+        if name[-1] not in masks:
+            raise PtxError("a type that is not known")
+        mask = masks[name[-1]]
+        type_ = UNSIGNED[2 if mask == 0x7FFF else 4]
+        value = self._unsigned(operands[1], type_().itemsize, lanes)
+        self.put(operands[0], value & type_(mask), lanes)
 
     def _product(self, name, a, b):
         """The whole product in twice the width, as two's complement."""

@@ -91,6 +91,22 @@ got = run(SHARED + THREAD + """
 \tst.global.b32 \t[%rd2], %r6;""", numbers())
 assert got.tolist() == list(range(63, -1, -1)) + [-1] * 64
 
+# A shuffle within a warp; numbers of 16 bits, of which a NaN is none.
+got = run(THREAD + """
+\tshfl.sync.bfly.b32 \t%r4, %r3, 5, 31, -1;
+\tst.global.b32 \t[%rd2], %r4;""", numbers())
+assert got.tolist() == [i ^ 5 for i in range(128)]
+got = run(THREAD + """
+\tmov.b32 \t%r4, 0x7FC0C040;
+\tmov.b32 \t%r5, 0xBF803F80;
+\tmax.bf16x2 \t%r6, %r4, %r5;
+\tabs.bf16x2 \t%r7, %r6;
+\tst.global.b32 \t[%rd2], %r7;""", numbers())
+assert set(got.tolist()) == {0x3F803F80}
+
+fails("do not get to", THREAD + """
+\tsetp.gt.u32 \t%p1, %r1, 40;
+\t@%p1 shfl.sync.bfly.b32 \t%r4, %r3, 1, 31, -1;""", numbers())
 fails("in no buffer", THREAD + "\tst.global.b32 \t[%rd2], %r3;", numbers(127))
 fails("in no buffer", THREAD + "\tld.global.b32 \t%r4, [%rd2+-4];", numbers())
 fails("not aligned to 8", THREAD + "\tld.global.b64 \t%rd4, [%rd2];",

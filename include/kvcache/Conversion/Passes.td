@@ -5,6 +5,34 @@
 
 include "mlir/Pass/PassBase.td"
 
+def SplitParts : Pass<"kvcache-split-parts", "mlir::ModuleOp"> {
+  let summary = "Make the stored values and the scales of caches two caches";
+  let description = [{
+    Contract out: no cache has scales (`!kvcache.scaled`). An argument that had
+    some is two, of which the second one is named after the first one; slices,
+    casts, copies and transfers are done to both. An operation that converts
+    elements has the cache of stored values and, as `scales`, that of the scales.
+    Other passes see plain caches from here on.
+
+    Before:
+
+    ```mlir
+    func.func @insert(%pool: !kv, ...) {
+      kvcache.index_copy %key, %value into %pool at %slots : ... into !kv at ...
+    ```
+
+    After:
+
+    ```mlir
+    func.func @insert(%pool: !stored, %scales: !scales {kvcache.name = "pool.scales"}, ...) {
+      kvcache.index_copy %key, %value into %pool scales(%scales : !scales) at %slots
+        : ... into !stored at ...
+    ```
+  }];
+  let dependentDialects = ["kvcache::KVCacheDialect",
+                           "mlir::arith::ArithDialect"];
+}
+
 def ConvertKVCacheToLoops : Pass<"convert-kvcache-to-loops", "mlir::ModuleOp"> {
   let summary = "Lower kvcache operations to loops over vectors, for a CPU";
   let description = [{

@@ -37,8 +37,12 @@ public:
 
   /// The number of bits of a stored value.
   virtual int64_t getBits() const = 0;
+  /// The largest number, which the largest of those that share a scale become.
+  virtual double getLargest() const = 0;
+  /// Whether a stored value has a meaning without a scale.
+  virtual bool isPlain() const { return true; }
   /// Makes the type of a context that stands for the format implement
-  /// `FormatTypeInterface`.
+  /// `FormatTypeInterface`, if it is plain.
   virtual void attach(mlir::MLIRContext &context) const = 0;
 
   /// On the host: the number that stored bits are, and the bits of a number,

@@ -97,6 +97,9 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       * `attention_c13` the mask is `[T, W]` of i32
       * `attention_c14` groups and lengths of prefixes are 1-D, of i32 or i64,
         with one group more than lengths, and contiguous
+      * `attention_c15` scales are those of `index_copy`, but need not be
+        writable, for each cache of stored values; the channels of a token and a
+        head share one
 
     Examples:
 
@@ -124,7 +127,7 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
   }];
   let arguments = (ins
       KVCache_Buffer:$query, Variadic<KVCache_CacheOrTensor>:$caches,
-      KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
+      Variadic<KVCache_AnyCache>:$scales, KVCache_AnyBatch:$batch, Optional<KVCache_Buffer>:$alibi,
       Optional<KVCache_Buffer>:$sinks, Optional<KVCache_Buffer>:$mask,
       Optional<F32>:$valueScale, Optional<KVCache_Buffer>:$prefixGroups,
       Optional<KVCache_Buffer>:$prefixLengths, Variadic<KVCache_Buffer>:$outs,
@@ -134,7 +137,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
       OptionalAttr<I64Attr>:$windowRight,
       OptionalAttr<F32Attr>:$softcap, OptionalAttr<F32Attr>:$scale);
   let assemblyFormat = [{
-    $query `over` custom<CacheList>($caches, $cacheAxes) `in` $batch
+    $query `over` custom<CacheList>($caches, $cacheAxes)
+    (`scales` `(` $scales^ `:` type($scales) `)`)? `in` $batch
     (`alibi` `(` $alibi^ `:` type($alibi) `)`)?
     (`sinks` `(` $sinks^ `:` type($sinks) `)`)?
     (`mask` `(` $mask^ `:` type($mask) `)`)?
@@ -155,6 +159,8 @@ def KVCache_AttentionOp : KVCache_IntoOp<"attention", "outs", [
     ::kvcache::CacheType getValueType() {
       return getCacheType(getCaches().size() - 1);
     }
+    /// The scales of a cache; null if it has none.
+    ::mlir::Value getScalesOf(unsigned i);
     /// The scale, or its default.
     double getScaleValue();
     /// How far ahead of its position a row sees keys; none: all of them.

@@ -63,7 +63,11 @@ def KVCache_Dialect : Dialect {
 
     /// Makes the type that a format is of one that caches may have.
     void addFormat(const ::kvcache::Format &format);
-    /// The formats as listed in a message: `f16, bf16 or f32`.
+    /// The format whose values have a type, or are stored as one; null if there
+    /// is none.
+    static const ::kvcache::Format *formatOf(::mlir::Type stored);
+    /// The formats as listed in a message: `f16, bf16 or f32`. Those that mean
+    /// nothing without scales are left out.
     static ::std::string listFormats(::mlir::MLIRContext *context);
 
     /// Argument attribute: the name of the argument in messages, header and
@@ -114,9 +118,10 @@ class KVCache_Accesses<list<string> says = []>
 /// `into`. The buffers of an operation are all tensors or all memrefs. Each
 /// destination that is a tensor has a result of its type, which is omitted in
 /// the assembly. `says` are the methods of CacheAccessOpInterface that it
-/// implements besides its ties.
+/// implements besides its ties. `scales` are those of the destination, which come
+/// after it and are written with it.
 class KVCache_IntoOp<string mnemonic, string dest, list<string> says = [],
-                     list<Trait> traits = []>
+                     list<Trait> traits = [], string scales = "">
     : KVCache_Op<mnemonic, !listconcat([
           KVCache_Accesses<says>,
           DestinationStyleOpInterface,
@@ -151,6 +156,9 @@ class KVCache_IntoOp<string mnemonic, string dest, list<string> says = [],
         ::llvm::SmallVectorImpl<::mlir::SideEffects::EffectInstance<
             ::mlir::MemoryEffects::Effect>> &effects) {
       auto [first, count] = getODSOperandIndexAndLength(odsIndex_}] # dest # [{);
+      }] # !if(!empty(scales), "",
+               "count += getODSOperandIndexAndLength(odsIndex_" # scales #
+               ").second;") # [{
       ::kvcache::addBufferEffects(*this, first, count, effects);
     }
   }];

@@ -16,9 +16,10 @@
 include "kvcache/IR/KVCacheTypes.td"
 
 /// An operation with one cache that may be a tensor.
-class KVCache_CacheIntoOp<string mnemonic, string dest>
+class KVCache_CacheIntoOp<string mnemonic, string dest, string scales = "">
     : KVCache_IntoOp<mnemonic, dest, [
-          "getCacheUses", "getIndexUses", "keepsDestination", "dropAxisNames"]> {
+          "getCacheUses", "getIndexUses", "keepsDestination", "dropAxisNames"], [
+          AttrSizedOperandSegments], scales> {
   let extraClassDeclaration = intoDeclaration # [{
     /// The type of the cache, even if it is a tensor.
     ::kvcache::CacheType getCacheType();
@@ -29,7 +30,7 @@ class KVCache_CacheIntoOp<string mnemonic, string dest>
 // Rows
 //===----------------------------------------------------------------------===//
 
-def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
+def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache", "scales"> {
   let summary = "write rows to the slots of a cache";
   let description = [{
     Writes one row per token, for each side of the cache:
@@ -56,6 +57,15 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
     stride(N)`, and no division is needed. A slot with `n >= N` is in the gap
     after a block, where other layers have their rows, and is skipped.
 
+    *Contents with scales.* The scale of some elements of a row is the largest
+    magnitude among them, at least 2^-60 and at most the largest f32, divided by
+    the largest number of the format; the elements are multiplied by the inverse
+    quotient and rounded to nearest, ties to even. A NaN stays one, or becomes 0
+    in i8. Where several rows are for one slot, a GPU may combine values of one
+    with a scale of another: a caller lists such a slot once.
+
+    `scales` are there after `kvcache-split-parts`, for a cache of stored values.
+
     Constraints:
       * `index_copy_c1` there is one row operand per side of the cache
       * `index_copy_c2` rows have the row shape of the cache, one format, and as
@@ -70,6 +80,9 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
       * `index_copy_c8` the cache may be written
       * `index_copy_c9` the dimensions of the cache are named if and only if it
         is a tensor, and the names are the axes of a cache
+      * `index_copy_c10` scales are given for stored values alone; they are a
+        cache of f32 with the same axes, of the same extents or 1, whose D
+        divides that of the cache, and they may be written
 
     Examples:
 
@@ -83,16 +96,18 @@ def KVCache_IndexCopyOp : KVCache_CacheIntoOp<"index_copy", "cache"> {
   }];
   let arguments = (ins
       Variadic<KVCache_Buffer>:$rows, KVCache_CacheOrTensor:$cache,
-      KVCache_AnySlots:$slots, OptionalAttr<StrArrayAttr>:$axes,
+      Optional<KVCache_AnyCache>:$scales, KVCache_AnySlots:$slots,
+      OptionalAttr<StrArrayAttr>:$axes,
       OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
   let assemblyFormat = [{
-    $rows `into` $cache (`` custom<AxisList>($axes)^)? `at` $slots
+    $rows `into` $cache (`` custom<AxisList>($axes)^)?
+    (`scales` `(` $scales^ `:` type($scales) `)`)? `at` $slots
     (`schedule` $schedule^)? attr-dict
     `:` type($rows) `into` type($cache) `at` type($slots)
   }];
 }
 
-def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
+def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache", "scales"> {
   let summary = "write rows to blocks and offsets of a cache";
   let description = [{
     Like `index_copy`, with a block and an offset for each row instead of a
@@ -125,6 +140,7 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
       * `scatter_c8` `pad` is not `sink`
       * `scatter_c9` the dimensions of the cache are named if and only if it is
         a tensor, and the names are the axes of a cache
+      * `scatter_c10` scales are those of `index_copy`
 
     Example:
 
@@ -137,11 +153,13 @@ def KVCache_ScatterOp : KVCache_CacheIntoOp<"scatter", "cache"> {
   }];
   let arguments = (ins
       Variadic<KVCache_Buffer>:$rows, KVCache_CacheOrTensor:$cache,
+      Optional<KVCache_AnyCache>:$scales,
       KVCache_Buffer:$blocks, KVCache_Buffer:$offsets,
       OptionalAttr<StrArrayAttr>:$axes, KVCache_PaddingAttr:$pad,
       OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
   let assemblyFormat = [{
-    $rows `into` $cache (`` custom<AxisList>($axes)^)? `at` $blocks `,` $offsets
+    $rows `into` $cache (`` custom<AxisList>($axes)^)?
+    (`scales` `(` $scales^ `:` type($scales) `)`)? `at` $blocks `,` $offsets
     `pad` `=` `` $pad (`schedule` $schedule^)? attr-dict
     `:` type($rows) `into` type($cache) `at` type($blocks) `,` type($offsets)
   }];
@@ -161,6 +179,9 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
     outs[s][t] is unchanged, or 0 with `zero`
     ```
 
+    An element of contents with scales is `scale * stored`, rounded to the format
+    of the destination. `scales` are there after `kvcache-split-parts`.
+
     Constraints:
       * `gather_c1` there is one destination per side of the cache
       * `gather_c2` destinations have the row shape of the cache, one format,
@@ -173,6 +194,7 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
         cache is a tensor
       * `gather_c7` the dimensions of the cache are named if and only if it is a
         tensor, and the names are the axes of a cache
+      * `gather_c8` scales are those of `index_copy`, but need not be writable
 
     Example:
 
@@ -182,11 +204,13 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
     ```
   }];
   let arguments = (ins
-      KVCache_CacheOrTensor:$cache, KVCache_AnySlots:$slots,
+      KVCache_CacheOrTensor:$cache, Optional<KVCache_AnyCache>:$scales,
+      KVCache_AnySlots:$slots,
       Variadic<KVCache_Buffer>:$outs, OptionalAttr<StrArrayAttr>:$axes,
       UnitAttr:$zero, OptionalAttr<KVCache_CopyScheduleAttr>:$schedule);
   let assemblyFormat = [{
-    $cache (`` custom<AxisList>($axes)^)? `at` $slots (`zero` $zero^)?
+    $cache (`` custom<AxisList>($axes)^)?
+    (`scales` `(` $scales^ `:` type($scales) `)`)? `at` $slots (`zero` $zero^)?
     `into` $outs (`schedule` $schedule^)? attr-dict
     `:` type($cache) `at` type($slots) `into` type($outs)
   }];
@@ -197,7 +221,8 @@ def KVCache_GatherOp : KVCache_CacheIntoOp<"gather", "outs"> {
 //===----------------------------------------------------------------------===//
 
 def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
-    "getCacheUses", "keepsDestination", "dropAxisNames"]> {
+    "getCacheUses", "keepsDestination", "dropAxisNames"], [
+    AttrSizedOperandSegments], "destScales"> {
   let summary = "copy a cache to one with another layout";
   let description = [{
     Copies every element to the element with the same indices, converted to the
@@ -207,6 +232,10 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
 
     The two caches must not overlap.
 
+    Between caches of one format, bits are copied, and their scales. Otherwise
+    elements are read as `gather` does and written as `index_copy` does.
+    `source_scales` and `dest_scales` are there after `kvcache-split-parts`.
+
     Constraints:
       * `relayout_c1` both caches have the same axes, with equal extents if both
         are known
@@ -214,6 +243,8 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
       * `relayout_c3` the dimensions of the caches are named if and only if they
         are tensors, and the names are the axes of a cache
       * `relayout_c4` the caches are both tensors or both references
+      * `relayout_c5` scales are those of `index_copy`; there may be none if both
+        caches have the same format
 
     Examples:
 
@@ -224,12 +255,15 @@ def KVCache_RelayoutOp : KVCache_IntoOp<"relayout", "dest", [
     ```
   }];
   let arguments = (ins
-      KVCache_CacheOrTensor:$source, KVCache_CacheOrTensor:$dest,
+      KVCache_CacheOrTensor:$source, Optional<KVCache_AnyCache>:$sourceScales,
+      KVCache_CacheOrTensor:$dest, Optional<KVCache_AnyCache>:$destScales,
       OptionalAttr<StrArrayAttr>:$sourceAxes,
       OptionalAttr<StrArrayAttr>:$destAxes);
   let assemblyFormat = [{
     $source (`` custom<AxisList>($sourceAxes)^)?
-    `into` $dest (`` custom<AxisList>($destAxes)^)? attr-dict
+    (`source_scales` `(` $sourceScales^ `:` type($sourceScales) `)`)?
+    `into` $dest (`` custom<AxisList>($destAxes)^)?
+    (`dest_scales` `(` $destScales^ `:` type($destScales) `)`)? attr-dict
     `:` type($source) `into` type($dest)
   }];
   let extraClassDeclaration = intoDeclaration # [{
@@ -351,7 +385,7 @@ def KVCache_TransferOp : KVCache_Op<"transfer", [
       * `transfer_c1` both caches have the same axes, with equal extents except
         for blocks and tokens
       * `transfer_c2` one block size is a multiple of the other
-      * `transfer_c3` the element types agree
+      * `transfer_c3` the element types agree, but for where scales lie
       * `transfer_c4` the destination may be written
       * `transfer_c5` pairs are a matrix of two or four columns of i32 or i64
       * `transfer_c6` memrefs are contiguous and in the default memory space

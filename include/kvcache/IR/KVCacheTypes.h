@@ -9,13 +9,16 @@
 
 #include "kvcache/IR/Format.h"
 #include "kvcache/Layout/Layout.h"
+#include "kvcache/Layout/Scales.h"
 
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
 
 namespace kvcache {
-/// For the storage of types that hold a layout.
+/// For the storage of types that hold them.
 llvm::hash_code hash_value(const Layout &layout);
+llvm::hash_code hash_value(const ScaleAxis &axis);
+llvm::hash_code hash_value(const ScaleStride &stride);
 } // namespace kvcache
 
 #include "kvcache/IR/KVCacheFormats.h.inc"

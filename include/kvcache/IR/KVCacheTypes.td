@@ -70,6 +70,83 @@ def KVCache_LayoutParameter
     : TypeParameter<"::kvcache::Layout", "axes, order, strides, alignment",
                     "const ::kvcache::Layout &">;
 
+class KVCache_FormatType<string name, string typeMnemonic>
+    : TypeDef<KVCache_Dialect, name,
+              [DeclareTypeInterfaceMethods<KVCache_FormatTypeInterface>]> {
+  let mnemonic = typeMnemonic;
+  let genVerifyDecl = 1;
+}
+
+def KVCache_ScaledType : KVCache_FormatType<"Scaled", "scaled"> {
+  let summary = "a format of stored values with scales";
+  let description = [{
+    ```
+    scaled ::= `!kvcache.scaled` `<` (float | `i8`) `x` `f32` `,`
+               `per` `=` `[` group (`,` group)* `]`
+               (`,` `strides` `=` `[` fact (`,` fact)* `]`)? `>`
+    group  ::= (`L` | `S` | `B` | `N` | `H` | `D`) (`/` integer)?
+    ```
+
+    An element of a cache with this format is `scale * stored`. `per` lists the
+    axes whose indices have scales of their own, in the sequence of a listing;
+    the other axes share one. `D / 64` stands for one scale per 64 adjacent
+    channels. The values of scales are data.
+
+    The cache has two *parts*, the stored values and the scales. The second one
+    has the axes of the cache in the same order, those that are not in `per`
+    with extent 1, and D with as many scales as a row of channels has. It is
+    packed, but for `strides`, which are facts as in `!kvcache.cache` that count
+    scales. A slice of the cache is a slice of both.
+
+    Constraints:
+      * `scaled_c1` stored values are i8 or floats of 8 bits, and scales are f32
+      * `scaled_c2` `per` lists axes once each, in the sequence L S B N H D, and
+        only D has groups, of at least 1
+      * `scaled_c3` `per` has both B and N
+      * `scaled_c4` strides are between 1 and 2^40, and each is given once
+
+    Example:
+
+    ```mlir
+    // One scale for each token and head.
+    !kvcache.cache<2S x ?B x 16N x 8H x 128D
+                   x !kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>>
+    // At the end of the rows: 128 bytes, and 4 of the scale.
+    !kvcache.cache<?B x 16N x 8H x 128D
+                   x !kvcache.scaled<i8 x f32, per = [B, N, H], strides = [H = 33]>,
+                   strides = [H = 132], align = 4>
+    ```
+  }];
+  let parameters = (ins "::mlir::Type":$stored, "::mlir::Type":$scale,
+                        ArrayRefParameter<"::kvcache::ScaleAxis">:$per,
+                        ArrayRefParameter<"::kvcache::ScaleStride">:$strides);
+  let hasCustomAssemblyFormat = 1;
+  let extraClassDeclaration = [{
+    /// The channels that share a scale, of so many.
+    int64_t getGroup(int64_t channels) const;
+    /// The same format, but for where scales lie.
+    bool isSameFormat(::kvcache::ScaledType other) const;
+  }];
+}
+
+def KVCache_StoredType : KVCache_FormatType<"Stored", "stored"> {
+  let summary = "the stored values of a format with scales";
+  let description = [{
+    ```
+    stored ::= `!kvcache.stored` `<` (float | `i8`) `>`
+    ```
+
+    The format of the first part of a cache with scales. What they stand for is
+    known together with the scales: an operation that converts elements of such
+    a cache has the cache of scales beside it. All others move bits.
+
+    Constraints:
+      * `stored_c1` stored values are i8 or floats of 8 bits
+  }];
+  let parameters = (ins "::mlir::Type":$stored);
+  let assemblyFormat = "`<` $stored `>`";
+}
+
 def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
   let summary = "a reference to a paged cache with a known layout";
   let description = [{
@@ -104,8 +181,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     another one declares this in its type, and a write to it is an error. A
     writable reference can be cast to a read-only one, but not back.
 
-    The element type is the *format* of the contents: f16, bf16, f32, f8E4M3FN or
-    f8E5M2. A number becomes an element of another format by rounding to
+    The element type is the *format* of the contents: f16, bf16, f32, f8E4M3FN,
+    f8E5M2, or one with scales (`!kvcache.scaled`). A number becomes an element of another format by rounding to
     nearest, ties to even. f8E4M3FN and f8E5M2 have no room for larger numbers
     than 448 and 57344: such a number, or an infinity, becomes the largest finite
     one of its sign. A NaN stays a NaN.
@@ -122,10 +199,13 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
         faster ones
       * `layout_c6` the alignment is a power of two of at most 4096
       * `cache_c1` the element type is a format: f16, bf16, f32, f8E4M3FN or
-        f8E5M2
+        f8E5M2, `!kvcache.scaled` or `!kvcache.stored`
       * `cache_c2` the extents of S, N, H and D are constants, and S is 1 or 2
       * `cache_c3` the alignment is at least the size of an element
       * `cache_c4` only H and D are split into two parts
+      * `cache_c5` scales are of axes of the cache, of L and S if it has them,
+        and a group divides D; their strides are of axes that have scales, and
+        scales do not overlap each other
 
     Examples:
 
@@ -158,9 +238,20 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     int64_t getNumSides() const;
     /// The shape of the part of a row that one token writes, [H, D] or [D].
     ::llvm::SmallVector<int64_t> getRowShape() const;
+    /// The elements of its memory.
+    ::mlir::Type getMemoryType() const;
     /// The memref that the cache is lowered to: its dimensions are the axes as
-    /// listed.
+    /// listed. Of one with scales, that of its stored values.
     ::mlir::MemRefType getMemRefType() const;
+
+    /// The format of a cache with scales; null of others.
+    ::kvcache::ScaledType getScaled() const;
+    /// The caches that are the parts of one with scales.
+    CacheType getStoredPart() const;
+    CacheType getScalesPart() const;
+    /// The same with parts of these layouts.
+    CacheType withParts(const ::kvcache::Layout &stored,
+                        const ::kvcache::Layout &scales) const;
   }];
 }
 

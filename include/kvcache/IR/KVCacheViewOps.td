@@ -58,6 +58,7 @@ def KVCache_ViewOp : KVCache_Op<"view", [
       * `view_c9` a function does not return the cache, or a view of it, if it
         allocates the source itself: the memory would have no owner. Values that
         pass through branches or regions are not tracked
+      * `view_c10` the cache has no scales; `with_scales` makes one that has
 
     Examples:
 
@@ -104,6 +105,7 @@ def KVCache_StorageOp : KVCache_Op<"storage", [
       * `storage_c4` each stride in the result type is known from the layout; a
         result without a layout has packed dimensions
       * `storage_c5` the cache may be written, as the memref may be
+      * `storage_c6` the cache has no scales; `stored` and `scales` are its parts
 
     Examples:
 
@@ -269,6 +271,7 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
         number of tokens; its number of blocks remains constant if it was
         constant
       * `reshape_c6` a cache that is viewed as a memref may be written
+      * `reshape_c7` the cache has no scales; `stored` and `scales` are its parts
 
     Examples:
 
@@ -304,6 +307,7 @@ def KVCache_FlattenOp : KVCache_Op<"flatten", [
       * `flatten_c1` the cache has neither layers nor sides
       * `flatten_c2` the layout is flat: blocks and tokens share one stride
       * `flatten_c3` the cache may be written, as the memref may be
+      * `flatten_c4` the cache has no scales; `stored` and `scales` are its parts
 
     Example:
 
@@ -314,6 +318,78 @@ def KVCache_FlattenOp : KVCache_Op<"flatten", [
   let arguments = (ins KVCache_AnyCache:$cache);
   let results = (outs AnyMemRef:$result);
   let assemblyFormat = "$cache attr-dict `:` type($cache)";
+}
+
+//===----------------------------------------------------------------------===//
+// Parts of a cache with scales
+//===----------------------------------------------------------------------===//
+
+def KVCache_WithScalesOp : KVCache_Op<"with_scales", [Pure]> {
+  let summary = "a cache with scales, of its two parts";
+  let description = [{
+    Returns a cache that refers to the stored values and to the scales of its
+    elements (`!kvcache.scaled`). Slices, copies and transfers of it are of both.
+
+    `kvcache-split-parts` does the opposite everywhere, before anything else is
+    lowered.
+
+    Constraints:
+      * `with_scales_c1` the result has scales
+      * `with_scales_c2` the operands have the types of its parts
+
+    Example:
+
+    ```mlir
+    %cache = kvcache.with_scales %values, %scales : !stored, !scales to !kv
+    ```
+  }];
+  let arguments = (ins KVCache_AnyCache:$stored, KVCache_AnyCache:$scales);
+  let results = (outs KVCache_AnyCache:$result);
+  let assemblyFormat = [{
+    $stored `,` $scales attr-dict `:` type($stored) `,` type($scales)
+    `to` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+class KVCache_CachePartOp<string mnemonic, string what>
+    : KVCache_Op<mnemonic, [
+          Pure, InferTypeOpAdaptor,
+          DeclareOpInterfaceMethods<ViewLikeOpInterface>]> {
+  let summary = "the " # what # " of a cache with scales";
+  let arguments = (ins KVCache_AnyCache:$cache);
+  let results = (outs KVCache_AnyCache:$result);
+  let assemblyFormat = "$cache attr-dict `:` type($cache)";
+}
+
+def KVCache_StoredOp : KVCache_CachePartOp<"stored", "stored values"> {
+  let description = [{
+    A cache of the same layout, whose elements are bits (`!kvcache.stored`).
+
+    Constraints:
+      * `stored_c2` the cache has scales
+
+    Example:
+
+    ```mlir
+    %values = kvcache.stored %cache : !kv
+    ```
+  }];
+}
+
+def KVCache_ScalesOp : KVCache_CachePartOp<"scales", "scales"> {
+  let description = [{
+    A cache of the scales. Axes whose indices share a scale have extent 1.
+
+    Constraints:
+      * `scales_c1` the cache has scales
+
+    Example:
+
+    ```mlir
+    %scales = kvcache.scales %cache : !kv
+    ```
+  }];
 }
 
 //===----------------------------------------------------------------------===//

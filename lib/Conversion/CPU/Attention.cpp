@@ -187,20 +187,7 @@ CacheSide::CacheSide(CodeBuilder &emit, const CacheValue &cache, int64_t side)
       channels(cache.type.getLayout().extent(AxisKind::Channel)) {}
 
 Value CacheSide::headOffset(CodeBuilder &emit, Value head) const {
-  const Layout &layout = cache.type.getLayout();
-  Value offset = emit.index(0), rest = emit.divui(head, sharing);
-  // From the inner part of a split axis outwards.
-  for (unsigned i = layout.rank(); i-- > 0;) {
-    const LayoutDim &dim = layout.dim(i);
-    if (dim.axis.kind != AxisKind::Head)
-      continue;
-    bool isOuter = dim.axis.part != AxisPart::Inner;
-    Value index = isOuter ? rest : emit.remui(rest, dim.extent);
-    offset = emit.addMul(offset, index, cache.strides[i]);
-    if (!isOuter)
-      rest = emit.divui(rest, dim.extent);
-  }
-  return offset;
+  return cache.indexOffset(emit, AxisKind::Head, emit.divui(head, sharing));
 }
 
 void CacheSide::prefetch(CodeBuilder &emit, Value offset) const {
@@ -230,6 +217,39 @@ KeyList::KeyList(CodeBuilder &emit, const AttentionFacts &facts,
   keys = lists(emit.getIndexType());
   values = lists(emit.getIndexType());
   positions = lists(emit.getI32Type());
+  auto factors = [&]() -> Value {
+    return memref::AllocaOp::create(
+        emit, MemRefType::get({room()}, emit.getF32Type()));
+  };
+  if (tile.keyScales) {
+    keyScales = lists(emit.getIndexType());
+    keyFactors = factors();
+  }
+  if (tile.valueScales) {
+    valueScales = lists(emit.getIndexType());
+    valueFactors = factors();
+  }
+}
+
+Value KeyList::scalesOf(CodeBuilder &emit, const CacheSide *side, Value list,
+                        Value buffer, const Chunk &chunk, Value head,
+                        Value count) const {
+  if (!side)
+    return {};
+  Value offset = side->headOffset(emit, head);
+  emit.forLoop(count, [&](CodeBuilder &e, Value i) {
+    Value at = e.addi(e.load(list, e.addi(chunk.at, i)), offset);
+    e.store(e.load(side->pool, at), buffer, i);
+  });
+  return buffer;
+}
+
+Value cpu::scaleWeights(CodeBuilder &emit, Value weights, Value scales) {
+  auto type = cast<VectorType>(weights.getType());
+  Value zero = splat(emit, 0.0f, type.getNumElements());
+  Value isNone =
+      emit.fold<arith::CmpFOp>(arith::CmpFPredicate::OEQ, weights, zero);
+  return emit.select(isNone, zero, mulF(emit, weights, scales));
 }
 
 /// Lists some keys, beginning at `at`. Gives their number and the cursor behind
@@ -259,6 +279,10 @@ SmallVector<Value> KeyList::fill(CodeBuilder &emit, const Cursor &cursor,
             e.addMul(k.cache.offset, entry, k.cache.stride(AxisKind::Block));
         Value valueAt =
             e.addMul(v.cache.offset, entry, v.cache.stride(AxisKind::Block));
+        auto scalesAt = [&](const CacheSide *side) {
+          return e.addi(side->cache.offset,
+                        side->cache.indexOffset(e, AxisKind::Block, entry));
+        };
         Value to = e.addi(at, count);
         e.forLoop(taken, [&](CodeBuilder &e, Value i) {
           Value token = e.addi(start, i), here = e.addi(to, i);
@@ -267,6 +291,12 @@ SmallVector<Value> KeyList::fill(CodeBuilder &emit, const Cursor &cursor,
           e.store(e.addMul(valueAt, token, v.cache.stride(AxisKind::Token)),
                   values, here);
           e.store(e.indexCast(e.addi(key, i), e.getI32Type()), positions, here);
+          for (auto [side, list] : {std::pair(tile.keyScales, keyScales),
+                                    std::pair(tile.valueScales, valueScales)})
+            if (side)
+              e.store(e.addi(scalesAt(side), side->cache.indexOffset(
+                                                 e, AxisKind::Token, token)),
+                      list, here);
         });
         Value next = e.addi(start, take);
         Value isDone = e.eq(next, perBlock);
@@ -279,11 +309,12 @@ SmallVector<Value> KeyList::fill(CodeBuilder &emit, const Cursor &cursor,
   Value count = loop.getResult(0);
   emit.ifThen(emit.slt(zero, count), [&](CodeBuilder &e) {
     Value last = e.addi(e.addi(at, count), -1);
-    e.forLoop(e.addi(last, 1), e.addi(at, room()), 1,
-              [&](CodeBuilder &e, Value i) {
-                for (Value list : {keys, values, positions})
-                  e.store(e.load(list, last), list, i);
-              });
+    e.forLoop(
+        e.addi(last, 1), e.addi(at, room()), 1, [&](CodeBuilder &e, Value i) {
+          for (Value list : {keys, values, positions, keyScales, valueScales})
+            if (list)
+              e.store(e.load(list, last), list, i);
+        });
   });
   return loop.getResults();
 }
@@ -294,6 +325,10 @@ void KeyList::forChunks(CodeBuilder &emit, Value first, Value end,
   Cursor cursor;
   cursor.blocks = emit.minsi(k.cache.extent(AxisKind::Block),
                              v.cache.extent(AxisKind::Block));
+  for (const CacheSide *side : {tile.keyScales, tile.valueScales})
+    if (side && side->cache.type.getLayout().extent(AxisKind::Block) != 1)
+      cursor.blocks =
+          emit.minsi(cursor.blocks, side->cache.extent(AxisKind::Block));
   cursor.key = first;
   cursor.block = emit.divui(first, facts.tokens);
   cursor.start = emit.remui(first, facts.tokens);
@@ -484,6 +519,15 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
     CacheSide values(emit, in.cache(op.getCaches().back()),
                      op.getCaches().size() == 1 ? 1 : 0);
     keys.sharing = values.sharing = facts.sharing;
+    std::optional<CacheSide> keyScales, valueScales;
+    if (Value scales = op.getScalesOf(0))
+      keyScales.emplace(emit, in.cache(scales), 0);
+    unsigned last = op.getCaches().size() - 1;
+    if (Value scales = op.getScalesOf(last))
+      valueScales.emplace(emit, in.cache(scales), last == 0 ? 1 : 0);
+    for (std::optional<CacheSide> *scales : {&keyScales, &valueScales})
+      if (*scales)
+        (*scales)->sharing = facts.sharing;
     Value query = in[op.getQuery()], out = in[op.getOuts().front()];
     HeadRows queries(emit, query, 0, 1);
     Rows outRows(emit, out);
@@ -559,6 +603,8 @@ struct AttentionOpLowering : OpLowering<AttentionOp> {
       Tile tile;
       tile.keys = &keys;
       tile.values = &values;
+      tile.keyScales = keyScales ? &*keyScales : nullptr;
+      tile.valueScales = valueScales ? &*valueScales : nullptr;
       tile.queries = &queries;
       tile.alibi = in[op.getAlibi()];
       tile.mask = maskRows ? &*maskRows : nullptr;

@@ -106,7 +106,7 @@ public:
 
 private:
   static Type elementOf(const CacheSide &side) {
-    return side.cache.type.getElementType();
+    return side.cache.type.getMemoryType();
   }
 
   static Value stack(CodeBuilder &emit, int64_t count, Type type) {
@@ -209,12 +209,15 @@ private:
       Source keys = sourceOf(e, *keySide, list.keys, keyBuffer, c, head);
       Source values =
           sourceOf(e, *valueSide, list.values, valueBuffer, c, head);
-      score(e, list, c, keys, values, set, padded);
+      Value oneHead = e.addi(tile.head, head);
+      Value keyScales = list.keyScalesOf(e, c, oneHead, padded);
+      Value valueScales = list.valueScalesOf(e, c, oneHead, padded);
+      score(e, list, c, keys, values, keyScales, set, padded);
       Value mayDiffer = e.i1(false);
       if (facts.rowsDiffer())
         mayDiffer = mask(e, list, c, set, padded);
       forget(e, set, c.count, padded);
-      weigh(e, set, padded);
+      weigh(e, valueScales, set, padded);
       Ahead ahead = aheadOf(e, list, c, set);
       auto add = [&](CodeBuilder &e, bool guarded) {
         if (facts.valuePairs)
@@ -258,8 +261,8 @@ private:
 
   /// Products of queries and keys.
   void score(CodeBuilder &emit, const KeyList &list, const KeyList::Chunk &c,
-             const Source &keys, const Source &values, Value set,
-             Value padded) {
+             const Source &keys, const Source &values, Value keyScales,
+             Value set, Value padded) {
     Value query = emit.muli(set, setRows * paddedChannels);
     emit.forLoop(
         emit.index(0), padded, keysAtOnce, [&](CodeBuilder &e, Value key) {
@@ -306,6 +309,8 @@ private:
           Value x = emitLaneSums(e, acc);
           if (facts.keyPairs)
             x = mulF(e, x, splat(e, facts.queryFactor(), lanes));
+          if (keyScales)
+            x = mulF(e, x, ofKeys(e, keyScales, key));
           x = facts.capped(e, x);
           if (tile.alibi) {
             Value distance = subI(e, keyPositions(e, list, c, key),
@@ -332,9 +337,14 @@ private:
   /// Those of some keys, each for all rows of a set.
   Value keyPositions(CodeBuilder &emit, const KeyList &list,
                      const KeyList::Chunk &c, Value key) const {
-    Type i32 = emit.getI32Type();
-    Value few = vector::LoadOp::create(emit, VectorType::get({keysAtOnce}, i32),
-                                       list.positions, emit.addi(c.at, key));
+    return ofKeys(emit, list.positions, emit.addi(c.at, key));
+  }
+
+  /// Entries of a list for some keys, each for all rows of a set.
+  Value ofKeys(CodeBuilder &emit, Value list, Value at) const {
+    Type type = cast<MemRefType>(list.getType()).getElementType();
+    Value few = vector::LoadOp::create(
+        emit, VectorType::get({keysAtOnce}, type), list, at);
     SmallVector<int64_t> lanesOf;
     for (int64_t lane = 0; lane < lanes; ++lane)
       lanesOf.push_back(lane / setRows);
@@ -382,7 +392,7 @@ private:
   }
 
   /// Scores become weights; maximum and sum are brought up to date.
-  void weigh(CodeBuilder &emit, Value set, Value padded) {
+  void weigh(CodeBuilder &emit, Value valueScales, Value set, Value padded) {
     Place maximumAt = ofSet(emit, maxima, set);
     Value before = loadLanes(emit, maximumAt, lanes);
     Value maximum =
@@ -402,8 +412,11 @@ private:
                          [&](CodeBuilder &e, Value key, ValueRange sum) {
                            Place at = scoresOf(e, set, key);
                            Value x = subF(e, loadLanes(e, at, lanes), maximum);
-                           Value weight = emitExp2(e, x);
-                           storeLanes(e, weight, at);
+                           Value weight = emitExp2(e, x), scaled = weight;
+                           if (valueScales)
+                             scaled = scaleWeights(e, weight,
+                                                   ofKeys(e, valueScales, key));
+                           storeLanes(e, scaled, at);
                            if (facts.valuePairs)
                              storePairs(e, weight, at);
                            return Values{addF(e, sum[0], weight)};

@@ -275,6 +275,8 @@ private:
       return e.addi(e.load(list.values, e.addi(c.at, i)), valueHead);
     });
     keys->multiply(emit, count);
+    keyScales = list.keyScalesOf(emit, c, tile.head, count);
+    valueScales = list.valueScalesOf(emit, c, tile.head, count);
     auto rest = [&](CodeBuilder &e, bool masked) {
       weigh(e, list, c, masked);
       values->multiply(e, count, masked);
@@ -318,6 +320,8 @@ private:
                 Value x = loadLanes(e, at, lanes);
                 if (keys->factor() != 1)
                   x = mulF(e, x, splat(e, keys->factor(), lanes));
+                if (keyScales)
+                  x = mulF(e, x, splat(e, e.load(keyScales, key), lanes));
                 x = facts.capped(e, x);
                 Value keyAt =
                     splat(e, e.load(list.positions, e.addi(c.at, key)), lanes);
@@ -346,14 +350,19 @@ private:
           Value factor = emitExp2(e, subF(e, before, maximum));
           storeLanes(e, factor, {state.rescale, row});
           Value total = mulF(e, loadLanes(e, {totals, row}, lanes), factor);
-          total = e.forLoop(e.index(0), count, 1, total,
-                            [&](CodeBuilder &e, Value key, ValueRange sum) {
-                              Place at = scoreAt(e, key, row);
-                              Value weight = emitExp2(
-                                  e, subF(e, loadLanes(e, at, lanes), maximum));
-                              storeLanes(e, weight, at);
-                              return Values{addF(e, sum[0], weight)};
-                            })[0];
+          total = e.forLoop(
+              e.index(0), count, 1, total,
+              [&](CodeBuilder &e, Value key, ValueRange sum) {
+                Place at = scoreAt(e, key, row);
+                Value weight =
+                    emitExp2(e, subF(e, loadLanes(e, at, lanes), maximum));
+                Value scaled = weight;
+                if (valueScales)
+                  scaled = scaleWeights(
+                      e, weight, splat(e, e.load(valueScales, key), lanes));
+                storeLanes(e, scaled, at);
+                return Values{addF(e, sum[0], weight)};
+              })[0];
           storeLanes(e, total, {totals, row});
         });
   }
@@ -394,6 +403,7 @@ private:
   std::unique_ptr<ScoreProduct> keys;
   std::unique_ptr<ValueProduct> values;
   Value maxima, totals, slopes, rowPositions, rowsLast, rowsTooOld, maskOffsets;
+  Value keyScales, valueScales; ///< of the chunk; null if there are none
 };
 
 } // namespace

@@ -105,6 +105,7 @@ constexpr int64_t kFarPosition = int64_t(1) << 62;
 /// Some rows of a request, and some heads of the cache.
 struct Tile {
   const CacheSide *keys, *values;
+  const CacheSide *keyScales, *valueScales; ///< null if there are none
   const HeadRows *queries;
   mlir::Value alibi; ///< null if there are no slopes
   const Rows *mask;  ///< null if there is none
@@ -164,8 +165,21 @@ public:
                  Body body) const;
 
   /// Two lists each. Behind the last key of a chunk it is repeated, up to a
-  /// whole chunk and a vector.
-  mlir::Value keys, values, positions;
+  /// whole chunk and a vector. Lists of scales are null if there are none.
+  mlir::Value keys, values, positions, keyScales, valueScales;
+
+  /// A list of so many scales of a head, in memory that is used again by the
+  /// next one; null if there are none.
+  mlir::Value keyScalesOf(CodeBuilder &emit, const Chunk &chunk,
+                          mlir::Value head, mlir::Value count) const {
+    return scalesOf(emit, tile.keyScales, keyScales, keyFactors, chunk, head,
+                    count);
+  }
+  mlir::Value valueScalesOf(CodeBuilder &emit, const Chunk &chunk,
+                            mlir::Value head, mlir::Value count) const {
+    return scalesOf(emit, tile.valueScales, valueScales, valueFactors, chunk,
+                    head, count);
+  }
 
 private:
   /// The next key, its block in the table, and its place in the block.
@@ -175,11 +189,20 @@ private:
   };
   llvm::SmallVector<mlir::Value> fill(CodeBuilder &emit, const Cursor &cursor,
                                       mlir::Value at, mlir::Value end) const;
+  mlir::Value scalesOf(CodeBuilder &emit, const CacheSide *side,
+                       mlir::Value list, mlir::Value buffer, const Chunk &chunk,
+                       mlir::Value head, mlir::Value count) const;
   int64_t room() const { return facts.chunkKeys + facts.lanes; }
 
   const AttentionFacts &facts;
   const Tile &tile;
+  mlir::Value keyFactors, valueFactors;
 };
+
+/// Weights of keys with their scales. What has no weight stays 0, whatever its
+/// scale is.
+mlir::Value scaleWeights(CodeBuilder &emit, mlir::Value weights,
+                         mlir::Value scales);
 
 /// Whether some row of a tile does not see some key of a chunk.
 mlir::Value hidesKeys(CodeBuilder &emit, const AttentionFacts &facts,

@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "../Common/CacheLowering.h"
+#include "Converted.h"
 #include "Patterns.h"
 #include "Runs.h"
 
@@ -210,6 +211,8 @@ struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
   void lower(RelayoutOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
     CacheValue from = in.cache(op.getSource()), to = in.cache(op.getDest());
+    if (op.getSourceScales() || op.getDestScales())
+      return lowerScaled(op, in, from, to, emit);
     Nest nest(emit, from, to, kInBlock);
     Value blocks =
         emit.minsi(from.extent(AxisKind::Block), to.extent(AxisKind::Block));
@@ -228,6 +231,50 @@ struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
                   });
       };
       emitWithStores(e, bytes, to.type, nest.run, copy);
+    });
+  }
+
+private:
+  /// Token by token, in parallel over blocks.
+  static void lowerScaled(RelayoutOp op, const LoweredOperands &in,
+                          const CacheValue &from, const CacheValue &to,
+                          CodeBuilder &emit) {
+    auto scalesOf = [&](Value scales) {
+      return scales ? std::optional<CacheValue>(in.cache(scales))
+                    : std::nullopt;
+    };
+    std::optional<CacheValue> fromScales = scalesOf(op.getSourceScales());
+    std::optional<CacheValue> toScales = scalesOf(op.getDestScales());
+    Value blocks = emit.minsi(blocksOf(emit, from, fromScales),
+                              blocksOf(emit, to, toScales));
+    auto elements = [](CodeBuilder &e, const CacheValue &cache,
+                       const std::optional<CacheValue> &scales, Value layer,
+                       int64_t side, Value block, Value token) {
+      auto slice = [&](CacheValue one) {
+        one.offset =
+            e.addi(one.offset, one.indexOffset(e, AxisKind::Layer, layer));
+        return one.side(e, side);
+      };
+      if (!scales)
+        return TokenElements(e, slice(cache), nullptr, block, token);
+      CacheValue own = slice(*scales);
+      return TokenElements(e, slice(cache), &own, block, token);
+    };
+    const Layout &layout = from.type.getLayout();
+    bool hasLayers = layout.has(AxisKind::Layer);
+    Value layers = hasLayers ? emit.minsi(from.extent(AxisKind::Layer),
+                                          to.extent(AxisKind::Layer))
+                             : Value(emit.index(1));
+    int64_t tokens = layout.extent(AxisKind::Token);
+    emit.parallelLoop(blocks, [&](CodeBuilder &e, Value block) {
+      e.forLoop(layers, [&](CodeBuilder &e, Value layer) {
+        for (int64_t side = 0; side < from.type.getNumSides(); ++side)
+          e.forLoop(e.index(tokens), [&](CodeBuilder &e, Value token) {
+            emitConverted(
+                e, elements(e, from, fromScales, layer, side, block, token),
+                elements(e, to, toScales, layer, side, block, token));
+          });
+      });
     });
   }
 };

@@ -9,7 +9,7 @@ using namespace kvcache;
 using namespace kvcache::cpu;
 
 const CPUCodec &cpu::codecOf(Type format) {
-  return cast<FormatTypeInterface>(format).getFormat().getCPUCodec();
+  return KVCacheDialect::formatOf(format)->getCPUCodec();
 }
 
 Value cpu::emitConvert(CodeBuilder &emit, Value value, Type to) {

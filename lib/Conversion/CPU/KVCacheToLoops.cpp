@@ -50,7 +50,7 @@ struct ConvertKVCacheToLoops
   void runOnOperation() override {
     FailureOr<TargetAttr> cpu =
         TargetAttr::resolve(getOperation(), Isa::cpu, chip, kStandardChip);
-    if (failed(cpu) || failed(dropUnreachable(getOperation())))
+    if (failed(cpu) || failed(prepareLowering(getOperation())))
       return signalPassFailure();
     lowerTraces(getOperation());
     TypeConverter converter;

@@ -10,6 +10,7 @@
 
 #include "../Common/CacheLowering.h"
 #include "../Common/SlotCursor.h"
+#include "Converted.h"
 #include "Patterns.h"
 #include "Runs.h"
 
@@ -159,12 +160,83 @@ void emitWrite(CodeBuilder &emit, const RowMover &mover, Value count,
   });
 }
 
+/// Rows beside a cache with scales.
+struct ScaledMover {
+  ScaledMover(CodeBuilder &emit, const CacheValue &cache,
+              const CacheValue &scales, ValueRange rowMemRefs,
+              SlotCursor cursor)
+      : cache(cache), scales(scales), cursor(cursor) {
+    for (Value row : rowMemRefs)
+      rows.emplace_back(emit, row);
+  }
+
+  Value blocks(CodeBuilder &emit) const {
+    return blocksOf(emit, cache, scales);
+  }
+  TokenElements row(CodeBuilder &emit, unsigned side, Value t) const {
+    return {rows[side].at(emit, t), cache.type};
+  }
+  TokenElements inCache(CodeBuilder &emit, unsigned side,
+                        SlotCursor::Place place) const {
+    CacheValue values = cache.side(emit, side);
+    CacheValue ofSide = scales.side(emit, side);
+    auto [block, token] = cursor.blockAndToken(emit, place);
+    return {emit, values, &ofSide, block, token};
+  }
+  int64_t rowBytes() const {
+    return RowPlan(cache.type).rowElements * cache.type.getElementBytes();
+  }
+
+  CacheValue cache, scales;
+  SlotCursor cursor;
+  SmallVector<Rows> rows;
+};
+
+/// The number of a row in lists, and whether it goes anywhere.
+using ScaledTarget =
+    llvm::function_ref<std::pair<Value, Values>(CodeBuilder &, Value)>;
+
+/// What shares a scale is written by one thread, which goes through all tokens.
+void emitScaledWrite(CodeBuilder &emit, const ScaledMover &mover, Value count,
+                     ScaledTarget target) {
+  int64_t sides = mover.rows.size();
+  Value none = emit.index(0);
+  int64_t parts = convertedParts(mover.inCache(emit, 0, Values{none, none}));
+  Value all = emit.index(sides * parts);
+  Value tasks =
+      emitTaskCount(emit, emit.muli(count, mover.rowBytes() * sides), all);
+  Value perTask = emit.divui(emit.addi(emit.addi(all, tasks), -1), tasks);
+  emit.parallelLoop(tasks, [&](CodeBuilder &e, Value task) {
+    Value first = e.muli(task, perTask);
+    Value end = e.minsi(e.addi(first, perTask), all);
+    for (int64_t side = 0; side < sides; ++side) {
+      Value from =
+          e.clamp(e.subi(first, e.index(side * parts)), e.index(parts));
+      Value to = e.clamp(e.subi(end, e.index(side * parts)), e.index(parts));
+      Value isNone = e.cmpi(CodeBuilder::Predicate::sge, from, to);
+      e.forLoop(e.select(isNone, e.index(0), count),
+                [&](CodeBuilder &e, Value t) {
+                  auto [live, place] = target(e, t);
+                  e.ifThen(live, [&, place = place](CodeBuilder &e) {
+                    TokenElements row = mover.row(e, side, t);
+                    TokenElements slot = mover.inCache(e, side, place);
+                    e.forLoop(from, to, 1, [&](CodeBuilder &e, Value part) {
+                      emitConverted(e, row, slot, part);
+                    });
+                  });
+                });
+    }
+  });
+}
+
 struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
   using BufferOpLowering::BufferOpLowering;
   void lower(IndexCopyOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
     Value slots = in[op.getSlots()];
     Values rows = in[op.getRows()];
+    if (op.getScales())
+      return lowerScaled(op, in, emit);
     RowMover mover(emit, in.cache(op.getCache()), rows, op.getSlots());
     Value count = emitRowCount(emit, rows, slots);
     Value capacity = mover.slotLimit(emit);
@@ -172,6 +244,23 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
       Value slot = e.loadIndex(slots, t);
       return std::pair(mover.cursor.isLive(e, slot, capacity),
                        mover.offsetOf(e, slot));
+    });
+  }
+
+private:
+  static void lowerScaled(IndexCopyOp op, const LoweredOperands &in,
+                          CodeBuilder &emit) {
+    Value slots = in[op.getSlots()];
+    Value count = emitRowCount(emit, in[op.getRows()], slots);
+    CacheValue cache = in.cache(op.getCache());
+    SlotCursor cursor(cache.type.getLayout(),
+                      op.getSlots().getType().getRowsPerBlock());
+    ScaledMover mover(emit, cache, in.cache(op.getScales()), in[op.getRows()],
+                      cursor);
+    Value capacity = cursor.slotLimit(emit, mover.blocks(emit));
+    emitScaledWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
+      Value slot = e.loadIndex(slots, t);
+      return std::pair<Value, Values>(cursor.isLive(e, slot, capacity), {slot});
     });
   }
 };
@@ -183,9 +272,19 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
     Value blockList = in[op.getBlocks()], offsets = in[op.getOffsets()];
     Values rows = in[op.getRows()];
     CacheValue cache = in.cache(op.getCache());
-    RowMover mover(emit, cache, rows, SlotCursor(cache.type.getLayout()));
     Value count = emitRowCount(emit, rows, blockList);
     count = emit.minsi(count, emit.dim(offsets, 0));
+    SlotCursor cursor(cache.type.getLayout());
+    if (op.getScales()) {
+      ScaledMover mover(emit, cache, in.cache(op.getScales()), rows, cursor);
+      Value limits[] = {mover.blocks(emit), cache.extent(AxisKind::Token)};
+      return emitScaledWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
+        Values place = {e.loadIndex(blockList, t), e.loadIndex(offsets, t)};
+        Value live = cursor.isLive(e, place, limits);
+        return std::pair<Value, Values>(live, place);
+      });
+    }
+    RowMover mover(emit, cache, rows, cursor);
     Value limits[] = {cache.extent(AxisKind::Block),
                       cache.extent(AxisKind::Token)};
     emitWrite(emit, mover, count, [&](CodeBuilder &e, Value t) {
@@ -200,12 +299,36 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
   using BufferOpLowering::BufferOpLowering;
   void lower(GatherOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
-    Value slots = in[op.getSlots()];
+    CacheValue cache = in.cache(op.getCache());
     Values outs = in[op.getOuts()];
-    RowMover mover(emit, in.cache(op.getCache()), outs, op.getSlots());
-    Value count = emitRowCount(emit, outs, slots);
-    Value capacity = mover.slotLimit(emit);
+    if (op.getScales()) {
+      SlotCursor cursor(cache.type.getLayout());
+      ScaledMover mover(emit, cache, in.cache(op.getScales()), outs, cursor);
+      return emitReads(op, in, emit, mover, mover.blocks(emit),
+                       [&](CodeBuilder &e, Value slot, Value t) {
+                         for (unsigned side = 0; side < outs.size(); ++side)
+                           emitConverted(e, mover.inCache(e, side, slot),
+                                         mover.row(e, side, t));
+                       });
+    }
+    RowMover mover(emit, cache, outs, op.getSlots());
+    emitReads(
+        op, in, emit, mover, cache.extent(AxisKind::Block),
+        [&](CodeBuilder &e, Value slot, Value t) { read(e, mover, slot, t); });
+  }
+
+private:
+  /// Reads the slots that are there, in parallel.
+  template <typename Mover>
+  static void
+  emitReads(GatherOp op, const LoweredOperands &in, CodeBuilder &emit,
+            const Mover &mover, Value blocks,
+            llvm::function_ref<void(CodeBuilder &, Value, Value)> read) {
+    Value slots = in[op.getSlots()];
+    Value count = emitRowCount(emit, in[op.getOuts()], slots);
+    Value capacity = mover.cursor.slotLimit(emit, blocks);
     int64_t sides = mover.rows.size();
+    int64_t rowElements = RowPlan(mover.cache.type).rowElements;
     Value tasks =
         emitTaskCount(emit, emit.muli(count, mover.rowBytes() * sides), count);
     Value perTask = emit.divui(emit.addi(emit.addi(count, tasks), -1), tasks);
@@ -216,18 +339,17 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
                   Value slot = e.loadIndex(slots, t);
                   e.ifThen(
                       mover.cursor.isLive(e, slot, capacity),
-                      [&](CodeBuilder &e) { read(e, mover, slot, t); },
+                      [&](CodeBuilder &e) { read(e, slot, t); },
                       [&](CodeBuilder &e) {
                         if (!op.getZero())
                           return;
                         for (const Rows &out : mover.rows)
-                          emitRunClear(e, out.at(e, t), mover.plan.rowElements);
+                          emitRunClear(e, out.at(e, t), rowElements);
                       });
                 });
     });
   }
 
-private:
   static void read(CodeBuilder &emit, const RowMover &mover, Value slot,
                    Value t) {
     Value at = mover.offsetOf(emit, slot);

@@ -26,7 +26,9 @@ Value kvcache::indexConstant(OpBuilder &builder, Location loc, int64_t value) {
 
 void kvcache::populateKVCacheTypeConversions(TypeConverter &converter) {
   converter.addConversion([](Type type) { return type; });
-  converter.addConversion([](CacheType type) { return type.getMemRefType(); });
+  converter.addConversion([](CacheType type) {
+    return type.getScaled() ? Type() : type.getMemRefType();
+  });
   converter.addConversion([](SlotsType type) { return type.getMemRefType(); });
   converter.addConversion(
       [](BlockTableType type) { return type.getMemRefType(); });
@@ -83,6 +85,38 @@ LogicalResult kvcache::dropUnreachable(ModuleOp module) {
   return failure(walk.wasInterrupted());
 }
 
+Operation *kvcache::findScales(ModuleOp module) {
+  Operation *found = nullptr;
+  auto isScaled = [](Type type) {
+    auto cache = dyn_cast<CacheType>(type);
+    return cache && cache.getScaled();
+  };
+  module.walk([&](Operation *op) {
+    bool has = llvm::any_of(op->getOperandTypes(), isScaled) ||
+               llvm::any_of(op->getResultTypes(), isScaled);
+    if (auto function = dyn_cast<FunctionOpInterface>(op))
+      has |= llvm::any_of(function.getArgumentTypes(), isScaled) ||
+             llvm::any_of(function.getResultTypes(), isScaled);
+    for (Region &region : op->getRegions())
+      for (Block &block : region)
+        has |= llvm::any_of(block.getArgumentTypes(), isScaled);
+    if (has)
+      found = op;
+    return has ? WalkResult::interrupt() : WalkResult::advance();
+  });
+  return found;
+}
+
+LogicalResult kvcache::prepareLowering(ModuleOp module) {
+  if (failed(dropUnreachable(module)))
+    return failure();
+  if (Operation *op = findScales(module))
+    return op->emitOpError() << "has a cache with scales, which "
+                                "'kvcache-split-parts' is expected "
+                                "to have made two caches";
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // CacheValue
 //===----------------------------------------------------------------------===//
@@ -110,6 +144,25 @@ Value CacheValue::extent(AxisKind kind) const {
 
 Value CacheValue::stride(AxisKind kind) const {
   return strides[*type.getLayout().find(kind)];
+}
+
+Value CacheValue::indexOffset(CodeBuilder &emit, AxisKind kind,
+                              Value index) const {
+  const Layout &layout = type.getLayout();
+  Value offset = emit.index(0);
+  // From the inner part of a split axis outwards.
+  for (unsigned i = layout.rank(); i-- > 0;) {
+    const LayoutDim &dim = layout.dim(i);
+    if (dim.axis.kind != kind)
+      continue;
+    bool isOuter = dim.axis.part != AxisPart::Inner;
+    if (dim.extent != 1)
+      offset = emit.addMul(
+          offset, isOuter ? index : emit.remui(index, dim.extent), strides[i]);
+    if (!isOuter)
+      index = emit.divui(index, dim.extent);
+  }
+  return offset;
 }
 
 CacheValue CacheValue::as(CacheType other) const {

@@ -33,6 +33,16 @@ void populateCommonPatterns(mlir::TypeConverter &converter,
                             mlir::RewritePatternSet &patterns,
                             mlir::ConversionTarget &target);
 
+/// Of these, the boundaries alone: functions, calls, branches and loops whose
+/// types change.
+void populateBoundaryPatterns(mlir::TypeConverter &converter,
+                              mlir::RewritePatternSet &patterns,
+                              mlir::ConversionTarget &target);
+
+/// The first operation or argument with a cache that has scales; null if there
+/// is none.
+mlir::Operation *findScales(mlir::ModuleOp module);
+
 void populateReshapePatterns(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 
@@ -52,6 +62,10 @@ void dropArgumentAttributes(mlir::ModuleOp module);
 /// follows for ever. Refuses addresses of functions whose types change.
 llvm::LogicalResult dropUnreachable(mlir::ModuleOp module);
 
+/// The same before caches become memrefs. Refuses those with scales, which are
+/// two memrefs.
+llvm::LogicalResult prepareLowering(mlir::ModuleOp module);
+
 /// A cache that has been lowered: its type, the memory of its stored numbers,
 /// and for each listed axis the extent and the stride, constants where the
 /// layout knows them.
@@ -68,6 +82,10 @@ struct CacheValue {
 
   mlir::Value extent(AxisKind kind) const;
   mlir::Value stride(AxisKind kind) const;
+  /// How far from the first one an index of an axis is, in elements. The index
+  /// of an axis that is not there, or has one index, is 0 whatever is given.
+  mlir::Value indexOffset(CodeBuilder &emit, AxisKind kind,
+                          mlir::Value index) const;
 
   /// The same memory as a cache of another type, all of whose axes this one
   /// has.

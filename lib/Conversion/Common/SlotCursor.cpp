@@ -34,3 +34,11 @@ Val SlotCursor::offset(CodeBuilder &b, Place place, Value blockStride,
                    b.muli(tokenStride, b.constantLike(tokenStride, -tokens)));
   return b.addi(offset, b.muli(b.divui(slot, tokens), gap));
 }
+
+std::pair<Val, Val> SlotCursor::blockAndToken(CodeBuilder &b,
+                                              Place place) const {
+  if (place.size() == 2)
+    return {b.val(place[0]), b.val(place[1])};
+  return {b.divui(place.front(), rowsPerBlock),
+          b.remui(place.front(), rowsPerBlock)};
+}

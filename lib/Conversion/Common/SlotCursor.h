@@ -36,6 +36,9 @@ public:
   Val offset(CodeBuilder &b, Place place, mlir::Value blockStride,
              mlir::Value tokenStride) const;
 
+  /// The block and the token of it.
+  std::pair<Val, Val> blockAndToken(CodeBuilder &b, Place place) const;
+
   bool isScaled() const { return rowsPerBlock != tokens; }
   /// Whether slots are rows of one array, so that nothing is divided.
   bool isWhole() const { return isScaled() || isFlat; }

@@ -471,18 +471,11 @@ struct SwitchOpLowering : OpConversionPattern<cf::SwitchOp> {
 
 } // namespace
 
-void kvcache::populateCommonPatterns(TypeConverter &converter,
-                                     RewritePatternSet &patterns,
-                                     ConversionTarget &target) {
-  patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
-               HeadsOpLowering, LayerOpLowering, MakeBufferOpLowering,
-               MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
-               SelectOpLowering, SideOpLowering, StorageOpLowering,
-               StrideOpLowering, SwitchOpLowering, SubpoolOpLowering,
-               ViewOpLowering, WithRowsOpLowering>(converter,
+void kvcache::populateBoundaryPatterns(TypeConverter &converter,
+                                       RewritePatternSet &patterns,
+                                       ConversionTarget &target) {
+  patterns.add<SelectOpLowering, SwitchOpLowering>(converter,
                                                    patterns.getContext());
-  populateReshapePatterns(converter, patterns);
-  populateTracePattern(converter, patterns);
   populateFunctionOpInterfaceTypeConversionPattern<func::FuncOp>(patterns,
                                                                  converter);
   populateCallOpTypeConversionPattern(patterns, converter);
@@ -491,7 +484,6 @@ void kvcache::populateCommonPatterns(TypeConverter &converter,
                                                        target);
   cf::populateCFStructuralTypeConversionsAndLegality(converter, patterns,
                                                      target);
-  target.addIllegalDialect<KVCacheDialect>();
   // Blocks other than the first are converted with the branches to them.
   target.addDynamicallyLegalOp<func::FuncOp>([&](func::FuncOp op) {
     return converter.isSignatureLegal(op.getFunctionType());
@@ -500,4 +492,19 @@ void kvcache::populateCommonPatterns(TypeConverter &converter,
       [&](Operation *op) { return converter.isLegal(op); });
   target.markUnknownOpDynamicallyLegal(
       [&](Operation *op) { return converter.isLegal(op); });
+}
+
+void kvcache::populateCommonPatterns(TypeConverter &converter,
+                                     RewritePatternSet &patterns,
+                                     ConversionTarget &target) {
+  patterns.add<CastOpLowering, DimOpLowering, HasFactsOpLowering,
+               HeadsOpLowering, LayerOpLowering, MakeBufferOpLowering,
+               MakeOpLowering<MakeBlockTableOp>, MakeOpLowering<MakeSlotsOp>,
+               SideOpLowering, StorageOpLowering, StrideOpLowering,
+               SubpoolOpLowering, ViewOpLowering, WithRowsOpLowering>(
+      converter, patterns.getContext());
+  populateReshapePatterns(converter, patterns);
+  populateTracePattern(converter, patterns);
+  populateBoundaryPatterns(converter, patterns, target);
+  target.addIllegalDialect<KVCacheDialect>();
 }

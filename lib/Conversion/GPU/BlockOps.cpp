@@ -14,6 +14,7 @@
 #include "../Common/RuntimeCalls.h"
 #include "MoveKernel.h"
 #include "Patterns.h"
+#include "ScaledRows.h"
 
 #include "kvcache/IR/Sources.h"
 
@@ -146,7 +147,7 @@ private:
   MoveSide sideOf(const CacheValue &cache) {
     const Layout &layout = cache.type.getLayout();
     MoveSide side;
-    side.elementType = cache.type.getElementType();
+    side.elementType = cache.type.getMemoryType();
     side.pointer = operands.addPointer(cache.buffer, cache.offset);
     for (unsigned i = 0; i < layout.rank(); ++i)
       side.strides.push_back(
@@ -166,9 +167,14 @@ struct RelayoutOpLowering : BufferOpLowering<RelayoutOp> {
   using BufferOpLowering::BufferOpLowering;
   void lower(RelayoutOp op, const LoweredOperands &in,
              CodeBuilder &emit) const override {
-    CacheValue from = in.cache(op.getSource());
-    Move move(emit, op, from, in.cache(op.getDest()),
-              from.type.getLayout().extent(AxisKind::Token),
+    CacheValue from = in.cache(op.getSource()), to = in.cache(op.getDest());
+    auto scales = [&](Value cache) -> std::optional<CacheValue> {
+      return cache ? std::optional(in.cache(cache)) : std::nullopt;
+    };
+    if (op.getSourceScales() || op.getDestScales())
+      return emitScaledRelayout(emit, op, {from, scales(op.getSourceScales())},
+                                {to, scales(op.getDestScales())});
+    Move move(emit, op, from, to, from.type.getLayout().extent(AxisKind::Token),
               /*ranged=*/false);
     Value blocks = move.emit.minsi(move.from.extent(AxisKind::Block),
                                    move.to.extent(AxisKind::Block));

@@ -6,12 +6,12 @@ using namespace mlir;
 using namespace kvcache;
 using namespace kvcache::gpu;
 
-Value GPUCodec::decodeHalves(KernelBuilder &, Value) const {
+std::pair<Value, Value> GPUCodec::decodeHalves(KernelBuilder &, Value) const {
   llvm_unreachable("the format has none");
 }
 
 const GPUCodec &gpu::codecOf(Type format) {
-  return cast<FormatTypeInterface>(format).getFormat().getGPUCodec();
+  return KVCacheDialect::formatOf(format)->getGPUCodec();
 }
 
 Value gpu::convert(KernelBuilder &k, Value access, int64_t elements, Type from,

@@ -23,11 +23,18 @@ public:
   virtual mlir::Value encode(KernelBuilder &k, mlir::Value floats,
                              int64_t elements) const = 0;
 
-  /// Whether a chip has an instruction that makes two f16 of two elements of a
-  /// byte, exactly: then matrix products can be of f16.
-  virtual bool hasHalves(TargetAttr gpu) const { return false; }
-  /// The two of an i16 as those of an i32, the first one lowest.
-  virtual mlir::Value decodeHalves(KernelBuilder &k, mlir::Value pair) const;
+  /// Whether few instructions make f16 of elements of a byte, exactly: then
+  /// matrix products can be of f16. Of the four in a word, the first two and
+  /// the last two share an i32, or every other one.
+  enum class Halves { None, Adjacent, Alternate };
+  virtual Halves halves(TargetAttr gpu) const { return Halves::None; }
+  /// They are (element + offset) * unit, where that is less work; products are
+  /// put right afterwards.
+  virtual float halvesOffset() const { return 0; }
+  virtual float halvesUnit() const { return 1; }
+  /// The four of an i32 as those of two, the first one lowest.
+  virtual std::pair<mlir::Value, mlir::Value>
+  decodeHalves(KernelBuilder &k, mlir::Value word) const;
 };
 
 namespace gpu {

@@ -102,7 +102,7 @@ struct ConvertKVCacheToGPU
   void runOnOperation() override {
     FailureOr<TargetAttr> gpu =
         TargetAttr::resolve(getOperation(), Isa::nvvm, chip, kStandardChip);
-    if (failed(gpu) || failed(dropUnreachable(getOperation())))
+    if (failed(gpu) || failed(prepareLowering(getOperation())))
       return signalPassFailure();
     if (failed(checkKernelModules(getOperation())))
       return signalPassFailure();

@@ -21,7 +21,7 @@ struct MoveSide {
   unsigned layerAxis = 0;                  ///< of layers at run time
 
   int64_t elementBytes() const {
-    return elementType.getIntOrFloatBitWidth() / 8;
+    return KVCacheDialect::formatOf(elementType)->getBits() / 8;
   }
 };
 

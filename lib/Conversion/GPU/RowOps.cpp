@@ -18,6 +18,7 @@
 #include "Codecs.h"
 #include "Patterns.h"
 #include "RowShape.h"
+#include "ScaledRows.h"
 
 #include "kvcache/Layout/Numbers.h"
 
@@ -426,11 +427,16 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
     Values rows = in[op.getRows()];
     Value slots = in[op.getSlots()];
     CacheValue cache = in.cache(op.getCache());
-    RowLaunch launch(emit, op, cache, rows, slotCursor(cache, op.getSlots()));
-    launch.addSlots(slots);
-    Value count = emitRowCount(emit, rows, slots);
-    launch.emit("index_copy", Direction::IntoCache, count,
+    SlotCursor cursor = slotCursor(cache, op.getSlots());
+    if (op.getScales())
+      return ScaledRows(op, {cache, in.cache(op.getScales())}, rows, cursor)
+          .bySlots(slots, op.getSlots().getType())
+          .emit(emit, "index_copy", emitRowCount(emit, rows, slots),
                 op.getScheduleAttr());
+    RowLaunch launch(emit, op, cache, rows, cursor);
+    launch.addSlots(slots);
+    launch.emit("index_copy", Direction::IntoCache,
+                emitRowCount(emit, rows, slots), op.getScheduleAttr());
     launch.remark("index-copy");
   }
 };
@@ -442,13 +448,20 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
     Values rows = in[op.getRows()];
     Value blocks = in[op.getBlocks()], offsets = in[op.getOffsets()];
     CacheValue cache = in.cache(op.getCache());
-    RowLaunch launch(emit, op, cache, rows, SlotCursor(cache.type.getLayout()));
+    SlotCursor cursor(cache.type.getLayout());
+    // Offsets are as many as blocks, or fewer.
+    Values counted = rows;
+    counted.push_back(offsets);
+    if (op.getScales())
+      return ScaledRows(op, {cache, in.cache(op.getScales())}, rows, cursor)
+          .byBlocks(blocks, offsets)
+          .emit(emit, "scatter", emitRowCount(emit, counted, blocks),
+                op.getScheduleAttr());
+    RowLaunch launch(emit, op, cache, rows, cursor);
     launch.addPlace(blocks, launch.cache.extent(AxisKind::Block));
     launch.addPlace(offsets, launch.cache.extent(AxisKind::Token));
-    // Offsets are as many as blocks, or fewer.
-    rows.push_back(offsets);
-    Value count = emitRowCount(emit, rows, blocks);
-    launch.emit("scatter", Direction::IntoCache, count, op.getScheduleAttr());
+    launch.emit("scatter", Direction::IntoCache,
+                emitRowCount(emit, counted, blocks), op.getScheduleAttr());
     launch.remark("scatter");
   }
 };
@@ -460,7 +473,15 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
     Values outs = in[op.getOuts()];
     Value slots = in[op.getSlots()];
     CacheValue cache = in.cache(op.getCache());
-    RowLaunch launch(emit, op, cache, outs, slotCursor(cache, op.getSlots()));
+    SlotCursor cursor = slotCursor(cache, op.getSlots());
+    if (op.getScales())
+      return ScaledRows(op, {cache, in.cache(op.getScales())}, outs, cursor,
+                        op.getZero() ? RowsMove::OutOfCacheOrZero
+                                     : RowsMove::OutOfCache)
+          .bySlots(slots, op.getSlots().getType())
+          .emit(emit, "gather", emitRowCount(emit, outs, slots),
+                op.getScheduleAttr());
+    RowLaunch launch(emit, op, cache, outs, cursor);
     launch.addSlots(slots);
     Value count = emitRowCount(emit, outs, slots);
     launch.emit("gather",

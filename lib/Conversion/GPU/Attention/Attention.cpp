@@ -72,6 +72,24 @@ AttentionSide kvcache::sideParameters(KernelOperands &operands,
   return side;
 }
 
+AttentionScales kvcache::scaleParameters(KernelOperands &operands,
+                                         const CacheValue &scales) {
+  // All indices of an axis of extent 1 share a scale.
+  auto axis = [&](AxisKind kind) {
+    AxisStrides none;
+    none.outer = {0};
+    return scales.type.getLayout().extent(kind) == 1
+               ? none
+               : axisStrides(operands, scales, kind);
+  };
+  AttentionScales found;
+  found.pointer = operands.addPointer(scales.buffer, scales.offset);
+  found.block = axis(AxisKind::Block).outer;
+  found.token = axis(AxisKind::Token).outer;
+  found.head = axis(AxisKind::Head);
+  return found;
+}
+
 AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
                                      const LoweredOperands &in)
     : keys(in.cache(op.getCaches().front())),
@@ -90,6 +108,18 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
     rows = emit.minsi(rows, emit.dim(mask, 0));
   blocks =
       emit.minsi(keys.extent(AxisKind::Block), values.extent(AxisKind::Block));
+  auto take = [&](unsigned cache, int64_t side) -> std::optional<CacheValue> {
+    Value scales = op.getScalesOf(cache);
+    if (!scales)
+      return std::nullopt;
+    CacheValue own = in.cache(scales).side(emit, side);
+    if (own.type.getLayout().extent(AxisKind::Block) != 1)
+      blocks = emit.minsi(blocks, own.extent(AxisKind::Block));
+    return own;
+  };
+  unsigned last = op.getCaches().size() - 1;
+  keyScales = take(0, 0);
+  valueScales = take(last, last == 0 ? 1 : 0);
 }
 
 //===----------------------------------------------------------------------===//
@@ -100,7 +130,8 @@ AttentionOperands::AttentionOperands(CodeBuilder &emit, AttentionOp op,
 /// into fragments.
 static bool hasProducts(const AttentionTraits &traits, TargetAttr gpu) {
   bool isHalf = traits.queryType.isF16() || traits.queryType.isBF16();
-  bool becomesHalf = kvcache::gpu::codecOf(traits.keyType).hasHalves(gpu);
+  bool becomesHalf = kvcache::gpu::codecOf(traits.keyType).halves(gpu) !=
+                     GPUCodec::Halves::None;
   int64_t chunk = becomesHalf ? 16 : 8;
   auto fits = [&](int64_t channels) {
     return channels % chunk == 0 && channels <= 256;
@@ -144,7 +175,8 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 Value out) {
   if (!gpu.getWarpgroups() || !gpu.getTensorMaps() ||
       !hasProducts(traits, gpu) || !PromptShape::fits(traits) ||
-      knownHeadAlignment(query) < 16 || knownRowAlignment(out) < 8)
+      traits.hasScales() || knownHeadAlignment(query) < 16 ||
+      knownRowAlignment(out) < 8)
     return std::nullopt;
   // What no row sees may be anything, and is not found out for any positions.
   if (traits.window && op.getBatch().getType().hasPositions())
@@ -361,6 +393,13 @@ struct ProductsLaunch {
     return side ? given.values : given.keys;
   }
 
+  /// The scales of a side, if it has some.
+  void addScales(unsigned side) {
+    if (const std::optional<CacheValue> &scales =
+            side ? given.valueScales : given.keyScales)
+      p.sides[side].scales = scaleParameters(operands, *scales);
+  }
+
   /// A side that is copied by rows.
   void addRows(unsigned side, int64_t elementBytes) {
     AttentionSide &to = p.sides[side];
@@ -428,9 +467,10 @@ static void emitProducts(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
           emit, op, cache, shape.inner[side], AttentionShape::kUnit,
           cache.type.getLayout().extent(AxisKind::Channel) / shape.inner[side]);
       to.map = launch.operands.addMap(map);
-      continue;
+    } else {
+      launch.addRows(side, shape.elementBytes);
     }
-    launch.addRows(side, shape.elementBytes);
+    launch.addScales(side);
   }
   launch.build<AttentionKernel>("attention", gpu, shape, shape.threads(),
                                 LaunchMode::cooperative);

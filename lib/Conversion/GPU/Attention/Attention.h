@@ -16,6 +16,8 @@ namespace kvcache {
 
 /// A side of the caches of an op as parameters of a kernel.
 AttentionSide sideParameters(KernelOperands &operands, const CacheValue &cache);
+AttentionScales scaleParameters(KernelOperands &operands,
+                                const CacheValue &scales);
 
 /// The lowered operands of an op, and how many rows all of them have.
 struct AttentionOperands {
@@ -23,6 +25,7 @@ struct AttentionOperands {
                     const LoweredOperands &in);
 
   CacheValue keys, values; ///< sides
+  std::optional<CacheValue> keyScales, valueScales;
   BatchValue batch;
   mlir::Value query, out, lse, alibi, sinks, mask, valueScale;
   mlir::Value prefixGroups, prefixLengths;

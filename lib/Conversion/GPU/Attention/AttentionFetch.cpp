@@ -173,6 +173,16 @@ void AttentionKernel::fetchBoxes(const Work &now, Val first, Val end,
             });
             w.syncWarp();
           }
+          if (shape.hasScales) {
+            for (int64_t i = 0; side == 0 && i < shape.warps * 16; i += 32) {
+              Val number = lane + i, ofUnit = number >> 4;
+              Val block = w.shflIdx(entry, ofUnit);
+              Val inBlock = (unit + ofUnit) % perBlock * shape.kUnit;
+              fetchScales(slot, number, (ofUnit < count) & (block >= 0),
+                          as(block, 64), as(inBlock + (number & 15), 64));
+            }
+            w.cpAsyncMbarrierArrive(full);
+          }
           k.ifThen(lane == 0, [&] {
             w.mbarrierArriveExpectTx(full, count * shape.unitBytes(side));
           });
@@ -219,6 +229,8 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
             k.ifThen(lane < 2, [&] {
               k.storeScalar((there >> (lane * 16)) & 0xffff, live);
             });
+            if (shape.hasScales)
+              fetchScales(slot, own, isThere, entry, inBlock);
           }
           Val bytes =
               entry * Val(k, k.stride(from.block, shape.elementBytes)) +
@@ -236,4 +248,21 @@ void AttentionKernel::fetchRows(const Work &now, Val first, Val end,
         return {slot, parity, ahead};
       });
   ring = {next[0], next[1]};
+}
+
+void AttentionKernel::fetchScales(Val slot, Val number, Val isThere, Val entry,
+                                  Val inBlock) {
+  for (unsigned side : {0u, 1u}) {
+    const std::optional<AttentionScales> &from = parameters.sides[side].scales;
+    if (!from)
+      continue;
+    Val bytes = entry * Val(k, k.stride(from->block, 4)) +
+                inBlock * Val(k, k.stride(from->token, 4)) +
+                axisBytes(from->head, head, 4);
+    bytes = select(isThere, bytes, k.i64(0));
+    Val to = slot * shape.scaleBytes() + number * 4 +
+             (shape.scaleOffset + side * shape.sideScaleBytes());
+    w.cpAsync(isThere, at(shared, to), at(k.parameter(from->pointer), bytes),
+              4);
+  }
 }

@@ -2,6 +2,8 @@
 
 #include "AttentionKernel.h"
 
+#include "../Codecs.h"
+
 #include "kvcache/Layout/Access.h"
 
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -12,7 +14,8 @@ using namespace kvcache;
 AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
                                int64_t sharedLimit, int64_t keyInner,
                                int64_t valueInner)
-    : elementBytes(traits.keyType.getIntOrFloatBitWidth() / 8), boxes(boxes) {
+    : elementBytes(traits.keyType.getIntOrFloatBitWidth() / 8), boxes(boxes),
+      hasScales(traits.hasScales()) {
   // Fragments are read two chunks at a time.
   channels[0] = llvm::alignTo(traits.keyChannels, 32 / elementBytes);
   channels[1] = llvm::alignTo(traits.valueChannels, 32 / elementBytes);
@@ -28,8 +31,9 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   int64_t runBytes = traits.isInvariant ? quads() * 32 : 0;
   int64_t fixed = 1024 + kQueue * (kEntryBytes + queryBytes()) +
                   warps * (quads() * 16 + columns() * 8) + runBytes;
-  slots = std::min<int64_t>(elementBytes == 1 ? 6 : 4,
-                            (sharedLimit - fixed) / slotBytes());
+  slots =
+      std::min<int64_t>(elementBytes == 1 ? 6 : 4,
+                        (sharedLimit - fixed) / (slotBytes() + scaleBytes()));
   fixedParts = traits.isInvariant ? kFixedParts : 0;
   // Items in other turns would have parts of their own.
   phases = fixedParts              ? 1
@@ -44,7 +48,8 @@ AttentionShape::AttentionShape(const AttentionTraits &traits, bool boxes,
   sumOffset = queryOffset + kQueue * queryBytes();
   mergeOffset = sumOffset + warps * columns() * 8;
   runOffset = mergeOffset + warps * quads() * 16;
-  sharedBytes = runOffset + runBytes;
+  scaleOffset = runOffset + runBytes;
+  sharedBytes = scaleOffset + slots * scaleBytes();
 }
 
 int64_t AttentionShape::slotBytes() const {
@@ -57,7 +62,11 @@ AttentionKernel::AttentionKernel(KernelBuilder &k, TargetAttr gpu,
                                  const BatchParameters &batch,
                                  const AttentionParameters &parameters)
     : RowCopies(k, gpu, traits, shape.work(), batch, parameters), shape(shape),
-      productType(shape.elementBytes == 1 ? k.getF16Type() : traits.keyType) {}
+      productType(shape.elementBytes == 1 ? k.getF16Type() : traits.keyType),
+      areAlternate(gpu::codecOf(traits.keyType).halves(gpu) ==
+                   GPUCodec::Halves::Alternate),
+      halvesOffset(gpu::codecOf(traits.keyType).halvesOffset()),
+      halvesUnit(gpu::codecOf(traits.keyType).halvesUnit()) {}
 
 void AttentionKernel::build() {
   // With the registers that ptxas leaves it, a mask would have others spilled.
@@ -72,7 +81,9 @@ void AttentionKernel::build() {
 /// Barriers are ready, and all warps know it.
 void AttentionKernel::prepareBarriers() {
   k.ifThen(thread < shape.slots, [&] {
-    int64_t arrivals = shape.boxes ? 1 : 33 * shape.producers;
+    // Copies that lanes make arrive for each of them.
+    int64_t arrivals =
+        shape.boxes ? 1 + 32 * shape.hasScales : 33 * shape.producers;
     w.mbarrierInit(fullBarrier(thread), arrivals);
     w.mbarrierInit(emptyBarrier(thread), shape.warps);
     w.fenceMbarrierInit();

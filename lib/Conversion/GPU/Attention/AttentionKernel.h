@@ -48,7 +48,8 @@ struct AttentionShape {
   int64_t inner[2];
   int64_t channels[2]; ///< rounded up to whole fragments
   int64_t barrierOffset, liveOffset, queueOffset, queryOffset, sumOffset,
-      mergeOffset, runOffset, sharedBytes;
+      mergeOffset, runOffset, scaleOffset, sharedBytes;
+  bool hasScales; ///< of keys or values
   /// Of an item, cut by its own keys; 0: cut wherever ranges end.
   int64_t fixedParts;
   /// Whether requests with more pairs belong to another kernel.
@@ -78,6 +79,9 @@ struct AttentionShape {
   }
   int64_t unitBytes(unsigned side) const { return unitRows(side).bytes(); }
   int64_t slotBytes() const;
+  /// The scales of keys, then those of values, of the tile in a slot of keys.
+  int64_t scaleBytes() const { return hasScales ? 2 * sideScaleBytes() : 0; }
+  int64_t sideScaleBytes() const { return warps * kUnit * 4; }
   /// Accumulators of four numbers, of all lanes: in the merge of warps and in a
   /// part.
   int64_t quads() const { return columnTiles * channels[1] / 16 * 32; }
@@ -128,6 +132,8 @@ private:
   void fetchBoxes(const Work &work, Val first, Val end, Val entries,
                   Vals &ring);
   void fetchRows(const Work &work, Val first, Val end, Val entries, Vals &ring);
+  /// The scales of a token of a tile, which has a number there, of both sides.
+  void fetchScales(Val slot, Val number, Val isThere, Val entry, Val inBlock);
 
   // AttentionTile.cpp
   void consume();
@@ -139,6 +145,7 @@ private:
     Val place;                  ///< of the segment in the queue
     Vals slope, position;       ///< of each column, f32
     Vals factor;                ///< of products; none is 1
+    Vals offset; ///< what products begin with, for each column; none is 0
   };
   Columns columns(const Entry &entry, Val place);
   Vals maskedColumns(Val place, Val key);
@@ -151,7 +158,10 @@ private:
              llvm::ArrayRef<Val> ring);
   Vals tileStep(const Columns &columns, Val unit, Val end, const Vals &state);
   Vals scores(Val slot, const Columns &columns);
-  Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit);
+  Vals weigh(const Columns &columns, llvm::ArrayRef<Val> scores, Val unit,
+             llvm::ArrayRef<Val> keyScales);
+  /// Those of the two tokens of a lane; none if the side has none.
+  Vals loadScales(Val slot, unsigned side);
   Vals values(Val slot, llvm::ArrayRef<Val> weights, llvm::ArrayRef<Val> sums,
               llvm::ArrayRef<Val> masks);
 
@@ -217,7 +227,14 @@ private:
   int64_t numColumns() const { return 2 * shape.columnTiles; } ///< of a lane
 
   const AttentionShape &shape;
-  mlir::Type productType;        ///< f16 or bf16
+  mlir::Type productType; ///< f16 or bf16
+  /// Of elements of a byte: the f16 of a word are those of every other one.
+  bool areAlternate;
+  /// They are (element + halvesOffset) * halvesUnit.
+  float halvesOffset, halvesUnit;
+  /// Of that offset as all halves of a fragment, or its negative.
+  Vals offsetFragment(bool isNegative);
+  unsigned numOuts() const { return shape.columnTiles * shape.channels[1] / 4; }
   Vals keyOffsets, valueOffsets; ///< of fragments in a slot
 };
 

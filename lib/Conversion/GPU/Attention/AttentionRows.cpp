@@ -197,6 +197,15 @@ private:
     };
     Val keyBytes = tokenBytes(parameters.keys, traits.keyType);
     Val valueBytes = tokenBytes(parameters.values, traits.valueType);
+    auto scaleOf = [&](const AttentionSide &side) {
+      const AttentionScales &from = *side.scales;
+      Val bytes = entry * Val(k, k.stride(from.block, 4)) +
+                  inBlock * Val(k, k.stride(from.token, 4)) +
+                  axis(from.head, queryHead / traits.group, 4);
+      bytes = select(isSeen, bytes, k.i64(0));
+      return loadIf(isSeen, k.byteOffset(k.parameter(from.pointer), bytes),
+                    k.getF32Type());
+    };
     Val seen = w.voteBallot(isSeen);
     Val count = k.i32(32), one = k.i32(1);
     Val score = k.rolledForLoop(
@@ -216,6 +225,8 @@ private:
                           },
                           [&]() -> Vals { return {score[0]}; });
         })[0];
+    if (traits.hasKeyScales)
+      score = score * scaleOf(parameters.keys);
     if (traits.softcap)
       score = w.tanh(score * (traits.scale / *traits.softcap)) *
               float(*traits.softcap * M_LOG2E);
@@ -235,6 +246,8 @@ private:
     Val sum = weight;
     for (int64_t bits = 16; bits; bits /= 2)
       sum = sum + w.shflXor(sum, bits);
+    if (traits.hasValueScales)
+      weight = weight * scaleOf(parameters.values);
     Vals sums;
     for (Val x : ArrayRef<Val>(state).drop_front(2))
       sums.push_back(x * factor);
@@ -276,6 +289,10 @@ void kvcache::emitAttentionRows(CodeBuilder &emit, AttentionOp op,
   RowsKernel::Parameters parameters;
   parameters.keys = sideParameters(operands, given.keys);
   parameters.values = sideParameters(operands, given.values);
+  if (given.keyScales)
+    parameters.keys.scales = scaleParameters(operands, *given.keyScales);
+  if (given.valueScales)
+    parameters.values.scales = scaleParameters(operands, *given.valueScales);
   parameters.blocks = operands.addIndex(given.blocks);
   parameters.query.emplace(operands, given.query, /*headsFirst=*/false);
   parameters.out.emplace(operands, given.out);

@@ -25,6 +25,20 @@ AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
   Columns found;
   found.query = shape.elementBytes == 1 ? loadQueryOfBytes(place, found.factor)
                                         : loadQuery(place);
+  if (halvesOffset) {
+    // What the offset of keys adds to a product is taken away first.
+    int64_t steps = shape.channels[0] / 16;
+    for (int64_t tile = 0; tile < shape.columnTiles; ++tile) {
+      Vals sum(4, k.f32(0));
+      for (int64_t step = 0; step < steps; ++step) {
+        size_t query = (tile * steps + step) * 2;
+        sum = w.mmaSync(offsetFragment(/*isNegative=*/true),
+                        {found.query[query], found.query[query + 1]}, sum,
+                        productType);
+      }
+      found.offset.append({sum[0], sum[1]});
+    }
+  }
   Val pairs = (item.end - item.start) * traits.group;
   Val from = item.tile * shape.columns();
   // What the columns of a lane see. Those that are not there are as the last.
@@ -58,6 +72,15 @@ AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
     found.commonEnd = min(found.commonEnd, firstOwnOf(item));
   found.place = place;
   return found;
+}
+
+Vals AttentionKernel::offsetFragment(bool isNegative) {
+  llvm::APFloat number(halvesOffset * halvesUnit * (isNegative ? -1 : 1));
+  bool loses = false;
+  number.convert(llvm::APFloat::IEEEhalf(), llvm::APFloat::rmNearestTiesToEven,
+                 &loses);
+  auto bits = static_cast<int64_t>(number.bitcastToAPInt().getZExtValue());
+  return Vals(4, k.i32(static_cast<int32_t>(bits << 16 | bits)));
 }
 
 /// What the columns of a lane see of 16 keys and more, by the mask. Units with
@@ -99,7 +122,8 @@ Vals AttentionKernel::loadQuery(Val place) {
 
 /// The same for keys of bytes. A lane has channels 4 t .. 4 t + 3 of 16 of a
 /// key in one register, where a product takes 2 t, 2 t + 1 and 8 more: it does
-/// not matter which channels it sums up, if those of the query are the same.
+/// not matter which channels it sums up, if those of the query are the same,
+/// nor which of them share a word.
 Vals AttentionKernel::loadQueryOfBytes(Val place, Vals &factor) {
   Vals query;
   int64_t steps = shape.channels[0] / 16;
@@ -110,9 +134,14 @@ Vals AttentionKernel::loadQueryOfBytes(Val place, Vals &factor) {
     Value source = at(shared, row);
     for (int64_t step = 0; step < steps; ++step) {
       Value words = k.load(at(source, step * 32), 8);
+      Vals pairs;
       for (int64_t i = 0; i < 2; ++i)
-        query.push_back(
+        pairs.push_back(
             k.val(LLVM::ExtractElementOp::create(k, words, k.i32(i))));
+      if (areAlternate)
+        pairs = {(pairs[0] & 0xffff) | (pairs[1] << 16),
+                 (pairs[0] >> 16) | (pairs[1] & -65536)};
+      llvm::append_range(query, pairs);
     }
     if (traits.queryType.isBF16())
       toHalves(MutableArrayRef<Val>(query).take_back(2 * steps), factor);
@@ -152,9 +181,11 @@ SmallVector<Vals> AttentionKernel::valueFragments(Value source) {
     return {words};
   SmallVector<Vals> fragments;
   for (int64_t chunk : {0, 1}) {
-    constexpr int64_t kByChannel = 0x3120;
-    fragments.push_back(join(halvesOf(w.prmt(words[chunk], kByChannel)),
-                             halvesOf(w.prmt(words[chunk + 2], kByChannel))));
+    auto halves = [&](Val word) {
+      constexpr int64_t kByChannel = 0x3120;
+      return halvesOf(areAlternate ? word : w.prmt(word, kByChannel));
+    };
+    fragments.push_back(join(halves(words[chunk]), halves(words[chunk + 2])));
   }
   return fragments;
 }
@@ -164,6 +195,9 @@ Vals AttentionKernel::scores(Val slot, const Columns &columns) {
   Val zero = k.f32(0);
   // Two chains of products each.
   SmallVector<Vals> sums(2 * shape.columnTiles, Vals(4, zero));
+  for (size_t i = 0; i < columns.offset.size(); i += 2)
+    sums[i] = {columns.offset[i], columns.offset[i + 1], columns.offset[i],
+               columns.offset[i + 1]};
   SmallVector<Value> sources;
   for (Val offset : keyOffsets)
     sources.push_back(at(shared, base + offset));
@@ -190,17 +224,20 @@ Vals AttentionKernel::scores(Val slot, const Columns &columns) {
 
 /// Scores to base 2, from products.
 Vals AttentionKernel::weigh(const Columns &columns, ArrayRef<Val> products,
-                            Val unit) {
+                            Val unit, ArrayRef<Val> keyScales) {
   Vals result;
+  float scale = traits.scale / halvesUnit;
   for (int64_t i = 0; i < int64_t(products.size()); ++i) {
     Val x = products[i];
+    if (!keyScales.empty())
+      x = x * keyScales[i % 4 / 2];
     if (!columns.factor.empty())
       x = x * columns.factor[i / 4 * 2 + i % 2];
     if (traits.softcap) {
-      x = w.tanh(x * (traits.scale / *traits.softcap)) *
+      x = w.tanh(x * (scale / *traits.softcap)) *
           float(*traits.softcap * M_LOG2E);
     } else {
-      x = x * float(traits.scale * M_LOG2E);
+      x = x * float(scale * M_LOG2E);
     }
     if (traits.hasAlibi) {
       int64_t column = i / 4 * 2 + i % 2;
@@ -241,7 +278,38 @@ Vals AttentionKernel::values(Val slot, ArrayRef<Val> weights,
   }
   for (Vals &tile : all)
     llvm::append_range(result, tile);
+  // What the offset of values adds, the same for all channels.
+  for (int64_t tile = 0; halvesOffset && tile < shape.columnTiles; ++tile) {
+    Vals before(sums.slice(numOuts() + 2 * tile, 2));
+    Vals next = w.mmaSync(
+        offsetFragment(/*isNegative=*/false), weights.slice(2 * tile, 2),
+        {before[0], before[1], before[0], before[1]}, productType);
+    result.append({next[0], next[1]});
+  }
   return result;
+}
+
+Vals AttentionKernel::loadScales(Val slot, unsigned side) {
+  Vals scales;
+  if (!parameters.sides[side].scales)
+    return scales;
+  Val first = slot * shape.scaleBytes() + warp * (shape.kUnit * 4) +
+              (lane >> 2) * 4 +
+              (shape.scaleOffset + side * shape.sideScaleBytes());
+  for (int64_t token : {0, 8})
+    scales.push_back(
+        k.val(k.loadScalar(at(shared, first + token * 4), k.getF32Type())));
+  return scales;
+}
+
+/// The logarithms of scales of values. A maximum of scores with them keeps
+/// weights with them within f16; what is beyond these limits is no scale.
+static Vals logarithmsOf(const TargetOps &w, ArrayRef<Val> scales) {
+  constexpr double kLeast = -80, kMost = 100;
+  Vals logs;
+  for (Val scale : scales)
+    logs.push_back(max(min(w.lg2(scale), kMost), kLeast));
+  return logs;
 }
 
 Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
@@ -255,7 +323,9 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
   Val unit = tileUnit + warp, isThere = unit < end;
   Val key = unit * shape.kUnit;
   w.mbarrierWait(fullBarrier(slot), parity);
-  SmallVector<Type> types(2 * count, f32);
+  unsigned ofKeys = 2 * traits.hasKeyScales,
+           ofValues = 2 * traits.hasValueScales;
+  SmallVector<Type> types(2 * count + ofKeys + ofValues, f32);
   types.push_back(i32);
   Vals products = k.ifThen(
       isThere, types,
@@ -263,12 +333,18 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
         Val live = k.val(k.loadScalar(
             at(shared, (slot * shape.warps + warp) * 4 + shape.liveOffset),
             i32));
-        return join(scores(slot, columns), Vals{live});
+        Vals scales = join(loadScales(slot, 0), loadScales(slot, 1));
+        return join(scores(slot, columns), scales, Vals{live});
       },
       [&]() -> Vals {
-        return join(Vals(2 * count, k.f32(0)), Vals{k.i32(0)});
+        return join(Vals(2 * count + ofKeys + ofValues, k.f32(0)),
+                    Vals{k.i32(0)});
       });
   Val live = products.pop_back_val();
+  Vals valueScales(products.end() - ofValues, products.end());
+  products.resize(products.size() - ofValues);
+  Vals keyScales(products.end() - ofKeys, products.end());
+  products.resize(products.size() - ofKeys);
   release(emptyBarrier(slot));
   step(slot, parity, shape.slots);
 
@@ -281,7 +357,12 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
   Vals result = k.ifThen(
       isThere, types,
       [&]() -> Vals {
-        Vals x = weigh(columns, products, unit);
+        Vals x = weigh(columns, products, unit, keyScales);
+        // A score and the logarithm of the scale of its value: their weights
+        // are those of stored values.
+        Vals logs = logarithmsOf(w, valueScales);
+        for (size_t i = 0; !logs.empty() && i < x.size(); ++i)
+          x[i] = x[i] + logs[i % 4 / 2];
         types.assign(x.size(), f32);
         types.push_back(i32);
         Vals masked = k.ifThen(
@@ -340,19 +421,24 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
               }
               for (int64_t c = 0; c < count; ++c)
                 next.push_back(sums[c] * factors[c]);
-              int64_t perTile = out.size() / shape.columnTiles;
-              for (int64_t i = 0; i < int64_t(out.size()); ++i)
+              int64_t perTile = numOuts() / shape.columnTiles;
+              for (int64_t i = 0; i < int64_t(numOuts()); ++i)
                 next.push_back(out[i] * factors[i / perTile * 2 + i % 2]);
+              for (size_t i = numOuts(); i < out.size(); ++i)
+                next.push_back(out[i] * factors[i - numOuts()]);
               return next;
             },
             [&]() -> Vals { return old; });
         Vals weights;
         for (size_t i = 0; i < x.size(); ++i)
           weights.push_back(w.ex2(x[i] - scaled[i / 4 * 2 + i % 2]));
+        Vals shares = weights;
+        for (size_t i = 0; !logs.empty() && i < shares.size(); ++i)
+          shares[i] = shares[i] * w.ex2(k.f32(0) - logs[i % 4 / 2]);
         for (int64_t c = 0; c < count; ++c)
           scaled[count + c] =
               scaled[count + c] +
-              (weights[c / 2 * 4 + c % 2] + weights[c / 2 * 4 + c % 2 + 2]);
+              (shares[c / 2 * 4 + c % 2] + shares[c / 2 * 4 + c % 2 + 2]);
         for (size_t i = 0; i < x.size(); i += 2)
           scaled.push_back(
               w.movmatrix(w.cvtPack(weights[i], weights[i + 1], productType)));
@@ -402,11 +488,20 @@ Vals AttentionKernel::tiles(const Columns &columns, Val first, Val end,
   Vals start(ring);
   start.append(numColumns(), k.f32(kNoMaximum));
   start.append(numColumns(), k.f32(0));
-  start.append(shape.columnTiles * shape.channels[1] / 4, k.f32(0));
-  return k.rolledForLoop(first, end, k.i32(shape.warps), start,
-                         [&](Val unit, const Vals &state) {
-                           return tileStep(columns, unit, end, state);
-                         });
+  start.append(numOuts() + (halvesOffset ? numColumns() : 0), k.f32(0));
+  Vals done = k.rolledForLoop(first, end, k.i32(shape.warps), start,
+                              [&](Val unit, const Vals &state) {
+                                return tileStep(columns, unit, end, state);
+                              });
+  if (!halvesOffset)
+    return done;
+  Vals offsets(done.end() - numColumns(), done.end());
+  done.resize(done.size() - numColumns());
+  int64_t perTile = numOuts() / shape.columnTiles;
+  MutableArrayRef<Val> out = MutableArrayRef<Val>(done).take_back(numOuts());
+  for (int64_t i = 0; i < int64_t(numOuts()); ++i)
+    out[i] = (out[i] - offsets[i / perTile * 2 + i % 2]) * (1 / halvesUnit);
+  return done;
 }
 
 void AttentionKernel::consume() {

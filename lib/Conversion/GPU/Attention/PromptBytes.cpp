@@ -15,11 +15,8 @@ using namespace mlir;
 using namespace kvcache;
 
 Vals WorkSplit::halvesOf(Val word) {
-  const GPUCodec &codec = gpu::codecOf(traits.keyType);
-  Vals pairs;
-  for (Val half : {word, word >> 16})
-    pairs.push_back(k.val(codec.decodeHalves(k, as(half, 16))));
-  return pairs;
+  auto [first, second] = gpu::codecOf(traits.keyType).decodeHalves(k, word);
+  return {k.val(first), k.val(second)};
 }
 
 Val WorkSplit::toHalves(MutableArrayRef<Val> words, ArrayRef<int64_t> lanes) {

@@ -23,8 +23,8 @@ static constexpr int64_t kFar = int64_t(1) << 62;
 static constexpr int64_t kNear = int64_t(1) << 30;
 
 AttentionTraits::AttentionTraits(AttentionOp op)
-    : keyType(op.getKeyType().getElementType()),
-      valueType(op.getValueType().getElementType()),
+    : keyType(op.getKeyType().getMemoryType()),
+      valueType(op.getValueType().getMemoryType()),
       queryType(getElementTypeOrSelf(op.getQuery().getType())),
       outType(getElementTypeOrSelf(op.getOut().getType())),
       hasAlibi(bool(op.getAlibi())), hasSinks(bool(op.getSinks())),
@@ -33,8 +33,10 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       // Slopes and windows depend on the position of each row.
       hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow() &&
                   !op.getBatchInvariant()),
-      isInvariant(op.getBatchInvariant()), ahead(op.getAhead()),
-      window(op.getWindow()), scale(op.getScaleValue()) {
+      isInvariant(op.getBatchInvariant()),
+      hasKeyScales(bool(op.getScalesOf(0))),
+      hasValueScales(bool(op.getScalesOf(op.getCaches().size() - 1))),
+      ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
   queryHeads = cast<ShapedType>(op.getQuery().getType()).getDimSize(1);

@@ -42,10 +42,13 @@ struct AttentionTraits {
   bool hasAlibi, hasSinks, hasMask, hasLse, hasValueScale;
   bool hasPrefixes; ///< and all rows see all keys of them
   bool isInvariant; ///< requests do not change each other's bits
+  bool hasKeyScales, hasValueScales; ///< one for each token and head
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
   float scale;
+
+  bool hasScales() const { return hasKeyScales || hasValueScales; }
 };
 
 /// An axis of a cache as strides: of the whole, or of an inner and an outer
@@ -55,8 +58,16 @@ struct AxisStrides {
   int64_t cut = 0; ///< extent of the inner part; 0: there is none
 };
 
+/// The scales of keys or values, as parameters of a kernel.
+struct AttentionScales {
+  unsigned pointer;
+  StrideSource block, token;
+  AxisStrides head;
+};
+
 /// Keys or values, as parameters of a kernel.
 struct AttentionSide {
+  std::optional<AttentionScales> scales;
   unsigned pointer;
   StrideSource block, token;
   AxisStrides head, channel;
