@@ -126,3 +126,39 @@ def sm80_programs(facts):
     return [text for name, text in PROGRAMS[facts].items()
             if name in {function_name(q, h, d, type_, facts)
                         for q, h, d, type_ in SIZES}]
+
+
+SCALED_FORMS = ["f8E4M3FN", "i8"]
+
+
+def scaled_name(what, form, with_scales):
+    return f"{what}_{form}{'_scaled' if with_scales else ''}"
+
+
+def scaled_programs():
+    """Writes of rows, and attention, 32/8 heads of 128 channels."""
+    row, rows = "memref<?x32x128xbf16>", "memref<?x8x128xbf16>"
+    slots = "!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>"
+    batch = "!kvcache.batch<?R x ?M x i32, tokens = 16>"
+    text = ""
+    for form in SCALED_FORMS:
+        format_ = f"!kvcache.scaled<{form} x f32, per = [B, N, H]>"
+        pool = (f"!kvcache.cache<2S x ?B x 16N x 8H x 128D x "
+                f"{format_.replace('[B', '[S, B')}>")
+        text += f"""
+func.func @{scaled_name("write", form, True)}(%pool: {pool}, %slots: {slots}, %key: {rows}, %value: {rows}) {{
+  kvcache.index_copy %key, %value into %pool at %slots : {rows}, {rows} into {pool} at {slots}
+  return
+}}
+"""
+        for with_scales in (True, False) if form != "i8" else (True,):
+            side = ("!kvcache.cache<?B x 16N x 8H x 128D x "
+                    f"{format_ if with_scales else form}>")
+            text += f"""
+func.func @{scaled_name("attend", form, with_scales)}(%query: {row}, %keys: {side}, %values: {side}, %batch: {batch}, %out: {row}) {{
+  kvcache.attention %query over %keys, %values in %batch into %out causal
+    : {row} over {side}, {side} in {batch} into {row}
+  return
+}}
+"""
+    return text

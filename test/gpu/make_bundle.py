@@ -17,16 +17,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("KV_BUILD_DIR", ROOT / "build"))
-LIMIT = 128 << 20
+# Kernels of one operation are much alike: xz makes a tenth of it.
+LIMIT = 256 << 20
 
 sys.path.insert(0, str(ROOT / "test" / "gpu"))
 sys.path.insert(0, str(ROOT / "test" / "numerics"))
 sys.path.insert(0, str(ROOT / "benchmark" / "gpu"))
 
 import checks  # noqa: E402
+import scaled  # noqa: E402
 import test_attention  # noqa: E402
 import test_workspace  # noqa: E402
-from attention_programs import PROGRAMS, sm80_programs  # noqa: E402
+from attention_programs import (  # noqa: E402
+    PROGRAMS, scaled_programs, sm80_programs)
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
@@ -67,11 +70,11 @@ class Recorder:
         raise self.Stop
 
 
-def move_tests():
+def move_tests(families=None):
     """The programs of the tests of moves."""
     import test_moves
 
-    for family in test_moves.FAMILIES:
+    for family in families or test_moves.FAMILIES:
         recorder = Recorder()
         try:
             family.main(recorder)
@@ -123,6 +126,8 @@ def main():
                         "schedules")
     parser.add_argument("--python", action="store_true",
                         help="the wheel and its tests alone; ./dev wheel first")
+    parser.add_argument("--scaled", action="store_true",
+                        help="the tests of caches with scales alone")
     options = parser.parse_args()
     bundle = Path(options.output)
     if bundle.exists() and not (bundle / "run").exists():
@@ -133,9 +138,29 @@ def main():
         return report_size(bundle, "./run test-python")
 
     have_ptxas = shutil.which("ptxas") is not None
+    make_scaled(bundle, "cubin" if have_ptxas else "ptx")
+    if not options.scaled:
+        make_libraries(bundle, options, have_ptxas)
+    for library in LIBRARIES:
+        library.result()
+    make_files(bundle)
+    report_size(bundle, "./run test-scaled" if options.scaled
+                else "./run test, ./run bench")
+
+
+def make_scaled(bundle, image):
+    """Caches with scales: their moves, and attention over them."""
+    folder = bundle / "lib" / "cubin"
+    folder.mkdir(parents=True)
+    for text in [*move_tests([scaled]), *test_attention.scaled_programs()[1]]:
+        compile_text(text, program_name(text), folder, image)
+    compile_text(scaled_programs(), "scaled", folder, image)
+
+
+def make_libraries(bundle, options, have_ptxas):
     for image in ("cubin", "ptx"):
         folder = bundle / "lib" / image
-        folder.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
         # Without ptxas the driver compiles the PTX in both.
         used = image if have_ptxas else "ptx"
         compile_cases(CORRECTNESS + VARIANTS, "insert", folder, used)
@@ -171,14 +196,15 @@ def main():
         compile_text("".join(sm80_programs(facts)), f"attention{facts}", folder,
                      "ptx", chip="sm_80")
 
-    for library in LIBRARIES:
-        library.result()
 
+
+def make_files(bundle):
     files = [*ROOT.glob("test/gpu/*.py"), *ROOT.glob("benchmark/gpu/*"),
              *(ROOT / f"test/numerics/{name}.py" for name in (
                  "attention", "attention_cases", "blocks", "cache_types", "cases",
                  "checks", "formats", "indices", "invariance", "kvtest",
-                 "mask_cases", "merge", "op_programs", "reference", "rows")),
+                 "mask_cases", "merge", "op_programs", "reference", "rows",
+                 "scaled", "scaled_cases")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
         if file.is_file():
@@ -189,8 +215,6 @@ def main():
         ["clang-22", "-O2", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1",
          str(ROOT / "test/gpu/counting_driver.c"), "-o",
          str(shim / "libcuda.so.1")], check=True)
-
-    report_size(bundle, "./run test, ./run bench")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import attention_cases
 import invariance
 import mask_cases
 import numpy as np
+import scaled_cases
 
 # Those of matrix products, then any, and what is not in the grid of a CPU:
 # columns for groups of 16, other channels, blocks that are no power of two.
@@ -62,6 +63,25 @@ def mask_functions(rng):
     return [*functions, large]
 
 
+def scaled_programs():
+    """Caches with scales: by matrix products, and by what does without."""
+    rng = np.random.default_rng(9)
+    bytes_ = dict(cache=scaled_cases.BYTES)
+    grids = [({}, 12), *((dict(query=query, channels=channels, caches="one"), 3)
+                         for query in ("bf16", "f16")
+                         for channels in (64, 80, 128, 256)),
+             (dict(query="bf16", heads=(16, 1), caches="one"), 4),
+             (dict(query="bf16", channels=128, tokens=12, caches="sides"), 4)]
+    choices = [choice for grid, count in grids for choice in
+               attention_cases.grid(rng, count, **bytes_, **grid)]
+    groups, texts = attention.programs(rng, choices,
+                                       scaled_cases.ScaledFunction)
+    for function in sum(groups, []):
+        if function.choice["query"] != "f32":
+            function.weights = "f16"
+    return groups, texts
+
+
 def programs(sm80=False):
     rng = np.random.default_rng(8 if sm80 else 7)
     grids = zip(GRIDS80, COUNTS80) if sm80 else zip(GRIDS, COUNTS)
@@ -84,7 +104,7 @@ def programs(sm80=False):
              invariance.text(rng, invariant)])
 
 
-def main(seed=0, rounds=1, sm80=False):
+def main(seed=0, rounds=1, sm80=False, scaled=False):
     import cudadrv
     import device
 
@@ -93,7 +113,7 @@ def main(seed=0, rounds=1, sm80=False):
     if sm80:
         device.IMAGE = "sm_80"
     rng = np.random.default_rng(seed)
-    groups, texts = programs(sm80)
+    groups, texts = scaled_programs() if scaled else programs(sm80)
     calls = failed = 0
     for text, group in zip(texts, groups):
         library = device.compile_library(text)
@@ -126,5 +146,6 @@ def main(seed=0, rounds=1, sm80=False):
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[1:] if text != "--sm80"]
-    sys.exit(main(*numbers, sm80="--sm80" in sys.argv))
+    numbers = [int(text) for text in sys.argv[1:] if text[:2] != "--"]
+    sys.exit(main(*numbers, sm80="--sm80" in sys.argv,
+                  scaled="--scaled" in sys.argv))

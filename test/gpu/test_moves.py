@@ -13,9 +13,10 @@ import formats
 import indices
 import merge
 import rows
+import scaled
 
 rows.IN_SEQUENCE = blocks.IN_SEQUENCE = False
-FAMILIES = [rows, blocks, formats, indices, merge]
+FAMILIES = [rows, blocks, formats, indices, merge, scaled]
 
 
 def main():

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Caches with scales, one for each token and head: decode beside the same bytes
+without scales and a linear read, and writes of rows beside a linear copy.
+
+    bench_scaled.py PEERS [--only TEXT] [--json FILE]
+
+PEERS is peers.py, whose loop and workloads these are. Runs from a bundle.
+"""
+
+import argparse
+import gc
+import importlib.util
+import json
+from pathlib import Path
+
+import kvtest
+import numpy as np
+import torch
+from attention_programs import SCALED_FORMS, scaled_name
+
+HERE = Path(__file__).resolve().parent
+STORED = {"f8E4M3FN": torch.float8_e4m3fn, "i8": torch.int8}
+LARGEST = {"f8E4M3FN": 448.0, "i8": 127.0}
+TYPES = {torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64",
+         torch.float32: "f32", torch.float8_e4m3fn: "f8E4M3FN",
+         torch.int8: "i8"}
+WORKS = [dict(name="1x1k", kv_lens=[1024]), dict(name="8x1k", kv_lens=[1024] * 8),
+         dict(name="1x32k", kv_lens=[32768]),
+         dict(name="16x8k", kv_lens=[8192] * 16),
+         dict(name="64x4k", kv_lens=[4096] * 64),
+         dict(name="128x8k", kv_lens=[8192] * 128),
+         dict(name="63x512+1x16k", kv_lens=[512] * 63 + [16384])]
+TOKENS = [64, 1024, 8192, 32768]
+
+
+def tensor(t):
+    type_ = TYPES[t.dtype]
+    result = kvtest.Tensor(np.zeros(1, kvtest.TYPES[type_][2]), type_,
+                           list(t.shape), list(t.stride()),
+                           device=kvtest.CUDA_DEVICE)
+    result.dl.data = t.data_ptr()
+    return result
+
+
+class Ours:
+    def __init__(self):
+        self.library = kvtest.Library(HERE / "lib/cubin/libscaled.so", "scaled")
+        self.workspace = torch.zeros(64 << 20, dtype=torch.uint8, device="cuda")
+
+    def call(self, function, *tensors):
+        args = [tensor(t) for t in tensors]
+        def run():
+            self.library.check_call(
+                function, *args,
+                stream=torch.cuda.current_stream().cuda_stream,
+                workspace_pointer=self.workspace.data_ptr(),
+                workspace_bytes=self.workspace.numel())
+        run.keep = tensors
+        return run
+
+
+def quantised(rows, form):
+    """Stored values and scales of [B, N, H, D]."""
+    # Of all pages at once there is no room.
+    stored = torch.empty(rows.shape, dtype=STORED[form], device="cuda")
+    scales = torch.empty([*rows.shape[:3], 1], device="cuda")
+    # A quotient by a number of Python would be a product with its inverse.
+    largest = torch.full((1,), LARGEST[form], device="cuda")
+    for first in range(0, len(rows), 4096):
+        part = rows[first : first + 4096].float()
+        most = part.abs().amax(-1, keepdim=True).clamp(min=2.0**-60)
+        scales[first : first + 4096] = most / largest
+        part = part * (largest / most)
+        if form == "i8":
+            part = part.round().clamp(-128, 127)
+        stored[first : first + 4096] = part.to(STORED[form])
+    return stored, scales
+
+
+def numbers_of(stored, scales, pages):
+    return stored[pages].float() * (1 if scales is None else scales[pages])
+
+
+def error_of(w, out, sides, table):
+    """Relative, beside f32 on what is stored."""
+    above = below = 0.0
+    for r in sorted({0, len(w.kv) // 2, len(w.kv) - 1}):
+        pages = table[r, : w.nb[r]].long()
+        k, v = (numbers_of(*side, pages).reshape(-1, w.hk, w.d)[: w.kv[r]]
+                .repeat_interleave(w.hq // w.hk, 1) for side in sides)
+        share = (torch.einsum("hd,khd->hk", w.q[r].float(), k)
+                 * w.d**-0.5).softmax(-1)
+        want = torch.einsum("hk,khd->hd", share, v)
+        above += float((out[r].float() - want).square().sum())
+        below += float(want.square().sum())
+    return (above / below) ** 0.5
+
+
+def bench_decode(peers, ours, work, found):
+    w = peers.Workload(**work)
+    starts = w.q_start.cuda()
+    per_token = 2 * w.hk * w.d
+    for form in SCALED_FORMS:
+        for with_scales in (True, False) if form != "i8" else (True,):
+            if with_scales:
+                sides = [quantised(x, form) for x in (w.k, w.v)]
+            else:
+                sides = [(x.to(STORED[form]), None) for x in (w.k, w.v)]
+            calls, outs = [], []
+            for table in w.tables:
+                outs.append(torch.full_like(w.q, float("nan")))
+                caches = [t for side in sides for t in side if t is not None]
+                calls.append(ours.call(
+                    scaled_name("attend", form, with_scales), w.q, *caches,
+                    starts, w.lens, table, outs[-1]))
+            calls[0]()
+            torch.cuda.synchronize()
+            error = error_of(w, outs[0], sides, w.tables[0])
+            us = peers.graph_time(calls, repeat=max(1, 20 // len(calls)))[0]
+            nbytes = sum(w.kv) * (per_token + with_scales * 2 * w.hk * 4)
+            ceiling = peers.read_ceiling(nbytes)
+            who = form + (" and scales" if with_scales else "")
+            print(f"{w.name:16}{who:20}{us:9.2f} us {100 * ceiling / us:6.1f}% "
+                  f"of {ceiling:.1f}  error {error:.1e}", flush=True)
+            found.append(dict(workload=w.name, who=who, us=us,
+                              ceiling_us=ceiling, bytes=nbytes, error=error))
+            del sides, calls, outs
+            torch.cuda.empty_cache()
+
+
+def bench_writes(peers, ours, found):
+    """Rows of both sides to random slots, with a copy of as many bytes."""
+    blocks, heads, channels = 8192, 8, 128
+    for form in SCALED_FORMS:
+        pool = torch.zeros(2, blocks, 16, heads, channels, device="cuda").to(
+            STORED[form])
+        scales = torch.zeros(2, blocks, 16, heads, 1, device="cuda")
+        for count in TOKENS:
+            rounds = max(1, min(16, 2**16 // count))
+            rows = [torch.randn(count, heads, channels, device="cuda").bfloat16()
+                    for _ in range(2 * rounds)]
+            calls = []
+            for i in range(rounds):
+                slots = torch.randperm(blocks * 16, device="cuda")[:count]
+                calls.append(ours.call(scaled_name("write", form, True), pool,
+                                       scales, slots, *rows[2 * i : 2 * i + 2]))
+            calls[-1]()
+            torch.cuda.synchronize()
+            stored, own = quantised(rows[-2][None], form)
+            block, token = slots // 16, slots % 16
+            same = (pool[0, block, token].view(torch.uint8)
+                    == stored[0].view(torch.uint8)).float().mean().item()
+            close = torch.equal(scales[0, block, token], own[0])
+            us = peers.graph_time(calls, repeat=max(1, 20 // rounds))[0]
+            nbytes = 2 * count * (heads * channels * 3 + heads * 4 + 8)
+            ceiling = copy_time(peers, nbytes)
+            print(f"write {count:6} {form:10}{us:9.2f} us, copy {ceiling:8.2f}, "
+                  f"{us / ceiling:5.3f} times; {100 * same:.3f}% of bytes and "
+                  f"scales {'equal' if close else 'differ from'} those of torch",
+                  flush=True)
+            found.append(dict(workload=f"write {count}", who=form, us=us,
+                              ceiling_us=ceiling, bytes=nbytes, error=1 - same))
+
+
+def copy_time(peers, nbytes):
+    """Of a copy that reads and writes so many bytes in all."""
+    half = nbytes // 32 * 16
+    copies = max(1, min(16, int(300e6 / half)))
+    source, dest = (torch.empty(copies, half, dtype=torch.uint8, device="cuda")
+                    for _ in range(2))
+    calls = [lambda i=i: dest[i].copy_(source[i]) for i in range(copies)]
+    return peers.graph_time(calls, repeat=max(1, 20 // copies))[0]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peers")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    spec = importlib.util.spec_from_file_location("peers", options.peers)
+    peers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peers)
+    ours, found = Ours(), []
+    bench_writes(peers, ours, found)
+    for work in WORKS:
+        if options.only in work["name"]:
+            bench_decode(peers, ours, work, found)
+            gc.collect()
+            torch.cuda.empty_cache()
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
