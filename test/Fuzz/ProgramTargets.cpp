@@ -78,6 +78,7 @@ constexpr StringRef kPasses[] = {
     "kvcache-insert-checks{target=gpu on-request=true}",
     "func.func(kvcache-hoist-buffers)",
     "kvcache-attach-nvvm-target",
+    "kvcache-split-parts",
 };
 
 class Programs {

@@ -506,8 +506,9 @@ def _put(run, op, out, numbers, tolerance):
 @handles("kvcache.attention")
 def _attention(run, op, values, env):
     # Prefixes say how the result may be computed, not what it is.
-    (query,), caches, (batch,), alibi, sinks, mask, factor, _, _, outs = _segments(
-        op, values)
+    (query,), caches, scales, (batch,), alibi, sinks, mask, factor, _, _, outs = (
+        _segments(op, values))
+    assert not scales, "stored values are no numbers"
     axes = op.attributes.get("cacheAxes") or [None] * len(caches)
     caches = [_source(c, a) for c, a in zip(caches, axes)]
     options = {name: op.attributes.get(name)
