@@ -29,7 +29,10 @@ WORKS = [dict(name="1x1k", kv_lens=[1024]), dict(name="8x1k", kv_lens=[1024] * 8
          dict(name="16x8k", kv_lens=[8192] * 16),
          dict(name="64x4k", kv_lens=[4096] * 64),
          dict(name="128x8k", kv_lens=[8192] * 128),
-         dict(name="63x512+1x16k", kv_lens=[512] * 63 + [16384])]
+         dict(name="63x512+1x16k", kv_lens=[512] * 63 + [16384]),
+         dict(name="prompts 4x4k", kv_lens=[4096] * 4, q_lens=[4096] * 4),
+         dict(name="prompt 1x16k", kv_lens=[16384], q_lens=[16384]),
+         dict(name="2k on 16k", kv_lens=[16384], q_lens=[2048])]
 TOKENS = [64, 1024, 8192, 32768]
 
 
@@ -82,16 +85,17 @@ def numbers_of(stored, scales, pages):
 
 
 def error_of(w, out, sides, table):
-    """Relative, beside f32 on what is stored."""
+    """Relative, of last rows beside f32 on what is stored."""
     above = below = 0.0
     for r in sorted({0, len(w.kv) // 2, len(w.kv) - 1}):
         pages = table[r, : w.nb[r]].long()
         k, v = (numbers_of(*side, pages).reshape(-1, w.hk, w.d)[: w.kv[r]]
                 .repeat_interleave(w.hq // w.hk, 1) for side in sides)
-        share = (torch.einsum("hd,khd->hk", w.q[r].float(), k)
+        row = int(w.q_start[r + 1]) - 1
+        share = (torch.einsum("hd,khd->hk", w.q[row].float(), k)
                  * w.d**-0.5).softmax(-1)
         want = torch.einsum("hk,khd->hd", share, v)
-        above += float((out[r].float() - want).square().sum())
+        above += float((out[row].float() - want).square().sum())
         below += float(want.square().sum())
     return (above / below) ** 0.5
 
@@ -121,9 +125,11 @@ def bench_decode(peers, ours, work, found):
             ceiling = peers.read_ceiling(nbytes)
             who = form + (" and scales" if with_scales else "")
             print(f"{w.name:16}{who:20}{us:9.2f} us {100 * ceiling / us:6.1f}% "
-                  f"of {ceiling:.1f}  error {error:.1e}", flush=True)
+                  f"of {ceiling:.1f}  {w.flops() / us / 1e6:6.1f} TFLOP/s  "
+                  f"error {error:.1e}", flush=True)
             found.append(dict(workload=w.name, who=who, us=us,
-                              ceiling_us=ceiling, bytes=nbytes, error=error))
+                              ceiling_us=ceiling, bytes=nbytes, error=error,
+                              flops=w.flops()))
             del sides, calls, outs
             torch.cuda.empty_cache()
 

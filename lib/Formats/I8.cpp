@@ -9,7 +9,7 @@
 #include "FloatFormat.h"
 #include "SmallFloat.h"
 
-#include "mlir/Dialect/Math/IR/Math.h"
+#include "../Conversion/GPU/Target/TargetOps.h"
 
 #include <cmath>
 
@@ -89,6 +89,21 @@ private:
       };
       Value low = decode(word);
       return {low, decode(k.fold<arith::ShRUIOp>(word, k.i32(8)))};
+    }
+    /// The bytes 64 and b are 1024 + b as f16.
+    std::pair<Value, Value> decodeOrderedHalves(KernelBuilder &k,
+                                                Value word) const override {
+      Type f16x2 = VectorType::get({2}, k.getF16Type());
+      Val bytes = k.val(word) ^ static_cast<int32_t>(0x80808080);
+      auto decode = [&](int64_t sequence) -> Value {
+        Value bits = k.target().prmt(bytes, sequence, 0x64646464);
+        Value offset = k.i32(0x64806480); // 1024 + 128
+        Value numbers =
+            k.fold<arith::SubFOp>(LLVM::BitcastOp::create(k, f16x2, bits),
+                                  LLVM::BitcastOp::create(k, f16x2, offset));
+        return LLVM::BitcastOp::create(k, k.getI32Type(), numbers);
+      };
+      return {decode(0x4140), decode(0x4342)};
     }
     Value decode(KernelBuilder &k, Value access,
                  int64_t elements) const override {

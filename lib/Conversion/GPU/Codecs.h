@@ -35,6 +35,12 @@ public:
   /// The four of an i32 as those of two, the first one lowest.
   virtual std::pair<mlir::Value, mlir::Value>
   decodeHalves(KernelBuilder &k, mlir::Value word) const;
+  /// The same without an offset and a unit, the first two and the last two
+  /// together.
+  virtual std::pair<mlir::Value, mlir::Value>
+  decodeOrderedHalves(KernelBuilder &k, mlir::Value word) const {
+    return decodeHalves(k, word);
+  }
 };
 
 namespace gpu {

@@ -175,8 +175,7 @@ static std::optional<PromptShape> promptShapeOf(AttentionOp op,
                                                 Value out) {
   if (!gpu.getWarpgroups() || !gpu.getTensorMaps() ||
       !hasProducts(traits, gpu) || !PromptShape::fits(traits) ||
-      traits.hasScales() || knownHeadAlignment(query) < 16 ||
-      knownRowAlignment(out) < 8)
+      knownHeadAlignment(query) < 16 || knownRowAlignment(out) < 8)
     return std::nullopt;
   // What no row sees may be anything, and is not found out for any positions.
   if (traits.window && op.getBatch().getType().hasPositions())
@@ -493,6 +492,7 @@ static void emitPrompt(CodeBuilder &emit, AttentionOp op, TargetAttr gpu,
                                    shape.boxTokens, 1)
                     : emitGroupMap(emit, op, cache, neighbor, shape.boxTokens);
     launch.p.sides[side].map = launch.operands.addMap(map);
+    launch.addScales(side);
   }
   launch.p.queryMap = launch.operands.addMap(
       emitQueryMap(emit, op, given.query, traits, given.rows,

@@ -302,16 +302,6 @@ Vals AttentionKernel::loadScales(Val slot, unsigned side) {
   return scales;
 }
 
-/// The logarithms of scales of values. A maximum of scores with them keeps
-/// weights with them within f16; what is beyond these limits is no scale.
-static Vals logarithmsOf(const TargetOps &w, ArrayRef<Val> scales) {
-  constexpr double kLeast = -80, kMost = 100;
-  Vals logs;
-  for (Val scale : scales)
-    logs.push_back(max(min(w.lg2(scale), kMost), kLeast));
-  return logs;
-}
-
 Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
                                const Vals &state) {
   Type f32 = k.getF32Type(), i32 = k.getI32Type();
@@ -360,7 +350,9 @@ Vals AttentionKernel::tileStep(const Columns &columns, Val tileUnit, Val end,
         Vals x = weigh(columns, products, unit, keyScales);
         // A score and the logarithm of the scale of its value: their weights
         // are those of stored values.
-        Vals logs = logarithmsOf(w, valueScales);
+        Vals logs;
+        for (Val one : valueScales)
+          logs.push_back(logarithmOfScale(w, one));
         for (size_t i = 0; !logs.empty() && i < x.size(); ++i)
           x[i] = x[i] + logs[i % 4 / 2];
         types.assign(x.size(), f32);

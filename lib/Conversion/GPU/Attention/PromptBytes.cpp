@@ -19,6 +19,12 @@ Vals WorkSplit::halvesOf(Val word) {
   return {k.val(first), k.val(second)};
 }
 
+Vals PromptKernel::orderedHalvesOf(Val word) {
+  auto [first, second] =
+      gpu::codecOf(traits.keyType).decodeOrderedHalves(k, word);
+  return {k.val(first), k.val(second)};
+}
+
 Val WorkSplit::toHalves(MutableArrayRef<Val> words, ArrayRef<int64_t> lanes) {
   Val most = k.i32(0);
   for (Val word : words)
@@ -49,12 +55,18 @@ Val PromptKernel::fetchBytes(const Work &now, Val first, Val end, Val raw) {
       [&](Val number, const Vals &state) -> Vals {
         Val unit = end - 1 - (number - first);
         Val ahead = entryOf(now, row, max(unit - 1, first));
-        auto [isBox, entry, dead, token] = boxesOf(now, unit, state[1]);
+        Boxes boxes = boxesOf(now, unit, state[1]);
+        auto [isBox, entry, dead, token] = boxes;
         Val raw = state[0];
         for (unsigned side : {0u, 1u}) {
           Ring ring = ringOf(raw);
           w.mbarrierWait(barrier(Barrier::RawEmpty, ring.slot), ring.parity);
           Value full = barrier(Barrier::RawFull, ring.slot);
+          if (shape.hasScales) {
+            if (side == 0)
+              fetchScales(boxes, now.item.head);
+            w.cpAsyncMbarrierArrive(full);
+          }
           k.ifThen(lane == 0, [&] {
             k.storeScalar(side == 0 ? dead : k.i32(0), rawWord(ring.slot));
             w.mbarrierArriveExpectTx(full,
@@ -81,6 +93,8 @@ void PromptKernel::endBytes(Val raw) {
   for (int64_t side = 0; side < PromptShape::kRawSlots; ++side) {
     Ring ring = ringOf(raw);
     w.mbarrierWait(barrier(Barrier::RawEmpty, ring.slot), ring.parity);
+    if (shape.hasScales)
+      w.cpAsyncMbarrierArrive(barrier(Barrier::RawFull, ring.slot));
     k.ifThen(lane == 0, [&] {
       k.storeScalar(k.i32(kNoMore), rawWord(ring.slot));
       w.mbarrierArrive(barrier(Barrier::RawFull, ring.slot));
@@ -110,6 +124,8 @@ void PromptKernel::convertTiles(unsigned side) {
             Val dead = k.val(k.loadScalar(rawWord(rawSlot), k.getI32Type()));
             k.storeScalar(dead, at(shared, ring.slot * 4 + shape.deadOffset));
           });
+        if (side == 0 && shape.hasScales)
+          convertScales(ring.slot);
         convertTile(side, ring.slot);
         // Products run beside the code.
         w.fenceProxyAsync();
@@ -157,8 +173,8 @@ void PromptKernel::convertTile(unsigned side, Val slot) {
             for (int64_t i = 0; i < kTogether; ++i) {
               Val offset = (group + i) * shape.groupStride(side);
               for (int64_t half : {0, 1}) {
-                Vals halves = join(halvesOf(words[i][2 * half]),
-                                   halvesOf(words[i][2 * half + 1]));
+                Vals halves = join(orderedHalvesOf(words[i][2 * half]),
+                                   orderedHalvesOf(words[i][2 * half + 1]));
                 w.stSharedWords(halves,
                                 at(shared, (half ? second : first) + offset));
               }

@@ -36,7 +36,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
       queryParts(64 % traits.group ? 1 : warpgroups), neighbor{keys, values},
       boxTokens(boxTokensOf(traits)), hasPrefixes(traits.hasPrefixes),
       isInvariant(traits.isInvariant),
-      ofBytes(traits.keyType.getIntOrFloatBitWidth() == 8) {
+      ofBytes(traits.keyType.getIntOrFloatBitWidth() == 8),
+      hasScales(traits.hasScales()) {
   // Of one part, a box has all channels as it is.
   for (unsigned side : {0u, 1u})
     if (parts(side) == 1 || !isWhole(side) || ofBytes)
@@ -49,9 +50,9 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   queryBytes = rows * kRowBytes * parts(0);
   constexpr int64_t kMostSlots = 8, kFixed = 4096;
   int64_t rowsBytes = consumers() * 32 * rowBytes(traits);
-  slots = std::min(kMostSlots,
-                   (sharedLimit - queryBytes - rowsBytes - kFixed - rawBytes) /
-                       slotBytes);
+  slots = std::min(kMostSlots, (sharedLimit - queryBytes - rowsBytes - kFixed -
+                                rawBytes - rawScaleBytes()) /
+                                   (slotBytes + scaleBytes()));
   int64_t end = slots * slotBytes;
   auto add = [&](int64_t bytes, int64_t align) {
     int64_t offset = llvm::alignTo(end, align);
@@ -60,6 +61,8 @@ PromptShape::PromptShape(const AttentionTraits &traits, int64_t sharedLimit,
   };
   rawOffset = add(rawBytes, 1024);
   queryOffset = add(queryBytes, 1024);
+  rawScaleOffset = add(rawScaleBytes(), 16);
+  scaleOffset = add(slots * scaleBytes(), 16);
   queueOffset = add(kQueue * kEntryBytes, 16);
   restOffset = add(48, 16);
   rangesOffset = add(consumers() * rangesBytes(traits), 16);
@@ -112,7 +115,8 @@ void PromptKernel::prepareBarriers() {
   init(Barrier::QueryEmpty, shape.queryParts,
        shape.consumers() / shape.queryParts);
   if (shape.ofBytes) {
-    init(Barrier::RawFull, PromptShape::kRawSlots, 1);
+    // Copies that lanes make arrive for each of them.
+    init(Barrier::RawFull, PromptShape::kRawSlots, 1 + 32 * shape.hasScales);
     init(Barrier::RawEmpty, PromptShape::kRawSlots, 1);
   }
   w.fenceMbarrierInit();

@@ -88,13 +88,19 @@ struct PromptShape {
   bool isLimited = false;
   int64_t slots; ///< fewer than two: the chip has no room for it
   int64_t slotBytes, queryBytes;
-  bool ofBytes; ///< elements of the cache
+  bool ofBytes;   ///< elements of the cache
+  bool hasScales; ///< of keys or values
   /// Of a box of bytes: channels side by side, with the chunks of a token
   /// permuted as a tensor map does it.
   int64_t rawInner[2] = {0, 0};
   /// One for keys and one for values.
   static constexpr int64_t kRawSlots = 2;
   int64_t rawSlotBytes;
+  /// Of the keys of a tile: their scales and those of their values, as they are
+  /// in the cache, and what scores and sums of weights take of them.
+  int64_t rawScaleBytes() const { return hasScales ? 2 * unit * 4 : 0; }
+  int64_t scaleBytes() const { return hasScales ? 3 * unit * 4 : 0; }
+  int64_t rawScaleOffset, scaleOffset;
   int64_t rawOffset, factorOffset, queryOffset, queueOffset, deadOffset,
       flagOffset, barrierOffset, restOffset, rangesOffset, rowsOffset,
       totalsOffset, maskOffset, sharedBytes;
@@ -207,8 +213,17 @@ private:
   // PromptBytes.cpp
   Val fetchBytes(const Work &work, Val first, Val end, Val raw);
   void endBytes(Val raw);
+  /// PromptScales.cpp: the scales of a tile, whose boxes lanes have.
+  void fetchScales(const Boxes &boxes, Val head);
+  void convertScales(Val slot);
+  void forTokens(llvm::function_ref<void(Val)> body);
+  enum class ScaleOf { Key, ValueLogarithm, ValueInverse };
+  /// Of the two columns of a lane in eight.
+  Vals loadScales(Val slot, ScaleOf which, int64_t eight);
   void convertTiles(unsigned side);
   void convertTile(unsigned side, Val slot);
+  /// Four elements in their sequence, as they are.
+  Vals orderedHalvesOf(Val word);
   /// Of bytes: which boxes of keys have no block, or that there are no more.
   mlir::Value rawWord(Val rawSlot) {
     return at(shared, rawSlot * 4 + (shape.deadOffset + 4 * shape.slots));
@@ -310,8 +325,10 @@ private:
       return ofRow[row] ? x * ofRow[row] : all == 1 ? x : x * all;
     }
   };
-  Scale biasScores(bool isFew, Val first, Vals &scores);
+  Scale biasScores(bool isFew, Val first, Val slot, Vals &scores);
+  void scaleScores(Val slot, const Val (&factors)[2], Vals &scores);
   Vals rescaled(const Vals &scores, const Scale &scale, const Vals &softmax);
+  /// With scales of values, the sums of weights as they are come last.
   Vals weights(const Vals &scores, const Scale &scale, const Vals &softmax,
                Val packed);
   /// Of products.

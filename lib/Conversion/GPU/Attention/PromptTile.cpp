@@ -283,7 +283,8 @@ void PromptKernel::clearUnseen(Tile kind, Val slot, Val key) {
 }
 
 /// Scores to base 2, once they are multiplied by the result.
-PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Vals &x) {
+PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Val slot,
+                                             Vals &x) {
   float scale = traits.scale * float(M_LOG2E);
   Val factors[2];
   if (hasFactors()) {
@@ -294,7 +295,14 @@ PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Vals &x) {
       factors[i] = k.val(k.loadScalar(
           at(shared, (row + 8 * i) * 4 + shape.factorOffset), k.getF32Type()));
   }
-  if (!traits.softcap && !traits.hasAlibi && scale > 0) {
+  bool isPlain = !traits.softcap && !traits.hasAlibi;
+  if (isPlain && shape.hasScales) {
+    for (Val &factor : factors)
+      factor = factor ? factor * scale : k.f32(scale);
+    scaleScores(slot, factors, x);
+    return {};
+  }
+  if (isPlain && scale > 0) {
     if (hasFactors())
       return {1, {factors[0] * scale, factors[1] * scale}};
     return {scale};
@@ -302,6 +310,13 @@ PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Vals &x) {
   if (hasFactors())
     for (int64_t i = 0; i < int64_t(x.size()); ++i)
       x[i] = x[i] * factors[i % 4 / 2];
+  Vals keyScales, logarithms;
+  for (int64_t i = 0; i < int64_t(x.size()); ++i) {
+    if (i % 4 == 0 && traits.hasKeyScales)
+      keyScales = loadScales(slot, ScaleOf::Key, i / 4);
+    if (traits.hasKeyScales)
+      x[i] = x[i] * keyScales[i % 2];
+  }
   Vals bias;
   if (traits.hasAlibi)
     bias = w.ldSharedWords(at(rowPlace(), 16), 4);
@@ -319,6 +334,10 @@ PromptKernel::Scale PromptKernel::biasScores(bool isFew, Val first, Vals &x) {
       x[i] = x[i] + w.bitcastToFloat(bias[2 * row]) *
                         (place - w.bitcastToFloat(bias[2 * row + 1]));
     }
+    if (i % 4 == 0 && traits.hasValueScales)
+      logarithms = loadScales(slot, ScaleOf::ValueLogarithm, i / 4);
+    if (traits.hasValueScales)
+      x[i] = x[i] + logarithms[i % 2];
   }
   return {};
 }
@@ -375,11 +394,21 @@ Vals PromptKernel::weights(const Vals &x, const Scale &scale, const Vals &state,
     for (int64_t i = from; i < std::min(from + kGroup, count); ++i)
       exponents.push_back(scale.times(x[i], i % 4 / 2) - state[i % 4 / 2]);
   };
+  Val shares[2][2];
   auto use = [&](int64_t from) {
+    Vals inverse;
     for (int64_t i = 0; i < kGroup; i += 2) {
+      if (i % 4 == 0 && traits.hasValueScales)
+        inverse = loadScales(ringOf(packed).slot, ScaleOf::ValueInverse,
+                             (from + i) / 4);
       for (int64_t j : {0, 1}) {
         Val &sum = sums[(from + i) % 4 / 2][j];
         sum = from + i < 4 ? group[i + j] : sum + group[i + j];
+        if (!traits.hasValueScales)
+          continue;
+        Val &share = shares[(from + i) % 4 / 2][j];
+        Val own = group[i + j] * inverse[j];
+        share = from + i < 4 ? own : share + own;
       }
       result.push_back(w.cvtPack(group[i], group[i + 1], productType()));
     }
@@ -399,6 +428,11 @@ Vals PromptKernel::weights(const Vals &x, const Scale &scale, const Vals &state,
   use(count - kGroup);
   for (int64_t row : {0, 1})
     result[row] = sums[row][0] + sums[row][1];
+  if (traits.hasValueScales)
+    for (int64_t row : {0, 1}) {
+      result.push_back(result[row]);
+      result[row] = shares[row][0] + shares[row][1];
+    }
   return result;
 }
 
@@ -459,10 +493,12 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
     w.wgmmaWait();
     passTurn();
     x = w.pin(x);
-    Scale scale = biasScores(false, key, x);
+    Scale scale = biasScores(false, key, slot, x);
     x = masked(key, deadOf(slot), x, bits);
     state = rescaled(x, scale, state);
-    return join(state, w.pin(this->weights(x, scale, state, packed)));
+    Vals all = w.pin(this->weights(x, scale, state, packed));
+    all.resize(all.size() - 2 * traits.hasValueScales);
+    return join(state, all);
   }
   Val first = range(kTiles).first;
   Range common = range(kCommon);
@@ -478,7 +514,7 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   if (kind != Tile::Few)
     passTurn();
   x = w.pin(x);
-  Scale scale = biasScores(kind == Tile::Few, key, x);
+  Scale scale = biasScores(kind == Tile::Few, key, slot, x);
   x = k.ifThen(
       isWhole, SmallVector<Type>(x.size(), f32), [&]() -> Vals { return x; },
       [&]() -> Vals { return masked(key, dead, x, bits); });
@@ -490,21 +526,28 @@ Vals PromptKernel::weighed(Tile kind, Val &key, Val &packed, Vals state) {
   Vals place = w.pin({key, packed});
   key = place[0];
   packed = place[1];
+  Vals ofRows(weights.begin(), weights.begin() + 2);
+  if (traits.hasValueScales) {
+    ofRows.assign(weights.end() - 2, weights.end());
+    weights.resize(weights.size() - 2);
+  }
   for (Val one : weights)
     types.push_back(one.getType());
-  Val isFar = (weights[0] > kMostWeight) | (weights[1] > kMostWeight);
+  Val isFar = (ofRows[0] > kMostWeight) | (ofRows[1] > kMostWeight);
   return k.ifThen(
       w.unlikely(w.voteAny(isFar)), types,
       [&]() -> Vals {
         Val slot = ringOf(packed).slot;
         Vals again = scoresOfWarp(kind == Tile::Few, slot);
-        Scale scale = biasScores(kind == Tile::Few, key, again);
+        Scale scale = biasScores(kind == Tile::Few, key, slot, again);
         Vals bits;
         if (traits.hasMask)
           bits = seenByLane(key);
         again = masked(key, deadOf(slot), again, bits);
         Vals moved = rescaled(again, scale, state);
-        return join(moved, this->weights(again, scale, moved, packed));
+        Vals all = this->weights(again, scale, moved, packed);
+        all.resize(all.size() - 2 * traits.hasValueScales);
+        return join(moved, all);
       },
       [&]() -> Vals { return join(state, weights); });
 }

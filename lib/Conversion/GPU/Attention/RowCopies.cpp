@@ -5,15 +5,6 @@
 using namespace mlir;
 using namespace kvcache;
 
-Val RowCopies::axisBytes(const AxisStrides &axis, Val index,
-                         int64_t elementBytes) {
-  Val outer(k, k.stride(axis.outer, elementBytes));
-  if (!axis.cut)
-    return as(index, 64) * outer;
-  Val inner(k, k.stride(axis.inner, elementBytes));
-  return as(index / axis.cut, 64) * outer + as(index % axis.cut, 64) * inner;
-}
-
 Vals RowCopies::fragmentOffsets(const UnitRows &rows, Val unit, Val token,
                                 Val chunk) {
   int64_t inner = rows.innerChunks();

@@ -44,7 +44,6 @@ class RowCopies : protected WorkSplit {
 protected:
   using WorkSplit::WorkSplit;
 
-  Val axisBytes(const AxisStrides &axis, Val index, int64_t elementBytes);
   /// 32 tokens of a side to two units at `units`, each from the bytes behind
   /// `base` that a lane has; zeros for those whose bit in `there` is not set.
   void copyTokens(unsigned side, const UnitRows &rows, Val units,

@@ -48,6 +48,15 @@ AttentionTraits::AttentionTraits(AttentionOp op)
     softcap = op.getSoftcap()->convertToDouble();
 }
 
+Val WorkSplit::axisBytes(const AxisStrides &axis, Val index,
+                         int64_t elementBytes) {
+  Val outer(k, k.stride(axis.outer, elementBytes));
+  if (!axis.cut)
+    return as(index, 64) * outer;
+  Val inner(k, k.stride(axis.inner, elementBytes));
+  return as(index / axis.cut, 64) * outer + as(index % axis.cut, 64) * inner;
+}
+
 void WorkSplit::begin() {
   shared = k.dynamicShared();
   thread = k.val(k.threadX());

@@ -51,6 +51,14 @@ struct AttentionTraits {
   bool hasScales() const { return hasKeyScales || hasValueScales; }
 };
 
+/// The logarithm of the scale of a value, to base 2. A maximum of scores with
+/// it keeps weights with it within f16; what is beyond these limits is no
+/// scale.
+inline Val logarithmOfScale(const TargetOps &w, Val scale) {
+  constexpr double kLeast = -80, kMost = 100;
+  return max(min(w.lg2(scale), kMost), kLeast);
+}
+
 /// An axis of a cache as strides: of the whole, or of an inner and an outer
 /// part.
 struct AxisStrides {
@@ -402,6 +410,8 @@ protected:
   void storeLse(Val row, Val queryHead, const RowTotal &total);
   /// Four bytes of the cache as two pairs of f16.
   Vals halvesOf(Val word);
+  /// Where an index of an axis is, in bytes.
+  Val axisBytes(const AxisStrides &axis, Val index, int64_t elementBytes);
   /// Pairs of bf16 of a row, which lanes whose numbers differ in `lanes` share,
   /// become f16 by a power of two that brings the largest of them near 2^15.
   /// What it returns is what products are then multiplied by.

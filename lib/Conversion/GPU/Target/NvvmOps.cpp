@@ -336,10 +336,10 @@ Val NvvmOps::movmatrix(Val matrix) const {
                         k.getI32Type(), ValueRange{matrix}, true));
 }
 
-Val NvvmOps::prmt(Val bytes, int64_t sequence) const {
+Val NvvmOps::prmt(Val bytes, int64_t sequence, int64_t others) const {
   return k.val(LLVM::CallIntrinsicOp::create(
                    k, k.getI32Type(), k.getStringAttr("llvm.nvvm.prmt"),
-                   ValueRange{bytes, k.i32(0), k.i32(sequence)})
+                   ValueRange{bytes, k.i32(others), k.i32(sequence)})
                    .getResult(0));
 }
 

@@ -68,9 +68,7 @@ public:
   /// Two f32 as one register, the first one low.
   Val cvtPack(Val low, Val high, mlir::Type type) const;
   Val movmatrix(Val matrix) const;
-  /// The bytes of an i32 in another sequence: a digit for each, the lowest one
-  /// last.
-  Val prmt(Val bytes, int64_t sequence) const;
+  Val prmt(Val bytes, int64_t sequence, int64_t others = 0) const override;
 
   /// One lane of the warp.
   Val elect() const;

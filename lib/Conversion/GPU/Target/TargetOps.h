@@ -72,6 +72,10 @@ public:
   virtual Val voteAny(Val condition) const = 0;
   virtual void syncWarp() const = 0;
 
+  /// Four bytes of an i32 and of a constant, by their numbers, 0 to 3 and 4 to
+  /// 7: a digit for each, the lowest byte last.
+  virtual Val prmt(Val bytes, int64_t sequence, int64_t others = 0) const = 0;
+
   // Floats.
   virtual Val ex2(Val x) const = 0;
   virtual Val lg2(Val x) const = 0;
