@@ -2,21 +2,13 @@
 
 #include "kvcache/Analysis/Origins.h"
 
+#include "kvcache/Analysis/SymbolUsers.h"
+
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Interfaces/DestinationStyleOpInterface.h"
 
 using namespace mlir;
 using namespace kvcache;
-
-bool kvcache::hasKnownCallers(func::FuncOp function, ModuleOp module) {
-  if (function.isExternal() || !function.isPrivate())
-    return false;
-  std::optional<SymbolTable::UseRange> uses =
-      SymbolTable::getSymbolUses(function, module);
-  return uses && llvm::all_of(*uses, [](SymbolTable::SymbolUse use) {
-           return isa<func::CallOp>(use.getUser());
-         });
-}
 
 /// The function that is called, if it is in the program.
 static func::FuncOp calleeOf(func::CallOp call) {
@@ -27,8 +19,9 @@ static func::FuncOp calleeOf(func::CallOp call) {
 
 TensorOrigins::TensorOrigins(ModuleOp module, bool arithmeticOverwrites)
     : arithmeticOverwrites(arithmeticOverwrites) {
+  SymbolUsers users(module);
   for (auto function : module.getOps<func::FuncOp>())
-    if (hasKnownCallers(function, module))
+    if (hasKnownCallers(function, users))
       known.insert(function);
   module.walk([&](func::CallOp call) {
     if (func::FuncOp callee = calleeOf(call))

@@ -2,7 +2,7 @@
 
 #include "kvcache/Analysis/StrideFacts.h"
 
-#include "kvcache/Analysis/Origins.h"
+#include "kvcache/Analysis/SymbolUsers.h"
 #include "kvcache/IR/Strides.h"
 #include "kvcache/Layout/Facts.h"
 #include "kvcache/Layout/Views.h"
@@ -140,6 +140,7 @@ static CacheType typeOfView(ViewOp view) {
 //===----------------------------------------------------------------------===//
 
 void StrideFacts::collectEdges(ModuleOp module) {
+  SymbolUsers users(module);
   auto connect = [&](OpOperand &from, Value to) {
     if (isa<CacheType>(to.getType()))
       flow.push_back({&from, to});
@@ -153,7 +154,7 @@ void StrideFacts::collectEdges(ModuleOp module) {
         .Case([&](func::CallOp call) {
           auto callee = SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
               call, call.getCalleeAttr());
-          if (!callee || !hasKnownCallers(callee, module))
+          if (!callee || !hasKnownCallers(callee, users))
             return;
           connectAll(call->getOpOperands(), callee.getArguments());
           for (auto exit : callee.getBody().getOps<func::ReturnOp>())

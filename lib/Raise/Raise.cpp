@@ -11,6 +11,7 @@
 #include "StoreLoops.h"
 
 #include "kvcache/Analysis/Origins.h"
+#include "kvcache/Analysis/SymbolUsers.h"
 #include "kvcache/IR/KVCache.h"
 #include "kvcache/Interfaces/Raise.h"
 #include "kvcache/Raise/Passes.h"
@@ -26,6 +27,7 @@
 #include "mlir/IR/PatternMatch.h"
 #include "mlir/IR/Remarks.h"
 #include "mlir/Transforms/RegionUtils.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
 namespace kvcache {
@@ -190,18 +192,33 @@ void Raise::raise(Operation *op) {
 
 /// Erases private functions that were called, and are not any more.
 void Raise::eraseFunctions(ArrayRef<func::FuncOp> called) {
-  SmallVector<func::FuncOp> left(called);
-  bool changed = true;
-  while (changed) {
-    changed = false;
-    for (func::FuncOp &function : left) {
-      if (!function ||
-          !SymbolTable::symbolKnownUseEmpty(function, getOperation()))
-        continue;
-      function.erase();
-      function = nullptr;
-      changed = true;
+  // How often each is named, and what each of them names.
+  llvm::MapVector<Operation *, size_t> uses;
+  llvm::DenseMap<Operation *, SmallVector<Operation *>> namedIn;
+  SymbolUsers users(getOperation());
+  for (func::FuncOp function : called) {
+    std::optional<ArrayRef<Operation *>> all = users.of(function);
+    if (!all)
+      return;
+    uses[function] = all->size();
+    for (Operation *user : *all) {
+      auto caller = dyn_cast<func::FuncOp>(user);
+      if (!caller)
+        caller = user->getParentOfType<func::FuncOp>();
+      if (caller)
+        namedIn[caller].push_back(function);
     }
+  }
+  SmallVector<Operation *> unused;
+  for (auto [function, count] : uses)
+    if (count == 0)
+      unused.push_back(function);
+  while (!unused.empty()) {
+    Operation *function = unused.pop_back_val();
+    for (Operation *named : namedIn.lookup(function))
+      if (--uses[named] == 0)
+        unused.push_back(named);
+    function->erase();
   }
 }
 
@@ -240,14 +257,17 @@ void Raise::runOnOperation() {
   (void)eraseUnreachableBlocks(rewriter, getOperation()->getRegions());
   SmallVector<Operation *> candidates;
   SmallVector<func::FuncOp> called;
+  SymbolUsers users(getOperation());
   getOperation()->walk<WalkOrder::PreOrder>([&](Operation *op) {
     Description description = Description::of(op);
     if (description.access || !description.why.empty() || isStoreLoop(op) ||
         isa<ViewOp>(op))
       candidates.push_back(op);
     auto function = dyn_cast<func::FuncOp>(op);
-    if (function && function.isPrivate() &&
-        !SymbolTable::symbolKnownUseEmpty(function, getOperation()))
+    if (!function || !function.isPrivate())
+      return;
+    std::optional<ArrayRef<Operation *>> all = users.of(function);
+    if (!all || !all->empty())
       called.push_back(function);
   });
   for (Operation *op : candidates)

@@ -23,9 +23,6 @@
 
 namespace kvcache {
 
-/// Functions whose callers are all known.
-bool hasKnownCallers(mlir::func::FuncOp function, mlir::ModuleOp module);
-
 class TensorOrigins {
 public:
   /// Whether arithmetic on tensors may write its result to an operand, as it
