@@ -29,7 +29,7 @@ BUDGETS = {
     "divided_once": (100, 20),
     "buffers": (250, 20),
     "functions": (50, 20),
-    "calls": (400, 20),
+    "calls": (200, 20),
     "loops": (75, 20),
     "stores": (50, 20),
 }
