@@ -46,9 +46,9 @@ def tensor(t):
 
 
 class Ours:
-    def __init__(self):
-        self.library = kvtest.Library(HERE / "lib/cubin/libscaled.so", "scaled")
-        self.workspace = torch.zeros(64 << 20, dtype=torch.uint8, device="cuda")
+    def __init__(self, name="scaled"):
+        self.library = kvtest.Library(HERE / f"lib/cubin/lib{name}.so", name)
+        self.workspace = torch.zeros(256 << 20, dtype=torch.uint8, device="cuda")
 
     def call(self, function, *tensors):
         args = [tensor(t) for t in tensors]

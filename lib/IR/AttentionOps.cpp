@@ -57,10 +57,6 @@ static LogicalResult verifyLse(Operation *op, StringRef label,
                      Float32Type::get(op->getContext()), 0);
 }
 
-static bool isComputeType(Type type) {
-  return type.isF16() || type.isBF16() || type.isF32();
-}
-
 /// Names of dimensions: none at all, or a list of strings for each cache.
 static LogicalResult verifyCacheAxes(AttentionOp op) {
   ArrayAttr all = op.getCacheAxes();

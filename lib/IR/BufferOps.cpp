@@ -75,6 +75,17 @@ LogicalResult kvcache::verifyShape(Operation *op, StringRef label,
                            << ", got " << buffer;
 }
 
+LogicalResult kvcache::verifyRowElement(Operation *op, StringRef label,
+                                        Type element) {
+  if (isa<FormatTypeInterface>(element) &&
+      !isa<ScaledType, StoredType>(element))
+    return success();
+  return op->emitOpError() << label
+                           << ": the elements of rows are expected to be "
+                           << KVCacheDialect::listFormats(op->getContext())
+                           << ", got " << element;
+}
+
 LogicalResult kvcache::verifyIndices(Operation *op, StringRef label,
                                      const Twine &what, Type buffer,
                                      unsigned rank) {

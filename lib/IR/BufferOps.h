@@ -26,6 +26,15 @@ mlir::LogicalResult verifyShape(mlir::Operation *op, llvm::StringRef label,
                                 llvm::ArrayRef<int64_t> shape,
                                 mlir::Type elementType, unsigned leading = 1);
 
+/// Whether arithmetic is done on elements as they are.
+inline bool isComputeType(mlir::Type type) {
+  return type.isF16() || type.isBF16() || type.isF32();
+}
+
+/// Verifies that an element of rows has a format that means something alone.
+mlir::LogicalResult verifyRowElement(mlir::Operation *op, llvm::StringRef label,
+                                     mlir::Type element);
+
 /// Verifies that an integer buffer has a rank, and i32 or i64 elements.
 mlir::LogicalResult verifyIndices(mlir::Operation *op, llvm::StringRef label,
                                   const llvm::Twine &what, mlir::Type buffer,

@@ -10,9 +10,10 @@ using namespace mlir;
 using namespace kvcache;
 
 LogicalResult CheckEntriesOp::verify() {
-  if (!llvm::is_contained({"slot", "block", "offset", "chunk"}, getWhat()))
-    return emitOpError() << "check_entries_c1: 'slot', 'block', 'offset' or "
-                            "'chunk' is expected, got '"
+  if (!llvm::is_contained({"slot", "block", "offset", "chunk", "position"},
+                          getWhat()))
+    return emitOpError() << "check_entries_c1: 'slot', 'block', 'offset', "
+                            "'chunk' or 'position' is expected, got '"
                          << getWhat() << "'";
   if (!isa<SlotsType>(getList().getType()) || getColumn()) {
     unsigned rank = getColumn() ? 2 : 1;

@@ -64,12 +64,8 @@ static LogicalResult verifyRows(Operation *op, const RowLabels &labels,
            << labels.layer << ": the cache is expected to be one layer, got "
            << cache;
   Type element = cast<ShapedType>(rows.front().getType()).getElementType();
-  if (!isa<FormatTypeInterface>(element) ||
-      isa<ScaledType, StoredType>(element))
-    return op->emitOpError()
-           << labels.shape << ": the elements of rows are expected to be "
-           << KVCacheDialect::listFormats(op->getContext()) << ", got "
-           << element;
+  if (failed(verifyRowElement(op, labels.shape, element)))
+    return failure();
   for (auto [index, row] : llvm::enumerate(rows)) {
     auto type = cast<ShapedType>(row.getType());
     SmallVector<int64_t> shape = {count};
@@ -228,6 +224,9 @@ static void addScales(MutableOperandRange scales, CacheUse use,
     use.operand = &operand;
     use.type = cast<CacheType>(operand.get().getType());
     use.axes = {};
+    // One by one, so that the code is the same however they are aligned.
+    if (use.moved == Moved::Row)
+      use.moved = Moved::Channels;
     uses.push_back(use);
   }
 }
@@ -241,7 +240,7 @@ static IndexUses slotUses(Value slots, ValueRange rows, Value cache) {
   use.what = "slot";
   use.list = slots;
   use.counted = rows;
-  use.cache = cache;
+  use.within = cache;
   use.perBlock = type.getRowsPerBlock();
   use.orNegative = type.getPad() == Padding::skip_negative;
   return {{}, {use}};
@@ -289,7 +288,7 @@ IndexUses ScatterOp::getIndexUses() {
   EntryUse blocks, offsets;
   blocks.what = "block";
   blocks.list = getBlocks();
-  blocks.cache = getCache();
+  blocks.within = getCache();
   blocks.unless = skips ? getOffsets() : Value();
   offsets.what = "offset";
   offsets.list = getOffsets();
@@ -456,7 +455,7 @@ static IndexUses pairUses(StringRef what, Value pairs,
     use.list = pairs;
     use.column = column;
     use.counted = {pairs};
-    use.cache = pool.first;
+    use.within = pool.first;
     use.perBlock = pool.second;
     use.orNegative = true;
     uses.entries.push_back(use);
@@ -524,7 +523,7 @@ IndexUses ClearBlocksOp::getIndexUses() {
   use.what = "block";
   use.list = getBlocks();
   use.counted = {getBlocks()};
-  use.cache = getCache();
+  use.within = getCache();
   use.orNegative = true;
   return {{}, {use}};
 }

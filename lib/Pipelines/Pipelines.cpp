@@ -84,6 +84,9 @@ void kvcache::buildOptimizePipeline(OpPassManager &pm,
   ScatterToIndexCopyOptions scatter;
   scatter.computeSlots = options.computeSlots;
   pm.addPass(createScatterToIndexCopy(scatter));
+  // Before operations are in branches of their own.
+  if (options.target != "cpu")
+    pm.addPass(createFuseRows());
   SpecializePageStrideOptions specialize;
   specialize.target = options.target;
   specialize.maxVariants = options.maxVariants;
@@ -178,6 +181,7 @@ void kvcache::buildKernelsPipeline(OpPassManager &pm,
                                    const GpuOptions &options) {
   pm.addPass(createSplitParts());
   addChecks(pm, options.checks, "gpu");
+  pm.addPass(createFuseRows());
   ConvertKVCacheToGPUOptions kernels;
   kernels.copyEngineBytes = options.copyEngineBytes;
   kernels.chip = options.chip;

@@ -58,6 +58,9 @@ static void describe(char *text, size_t size, const kvrt_check_record *r) {
   case KVRT_CHECK_CHUNK:
     describe_entry(text, size, "a chunk", r);
     return;
+  case KVRT_CHECK_ROTATION:
+    describe_entry(text, size, "a position", r);
+    return;
   case KVRT_CHECK_START:
     snprintf(text, size,
              "expected a start from %lld to %lld, the one before it and the "

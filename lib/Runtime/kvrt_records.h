@@ -183,7 +183,8 @@ enum {
   KVRT_CHECK_LENGTH,
   KVRT_CHECK_POSITION,
   KVRT_CHECK_TABLE,
-  KVRT_CHECK_INDEX
+  KVRT_CHECK_INDEX,
+  KVRT_CHECK_ROTATION
 };
 
 /* State of a record: the device changes it from free to taken and to whole, the

@@ -11,6 +11,7 @@
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/Dominance.h"
+#include "mlir/IR/PatternMatch.h"
 
 namespace kvcache {
 #define GEN_PASS_DEF_INSERTCHECKS
@@ -201,9 +202,11 @@ private:
   void checkEntries(const EntryUse &use) {
     begin();
     Value end;
-    if (!use.cache)
+    if (!use.within)
       end = constant(use.perBlock);
-    else if (end = extent(use.cache); use.perBlock != 1)
+    else if (!isa<CacheType>(use.within.getType()))
+      end = rowsOf(use.within);
+    else if (end = extent(use.within); use.perBlock != 1)
       end = builder.createOrFold<arith::MulIOp>(user->getLoc(), end,
                                                 constant(use.perBlock));
     IntegerAttr column =
@@ -422,6 +425,17 @@ private:
   SmallVector<Made> made;
 };
 
+/// Checks come between operations, which then are launches of their own.
+void takeApart(func::FuncOp function) {
+  SmallVector<FuseOp> fused;
+  function.walk([&](FuseOp op) { fused.push_back(op); });
+  IRRewriter rewriter(function.getContext());
+  for (FuseOp op : fused) {
+    rewriter.inlineBlockBefore(&op.getBody().front(), op);
+    rewriter.eraseOp(op);
+  }
+}
+
 struct InsertChecks : kvcache::impl::InsertChecksBase<InsertChecks> {
   using InsertChecksBase::InsertChecksBase;
   void runOnOperation() override {
@@ -433,6 +447,7 @@ struct InsertChecks : kvcache::impl::InsertChecksBase<InsertChecks> {
     WalkResult walk = getOperation().walk([&](func::FuncOp function) {
       if (function.isExternal())
         return WalkResult::advance();
+      takeApart(function);
       CheckInserter inserter(function, target == "gpu", onRequest);
       return failed(inserter.insert()) ? WalkResult::interrupt()
                                        : WalkResult::advance();

@@ -54,6 +54,8 @@ struct GiveVariants : OpInterfaceRewritePattern<CacheAccessOpInterface> {
     SmallVector<CacheUse> caches = referencesOf(op);
     if (caches.empty() || op->getNumResults())
       return declined("a tensor; run after bufferization");
+    if (isa<FuseOp>(op->getParentOp()))
+      return rewriter.notifyMatchFailure(op, "its launch tests strides");
     if (isGuarded(op))
       return declined("facts are tested already");
     Variant generic{"any strides", {}};

@@ -79,6 +79,7 @@ constexpr StringRef kPasses[] = {
     "func.func(kvcache-hoist-buffers)",
     "kvcache-attach-nvvm-target",
     "kvcache-split-parts",
+    "kvcache-fuse-rows",
 };
 
 class Programs {

@@ -87,6 +87,23 @@ func.func @merge_states(%a: !five, %b: !rows, %l: tensor<?x2xf32>, %k: tensor<5x
   return %r#0, %s#0, %t#0 : !rows, !rows, !rows
 }
 
+// CHECK-LABEL: func.func @row_steps(
+//       CHECK: kvcache.normalize %arg0 by %arg2 into %arg1 {{.*}} : tensor<5x2x8xf32> by tensor<8xf32> into tensor<?x2x8xf32>
+//       CHECK: kvcache.normalize %arg1 into %arg0 {{.*}} : tensor<?x2x8xf32> into tensor<5x2x8xf32>
+//       CHECK: kvcache.rotate %arg0 by %arg3 at %arg5 into %arg1 : tensor<5x2x8xf32> by tensor<?x4xf32> at tensor<5xi32> into tensor<?x2x8xf32>
+//       CHECK: kvcache.rotate %arg1 by %arg4 into %arg0 : tensor<?x2x8xf32> by tensor<9x4xf32> into tensor<5x2x8xf32>
+func.func @row_steps(%a: !five, %b: !rows, %w: tensor<8xf32>, %t: tensor<?x4xf32>, %u: tensor<9x4xf32>, %k: tensor<5xi32>)
+    -> (!rows, !rows, !rows, !rows) {
+  %x = tensor.cast %a : !five to !rows
+  %v = tensor.cast %u : tensor<9x4xf32> to tensor<?x4xf32>
+  %p = tensor.cast %k : tensor<5xi32> to tensor<?xi32>
+  %q = kvcache.normalize %x by %w into %b epsilon 1.0 : !rows by tensor<8xf32> into !rows
+  %r = kvcache.normalize %b into %x epsilon 1.0 : !rows into !rows
+  %s = kvcache.rotate %x by %t at %p into %b : !rows by tensor<?x4xf32> at tensor<?xi32> into !rows
+  %y = kvcache.rotate %b by %v into %x : !rows by tensor<?x4xf32> into !rows
+  return %q, %r, %s, %y : !rows, !rows, !rows, !rows
+}
+
 // CHECK-LABEL: func.func @lists(
 //       CHECK: kvcache.slot_mapping %arg0 into %arg2 : {{.*}} into tensor<8xi32>
 //       CHECK: kvcache.map_blocks %arg3 by 4 into %arg1 : tensor<2xi32> into tensor<?xi32>

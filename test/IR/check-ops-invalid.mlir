@@ -2,7 +2,7 @@
 // RUN: kv-opt %s --split-input-file --verify-diagnostics
 
 func.func @word(%l: memref<?xi64>, %n: index) {
-  // expected-error @below {{check_entries_c1: 'slot', 'block', 'offset' or 'chunk' is expected, got 'row'}}
+  // expected-error @below {{check_entries_c1: 'slot', 'block', 'offset', 'chunk' or 'position' is expected, got 'row'}}
   %0 = kvcache.check_entries "row" in %l first %n below %n by "gather" of "l" : memref<?xi64>
   return
 }

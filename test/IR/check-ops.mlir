@@ -23,6 +23,10 @@ func.func @entries(%s: !slots, %l: memref<?xi32>, %p: memref<?x2xi64>, %n: index
   %1 = kvcache.check_entries "block" in %p column 1 first %n below %end or_negative on_request by "copy_blocks" of "" : memref<?x2xi64>
   // CHECK: kvcache.check_entries "offset" in %[[L]] first %[[N]] below %[[E]] or_negative unless %[[L]] early by "scatter" of "l" : memref<?xi32>, memref<?xi32>{{$}}
   %2 = kvcache.check_entries "offset" in %l first %n below %end or_negative unless %l early by "scatter" of "l" : memref<?xi32>, memref<?xi32>
+  // CHECK: kvcache.check_entries "position" in %[[L]] first %[[N]] below %[[E]] or_negative by "rotate" of "l" : memref<?xi32>{{$}}
+  %3 = kvcache.check_entries "position" in %l first %n below %end or_negative by "rotate" of "l" : memref<?xi32>
+  // CHECK: kvcache.check_entries "chunk" in %[[P]] column 0 first %[[N]] below %[[E]] by "transfer" of "p" : memref<?x2xi64>{{$}}
+  %4 = kvcache.check_entries "chunk" in %p column 0 first %n below %end by "transfer" of "p" : memref<?x2xi64>
   return
 }
 

@@ -53,7 +53,10 @@ for op in (
         "attention %r over %c in %b into %o : !rows over !cache in !batch into "
         "memref<?x8x128xbf16>",
         "merge_states %r, %l with %r, %l into %o : !rows, memref<?x8xf32> with "
-        "!rows, memref<?x8xf32> into memref<?x8x128xbf16>"):
+        "!rows, memref<?x8xf32> into memref<?x8x128xbf16>",
+        "normalize %r into %o epsilon 1.0 : !rows into memref<?x8x128xbf16>",
+        "rotate %o by %l into %r : memref<?x8x128xbf16> by memref<?x8xf32> into "
+        "!rows"):
     written = opt(ROWS.replace("OP", op).encode(), "--emit-bytecode")
     assert written.returncode == 0, written.stderr
     three, four = b"strided<[?, 128, 1]>", b"strided<[?, 1,8, 1]>"

@@ -13,11 +13,12 @@ import numpy as np
 import ref_attention
 import ref_batch
 import ref_moves
+import ref_rows
 from interpreter import Batch, Slots, Table, Undefined, handles
 from ir_types import MemRef, Tensor, dtype_of
 from memory_ops import element_strides
 from ref_cache import Cache, CallFails, NotAView
-from ref_elements import decode, encode, type_of
+from ref_elements import decode, encode, half_ulp, smallest_normal, type_of
 
 
 # What extents and strides of a cache are at most: layout_c3 and layout_c5.
@@ -501,6 +502,73 @@ def _put(run, op, out, numbers, tolerance):
         run.tolerances.update(zip(addresses(out).ravel().tolist(),
                                   tolerance.ravel().tolist()))
     return out
+
+
+# --- Computed rows ------------------------------------------------------------
+
+
+def _rounded(numbers, error, element_type):
+    """An error, and one rounding to a type."""
+    half = half_ulp(element_type)
+    return (error + half * (np.abs(numbers) + error)
+            + half * smallest_normal(element_type))
+
+
+@handles("kvcache.normalize")
+def _normalize(run, op, values, env):
+    rows, *weight, out = values
+    (out,) = _own(op, [out])
+    count = min(len(rows), len(out))
+    assert not _tolerance_of(run, rows[:count]).any(), "a norm of what is inexact"
+    want = ref_rows.normalize(
+        _numbers(rows[:count]), _numbers(weight[0]) if weight else None,
+        epsilon=op.attributes["epsilon"], plus_one="plusOne" in op.attributes)
+    with np.errstate(all="ignore"):
+        tolerance = _rounded(want.out, want.error, type_of(out))
+    tolerance = np.where(np.isfinite(want.out), tolerance, 0)
+    _put_rows(run, op, out, encode(want.out, type_of(out)), tolerance)
+    return _results(op, [out])
+
+
+@handles("kvcache.rotate")
+def _rotate(run, op, values, env):
+    rows, table, *positions, out = values
+    (out,) = _own(op, [out])
+    positions = positions[0] if positions else np.arange(len(table))
+    count = min(len(rows), len(positions), len(out))
+    how = dict(interleaved="interleaved" in op.attributes)
+    error = _tolerance_of(run, rows[:count])
+    turned = ref_rows.rotate(rows[:count], table, positions[:count],
+                             element_type=type_of(out), **how)
+    tolerance = np.zeros(error.shape)
+    if error.any():
+        # Each result is a sum of two products of one head.
+        most = max(1.0, np.abs(_numbers(table)).max(initial=0))
+        tolerance[...] = 2 * most * error.max(axis=-1, keepdims=True)
+        tolerance = _rounded(_numbers(turned), tolerance, type_of(out))
+    _put_rows(run, op, out, turned, tolerance)
+    return _results(op, [out])
+
+
+def _put_rows(run, op, out, raw, tolerance):
+    """The first rows of a destination; those after them stay."""
+    part = out[: len(raw)]
+    part[...] = raw
+    if op.results:
+        full = np.zeros(out.shape)
+        full[: len(raw)] = tolerance
+        run.tensor_tolerances[id(out)] = out, full
+    elif tolerance.any() or run.tolerances:
+        run.tolerances.update(zip(addresses(part).ravel().tolist(),
+                                  tolerance.ravel().tolist()))
+
+
+@handles("kvcache.fuse")
+def _fuse(run, op, values, env):
+    for block in op.regions[0].blocks:
+        for inner in block.ops:
+            run.execute(inner, env)
+    return []
 
 
 @handles("kvcache.attention")

@@ -279,6 +279,66 @@ func.func @f(%q: !q, %c: !k, %s: memref<?xi32>, %l: memref<?xi32>,
     assert sum(t == 0 for t in run.tolerances.values()) == 3
 
 
+def computed():
+    """Norms and quarter turns, alone and in one launch."""
+    run = load("""
+!x = memref<?x1x4xf32>
+!t = memref<?x4xf32>
+func.func @turn(%x: !x, %t: !t, %p: memref<?xi64>, %o: !x, %n: !x) {
+  kvcache.rotate %x by %t at %p into %o : !x by !t at memref<?xi64> into !x
+  kvcache.rotate %x by %t into %n interleaved : !x by !t into !x
+  return
+}
+func.func @norm(%x: !x, %w: memref<4xf32>, %o: !x) {
+  kvcache.normalize %x by %w into %o epsilon 2.0 plus_one
+    : !x by memref<4xf32> into !x
+  kvcache.normalize %x into %x epsilon 0.0 : !x into !x
+  return
+}
+func.func @both(%x: !x, %t: !t, %n: index, %o: !x) {
+  kvcache.fuse {
+    %a = memref.alloc(%n) : !x
+    kvcache.normalize %x into %a epsilon 0.0 : !x into !x
+    kvcache.rotate %a by %t into %o : !x by !t into !x
+  }
+  return
+}
+func.func @value(%x: tensor<?x1x4xf32>, %t: tensor<?x4xf32>) -> tensor<?x1x4xf32> {
+  %r = kvcache.rotate %x by %t into %x
+    : tensor<?x1x4xf32> by tensor<?x4xf32> into tensor<?x1x4xf32>
+  return %r : tensor<?x1x4xf32>
+}
+""")
+    x = np.arange(1, 13, dtype=np.float32).reshape(3, 1, 4)
+    # No turn, a quarter, a half.
+    table = np.float32([[1, 1, 0, 0], [0, 0, 1, 1], [-1, -1, 0, 0]])
+    out, near = np.zeros_like(x), np.zeros_like(x)
+    run.call("turn", [x, table, np.int64([1, -1, 3]), out, near])
+    expect(out.ravel(), [-3, -4, 1, 2, *range(5, 13)])
+    expect(near.ravel(), [1, 2, 3, 4, -6, 5, -8, 7, -9, -10, -11, -12])
+    assert not any(run.tolerances.values())
+    (turned,) = run.call("value", [x, table])
+    expect(turned.ravel(), [1, 2, 3, 4, -7, -8, 5, 6, -9, -10, -11, -12])
+    expect(x.ravel(), range(1, 13))
+
+    x = np.float32([[[3, 4, 0, 5]], [[0, 0, 0, 0]]])
+    out = np.zeros_like(x)
+    run.call("norm", [x, np.float32([0, 1, 2, -1]), out])
+    # The mean of the squares is 12.5, and 14.5 with epsilon.
+    root = np.sqrt(14.5)
+    assert np.allclose(out[0, 0], [3 / root, 8 / root, 0, 0]), out
+    assert np.allclose(x[0, 0], np.float32([3, 4, 0, 5]) / np.sqrt(12.5)), x
+    assert not out[1].any() and np.isnan(x[1]).all()
+
+    run.start()
+    x = np.float32([[[1, 1, 1, -1]], [[2, 2, -2, 2]]])
+    out = np.zeros_like(x)
+    run.call("both", [x, table, 2, out])
+    assert np.allclose(out, [[[1, 1, 1, -1]], [[1, -1, 1, 1]]]), out
+    known = [run.tolerances[a] for a in cache_ops.addresses(out).ravel()]
+    assert all(0 < t < 1e-5 for t in known), known
+
+
 def layouts():
     """Rows through views, against the address of each element."""
     rng = random.Random(7)
@@ -534,7 +594,7 @@ def refused():
 
 if __name__ == "__main__":
     for test in (integers, numbers, control, rows, batches, moves, attention,
-                 layouts, unwritten, facts, uses,
+                 computed, layouts, unwritten, facts, uses,
                  one_block, refused):
         test()
         print(f"{test.__name__}: well")

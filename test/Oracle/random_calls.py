@@ -14,7 +14,8 @@ AT_LEAST = {
     "with memref": 25, "with bytes": 10, "with strided": 3,
     "with overlap": 20, "with in place": 10, "with attention": 5,
     "with slots:blocks": 10, "with slots:mapping": 15, "with tensors": 30,
-    "with facts": 8}
+    "with facts": 8, "with computed rows": 5, "with fused rows": 5,
+    "with tensor:rotated": 5}
 
 figures, found = Counter(), []
 for number in range(10):

@@ -4,6 +4,7 @@
 from attention_steps import AttentionSteps, is_computed
 from builder import BITS, Builder, Pool, Spec, hostile, pick
 from cache_types import CacheType
+from computed_rows import RowSteps
 from lists import Lists
 from cache_arguments import (ELEMENTS, Pools, memref_text, random_order,
                    random_type)
@@ -13,7 +14,7 @@ def rows_text(pool):
     return "x".join(map(str, pool.row)) + f"x{pool.element}"
 
 
-class Steps(AttentionSteps, Lists, Pools, Builder):
+class Steps(AttentionSteps, RowSteps, Lists, Pools, Builder):
 
     def rows_element(self, cache):
         """That of rows: mostly that of the cache."""
@@ -546,11 +547,13 @@ def random_program(rng, name, gpu=False):
     steps = [(4, b.index_copy), (3, b.scatter), (3, b.gather),
              (3, b.read_a_copy), (2, b.copy_blocks), (1, b.clear_blocks),
              (3, b.transfer),
-             (2, b.storage), (1.2, b.attention), (3, b.join), (1.5, b.facts),
+             (2, b.storage), (1.2, b.attention), (2, b.computed_rows),
+             (3, b.join), (1.5, b.facts),
              (2, b.layers)]
     if gpu:
         steps = [(4, b.index_copy), (3, b.gather), (3, b.transfer),
-                 (1, b.clear_blocks), (2, b.attention), (1, b.facts)]
+                 (1, b.clear_blocks), (2, b.attention), (1, b.facts),
+                 (2, b.computed_rows)]
     for _ in range(rng.choice([1, 1, 2, 2, 3])):
         pick(rng, *steps)()
     return Program(name, b.text(), b.arguments, b.results, b.dims, b.tags)

@@ -79,6 +79,8 @@ class TensorSteps(Steps):
         rows, kinds = zip(*(self.rows_argument("rows", length, pool.row,
                                                pool.element, tensor=True)
                             for _ in range(pool.sides)))
+        if pool.row[-1] > 1 and self.chance(0.25):
+            rows = self._rotated(rows, kinds, length)
         if op == "index_copy":
             slots, kind = self.slots(pool, length)
             at, end = slots, kind
@@ -97,6 +99,36 @@ class TensorSteps(Steps):
                        f"{pool.tensor} at {end}", "next")
         pool.ssa = ssa
         pool.written = True
+
+    def _empty_like(self, rows, kind):
+        size = self.let(f"tensor.dim {rows}, {self.constant(0)} : {kind}")
+        return self.let(f"tensor.empty({size}) : {kind}")
+
+    def _rotated(self, rows, kinds, length):
+        rotation = self.rotation(length, self.current.row[-1], tensor=True)
+        self.tags.add("tensor:rotated")
+        out = []
+        for source, kind in zip(rows, kinds):
+            dest = (source if self.chance(0.3)
+                    else self._empty_like(source, kind))
+            name = self.fresh("turned")
+            self.rotate(source, kind, rotation, dest, kind, f"{name} = ")
+            out.append(name)
+        return out
+
+    def normal(self):
+        """A norm of rows is a result."""
+        pool, length = self.current, self.rows_count()
+        rows, kind = self.rows_argument("rows", length, pool.row, pool.element,
+                                        tensor=True)
+        weight = (self.weight(pool.row[-1], tensor=True) if self.chance(0.5)
+                  else None)
+        name = self.fresh("normal")
+        self.normalize(rows, kind, weight, self._empty_like(rows, kind), kind,
+                       f"{name} = ")
+        self.results.append((name, kind, Spec(
+            "rows", pool.element, (length, *pool.row), align=16,
+            memory=self.memory())))
 
     def read(self):
         pool = self.current
@@ -210,7 +242,7 @@ def tensor_program(rng, name):
     b.written = False
     for _ in range(rng.choice([1, 2, 2, 3])):
         pick(rng, (4, b.write), (3, b.read), (1, b.rounds), (1, b.either),
-             (0.6, b.attend))()
+             (0.6, b.attend), (0.6, b.normal))()
     if getattr(pool, "written", False):
         b.results.insert(0, (pool.ssa, pool.tensor, pool.argument))
     elif not b.results:

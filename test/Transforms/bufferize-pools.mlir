@@ -125,6 +125,39 @@ func.func @no_copy_of_merged_states(%a: tensor<?x2x8xf16>, %la: tensor<?x2xf32>,
   return %0#0, %0#1 : tensor<?x2x8xf16>, tensor<?x2xf32>
 }
 
+// Of two results in one empty tensor, each has a buffer.
+
+// CHECK-LABEL: func.func @no_copy_of_computed_rows(
+// CHECK-SAME: %[[X:[^ ]*]]: memref<?x4x64xf16>, %[[W:[^ ]*]]: memref<64xf32>, %[[T:[^ ]*]]: memref<?x64xf32>, %[[P:[^ ]*]]: memref<?xi32>, %[[POOL:[^ ]*]]: memref<?x16x4x64xf16>, %[[S:[^ ]*]]: !kv_slots) {
+// CHECK-NOT: memref.copy
+// CHECK-COUNT-2: memref.alloc(%{{.*}}) {{.*}}: memref<?x4x64xf16>
+// CHECK-NEXT: kvcache.normalize %[[X]] by %[[W]] into %[[N:[^ ]*]] epsilon
+// CHECK-NEXT: kvcache.rotate %[[N]] by %[[T]] at %[[P]] into %[[R:[^ ]*]] :
+// CHECK-NEXT: %[[C:.*]] = kvcache.view %[[POOL]][B, N, H, D]
+// CHECK-NEXT: kvcache.index_copy %[[R]] into %[[C]] at %[[S]]
+// CHECK-NEXT: return{{$}}
+func.func @no_copy_of_computed_rows(%x: tensor<?x4x64xf16>, %w: tensor<64xf32>, %t: tensor<?x64xf32>, %p: tensor<?xi32>,
+                                    %pool: tensor<?x16x4x64xf16>, %s: !slots) -> tensor<?x16x4x64xf16> {
+  %c0 = arith.constant 0 : index
+  %n = tensor.dim %x, %c0 : tensor<?x4x64xf16>
+  %e = tensor.empty(%n) : tensor<?x4x64xf16>
+  %0 = kvcache.normalize %x by %w into %e epsilon 1.0 : tensor<?x4x64xf16> by tensor<64xf32> into tensor<?x4x64xf16>
+  %1 = kvcache.rotate %0 by %t at %p into %e : tensor<?x4x64xf16> by tensor<?x64xf32> at tensor<?xi32> into tensor<?x4x64xf16>
+  %2 = kvcache.index_copy %1 into %pool[B, N, H, D] at %s : tensor<?x4x64xf16> into tensor<?x16x4x64xf16> at !slots
+  return %2 : tensor<?x16x4x64xf16>
+}
+
+// Nothing of a destination is read, so it is not copied where it is kept.
+
+// CHECK-LABEL: func.func @no_copy_of_rows_that_are_kept(
+// CHECK-SAME: %[[X:[^ ]*]]: memref<?x64xf32>, %[[T:[^ ]*]]: memref<?x64xf32>, %[[NEW:[^ ]*]]: memref<?x64xf32> {bufferize.result}) {
+// CHECK-NEXT: kvcache.rotate %[[X]] by %[[T]] into %[[NEW]] interleaved
+// CHECK-NEXT: return{{$}}
+func.func @no_copy_of_rows_that_are_kept(%x: !rows, %t: !rows) -> (!rows, !rows) {
+  %0 = kvcache.rotate %x by %t into %x interleaved : !rows by !rows into !rows
+  return %0, %x : !rows, !rows
+}
+
 // CHECK-LABEL: func.func @no_copy_of_pairs(
 // CHECK-NOT: memref.copy
 // CHECK: kvcache.copy_blocks

@@ -65,6 +65,8 @@ func.func @unused_tensors_are_dropped(%cache: !kv, %pool: tensor<?x16x64xf32>, %
   %9 = kvcache.merge_states %q, %lse with %q, %lse into %q : !q, tensor<?x4xf32> with !q, tensor<?x4xf32> into !q
   %10 = kvcache.make_block_table %pairs : tensor<?x?xi32> to !kvcache.block_table<?R x ?M x i32, tokens = 16>
   %11 = kvcache.with_rows %batch, %starts, %list : !batch, tensor<?xi32>, tensor<?xi64>
+  %12 = kvcache.normalize %row into %row epsilon 1.0 : tensor<?x64xf32> into tensor<?x64xf32>
+  %13 = kvcache.rotate %row by %row at %list into %row : tensor<?x64xf32> by tensor<?x64xf32> at tensor<?xi64> into tensor<?x64xf32>
   return
 }
 
@@ -79,6 +81,8 @@ func.func @unused_tensors_are_dropped(%cache: !kv, %pool: tensor<?x16x64xf32>, %
 // CHECK-NEXT: kvcache.slot_mapping
 // CHECK-NEXT: kvcache.map_blocks
 // CHECK-NEXT: kvcache.block_slots
+// CHECK-NEXT: kvcache.normalize
+// CHECK-NEXT: kvcache.rotate
 // CHECK-NEXT: return
 func.func @no_write_is_dropped(%a: !k, %b: !k, %rows: tensor<?x64xf32>, %slots: !slots, %list: tensor<?xi64>, %pairs: tensor<?x2xi64>,
                                %out: memref<?x64xf32>, %batch: !batch, %numbers: memref<?xi64>) {
@@ -92,7 +96,43 @@ func.func @no_write_is_dropped(%a: !k, %b: !k, %rows: tensor<?x64xf32>, %slots: 
   kvcache.slot_mapping %batch into %numbers : !batch into memref<?xi64>
   kvcache.map_blocks %numbers by 1 into %numbers : memref<?xi64> into memref<?xi64>
   kvcache.block_slots %numbers of 1 into %numbers : memref<?xi64> into memref<?xi64>
+  kvcache.normalize %out into %out epsilon 1.0 : memref<?x64xf32> into memref<?x64xf32>
+  kvcache.rotate %out by %out at %numbers into %out : memref<?x64xf32> by memref<?x64xf32> at memref<?xi64> into memref<?x64xf32>
   return
+}
+
+// A region of them is neither dropped nor moved over what reads its results.
+
+// CHECK-LABEL: func.func @fused_writes_stay(
+// CHECK: scf.for
+// CHECK: kvcache.fuse {
+// CHECK-NEXT: kvcache.rotate
+// CHECK-NEXT: }
+// CHECK-NEXT: %[[A:.*]] = memref.load
+// CHECK-NEXT: kvcache.fuse {
+// CHECK-NEXT: kvcache.normalize
+// CHECK-NEXT: }
+// CHECK-NEXT: %[[B:.*]] = memref.load
+// CHECK-NEXT: arith.addf %{{.*}}, %[[A]]
+// CHECK-NEXT: arith.addf %{{.*}}, %[[B]]
+func.func @fused_writes_stay(%x: memref<?x64xf32>, %y: memref<?x64xf32>, %t: memref<?x64xf32>, %n: index) -> f32 {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %r = scf.for %i = %c0 to %n step %c1 iter_args(%last = %zero) -> f32 {
+    kvcache.fuse {
+      kvcache.rotate %x by %t into %y : memref<?x64xf32> by memref<?x64xf32> into memref<?x64xf32>
+    }
+    %a = memref.load %y[%i, %c0] : memref<?x64xf32>
+    kvcache.fuse {
+      kvcache.normalize %x into %y epsilon 1.0 : memref<?x64xf32> into memref<?x64xf32>
+    }
+    %b = memref.load %y[%i, %c0] : memref<?x64xf32>
+    %s = arith.addf %last, %a : f32
+    %u = arith.addf %s, %b : f32
+    scf.yield %u : f32
+  }
+  return %r : f32
 }
 
 // Views that nothing checks leave a loop. A check makes the call fail, and must

@@ -49,6 +49,40 @@ func.func @slots_without_padding(%cache: !kv, %list: memref<?xi64>, %rows: !rows
   return
 }
 
+// Of positions, the number is that of the rows of the table. Operations of one
+// launch are checked one by one.
+
+// CHECK-LABEL: func.func @positions_of_a_table(
+// CHECK-SAME: %[[X:[^:]*]]: {{.*}}, %[[T:[^:]*]]: {{.*}}, %[[P:[^:]*]]: {{.*}})
+// CHECK-NOT: kvcache.fuse
+// GPU: kvcache.rotate %[[X]] by %[[T]] at %[[P]] into %[[X]]
+// CHECK-DAG: %[[N:.*]] = memref.dim %[[X]]
+// CHECK-DAG: %[[END:.*]] = memref.dim %[[T]]
+// CPU: %[[OK:.*]] = kvcache.check_entries "position" in %[[P]] first %[[N]] below %[[END]] or_negative by "rotate" of "where"
+// CPU-NEXT: scf.if %[[OK]] {
+// CPU-NEXT: kvcache.rotate
+// GPU: kvcache.check_entries "position" in %[[P]] first %[[N]] below %[[END]] or_negative early by "rotate" of "where"
+// CHECK-NOT: check_entries
+// CHECK: kvcache.normalize
+// CHECK: return
+func.func @positions_of_a_table(%x: !rows, %t: memref<?x64xf32>, %p: memref<?xi64> {kvcache.name = "where"}) {
+  kvcache.fuse {
+    kvcache.rotate %x by %t at %p into %x : !rows by memref<?x64xf32> at memref<?xi64> into !rows
+  }
+  kvcache.normalize %x into %x epsilon 1.0 : !rows into !rows
+  return
+}
+
+// Without positions there is nothing to check.
+
+// CHECK-LABEL: func.func @rows_of_a_table(
+// CHECK-NOT: check_entries
+// CHECK: return
+func.func @rows_of_a_table(%x: !rows, %t: memref<?x64xf32>) {
+  kvcache.rotate %x by %t into %x : !rows by memref<?x64xf32> into !rows
+  return
+}
+
 // All numbers are allowed.
 
 // CHECK-LABEL: func.func @no_slots_out_of_range(

@@ -201,6 +201,38 @@ def program(rng):
         say(f"kvcache.index_copy {all_rows} into {cache} at %where : "
             f"{row_types} into {kind} at {slots}")
 
+    def rotated_copy():
+        """Rows that are normalized and rotated on the way, or some of them."""
+        n = len(body)
+        turned = 2 * rng.randint(0, channels // 2)
+        angles = f"memref<?x{turned}xf32>"
+        if turned:
+            extra[f"angles{n}"], extra["positions"] = angles, "positions"
+        say(f"%z{n} = arith.constant 0 : index")
+        say(f"%count{n} = memref.dim %rows0, %z{n} : {rows}")
+        fused = rng.random() < 0.5
+        if fused:
+            say("kvcache.fuse {")
+        written = []
+        for i in range(sides):
+            source = f"%rows{i}"
+            if rng.random() < 0.5:
+                say(f"%normal{n}_{i} = memref.alloc(%count{n}) : {rows}")
+                say(f"kvcache.normalize {source} into %normal{n}_{i} epsilon "
+                    f"1.0e-05 : {rows} into {rows}")
+                source = f"%normal{n}_{i}"
+            if turned and (i == 0 or rng.random() < 0.3):
+                say(f"%turned{n}_{i} = memref.alloc(%count{n}) : {rows}")
+                say(f"kvcache.rotate {source} by %angles{n} at %positions into "
+                    f"%turned{n}_{i} : {rows} by {angles} at memref<?xi32> into "
+                    f"{rows}")
+                source = f"%turned{n}_{i}"
+            written.append(source)
+        say(f"kvcache.index_copy {', '.join(written)} into {cache} at %where : "
+            f"{row_types} into {kind} at {slots}")
+        if fused:
+            say("}")
+
     def gather():
         say(f"kvcache.gather {cache} at %where "
             + rng.choice(["", "zero "])
@@ -261,14 +293,16 @@ def program(rng):
             f": {query} over "
             f"{kind} in {batch} into {query}")
 
-    steps = [scatter, index_copy, gather, copy_blocks, clear_blocks, read_a_copy]
+    # A pass of its own rewrites scatters.
+    steps = [scatter, scatter, index_copy, gather, copy_blocks, clear_blocks,
+             read_a_copy, rotated_copy]
     for _ in range(rng.randint(1, 3)):
         rng.choice(steps)()
     if rng.random() < 0.3:
         attention()
 
-    types = {"blocks": "memref<?xi64>", "offsets": "memref<?xi64>",
-             "pairs": "memref<?x2xi64>", "starts": "memref<?xi32>",
+    types = {"positions": "memref<?xi32>", "blocks": "memref<?xi64>",
+             "offsets": "memref<?xi64>", "pairs": "memref<?x2xi64>", "starts": "memref<?xi32>",
              "lengths": "memref<?xi32>", "table": "memref<?x?xi32>"}
     for name, what in extra.items():
         arguments.append(f"%{name}: {types.get(name, what)}")
@@ -292,6 +326,11 @@ def program(rng):
         for name, what in extra.items():
             if name == "blocks":
                 values = numbers(rng.randint(-1, blocks) for _ in range(count))
+            elif name == "positions":
+                values = numbers(rng.randint(-1, 6) for _ in range(count))
+            elif name.startswith("angles"):
+                width = what[len("memref<?x"):].split("x")[0]
+                values = f"random,shape=[6,{width}],seed={seed}"
             elif name == "offsets":
                 values = numbers(rng.randint(-1, tokens) for _ in range(count))
             elif name == "pairs":

@@ -32,6 +32,7 @@ from attention_programs import (  # noqa: E402
     PROGRAMS, scaled_programs, sm80_programs)
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
+from row_programs import row_programs  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
 
 
@@ -155,6 +156,7 @@ def make_scaled(bundle, image):
     for text in [*move_tests([scaled]), *test_attention.scaled_programs()[1]]:
         compile_text(text, program_name(text), folder, image)
     compile_text(scaled_programs(), "scaled", folder, image)
+    compile_text(row_programs(), "rows", folder, image)
 
 
 def make_libraries(bundle, options, have_ptxas):
@@ -203,8 +205,8 @@ def make_files(bundle):
              *(ROOT / f"test/numerics/{name}.py" for name in (
                  "attention", "attention_cases", "blocks", "cache_types", "cases",
                  "checks", "formats", "indices", "invariance", "kvtest",
-                 "mask_cases", "merge", "op_programs", "reference", "rows",
-                 "scaled", "scaled_cases")),
+                 "mask_cases", "merge", "op_programs", "reference",
+                 "row_steps", "rows", "scaled", "scaled_cases")),
              *ROOT.glob("test/numerics/ref_*.py"), ROOT / "test/gpu/run"]
     for file in files:
         if file.is_file():

@@ -12,11 +12,12 @@ import blocks
 import formats
 import indices
 import merge
+import row_steps
 import rows
 import scaled
 
 rows.IN_SEQUENCE = blocks.IN_SEQUENCE = False
-FAMILIES = [rows, blocks, formats, indices, merge, scaled]
+FAMILIES = [rows, blocks, formats, indices, merge, row_steps, scaled]
 
 
 def main():

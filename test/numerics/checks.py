@@ -13,6 +13,7 @@ import numpy as np
 from kvtest import ENTRY, OK, aligned
 
 BLOCKS, TOKENS, HEADS, CHANNELS, COLUMNS = 6, 4, 2, 8, 5
+ANGLES = 7  # positions that a table has
 SLOTS, ROOM = BLOCKS * TOKENS, COLUMNS * TOKENS
 FAR = 2**31 - 1
 
@@ -52,11 +53,22 @@ func.func @{name}(%q: !query, %cache: !kv, %b: {batch}, %out: !query) {{
 """
 
 
+def rotate(name, index):
+    return f"""
+func.func @{name}(%x: !rows, %table: !angles, %at: memref<?x{index}>, %y: !rows) {{
+  kvcache.rotate %x by %table at %at into %y
+    : !rows by !angles at memref<?x{index}> into !rows
+  return
+}}
+"""
+
+
 PROGRAM = f"""
 !kv = !kvcache.cache<2S x ?B x {TOKENS}N x {HEADS}H x {CHANNELS}D x f32>
 !small = !kvcache.cache<2S x ?B x 2N x {HEADS}H x {CHANNELS}D x f32>
 !rows = memref<?x{HEADS}x{CHANNELS}xf32>
 !query = memref<?x4x{CHANNELS}xf32>
+!angles = memref<?x4xf32>
 !table = !kvcache.block_table<?R x ?M x i32, tokens = {TOKENS}>
 !batch = !kvcache.batch<?R x ?M x i32, tokens = {TOKENS}>
 !positions = !kvcache.batch<?R x ?M x i32, tokens = {TOKENS}, positions = i64>
@@ -74,7 +86,27 @@ PROGRAM = f"""
     attend("attend_around", "window 3 window_right 2"),
     attend("positions_around", "window 3 window_right 2", "!positions"),
     attend("positions_ahead", "window_right 2", "!positions"),
+    rotate("rotate", "i64"), rotate("rotate_short", "i32"),
     f"""
+// One launch without checks. What is between is a buffer of its own.
+func.func @insert_rotated(%cache: !kv, %slots: {slots_type("skip_negative")},
+                          %key: !rows, %value: !rows, %table: !angles,
+                          %at: memref<?xi64>, %query: !query, %out: !query) {{
+  %zero = arith.constant 0 : index
+  %count = memref.dim %key, %zero : !rows
+  kvcache.fuse {{
+    %normal = memref.alloc(%count) : !rows
+    %turned = memref.alloc(%count) : !rows
+    kvcache.normalize %key into %normal epsilon 1.0e-6 : !rows into !rows
+    kvcache.rotate %normal by %table at %at into %turned
+      : !rows by !angles at memref<?xi64> into !rows
+    kvcache.index_copy %turned, %value into %cache at %slots
+      : !rows, !rows into !kv at {slots_type("skip_negative")}
+    kvcache.rotate %query by %table at %at into %out
+      : !query by !angles at memref<?xi64> into !query
+  }}
+  return
+}}
 func.func @gather(%cache: !kv, %slots: memref<?xi64>, %key: !rows, %value: !rows) {{
   %where = kvcache.make_slots %slots : memref<?xi64> to {slots_type("skip_negative")}
   kvcache.gather %cache at %where into %key, %value
@@ -256,6 +288,58 @@ def make_scatter(rng, kvtest, name):
     if name == "scatter_any":
         return call, []
     return call, [lambda: spoil("blocks"), lambda: spoil("offsets")]
+
+
+def positions_of(rng, count):
+    """Of rows that are rotated; those of padding are negative."""
+    positions = rng.integers(0, ANGLES, count)
+    padding = rng.random(count) < 0.3
+    positions[padding] = -rng.integers(1, 2**31, count)[padding]
+    return positions
+
+
+def spoiled_position(rng, call, name, count, limit):
+    at = int(rng.integers(count))
+    value = above(rng, ANGLES, limit)
+    put(call, name, at, value)
+    return f"rotate: argument '{name}': " + entry("a position", ANGLES - 1, True,
+                                                  at, value)
+
+
+def make_rotate(rng, kvtest, name):
+    count = int(rng.integers(1, 12))
+    call = Call(rng, kvtest)
+    call.data(count, HEADS, CHANNELS)
+    call.data(ANGLES, 4)
+    call.list("at", positions_of(rng, count), "i64" if name == "rotate"
+              else "i32")
+    call.data(count, HEADS, CHANNELS, written=True)
+    limit = FAR if name == "rotate_short" else 2**40
+    return call, [lambda: spoiled_position(rng, call, "at", count, limit)]
+
+
+def make_insert_rotated(rng, kvtest, name):
+    count = int(rng.integers(1, 12))
+    slots = rng.integers(0, SLOTS, count)
+    slots[rng.random(count) < 0.3] = -1
+    call = Call(rng, kvtest)
+    call.pool()
+    call.list("slots", slots, "i64")
+    call.data(count, HEADS, CHANNELS)
+    call.data(count, HEADS, CHANNELS)
+    call.data(ANGLES, 4)
+    call.list("at", positions_of(rng, count), "i64")
+    call.data(count, 4, CHANNELS)
+    call.data(count, 4, CHANNELS, written=True)
+
+    def slot():
+        at = int(rng.integers(count))
+        value = above(rng, SLOTS)
+        put(call, "slots", at, value)
+        return "index_copy: argument 'slots': " + entry(
+            "a slot", SLOTS - 1, True, at, value)
+
+    return call, [lambda: spoiled_position(rng, call, "at", count, 2**62), slot]
 
 
 def make_copy(rng, kvtest, name):
@@ -489,6 +573,8 @@ MAKERS = {name: maker for maker, names in [
     (make_insert, ["insert", "insert_none", "insert_any", "insert_sink",
                    "gather"]),
     (make_scatter, ["scatter", "scatter_none", "scatter_any"]),
+    (make_rotate, ["rotate", "rotate_short"]),
+    (make_insert_rotated, ["insert_rotated"]),
     (make_copy, ["copy", "move"]),
     (make_clear, ["clear"]),
     (make_attend, ["attend", "attend_causal", "attend_window", "positions",
@@ -551,7 +637,7 @@ def on_request(flag, expects):
     rng = np.random.default_rng(5)
     library = kvtest.compile_library(PROGRAM, "asked", "cpu",
                                      f"--checks={flag}")
-    for name in ("insert", "scatter", "attend", "copy"):
+    for name in ("insert", "scatter", "rotate", "attend", "copy"):
         if expects:
             check_one(library, rng, kvtest, name, report)
             continue

@@ -301,6 +301,93 @@ def merge_states(name, *states, outs, heads_first=False):
     return p
 
 
+def _normalize(p, rows, weight, out, epsilon, plus_one):
+    """Rows, weight and destination are pairs of a value and its type."""
+    by, by_type = ("", "") if weight is None else (
+        f" by {weight[0]}", f" by {weight[1]}")
+    p.op(f"kvcache.normalize {rows[0]}{by} into {out[0]} epsilon "
+         f"{_number(epsilon)}{' plus_one' if plus_one else ''} : {rows[1]}"
+         f"{by_type} into {out[1]}")
+
+
+def _rotate(p, rows, table, positions, out, interleaved):
+    at, at_type = ("", "") if positions is None else (
+        f" at {positions[0]}", f" at {positions[1]}")
+    p.op(f"kvcache.rotate {rows[0]} by {table[0]}{at} into {out[0]}"
+         f"{' interleaved' if interleaved else ''} : {rows[1]} by {table[1]}"
+         f"{at_type} into {out[1]}")
+
+
+def _optional(p, name, buffer):
+    return None if buffer is None else p.buffer(name, buffer)
+
+
+def normalize(name, rows, out=None, *, weight=None, epsilon=1e-6,
+              plus_one=False):
+    """In place without `out`."""
+    p = Program(name)
+    source = p.buffer("rows", rows)
+    by = _optional(p, "weight", weight)
+    _normalize(p, source, by, _optional(p, "out", out) or source, epsilon,
+               plus_one)
+    return p
+
+
+def rotate(name, rows, table, out=None, *, positions=None, interleaved=False):
+    """In place without `out`."""
+    p = Program(name)
+    source = p.buffer("rows", rows)
+    by, at = p.buffer("table", table), _optional(p, "positions", positions)
+    _rotate(p, source, by, at, _optional(p, "out", out) or source, interleaved)
+    return p
+
+
+def insert_rotated(name, key, value, weight, table, positions, cache, at, *,
+                   between=None, types=None, fused=False, epsilon=1e-6,
+                   interleaved=False, pad="skip_negative"):
+    """Keys that are normalized and rotated on the way to a cache. `at` is a
+    buffer of slots, or a pair of blocks and offsets. `between` are buffers for
+    what is between the operations; without them the program allocates it, with
+    `types` of elements."""
+    p = Program(name)
+    rows, rows_type = p.buffer("key", key)
+    values = [(rows, rows_type), p.buffer("value", value)]
+    by, angles = p.buffer("weight", weight), p.buffer("table", table)
+    where = p.buffer("positions", positions)
+    dest, cache_type = p.cache("cache", cache)
+    tokens = cache.view.extent("N")
+    if isinstance(at, tuple):
+        lists, list_types = p.buffers(["blocks", "offsets"], at)
+    else:
+        lists, list_types = p.slots(at, tokens, pad)
+    names = ["normal", "turned"]
+    if between:
+        steps = [p.buffer(n, b) for n, b in zip(names, between)]
+    else:
+        p.op("arith.constant 0 : index", "zero")
+        p.op(f"memref.dim {rows}, %zero : {rows_type}", "count")
+    if fused:
+        p.op("kvcache.fuse {")
+    if not between:
+        inner = "x".join(map(str, key.array.shape[1:]))
+        steps = []
+        for n, type_ in zip(names, types):
+            kind = f"memref<?x{inner}x{type_}>"
+            steps.append((p.op(f"memref.alloc(%count) : {kind}", n), kind))
+    _normalize(p, values[0], by, steps[0], epsilon, False)
+    _rotate(p, steps[0], angles, where, steps[1], interleaved)
+    written, types_ = (", ".join(x) for x in zip(steps[1], values[1]))
+    if isinstance(at, tuple):
+        p.op(f"kvcache.scatter {written} into {dest} at {lists} pad = {pad} : "
+             f"{types_} into {cache_type} at {list_types}")
+    else:
+        p.op(f"kvcache.index_copy {written} into {dest} at {lists} : {types_} "
+             f"into {cache_type} at {list_types}")
+    if fused:
+        p.op("}")
+    return p
+
+
 # --- Many programs ------------------------------------------------------------
 
 

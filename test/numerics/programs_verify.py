@@ -94,6 +94,19 @@ def one_of_each(rng, case):
     yield ops.merge_states("", out, lse, out, lse, outs=[out, lse])
     yield ops.merge_states("", *[out, first] * 5, outs=[out, first],
                            heads_first=True)
+    weight = cases.Buffer(np.zeros(channels), "f32", fixed=(0,))
+    angles = cases.random_rows(rng, 7, [channels // 2], "f32", gap)
+    yield ops.normalize("", query, out, weight=weight, plus_one=True)
+    yield ops.normalize("", out, epsilon=0)
+    yield ops.rotate("", query, angles, out, positions=positions)
+    yield ops.rotate("", out, angles, interleaved=True)
+    if view.extent("S") == 2 and "H" in view.axes:
+        key, value = (cases.random_rows(rng, 5, view.row_shape, element_type,
+                                        gap) for _ in range(2))
+        for at in slots, (numbers, numbers):
+            yield ops.insert_rotated("", key, value, weight, angles, numbers,
+                                     case, at, types=["f32", element_type],
+                                     fused=bool(rng.integers(2)))
     yield ops.csr_table("", batch.starts, numbers, batch.table, batch.lengths,
                         16, batch.lengths)
 

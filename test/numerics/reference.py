@@ -11,6 +11,7 @@ are stored, bf16 as uint16; what computes takes and gives numbers in float64.
   ref_batch      Batch, with_rows, slot_mapping, map_blocks, block_slots,
                  csr_table, select_rows
   ref_attention  attention, merge_states, and tolerances for their results
+  ref_rows       rotate, normalize with a bound for its result
 """
 
 from ref_attention import (  # noqa: F401
@@ -26,3 +27,4 @@ from ref_elements import (  # noqa: F401
 from ref_moves import (  # noqa: F401
     allowed, clear_blocks, copy_blocks, gather, index_copy, relayout, scatter,
     transfer)
+from ref_rows import Norm, normalize, rotate  # noqa: F401

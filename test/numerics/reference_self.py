@@ -394,6 +394,99 @@ def test_select_rows():
     assert ref.select_rows([rows], batch, [3, 2], [-1]).starts == [0] * 4
 
 
+# --- Computed rows ------------------------------------------------------------
+
+
+def test_rotate():
+    """Against complex numbers, in float64."""
+    rng = np.random.default_rng(8)
+    for number in range(40):
+        count, heads = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+        channels = int(rng.choice([2, 5, 8, 64]))
+        turned = 2 * int(rng.integers(1, channels // 2 + 1))
+        shape = [count, heads, channels] if number % 3 else [count, channels]
+        x = rng.standard_normal(shape).astype(np.float32)
+        angles = rng.uniform(-9, 9, (7, turned // 2))
+        table = np.concatenate([np.cos(angles), np.sin(angles)],
+                               1).astype(np.float32)
+        where = rng.integers(-2, 9, count)
+        near = bool(number % 2)
+        first = slice(0, turned, 2) if near else slice(0, turned // 2)
+        second = slice(1, turned, 2) if near else slice(turned // 2, turned)
+        want = x.astype(np.float64)
+        for t, p in enumerate(where):
+            if 0 <= p < 7:
+                z = want[t][..., first] + 1j * want[t][..., second]
+                z = z * np.exp(1j * angles[p])
+                want[t][..., first], want[t][..., second] = z.real, z.imag
+        got = ref.rotate(x, table, where, interleaved=near)
+        assert np.allclose(got, want, rtol=1e-6, atol=1e-6)
+        still = (where < 0) | (where >= 7)
+        assert np.array_equal(got[still], x[still])
+        assert np.array_equal(got[..., turned:], x[..., turned:])
+        # Rows are at their own numbers without positions.
+        known = min(count, 7)
+        assert np.array_equal(
+            ref.rotate(x[:known], table, interleaved=near),
+            ref.rotate(x[:known], table, np.arange(known), interleaved=near))
+        # The other pairs are the same channels in another sequence.
+        mixed = np.arange(channels)
+        mixed[:turned] = mixed[:turned].reshape(2, -1).T.ravel()
+        assert np.array_equal(ref.rotate(x, table, where)[..., mixed],
+                              ref.rotate(x[..., mixed], table, where,
+                                         interleaved=True))
+    # Products are rounded before the sum: 2^-24 is lost.
+    x = np.float32([[1 + 2.0**-12, 1 + 2.0**-11]])
+    table = np.float32([[1 + 2.0**-12, 1]])
+    assert ref.rotate(x, table)[0, 0] == 0
+    # The result is rounded once, and saturates.
+    x = np.float32([[448, 448]])
+    got = ref.rotate(x, np.float32([[1, 1]]), element_type="f8E4M3FN")
+    assert ref.decode(got, "f8E4M3FN").tolist() == [[0, 448]]
+
+
+def test_normalize():
+    """Sums in f32, in several sequences, are within the bounds, and what is
+    wrong by one channel of many is not."""
+    rng = np.random.default_rng(9)
+    by_hand = ref.normalize([[3.0, 4.0], [0, 0]], [1.0, -1.0], epsilon=0.5,
+                            plus_one=True)
+    root = np.sqrt(13.0)
+    assert np.allclose(by_hand.out, [[6 / root, 0], [0, 0]])
+    for number in range(60):
+        channels = int(rng.choice([1, 2, 64, 128, 576, 1100]))
+        x = rng.standard_normal((5, channels)) * 2.0 ** rng.integers(-9, 9)
+        x = x.astype(np.float32)
+        weight = (rng.standard_normal(channels).astype(np.float32)
+                  if number % 2 else None)
+        plus_one = bool(number % 4 == 1)
+        want = ref.normalize(x, weight, epsilon=1e-5, plus_one=plus_one)
+        squares = x * x
+        sums = [squares.sum(1), np.cumsum(squares, 1)[:, -1],
+                np.sort(squares, 1).sum(1),
+                np.add.reduceat(squares, range(0, channels, 32), 1).sum(1)]
+        for total in sums:
+            root = np.sqrt(total / np.float32(channels) + np.float32(1e-5))
+            got = x * (np.float32(1) / root)[:, None]
+            if weight is not None:
+                got = got * (weight + np.float32(plus_one))
+            assert got.dtype == np.float32
+            for element_type in ref.STORAGE:
+                rounded = ref.decode(ref.encode(got, element_type),
+                                     element_type)
+                want.check(rounded, element_type)
+        lost = np.array(x)
+        lost[:, np.abs(x[0]).argmax()] = 0
+        wrong = ref.normalize(lost, weight, epsilon=1e-5, plus_one=plus_one)
+        if channels > 1:
+            assert fails(AssertionError, want.check, wrong.out, "f32")
+    # Squares that are infinite, and a root of nothing.
+    assert not ref.normalize([[3e38, 1.0]], epsilon=1).out.any()
+    assert np.isnan(ref.normalize([[0.0, 0.0]], epsilon=0).out).all()
+    odd = ref.normalize([[np.inf, 1.0], [np.nan, 1.0]], epsilon=1).out
+    assert np.array_equal(odd, [[np.nan, 0], [np.nan, np.nan]], True)
+
+
 for name, test in list(globals().items()):
     if name.startswith("test_"):
         test()

@@ -169,6 +169,18 @@ def others(rng):
            lambda: reference.check_attention(
                want, merged[0].numbers(), merged[1].numbers(), "f32", "merge"),
            [m.storage for m in merged])
+    turned = cases.result_rows(500, [8, 64], "f32")
+    table = cases.random_rows(rng, 90, [64], "f32")
+    where = cases.integers(rng.integers(-1, 91, 500))
+    rotated = reference.rotate(parts[0].array, table.array, where.array)
+    yield (ops.rotate("rotate", parts[0], table, turned, positions=where),
+           lambda: np.testing.assert_array_equal(turned.array, rotated),
+           [turned.storage])
+    normal = cases.result_rows(500, [8, 64], "f32")
+    norm = reference.normalize(parts[0].numbers(), epsilon=1e-6)
+    yield (ops.normalize("normalize", parts[0], normal),
+           lambda: norm.check(normal.numbers(), "f32", "normalize"),
+           [normal.storage])
 
 
 def all_runs():

@@ -17,7 +17,7 @@ LSE = "memref<?x2xf32>"
 # name -> (arguments, body): an argument is (name, type in MLIR, element type,
 # shape), where T, R, ... are extents that belong together.
 CASES = {}
-R, M, T, S, K = 3, 2, 5, 4, 2
+R, M, T, S, K, P = 3, 2, 5, 4, 2, 9
 
 
 def case(name, arguments, body):
@@ -107,6 +107,27 @@ case("three_states", [
   kvcache.merge_states %a, %a_lse with %b, %b_lse with %c, %c_lse into %out
     heads_first : {ROWS}, memref<2x?xf32> with {ROWS}, memref<2x?xf32>
     with {ROWS}, memref<2x?xf32> into {ROWS}""")
+case("normalize", rows("x", "out"), f"""
+  kvcache.normalize %x into %out epsilon 1.0 : {ROWS} into {ROWS}""")
+case("rotate", [*rows("x", "out"), ("table", "memref<?x4xf32>", "f32", [T, 4])],
+     f"""
+  kvcache.rotate %x by %table into %out
+    : {ROWS} by memref<?x4xf32> into {ROWS}""")
+case("rotate_placed", [*rows("x", "out"), numbers("positions", T),
+                       ("angles", "memref<?x4xf32>", "f32", [P, 4])], f"""
+  kvcache.rotate %x by %angles at %positions into %out
+    : {ROWS} by memref<?x4xf32> at memref<?xi64> into {ROWS}""")
+case("fused", [POOL, ("slots", SLOTS, "i64", [T]), *rows("key", "value"),
+               ("table", "memref<?x4xf32>", "f32", [T, 4])], f"""
+  %zero = arith.constant 0 : index
+  %count = memref.dim %key, %zero : {ROWS}
+  kvcache.fuse {{
+    %turned = memref.alloc(%count) : {ROWS}
+    kvcache.rotate %key by %table into %turned
+      : {ROWS} by memref<?x4xf32> into {ROWS}
+    kvcache.index_copy %turned, %value into %pool at %slots
+      : {ROWS}, {ROWS} into {CACHE} at {SLOTS}
+  }}""")
 case("csr_table", [
     numbers("indptr", R + 1, "i32"), numbers("indices", K, "i32"),
     numbers("last", R, "i32"), ("pages", "memref<?x?xi32>", "i32", [R, M]),
@@ -221,6 +242,8 @@ for name, (arguments, _) in CASES.items():
             # So are the pages of all requests.
             is_free |= argument == "indices" and name == "csr_table"
             is_free |= (name, argument) == ("slot_mapping", "out")
+            # And the positions that a table has rows for.
+            is_free |= argument == "angles" and d == 0
             for change in (-1, 1):
                 call = Call(name, (i, d, change))
                 what = f"{name}: {argument}, dimension {d}, {change:+d}"

@@ -530,6 +530,12 @@ class Run:
                    for o in operands[1:4])
         self.put(operands[0], (a * b + c).astype(np.float32), lanes)
 
+    def _do_rsqrt(self, name, operands, lanes):
+        value = self.get(operands[1], name[-1], lanes).astype(np.float64)
+        with np.errstate(all="ignore"):
+            root = (1 / np.sqrt(value)).astype(np.float32)
+        self.put(operands[0], root, lanes)
+
     def _do_shl(self, name, operands, lanes):
         a = self.get(operands[1], name[-1], lanes)
         count = self.get(operands[2], "u32", lanes)

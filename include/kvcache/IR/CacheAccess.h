@@ -62,9 +62,9 @@ struct EntryUse {
   std::optional<int64_t> column = {}; ///< of a matrix
   /// The number of entries used is that of the rows of the shortest of these.
   llvm::SmallVector<mlir::Value> counted;
-  /// The upper bound is `perBlock` times the blocks of a cache; without a
-  /// cache, `perBlock`.
-  mlir::Value cache = {};
+  /// The upper bound is `perBlock` times the blocks of a cache, or the rows of
+  /// a buffer; without either, `perBlock`.
+  mlir::Value within = {};
   int64_t perBlock = 1;
   bool orNegative = false; ///< negative entries are padding
   /// A list whose negative entries are padding in this one.

@@ -39,7 +39,8 @@ def KVCache_CheckEntriesOp : KVCache_CheckOp<"check_entries"> {
     ```
 
     Constraints:
-      * `check_entries_c1` the entries are a slot, a block, an offset or a chunk
+      * `check_entries_c1` the entries are a slot, a block, an offset, a chunk or a
+        position
       * `check_entries_c2` the list is slots, or a list of i32 or i64, or with
         `column` a matrix of i32 or i64 that has this column
       * `check_entries_c3` the elements of the list after `unless` are i32 or

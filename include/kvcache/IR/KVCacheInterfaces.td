@@ -63,6 +63,19 @@ def KVCache_CachePartOpInterface : OpInterface<"CachePartOpInterface"> {
   ];
 }
 
+def KVCache_RowStepOpInterface : OpInterface<"RowStepOpInterface"> {
+  let cppNamespace = "::kvcache";
+  let description = [{
+    An operation that computes each head of a row from the same head of one row
+    of another buffer, which may be the same one. Another operation on rows can
+    follow it in registers.
+  }];
+  let methods = [
+    InterfaceMethod<"The rows that are read.", "::mlir::Value", "getRows">,
+    InterfaceMethod<"The rows that are written.", "::mlir::Value", "getOut">,
+  ];
+}
+
 def KVCache_ViewCheckOpInterface : OpInterface<"ViewCheckOpInterface"> {
   let cppNamespace = "::kvcache";
   let description = [{

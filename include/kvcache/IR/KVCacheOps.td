@@ -11,6 +11,7 @@ include "kvcache/IR/KVCacheTargets.td"
 include "kvcache/IR/KVCacheViewOps.td"
 include "kvcache/IR/KVCacheIndexOps.td"
 include "kvcache/IR/KVCacheMoveOps.td"
+include "kvcache/IR/KVCacheRowOps.td"
 include "kvcache/IR/KVCacheAttentionOps.td"
 include "kvcache/IR/KVCacheCheckOps.td"
 

@@ -518,4 +518,46 @@ def InsertChecks : Pass<"kvcache-insert-checks", "mlir::ModuleOp"> {
                            "mlir::scf::SCFDialect"];
 }
 
+def FuseRows : Pass<"kvcache-fuse-rows", "mlir::ModuleOp"> {
+  let summary = "Put operations on rows into one launch";
+  let description = [{
+    For a GPU: steps on rows (`normalize`, `rotate`) and the writes of their
+    results become one `fuse`, and so do independent ones beside them. What a
+    step writes to a buffer that is allocated for it, and read once, is not
+    stored.
+
+    Contract in: bufferized functions. Contract out: operations of one block
+    with nothing between them that accesses memory are in one `fuse`, if there
+    are two or more and one of them is a step. Each result has the same bits as
+    before, but that a norm may sum in another sequence. Operations stay apart
+    if one may write memory that the other one accesses, but that the last step
+    may write the rows of the first one: arguments may overlap unless one is
+    marked `kvcache.noalias`. A remark says what has been fused, and what has not
+    and why.
+
+    Before:
+
+    ```mlir
+    %turned = memref.alloc(%t) : memref<?x8x128xbf16>
+    kvcache.rotate %key by %table at %positions into %turned : !rows by !table
+      at memref<?xi32> into !rows
+    kvcache.index_copy %turned, %value into %cache at %slots
+      : !rows, !rows into !kv at !slots
+    ```
+
+    After:
+
+    ```mlir
+    kvcache.fuse {
+      %turned = memref.alloc(%t) : memref<?x8x128xbf16>
+      kvcache.rotate %key by %table at %positions into %turned : !rows by !table
+        at memref<?xi32> into !rows
+      kvcache.index_copy %turned, %value into %cache at %slots
+        : !rows, !rows into !kv at !slots
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::memref::MemRefDialect"];
+}
+
 #endif // KVCACHE_TRANSFORMS_PASSES_TD

@@ -41,6 +41,7 @@ void kvcache::populateKVCacheToLoopsPatterns(TypeConverter &converter,
   populateIndexOpsToLoops(converter, patterns);
   populateMergeStatesToLoops(converter, patterns);
   populateRowOpsToLoops(converter, patterns);
+  populateRowStepsToLoops(converter, patterns);
 }
 
 namespace {

@@ -33,6 +33,8 @@ void populateMergeStatesToLoops(mlir::TypeConverter &converter,
                                 mlir::RewritePatternSet &patterns);
 void populateRowOpsToLoops(mlir::TypeConverter &converter,
                            mlir::RewritePatternSet &patterns);
+void populateRowStepsToLoops(mlir::TypeConverter &converter,
+                             mlir::RewritePatternSet &patterns);
 } // namespace kvcache::cpu
 
 #endif // KVCACHE_LIB_CONVERSION_CPU_PATTERNS_H

@@ -29,5 +29,6 @@ int64_t kvcache::entryKind(StringRef what) {
       .Case("slot", KVRT_CHECK_SLOT)
       .Case("block", KVRT_CHECK_BLOCK)
       .Case("offset", KVRT_CHECK_OFFSET)
+      .Case("position", KVRT_CHECK_ROTATION)
       .Default(KVRT_CHECK_CHUNK);
 }

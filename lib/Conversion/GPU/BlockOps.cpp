@@ -14,7 +14,7 @@
 #include "../Common/RuntimeCalls.h"
 #include "MoveKernel.h"
 #include "Patterns.h"
-#include "ScaledRows.h"
+#include "UnitMoves.h"
 
 #include "kvcache/IR/Sources.h"
 

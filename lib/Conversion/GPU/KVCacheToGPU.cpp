@@ -78,6 +78,7 @@ void kvcache::populateKVCacheToGPUPatterns(TypeConverter &converter,
   populateIndexOpsToGPU(converter, patterns);
   populateMergeStatesToGPU(converter, patterns);
   populateRowOpsToGPU(converter, patterns);
+  populateRowStepsToGPU(converter, patterns);
   populateSelectRowsToGPU(converter, patterns);
   // Kernels are built whole and hold no cache; those of others stay.
   target.addLegalDialect<gpu::GPUDialect>();

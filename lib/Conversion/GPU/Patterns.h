@@ -33,6 +33,8 @@ void populateMergeStatesToGPU(mlir::TypeConverter &converter,
                               mlir::RewritePatternSet &patterns);
 void populateRowOpsToGPU(mlir::TypeConverter &converter,
                          mlir::RewritePatternSet &patterns);
+void populateRowStepsToGPU(mlir::TypeConverter &converter,
+                           mlir::RewritePatternSet &patterns);
 void populateSelectRowsToGPU(mlir::TypeConverter &converter,
                              mlir::RewritePatternSet &patterns);
 } // namespace kvcache

@@ -18,7 +18,7 @@
 #include "Codecs.h"
 #include "Patterns.h"
 #include "RowShape.h"
-#include "ScaledRows.h"
+#include "UnitMoves.h"
 
 #include "kvcache/Layout/Numbers.h"
 
@@ -428,11 +428,14 @@ struct IndexCopyOpLowering : BufferOpLowering<IndexCopyOp> {
     Value slots = in[op.getSlots()];
     CacheValue cache = in.cache(op.getCache());
     SlotCursor cursor = slotCursor(cache, op.getSlots());
-    if (op.getScales())
-      return ScaledRows(op, {cache, in.cache(op.getScales())}, rows, cursor)
+    if (op.getScales()) {
+      UnitLaunch units(emit, op);
+      CacheRows({cache, in.cache(op.getScales())}, rows, cursor)
           .bySlots(slots, op.getSlots().getType())
-          .emit(emit, "index_copy", emitRowCount(emit, rows, slots),
-                op.getScheduleAttr());
+          .addTo(units, emit, emitRowCount(emit, rows, slots),
+                 op.getScheduleAttr());
+      return units.launch("index_copy");
+    }
     RowLaunch launch(emit, op, cache, rows, cursor);
     launch.addSlots(slots);
     launch.emit("index_copy", Direction::IntoCache,
@@ -452,11 +455,14 @@ struct ScatterOpLowering : BufferOpLowering<ScatterOp> {
     // Offsets are as many as blocks, or fewer.
     Values counted = rows;
     counted.push_back(offsets);
-    if (op.getScales())
-      return ScaledRows(op, {cache, in.cache(op.getScales())}, rows, cursor)
+    if (op.getScales()) {
+      UnitLaunch units(emit, op);
+      CacheRows({cache, in.cache(op.getScales())}, rows, cursor)
           .byBlocks(blocks, offsets)
-          .emit(emit, "scatter", emitRowCount(emit, counted, blocks),
-                op.getScheduleAttr());
+          .addTo(units, emit, emitRowCount(emit, counted, blocks),
+                 op.getScheduleAttr());
+      return units.launch("scatter");
+    }
     RowLaunch launch(emit, op, cache, rows, cursor);
     launch.addPlace(blocks, launch.cache.extent(AxisKind::Block));
     launch.addPlace(offsets, launch.cache.extent(AxisKind::Token));
@@ -474,13 +480,16 @@ struct GatherOpLowering : BufferOpLowering<GatherOp> {
     Value slots = in[op.getSlots()];
     CacheValue cache = in.cache(op.getCache());
     SlotCursor cursor = slotCursor(cache, op.getSlots());
-    if (op.getScales())
-      return ScaledRows(op, {cache, in.cache(op.getScales())}, outs, cursor,
-                        op.getZero() ? RowsMove::OutOfCacheOrZero
-                                     : RowsMove::OutOfCache)
+    if (op.getScales()) {
+      UnitLaunch units(emit, op);
+      CacheRows({cache, in.cache(op.getScales())}, outs, cursor,
+                op.getZero() ? RowsMove::OutOfCacheOrZero
+                             : RowsMove::OutOfCache)
           .bySlots(slots, op.getSlots().getType())
-          .emit(emit, "gather", emitRowCount(emit, outs, slots),
-                op.getScheduleAttr());
+          .addTo(units, emit, emitRowCount(emit, outs, slots),
+                 op.getScheduleAttr());
+      return units.launch("gather");
+    }
     RowLaunch launch(emit, op, cache, outs, cursor);
     launch.addSlots(slots);
     Value count = emitRowCount(emit, outs, slots);

@@ -242,3 +242,33 @@ func.func @attention_around(%query: memref<?x4x8xf32, strided<[?, ?, 1]>>,
     into memref<?x4x8xf32>, memref<4x?xf32>
   return
 }
+
+func.func @rotate(%x: !loose, %table: memref<?x6xf32, strided<[?, 1], offset: ?>>,
+                  %positions: memref<?xi64>, %weight: memref<8xbf16>,
+                  %y: memref<?x2x8xf8E4M3FN>) {
+  kvcache.rotate %x by %table at %positions into %y
+    : !loose by memref<?x6xf32, strided<[?, 1], offset: ?>> at memref<?xi64>
+    into memref<?x2x8xf8E4M3FN>
+  kvcache.normalize %x by %weight into %x epsilon 1.0e-06 plus_one
+    : !loose by memref<8xbf16> into !loose
+  return
+}
+
+// What is between is kept in the workspace.
+func.func @insert_rotated(%pool: !pool, %slots: memref<?xi64>, %key: !rows,
+                          %value: !rows, %table: memref<?x8xbf16>,
+                          %positions: memref<?xi32>) {
+  %c0 = arith.constant 0 : index
+  %n = memref.dim %key, %c0 : !rows
+  %where = kvcache.make_slots %slots : memref<?xi64> to !slots
+  kvcache.fuse {
+    %normal = memref.alloc(%n) : !rows
+    %turned = memref.alloc(%n) : !rows
+    kvcache.normalize %key into %normal epsilon 0.0 : !rows into !rows
+    kvcache.rotate %normal by %table at %positions into %turned interleaved
+      : !rows by memref<?x8xbf16> at memref<?xi32> into !rows
+    kvcache.index_copy %turned, %value into %pool at %where
+      : !rows, !rows into !pool at !slots
+  }
+  return
+}

@@ -44,6 +44,7 @@ public:
   Val ex2(Val x) const override;
   Val lg2(Val x) const override;
   Val rcp(Val x) const override;
+  Val rsqrt(Val x) const override;
   Val ex2Subnormal(Val x) const override;
   Val lg2Subnormal(Val x) const override;
   bool convertsF8() const override { return target.getConvertF8(); }

@@ -83,6 +83,8 @@ public:
   /// Those above may take a subnormal number for zero.
   virtual Val ex2Subnormal(Val x) const = 0;
   virtual Val lg2Subnormal(Val x) const = 0;
+  /// 1 / sqrt(x), within two units of the last place.
+  virtual Val rsqrt(Val x) const = 0;
   Val tanh(Val x) const;
 
   // Pairs of f8E4M3FN or f8E5M2, the first one lowest.
