@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Draw the stored results of attention on a GPU as SVG.
+"""Draw the stored results of attention as SVG: its speed on a GPU, and what it
+loses by the format of a cache.
 
 usage: plots.py [FOLDER]      the default is docs/images
 
@@ -11,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+from accuracy import Stored
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmark" / "results"
@@ -32,7 +35,7 @@ def rectangle(x, y, width, height, color):
             f'height="{height:.1f}" fill="{color}"/>')
 
 
-def figure(title, unit, most, groups, series):
+def figure(title, unit, most, groups, series, show="{:.0f}".format):
     """Horizontal bars. `groups` has pairs of a name and a value for each of the
     series, or None."""
     space = WIDTH - LEFT - RIGHT
@@ -64,7 +67,7 @@ def figure(title, unit, most, groups, series):
                 continue
             long = space * min(value / most, 1)
             out.append(rectangle(LEFT, y + i * BAR, long, BAR - 1, COLORS[i]))
-            out.append(text(LEFT + long + 4, y + i * BAR + 9, f"{value:.0f}", 9))
+            out.append(text(LEFT + long + 4, y + i * BAR + 9, show(value), 9))
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
@@ -118,7 +121,23 @@ def prompts():
               for name, work in works.items()], list(who))
 
 
-FIGURES = [decode, layouts, prompts]
+def accuracy():
+    stored = Stored()
+    names = {"f16": "f16", "bf16": "bf16", "i8, scales": "i8 with scales",
+             "f8E4M3FN, scales": "f8E4M3FN with scales", "f8E4M3FN": "f8E4M3FN",
+             "f8E5M2, scales": "f8E5M2 with scales", "f8E5M2": "f8E5M2"}
+    keys = {"normal keys": "normal", "outliers in keys": "outliers",
+            "a vector in all keys": "biased"}
+    context = max(stored.parameters["contexts"])
+    return figure(
+        f"Error of attention over {context} tokens, relative to the output", "%", 60,
+        [(shown, [100 * stored.mean("relative", format=name, keys=kind,
+                                    context=context, against="exact")
+                  for kind in keys.values()]) for name, shown in names.items()],
+        list(keys), "{:.2g}".format)
+
+
+FIGURES = [decode, layouts, prompts, accuracy]
 
 
 def main():
