@@ -84,19 +84,19 @@ public:
       results.push_back(withSteps(op));
       taken.insert_range(results.back());
     }
-    Launch launch;
+    // All are found before one is made, which takes operations out of the block.
+    std::vector<Launch> launches(1);
     unsigned count = 0;
     for (const Launch &result : llvm::reverse(results)) {
-      if (count == kMostResults || !canJoin(launch, result)) {
-        make(launch);
-        launch.clear();
+      if (count == kMostResults || !canJoin(launches.back(), result)) {
+        launches.emplace_back();
         count = 0;
       }
-      launch.insert_range(result);
+      launches.back().insert_range(result);
       ++count;
     }
-    make(launch);
-    ops.clear();
+    for (const Launch &launch : launches)
+      make(launch);
   }
 
 private:
