@@ -128,11 +128,15 @@ def sm80_programs(facts):
                         for q, h, d, type_ in SIZES}]
 
 
-SCALED_FORMS = ["f8E4M3FN", "i8"]
+# Stored values, and where their scales come from.
+SCALED_FORMS = [("f8E4M3FN", "computed"), ("f8E4M3FN", "given"),
+                ("f8E4M3FN", "none"), ("i8", "computed"), ("i8", "given"),
+                ("bf16", "none")]
+SCALED_PER = {"computed": "B, N, H", "given": "H"}
 
 
-def scaled_name(what, form, with_scales):
-    return f"{what}_{form}{'_scaled' if with_scales else ''}"
+def scaled_name(what, form, scales):
+    return f"{what}_{form}_{scales}"
 
 
 def scaled_programs():
@@ -141,21 +145,23 @@ def scaled_programs():
     slots = "!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>"
     batch = "!kvcache.batch<?R x ?M x i32, tokens = 16>"
     text = ""
-    for form in SCALED_FORMS:
-        format_ = f"!kvcache.scaled<{form} x f32, per = [B, N, H]>"
-        pool = (f"!kvcache.cache<2S x ?B x 16N x 8H x 128D x "
-                f"{format_.replace('[B', '[S, B')}>")
-        text += f"""
-func.func @{scaled_name("write", form, True)}(%pool: {pool}, %slots: {slots}, %key: {rows}, %value: {rows}) {{
+    for form, scales in SCALED_FORMS:
+        format_, both = form, form
+        if scales != "none":
+            per = SCALED_PER[scales]
+            format_, both = (f"!kvcache.scaled<{form} x f32, per = [{axes}]>"
+                             for axes in (per, f"S, {per}"))
+        pool = f"!kvcache.cache<2S x ?B x 16N x 8H x 128D x {both}>"
+        side = f"!kvcache.cache<?B x 16N x 8H x 128D x {format_}>"
+        if scales != "none":
+            text += f"""
+func.func @{scaled_name("write", form, scales)}(%pool: {pool}, %slots: {slots}, %key: {rows}, %value: {rows}) {{
   kvcache.index_copy %key, %value into %pool at %slots : {rows}, {rows} into {pool} at {slots}
   return
 }}
 """
-        for with_scales in (True, False) if form != "i8" else (True,):
-            side = ("!kvcache.cache<?B x 16N x 8H x 128D x "
-                    f"{format_ if with_scales else form}>")
-            text += f"""
-func.func @{scaled_name("attend", form, with_scales)}(%query: {row}, %keys: {side}, %values: {side}, %batch: {batch}, %out: {row}) {{
+        text += f"""
+func.func @{scaled_name("attend", form, scales)}(%query: {row}, %keys: {side}, %values: {side}, %batch: {batch}, %out: {row}) {{
   kvcache.attention %query over %keys, %values in %batch into %out causal
     : {row} over {side}, {side} in {batch} into {row}
   return

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 
 import torch
-from bench_scaled import Ours, copy_time, quantised
+from bench_scaled import Ours, copy_time, quantised, some_scales
 from row_programs import FORMS, WORKS, row_name
 
 HERE = Path(__file__).resolve().parent
@@ -76,10 +76,13 @@ class Work:
         found = [(self.out, query)]
         for side, want in enumerate((key, self.value)):
             got = pool[0][side, block, token]
-            if self.form == "scaled":
-                got = got.float() * pool[1][side, block, token]
-                stored, scales = quantised(want[None], "f8E4M3FN")
-                want = stored[0].float() * scales[0]
+            if self.form in ("scaled", "given"):
+                scales = pool[1][side]
+                given = self.form == "given"
+                own = scales[0] if given else scales[block, token]
+                stored, scales = quantised(want[None], "f8E4M3FN",
+                                           scales[0, 0, :, 0] if given else None)
+                got, want = got.float() * own, stored[0].float() * scales[0]
             else:
                 want = want.to(pool[0].dtype)
             found.append((got, want))
@@ -98,6 +101,8 @@ def pool_of(form):
     pool = [torch.zeros(*shape, 128, device="cuda").to(torch.float8_e4m3fn)]
     if form == "scaled":
         pool.append(torch.zeros(*shape, 1, device="cuda"))
+    if form == "given":
+        pool.append(some_scales("f8E4M3FN", 2 * 8).reshape(2, 1, 1, 8, 1))
     return pool
 
 

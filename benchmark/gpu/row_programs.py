@@ -4,7 +4,8 @@ channels: the programs of bench_rows.py."""
 
 # How rows are stored, and what is done to them.
 FORMS = {"bf16": "bf16", "f8E4M3FN": "f8E4M3FN",
-         "scaled": "!kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>"}
+         "scaled": "!kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>",
+         "given": "!kvcache.scaled<f8E4M3FN x f32, per = [S, H]>"}
 WORKS = ["norm_rotate", "rotate", "rotate_interleaved"]
 
 

@@ -211,7 +211,9 @@ void kvcache::addBufferEffects(
             operand.get().getType()))
       continue;
     unsigned number = operand.getOperandNumber();
-    if (number >= first && number < first + count)
+    auto cache = dyn_cast<CacheType>(operand.get().getType());
+    bool isOnlyRead = cache && cache.getAccess() == Access::read;
+    if (number >= first && number < first + count && !isOnlyRead)
       effects.emplace_back(MemoryEffects::Write::get(), &operand);
     else
       effects.emplace_back(MemoryEffects::Read::get(), &operand);
@@ -267,9 +269,16 @@ LogicalResult kvcache::verifyScales(Operation *op, StringRef label,
   if (!type.getElementType().isF32())
     return op->emitOpError()
            << label << ": scales are expected to be f32, got " << type;
-  if (isWritten && type.getAccess() == Access::read)
+  auto isShared = [&](AxisKind kind) {
+    return type.getLayout().extent(kind) == 1;
+  };
+  if (isWritten && type.areGiven() &&
+      !(isShared(AxisKind::Block) && isShared(AxisKind::Token)))
     return op->emitOpError()
-           << label << ": writable scales are expected, got " << type;
+           << label
+           << ": writable scales, or read-only ones of one block and token, "
+              "are expected, got "
+           << type;
   if (type.getSpace() != cache.getSpace())
     return op->emitOpError()
            << label << ": scales are expected in the space of " << cache
@@ -303,13 +312,14 @@ void kvcache::addScaleTies(Value cache, Value scales,
                            SmallVectorImpl<TiedExtents> &ties) {
   if (!scales)
     return;
-  auto blocksOf = [](Value cache) -> OperandExtent {
-    const Layout &layout = cast<CacheType>(cache.getType()).getLayout();
-    return {cache, *layout.find(AxisKind::Block)};
+  auto layoutOf = [](Value cache) -> const Layout & {
+    return cast<CacheType>(cache.getType()).getLayout();
   };
-  OperandExtent own = blocksOf(scales);
-  if (cast<CacheType>(scales.getType()).getLayout().dim(own.dim).extent != 1)
-    ties.push_back({blocksOf(cache), own});
+  for (AxisKind kind : {AxisKind::Layer, AxisKind::Block}) {
+    std::optional<unsigned> all = layoutOf(cache).find(kind);
+    if (all && layoutOf(scales).extent(kind) != 1)
+      ties.push_back({{cache, *all}, {scales, *layoutOf(scales).find(kind)}});
+  }
 }
 
 FailureOr<CacheType> kvcache::verifyCache(Operation *op, StringRef label,

@@ -407,7 +407,7 @@ CacheType CacheType::getScalesPart() const {
   std::string why;
   std::optional<Layout> layout = scalesLayoutOf(getLayout(), getScaled(), why);
   return get(getContext(), *layout, getScaled().getScale(), getSpace(),
-             getAccess());
+             getScaled().isGiven() ? Access::read : getAccess());
 }
 
 CacheType CacheType::withParts(const Layout &stored,

@@ -224,6 +224,10 @@ static void addScales(MutableOperandRange scales, CacheUse use,
     use.operand = &operand;
     use.type = cast<CacheType>(operand.get().getType());
     use.axes = {};
+    if (use.isWritten && use.type.areGiven()) {
+      use.isWritten = use.mayStream = false;
+      use.isRead = true;
+    }
     // One by one, so that the code is the same however they are aligned.
     if (use.moved == Moved::Row)
       use.moved = Moved::Channels;

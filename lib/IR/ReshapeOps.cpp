@@ -77,19 +77,9 @@ static LogicalResult verifyMemRefReshape(ReshapeOp op, MemRefType result) {
 }
 
 /// Blocks and tokens are numbered together; other axes keep their extents.
-static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
-  CacheType cache = op.getCache().getType();
+static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType cache,
+                                    CacheType result) {
   const Layout &from = cache.getLayout(), &to = result.getLayout();
-  if (op.getAxes())
-    return op.emitOpError()
-           << "reshape_c2: brackets are expected only for a memref result, got "
-           << namesStr(*op.getAxes());
-  if (result.getElementType() != cache.getElementType() ||
-      result.getSpace() != cache.getSpace() ||
-      result.getAccess() != cache.getAccess())
-    return op.emitOpError() << "reshape_c1: element type, space and access are "
-                               "expected to be those of "
-                            << cache << ", got " << result;
   for (AxisKind kind :
        {AxisKind::Layer, AxisKind::Side, AxisKind::Head, AxisKind::Channel})
     if (from.extent(kind) != to.extent(kind))
@@ -117,10 +107,12 @@ static LogicalResult verifyKeptAxes(ReshapeOp op, CacheType result) {
   return success();
 }
 
-static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
-  if (failed(verifyKeptAxes(op, result)))
+/// Of a cache, or of one of its parts.
+static LogicalResult verifyView(ReshapeOp op, CacheType cache,
+                                CacheType result) {
+  if (failed(verifyKeptAxes(op, cache, result)))
     return failure();
-  const Layout &from = op.getCache().getType().getLayout();
+  const Layout &from = cache.getLayout();
   const Layout &to = result.getLayout();
   std::vector<Axis> sequence;
   std::vector<int64_t> shape;
@@ -159,12 +151,34 @@ static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
   return success();
 }
 
+static LogicalResult verifyCacheReshape(ReshapeOp op, CacheType result) {
+  CacheType cache = op.getCache().getType();
+  if (op.getAxes())
+    return op.emitOpError()
+           << "reshape_c2: brackets are expected only for a memref result, got "
+           << namesStr(*op.getAxes());
+  ScaledType from = cache.getScaled(), to = result.getScaled();
+  bool isSame = from && to ? from.isSameFormat(to)
+                           : cache.getElementType() == result.getElementType();
+  if (!isSame || result.getSpace() != cache.getSpace() ||
+      result.getAccess() != cache.getAccess())
+    return op.emitOpError() << "reshape_c1: element type, space and access are "
+                               "expected to be those of "
+                            << cache << ", got " << result;
+  if (!from)
+    return verifyView(op, cache, result);
+  return success(
+      succeeded(
+          verifyView(op, cache.getStoredPart(), result.getStoredPart())) &&
+      succeeded(verifyView(op, cache.getScalesPart(), result.getScalesPart())));
+}
+
 LogicalResult ReshapeOp::verify() {
-  if (failed(verifyNoScales(*this, "reshape_c7", getCache().getType(),
-                            kPartsInstead)))
-    return failure();
   if (auto memref = dyn_cast<MemRefType>(getResult().getType()))
-    return verifyMemRefReshape(*this, memref);
+    return failure(
+        failed(verifyNoScales(*this, "reshape_c7", getCache().getType(),
+                              kPartsInstead)) ||
+        failed(verifyMemRefReshape(*this, memref)));
   if (auto cache = dyn_cast<CacheType>(getResult().getType()))
     return verifyCacheReshape(*this, cache);
   return emitOpError() << "reshape_c1: a ranked memref or a cache is expected, "

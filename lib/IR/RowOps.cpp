@@ -172,7 +172,7 @@ RowSteps kvcache::stepsBefore(Value rows) {
   return steps;
 }
 
-/// The scales that a write computes, as an operand or part of its cache; null
+/// The scales of a write, as an operand or part of its cache; null
 /// without any.
 static CacheType scalesOf(Operation *op) {
   auto typeOf = [](auto write) {
@@ -221,6 +221,8 @@ std::string kvcache::whyNotFused(Operation *op) {
   const Layout &layout = scales.getLayout();
   int64_t scaled = layout.extent(AxisKind::Head);
   int64_t groups = layout.extent(AxisKind::Channel);
+  if (scales.areGiven())
+    scaled = heads;
   if (scaled != heads || groups != 1)
     return "one scale for each head is expected, got " +
            std::to_string(scaled * groups) + " for " + std::to_string(heads);
@@ -234,7 +236,8 @@ static SmallVector<Value, 2> writtenBy(Operation *op) {
   SmallVector<Value, 2> written;
   auto add = [&](auto write) {
     written.push_back(write.getCache());
-    if (Value scales = write.getScales())
+    Value scales = write.getScales();
+    if (scales && !cast<CacheType>(scales.getType()).areGiven())
       written.push_back(scales);
   };
   if (auto write = dyn_cast<IndexCopyOp>(op))

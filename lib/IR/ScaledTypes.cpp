@@ -76,12 +76,14 @@ LogicalResult ScaledType::verify(function_ref<InFlightDiagnostic()> emitError,
                             "are expected, got "
                          << name << " / " << axis.group;
   }
-  for (AxisKind kind : {AxisKind::Block, AxisKind::Token})
-    if (llvm::none_of(per,
-                      [&](const ScaleAxis &axis) { return axis.kind == kind; }))
-      return emitError() << "scaled_c3: scales per B and N are expected, got "
-                            "none per "
-                         << Axis{kind}.str();
+  auto isPer = [&](AxisKind kind) {
+    return llvm::any_of(
+        per, [&](const ScaleAxis &axis) { return axis.kind == kind; });
+  };
+  if (isPer(AxisKind::Block) != isPer(AxisKind::Token))
+    return emitError() << "scaled_c3: scales per B and N, or neither, are "
+                          "expected, got none per "
+                       << (isPer(AxisKind::Block) ? "N" : "B");
   for (auto [i, known] : llvm::enumerate(strides)) {
     int64_t value = known.stride.value;
     if (value < 1 || value > kMaxExtent)
@@ -110,6 +112,12 @@ int64_t ScaledType::getGroup(int64_t channels) const {
   return channels;
 }
 
+bool ScaledType::isGiven() const {
+  return llvm::none_of(getPer(), [](const ScaleAxis &axis) {
+    return axis.kind == AxisKind::Block;
+  });
+}
+
 bool ScaledType::isSameFormat(ScaledType other) const {
   return getStored() == other.getStored() && getScale() == other.getScale() &&
          getPer() == other.getPer();
@@ -136,19 +144,23 @@ Type ScaledType::parse(AsmParser &parser) {
   SmallVector<ScaleStride> strides;
   if (parser.parseLess() || parser.parseType(stored) ||
       parser.parseKeyword("x", " before the type of scales") ||
-      parser.parseType(scale) || parser.parseComma() ||
-      parser.parseKeyword("per") || parser.parseEqual() ||
-      parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
-        return parseScaleAxis(parser, per.emplace_back());
-      }))
+      parser.parseType(scale))
     return {};
+  bool isMore = succeeded(parser.parseOptionalComma());
+  if (isMore && succeeded(parser.parseOptionalKeyword("per"))) {
+    if (parser.parseEqual() ||
+        parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+          return parseScaleAxis(parser, per.emplace_back());
+        }))
+      return {};
+    isMore = succeeded(parser.parseOptionalComma());
+  }
   auto add = [&](SMLoc, Axis axis, StrideFact fact) -> ParseResult {
     strides.push_back({axis, fact});
     return success();
   };
-  if (succeeded(parser.parseOptionalComma()) &&
-      (parser.parseKeyword("strides") || parser.parseEqual() ||
-       parseStrideFacts(parser, add)))
+  if (isMore && (parser.parseKeyword("strides", " before a list of facts") ||
+                 parser.parseEqual() || parseStrideFacts(parser, add)))
     return {};
   if (parser.parseGreater())
     return {};
@@ -158,13 +170,16 @@ Type ScaledType::parse(AsmParser &parser) {
 }
 
 void ScaledType::print(AsmPrinter &printer) const {
-  printer << "<" << getStored() << " x " << getScale() << ", per = [";
-  llvm::interleaveComma(getPer(), printer, [&](const ScaleAxis &axis) {
-    printer << Axis{axis.kind}.str();
-    if (axis.group != 1)
-      printer << " / " << axis.group;
-  });
-  printer << "]";
+  printer << "<" << getStored() << " x " << getScale();
+  if (!getPer().empty()) {
+    printer << ", per = [";
+    llvm::interleaveComma(getPer(), printer, [&](const ScaleAxis &axis) {
+      printer << Axis{axis.kind}.str();
+      if (axis.group != 1)
+        printer << " / " << axis.group;
+    });
+    printer << "]";
+  }
   if (!getStrides().empty()) {
     printer << ", strides = [";
     llvm::interleaveComma(getStrides(), printer, [&](const ScaleStride &known) {

@@ -34,7 +34,10 @@ static CacheType sliceType(CacheType cache, AxisKind kind,
   std::optional<Slice> slice = sliceOf(cache, index);
   if (!slice || !cache.getScaled())
     return slice ? withLayout(cache, slice->layout) : CacheType();
-  std::optional<Slice> scales = sliceOf(cache.getScalesPart(), index);
+  CacheType part = cache.getScalesPart();
+  if (index && part.getLayout().extent(kind) == 1)
+    index = 0; // what all share
+  std::optional<Slice> scales = sliceOf(part, index);
   return scales ? cache.withParts(slice->layout, scales->layout) : CacheType();
 }
 
@@ -60,9 +63,13 @@ LogicalResult LayerOp::verify() {
   // What `layer_c1` says is told by the inference of the type, which follows.
   if (!layout.has(AxisKind::Layer))
     return success();
+  int64_t layers = layout.extent(AxisKind::Layer);
+  if (getNearest() && (layers == kRunTime || layers == 0))
+    return emitOpError() << "layer_c3: 'nearest' is expected of a constant "
+                            "number of layers, got "
+                         << (layers ? "?" : "0");
   if (isKnownInRange() || layout.extent(AxisKind::Block) == kRunTime)
     return success();
-  int64_t layers = layout.extent(AxisKind::Layer);
   std::optional<int64_t> index = getConstantIntValue(getIndex());
   if (index && layers != kRunTime)
     return emitOpError() << "layer_c2: an index from 0 to " << layers - 1
@@ -74,6 +81,8 @@ LogicalResult LayerOp::verify() {
 }
 
 bool LayerOp::isKnownInRange() {
+  if (getNearest())
+    return true;
   const Layout &layout = getCache().getType().getLayout();
   std::optional<int64_t> index = getConstantIntValue(getIndex());
   int64_t layers = layout.extent(AxisKind::Layer);

@@ -20,12 +20,14 @@ kvcache::scalesLayout(const Layout &stored, const std::vector<ScaleAxis> &per,
             Axis{axis.kind}.str();
       return std::nullopt;
     }
-  for (AxisKind kind : {AxisKind::Layer, AxisKind::Side})
-    if (stored.has(kind) && find(kind) == per.end()) {
-      why = "scales per " + Axis{kind}.str() +
-            " are expected, an axis of the cache, got one for all";
-      return std::nullopt;
-    }
+  // A layer that is not there is found by the number of its blocks.
+  bool isGiven = find(AxisKind::Block) == per.end();
+  if (isGiven && find(AxisKind::Layer) != per.end() &&
+      stored.extent(AxisKind::Layer) == kRunTime) {
+    why = "a constant number of layers is expected for scales per L that all "
+          "blocks share, got ?";
+    return std::nullopt;
+  }
 
   std::vector<LayoutDim> dims;
   std::vector<Axis> order;

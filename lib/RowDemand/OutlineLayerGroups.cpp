@@ -181,7 +181,8 @@ static std::optional<std::pair<Value, int64_t>> layerOf(Operation *op) {
       continue;
     auto layer = operand.getDefiningOp<LayerOp>();
     IntegerAttr number;
-    if (found || !layer || !matchPattern(layer.getIndex(), m_Constant(&number)))
+    if (found || !layer || layer.getNearest() ||
+        !matchPattern(layer.getIndex(), m_Constant(&number)))
       return std::nullopt;
     found = {layer.getCache(), number.getInt()};
   }

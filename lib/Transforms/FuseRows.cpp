@@ -84,7 +84,8 @@ public:
       results.push_back(withSteps(op));
       taken.insert_range(results.back());
     }
-    // All are found before one is made, which takes operations out of the block.
+    // All are found before one is made, which takes operations out of the
+    // block.
     std::vector<Launch> launches(1);
     unsigned count = 0;
     for (const Launch &result : llvm::reverse(results)) {

@@ -100,3 +100,80 @@ func.func @facts(%c: !any) -> i1 {
   %p = kvcache.cast %c : !any to !packed
   return %ok : i1
 }
+
+// -----
+
+// Given scales are read where rows are written, and stay where they are when
+// blocks move. A layer that is not there has no blocks, and the scales of another
+// one.
+
+!pool = !kvcache.cache<4L x 2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [L, H]>>
+!layer = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [H]>>
+!side = !kvcache.cache<?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [H]>>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+// CHECK-LABEL: func.func @given(
+// CHECK-SAME: %[[VALUES:.*]]: !kv_cross_nhd {{.*}}, %[[SCALES:.*]]: !kv_cross_nhd1 {kvcache.name = "arg0.scales"}, %[[LAYER:.*]]: index
+func.func @given(%pool: !pool, %l: index, %pairs: memref<?x2xi64>, %blocks: memref<?xi32>, %slots: !slots, %rows: memref<?x8x128xbf16>, %to: !side) {
+  // CHECK: %[[V:.*]] = kvcache.layer %[[VALUES]][%[[LAYER]]] :
+  // CHECK: %[[S:.*]] = kvcache.layer %[[SCALES]][%[[LAYER]]] nearest :
+  %layer = kvcache.layer %pool[%l] : !pool
+  // CHECK: kvcache.index_copy %{{.*}} into %[[V]] scales(%[[S]] :
+  kvcache.index_copy %rows, %rows into %layer at %slots : memref<?x8x128xbf16>, memref<?x8x128xbf16> into !layer at !slots
+  // CHECK-NEXT: kvcache.copy_blocks %[[V]] at
+  // CHECK-NEXT: kvcache.clear_blocks %[[V]] at
+  // CHECK-NEXT: kvcache.transfer %[[V]] to %[[V]] at
+  kvcache.copy_blocks %layer at %pairs : !layer at memref<?x2xi64>
+  kvcache.clear_blocks %layer at %blocks : !layer at memref<?xi32>
+  kvcache.transfer %layer to %layer at %pairs : !layer to !layer at memref<?x2xi64>
+  // CHECK-NEXT: %[[V1:.*]] = kvcache.side %[[V]][1]
+  // CHECK-NEXT: %[[S1:.*]] = kvcache.side %[[S]][0]
+  %values = kvcache.side %layer[1] : !layer
+  // Also of one format, elements are converted: from one scale to another.
+  // CHECK-NEXT: kvcache.relayout %[[V1]] source_scales(%[[S1]] : {{.*}}) into %{{.*}} dest_scales(%{{.*}})
+  kvcache.relayout %values into %to : !side into !side
+  return
+}
+
+// -----
+
+// One for all: the first layer of scales is the only one, and a constant index
+// needs nothing.
+
+!pool = !kvcache.cache<?L x ?B x 16N x 64D x !kvcache.scaled<i8 x f32>>
+!some = !kvcache.cache<2L x ?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [L]>>
+// CHECK-LABEL: func.func @one
+func.func @one(%pool: !pool, %some: !some, %l: index, %blocks: memref<?xi32>) {
+  %one = arith.constant 1 : index
+  // CHECK: %[[ZERO:.*]] = arith.constant 0 : index
+  // CHECK: kvcache.layer %{{.*}}[%[[ZERO]]] :
+  %a = kvcache.layer %pool[%l] : !pool
+  // CHECK: kvcache.layer %{{.*}}[%{{.*}}] :
+  // CHECK: kvcache.layer %{{.*}}[%{{.*}}] :
+  %b = kvcache.layer %some[%one] : !some
+  return
+}
+
+// -----
+
+// Blocks of another size, of both parts; given scales have none.
+
+!kv = !kvcache.cache<?B x 16N x 2H x 64D x !kvcache.scaled<i8 x f32, per = [B, N, H], strides = [H = 17]>, strides = [H = 68], align = 4>
+!fine = !kvcache.cache<?B x 8N x 2H x 64D x !kvcache.scaled<i8 x f32, per = [B, N, H], strides = [H = 17]>, strides = [H = 68], align = 4>
+!given = !kvcache.cache<?B x 16N x 2H x 64D x !kvcache.scaled<i8 x f32, per = [H]>>
+!fine_given = !kvcache.cache<?B x 8N x 2H x 64D x !kvcache.scaled<i8 x f32, per = [H]>>
+// CHECK-LABEL: func.func @reshape(
+func.func @reshape(%a: !kv, %b: !given, %blocks: memref<?xi32>, %out: memref<?x2x64xf32>,
+                   %slots: !kvcache.slots<?T x i64, rows_per_block = 8, pad = none>) {
+  // CHECK: %[[A:.*]] = kvcache.reshape %{{.*}}arg0 : !kv_nhd
+  // CHECK: %[[AS:.*]] = kvcache.reshape %{{.*}}arg1 : !kv_nhd
+  %x = kvcache.reshape %a : !kv to !fine
+  // CHECK: kvcache.clear_blocks %[[A]] at
+  // CHECK: kvcache.clear_blocks %[[AS]] at
+  kvcache.clear_blocks %x at %blocks : !fine at memref<?xi32>
+  // CHECK: %[[B:.*]] = kvcache.reshape %{{.*}}arg2 : !kv_nhd
+  // CHECK-NOT: kvcache.reshape
+  %y = kvcache.reshape %b : !given to !fine_given
+  // CHECK: kvcache.gather %[[B]] scales(%{{.*}}arg3 :
+  kvcache.gather %y at %slots into %out : !fine_given at !kvcache.slots<?T x i64, rows_per_block = 8, pad = none> into memref<?x2x64xf32>
+  return
+}

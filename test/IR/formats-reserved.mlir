@@ -18,25 +18,9 @@ func.func private @less_than_a_byte(!kvcache.cache<2S x ?B x 16N x 8H x 128D x f
 
 // -----
 
-// Formats with scales: one for the pool, per side, per side and head, per token
-// and head, per group of channels.
+// Formats with scales: zero points.
 
-// expected-error@+1 {{expected ','}}
-func.func private @scale_of_a_pool(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32>>)
-
-// -----
-
-// expected-error@+1 {{scaled_c3: scales per B and N are expected, got none per B}}
-func.func private @scale_per_side(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E5M2 x f32, per = [S]>>)
-
-// -----
-
-// expected-error@+1 {{scaled_c3: scales per B and N are expected, got none per B}}
-func.func private @scale_per_head(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, H]>>)
-
-// -----
-
-// expected-error@+1 {{expected 'strides'}}
+// expected-error@+1 {{expected 'strides' before a list of facts}}
 func.func private @zero_points(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [S, B, N, H], zero = i8>>)
 
 // -----

@@ -42,10 +42,30 @@ func.func private @no_group(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.
 
 // -----
 
-// Given scales are not there yet: the values of a block share one with those of
-// others.
-// expected-error@+1 {{scaled_c3: scales per B and N are expected, got none per N}}
+// A row that is written later may need a larger scale than its block has.
+// expected-error@+1 {{scaled_c3: scales per B and N, or neither, are expected, got none per N}}
 func.func private @per_block(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [S, B, H]>>)
+
+// -----
+
+// expected-error@+1 {{scaled_c3: scales per B and N, or neither, are expected, got none per B}}
+func.func private @per_token_of_all_blocks(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [S, N, H]>>)
+
+// -----
+
+// expected-error@+1 {{expected 'strides' before a list of facts}}
+func.func private @other_word(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, scale = [S]>>)
+
+// -----
+
+// expected-error@+1 {{cache_c5: a constant number of layers is expected for scales per L that all blocks share, got ?}}
+func.func private @layers(!kvcache.cache<?L x 2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [L, S]>>)
+
+// -----
+
+// What all share has no stride.
+// expected-error@+1 {{cache_c5: strides of axes that have scales of their own are expected, got S}}
+func.func private @stride_of_a_shared_side(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [H], strides = [S = 8]>>)
 
 // -----
 
@@ -66,11 +86,6 @@ func.func private @part_of_an_axis(!kvcache.cache<2S x ?B x 16N x 8H x 16D.o x 8
 
 // expected-error@+1 {{cache_c5: scales per axis of the cache are expected, got L}}
 func.func private @no_layers(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [L, S, B, N, H]>>)
-
-// -----
-
-// expected-error@+1 {{cache_c5: scales per S are expected, an axis of the cache, got one for all}}
-func.func private @one_for_both_sides(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [B, N, H]>>)
 
 // -----
 
@@ -113,9 +128,29 @@ func.func @storage(%c: !kv) {
 // -----
 
 !kv = !kvcache.cache<?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>
-!fine = !kvcache.cache<?B x 8N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>
 func.func @reshape(%c: !kv) {
   // expected-error@+1 {{reshape_c7: a cache without scales is expected, got '!kvcache.cache<?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>'; 'kvcache.stored' and 'kvcache.scales' are its parts}}
+  %m = kvcache.reshape %c[B, N, D] : !kv to memref<?x64xi8, strided<[64, 1], offset: ?>>
+  return
+}
+
+// -----
+
+!kv = !kvcache.cache<?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>
+!fine = !kvcache.cache<?B x 8N x 64D x !kvcache.scaled<i8 x f32, per = [B, N, D / 32]>>
+func.func @reshape_of_another_format(%c: !kv) {
+  // expected-error@+1 {{reshape_c1: element type, space and access are expected to be those of '!kvcache.cache<?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>', got}}
+  %m = kvcache.reshape %c : !kv to !fine
+  return
+}
+
+// -----
+
+// The stored values would be a view, the scales are not.
+!kv = !kvcache.cache<?B x 16N x 64D x !kvcache.scaled<i8 x f32, per = [B, N], strides = [B = 32]>>
+!fine = !kvcache.cache<?B x 8N x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>
+func.func @reshape_of_scales(%c: !kv) {
+  // expected-error@+1 {{reshape_c3: a reshape that is a view is expected, but}}
   %m = kvcache.reshape %c : !kv to !fine
   return
 }
@@ -195,7 +230,7 @@ func.func @scales_of_a_plain_cache(%c: !plain, %o: !scales, %s: !slots, %r: memr
 !scales = !kvcache.cache<?B x 16N x 1D x f32, access = read>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 func.func @scales_to_read(%c: !stored, %o: !scales, %s: !slots, %r: memref<?x64xf32>) {
-  // expected-error@+1 {{index_copy_c10: writable scales are expected, got}}
+  // expected-error@+1 {{index_copy_c10: writable scales, or read-only ones of one block and token, are expected, got '!kvcache.cache<?B x 16N x 1D x f32, access = read>'}}
   kvcache.index_copy %r into %c scales(%o : !scales) at %s : memref<?x64xf32> into !stored at !slots
   return
 }
@@ -251,5 +286,13 @@ func.func @attention_of_groups(%c: !kv, %b: !batch, %q: memref<?x8x128xbf16>) {
 func.func @attention_with_more_scales(%c: !kv, %s: !scales, %b: !batch, %q: memref<?x8x128xbf16>) {
   // expected-error@+1 {{attention_c15: a cache of scales is expected for each of 0 caches of stored values, got 1}}
   kvcache.attention %q over %c scales(%s : !scales) in %b into %q : memref<?x8x128xbf16> over !kv in !batch into memref<?x8x128xbf16>
+  return
+}
+
+// -----
+
+func.func @nearest_of_unknown(%scales: !kvcache.cache<?L x 1B x 1N x 1D x f32>, %l: index) {
+  // expected-error@+1 {{layer_c3: 'nearest' is expected of a constant number of layers, got ?}}
+  %s = kvcache.layer %scales[%l] nearest : !kvcache.cache<?L x 1B x 1N x 1D x f32>
   return
 }

@@ -13,6 +13,8 @@
 
 // CHECK-DAG: !kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>
 // CHECK-DAG: !kvcache.scaled<f8E5M2 x f32, per = [B, N, H], strides = [H = 33]>, strides = [H = 132], align = 4>
+// CHECK-DAG: !kvcache.scaled<f8E4M3FN x f32, per = [L, S, H]>, order = [L, B, S, N, H, D]>
+// CHECK-DAG: !kvcache.scaled<i8 x f32>>
 // CHECK-DAG: !kvcache.scaled<i8 x f32, per = [L, S, B, N, D / 64]>, order = [B, L, S, N, H, D]>
 
 // The parts, and back.
@@ -59,5 +61,38 @@ func.func @split(%pool: !kv_stored, %scales: !kv_scales, %to: !kvcache.cache<2S 
   // CHECK: attention %{{.*}} over %{{.*}} scales(%{{.*}} : !kv_nhd{{.*}}) in
   kvcache.attention %q over %pool scales(%scales : !kv_scales) in %b into %q
     : memref<?x32x128xbf16> over !kv_stored in !batch into memref<?x32x128xbf16>
+  return
+}
+
+// Given scales: read-only, of one block and one token. Slices of what is not
+// shared have strides.
+
+!given = !kvcache.cache<4L x 2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [L, S, H]>, order = [L, B, S, N, H, D]>
+!given_layer = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, H]>, order = [B, S, N, H, D]>
+!given_heads = !kvcache.cache<2S x ?B x 16N x 2H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, H], strides = [S = 8]>, order = [B, S, N, H, D], strides = [B = 32768, S = 16384, N = 1024]>
+!given_side = !kvcache.cache<?B x 16N x 2H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [H]>, strides = [B = 32768, N = 1024]>
+// CHECK-LABEL: func @given
+func.func @given(%pool: !given, %l: index) -> !given_side {
+  %layer = kvcache.layer %pool[%l] : !given
+  %some = kvcache.heads %layer[2, 2] : !given_layer
+  %side = kvcache.side %some[1] : !given_heads
+  return %side : !given_side
+}
+
+!one = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32>>
+!one_stored = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.stored<i8>>
+!one_scale = !kvcache.cache<1S x 1B x 1N x 1H x 1D x f32, align = 4, access = read>
+// CHECK-LABEL: func @one_for_all
+func.func @one_for_all(%values: !one_stored, %scale: memref<1x1x1x1x1xf32>) -> !kvcache.cache<?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32>, strides = [B = 16384]> {
+  %s = kvcache.view %scale : memref<1x1x1x1x1xf32> to !one_scale
+  %pool = kvcache.with_scales %values, %s : !one_stored, !one_scale to !one
+  %side = kvcache.side %pool[1] : !one
+  return %side : !kvcache.cache<?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32>, strides = [B = 16384]>
+}
+
+// CHECK-LABEL: func @nearest
+func.func @nearest(%scales: !kvcache.cache<4L x 1B x 1N x 1D x f32>, %l: index) {
+  // CHECK: kvcache.layer %{{.*}}[%{{.*}}] nearest : !kv
+  %s = kvcache.layer %scales[%l] nearest : !kvcache.cache<4L x 1B x 1N x 1D x f32>
   return
 }

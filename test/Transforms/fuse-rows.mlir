@@ -252,6 +252,39 @@ func.func @shared_scales(%k: !rows, %v: !rows, %table: memref<?x128xf32>,
 
 !rows = memref<?x8x128xbf16>
 !slots = !kvcache.slots<?T x i32, rows_per_block = 16, pad = skip_negative>
+!stored = !kvcache.cache<?B x 16N x 8H x 128D x !kvcache.stored<i8>>
+!given = !kvcache.cache<1B x 1N x 1H x 1D x f32, access = read>
+
+// One that is given is read by each head, and by both writes.
+
+// CHECK-LABEL: func.func @given_scales(
+// CHECK: kvcache.fuse {
+// CHECK-NEXT: memref.alloc
+// CHECK-NEXT: kvcache.rotate
+// CHECK-NEXT: kvcache.index_copy
+// CHECK-NEXT: kvcache.index_copy
+// CHECK-NEXT: }
+// CHECK-NEXT: return
+func.func @given_scales(%k: !rows, %v: !rows, %table: memref<?x128xf32>,
+                        %keys: !stored {kvcache.noalias},
+                        %values: !stored {kvcache.noalias}, %scales: !given,
+                        %slots: !slots) {
+  %c0 = arith.constant 0 : index
+  %t = memref.dim %k, %c0 : !rows
+  %a = memref.alloc(%t) : !rows
+  kvcache.rotate %k by %table into %a
+    : !rows by memref<?x128xf32> into !rows
+  kvcache.index_copy %a into %keys scales(%scales : !given) at %slots
+    : !rows into !stored at !slots
+  kvcache.index_copy %v into %values scales(%scales : !given) at %slots
+    : !rows into !stored at !slots
+  return
+}
+
+// -----
+
+!rows = memref<?x8x128xbf16>
+!slots = !kvcache.slots<?T x i32, rows_per_block = 16, pad = skip_negative>
 !kv = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 
 // A thread has both channels of a pair. The rotations alone are one launch.

@@ -102,7 +102,8 @@ def _scales(caches):
             found.append(None)
             continue
         shape = cache.extent("B"), cache.extent("N"), cache.extent("H")
-        own = np.float64(scales.get()).reshape(*shape[:2], -1)
+        own = np.float64(scales.get()).reshape(
+            scales.extent("B"), scales.extent("N"), -1)
         found.append((np.broadcast_to(own, shape),
                       128 if cache.form == "i8" else 0))
     return found

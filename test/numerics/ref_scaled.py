@@ -32,16 +32,33 @@ def stored_of(numbers, form, like):
 
 class Scaled:
     """values, scales: a `Cache` each; an axis whose indices share a scale has
-    extent 1 in the scales, and D as many indices as there are groups."""
+    extent 1 in the scales, and D as many indices as there are groups. `given`
+    scales are read where rows are written."""
 
-    def __init__(self, values, scales, form):
+    def __init__(self, values, scales, form, given=False):
         self.values, self.scales, self.form = values, scales, form
+        self.given = given
 
     def clone(self):
-        return Scaled(self.values.clone(), self.scales.clone(), self.form)
+        return type(self)(self.values.clone(), self.scales.clone(), self.form,
+                          self.given)
 
-    def both(self, function):
-        return Scaled(function(self.values), function(self.scales), self.form)
+    def layer(self, index):
+        return self._slice("L", lambda cache, i: cache.layer(i), index)
+
+    def side(self, index):
+        return self._slice("S", lambda cache, i: cache.side(i), index)
+
+    def _slice(self, letter, of, index):
+        shared = self.scales.extent(letter) == 1
+        return type(self)(of(self.values, index),
+                          of(self.scales, 0 if shared else index), self.form,
+                          self.given)
+
+    @property
+    def moved(self):
+        """The parts that move with blocks."""
+        return [self.values] if self.given else [self.values, self.scales]
 
     def extent(self, letter):
         return self.values.extent(letter)
@@ -53,6 +70,11 @@ class Scaled:
         return (heads, channels), (self.scales.extent("H"),
                                    self.scales.extent("D"))
 
+    def _place(self, *place):
+        """Of the scales of a side, a block and a token."""
+        return [0 if self.scales.extent(letter) == 1 else index
+                for letter, index in zip("SBN", place)]
+
     def spread(self, scales):
         """A scale for each element."""
         (heads, channels), (own, groups) = self._shapes()
@@ -63,7 +85,7 @@ class Scaled:
         """Elements as numbers of f32."""
         shape, _ = self._shapes()
         raw = self.values.get_token(side, block, token).reshape(shape)
-        scales = self.scales.get_token(side, block, token)
+        scales = self.scales.get_token(*self._place(side, block, token))
         with np.errstate(all="ignore"):
             return (numbers_of(raw, self.form).astype(np.float32)
                     * self.spread(scales))
@@ -72,6 +94,14 @@ class Scaled:
         """Elements that are numbers of f32."""
         shape, (own, groups) = self._shapes()
         row = np.asarray(row, np.float32).reshape(shape)
+        raw = self.values.get_token(side, block, token)
+        if self.given:
+            scales = self.scales.get_token(*self._place(side, block, token))
+            with np.errstate(all="ignore"):
+                scaled = row * self.spread(np.float32(1) / scales)
+            self.values.put_token(side, block, token,
+                                  stored_of(scaled, self.form, raw))
+            return
         parts = np.abs(row).reshape(own, shape[0] // own, groups, -1)
         with np.errstate(all="ignore"):
             most = np.where(np.isnan(parts), 0, parts).max(axis=(1, 3))
@@ -79,7 +109,6 @@ class Scaled:
             largest = np.float32(LARGEST[self.form])
             scales, inverse = most / largest, largest / most
             scaled = row * self.spread(inverse)
-        raw = self.values.get_token(side, block, token)
         self.values.put_token(side, block, token,
                               stored_of(scaled, self.form, raw))
         self.scales.put_token(side, block, token, scales)
@@ -103,9 +132,6 @@ class Scaled:
 
     def check_one_layer(self):
         self.values.check_one_layer()
-
-    def side(self, index):
-        return self.both(lambda cache: cache.side(index))
 
 
 def read(cache, side, block, token):
@@ -163,8 +189,7 @@ def gather(cache, slots, outs, zero):
 
 def relayout(source, dest):
     for layer in range(source.extent("L")):
-        one = [c.both(lambda x: x.layer(layer)) if isinstance(c, Scaled)
-               else c.layer(layer) for c in (source, dest)
+        one = [c.layer(layer) for c in (source, dest)
                ] if source.extent("L") > 1 else [source, dest]
         for side in range(source.extent("S")):
             for block in range(min(source.extent("B"), dest.extent("B"))):

@@ -216,8 +216,8 @@ class Insert:
             blocks=5, layers=layers)
         while form:
             made = scaled_cases.scaled_cache(rng, self.case, form)
-            # In one launch, each head has a scale of its own.
-            if made.scales.cache.extent("H") == (self.heads or 1):
+            # In one launch, no heads share a scale that is computed.
+            if "B" in made.shared or "H" not in made.shared:
                 self.case = made
                 break
         self.shape = [n for n in (self.heads, self.channels) if n]
@@ -304,7 +304,8 @@ def clone_case(case):
     """Another one of the same contents."""
     if isinstance(case, scaled_cases.ScaledCase):
         return scaled_cases.ScaledCase(clone_case(case.values),
-                                       clone_case(case.scales), case.form)
+                                       clone_case(case.scales), case.form,
+                                       case.shared)
     cache = case.cache.clone()
     return cases.CacheCase(cache, case.type, case.steps, NoGuard())
 

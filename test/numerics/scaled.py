@@ -22,8 +22,8 @@ def some(rng, choices):
 class Layout:
     """Axes, their order and strides, of stored values and of scales."""
 
-    def __init__(self, rng, form, logical, shares_heads, groups):
-        self.form = form
+    def __init__(self, rng, form, logical, shares_heads, groups, given):
+        self.form, self.given = form, given
         heads, channels = logical.get("H", 1), logical["D"]
         extents = {a: n for a, n in logical.items() if a not in "HD"}
         if heads % 2 == 0 and rng.random() < 0.2:
@@ -41,9 +41,11 @@ class Layout:
             self.order = [a for a in self.order if a[0] not in "D"] + [
                 a for a in extents if a[0] == "D"]
         self.shares_heads, self.groups = shares_heads, groups
-        self.per = [a for a in logical if a != "D" and not (
-            a == "H" and shares_heads)]
-        self.scale_extents = {a: (1 if a[0] == "H" and shares_heads else n)
+        shared = {"H"} if shares_heads else set()
+        if given:
+            shared |= {"B", "N"} | {a for a in "LS" if rng.random() < 0.4}
+        self.per = [a for a in logical if a != "D" and a not in shared]
+        self.scale_extents = {a: 1 if a[0] in shared else n
                               for a, n in extents.items() if a[0] != "D"}
         self.scale_extents["D"] = groups
         seen = []
@@ -80,8 +82,9 @@ class Layout:
         if self.strides:
             [(axis, stride)] = self.strides.items()
             strides = f", strides = [{axis} = {stride}]"
-        return (f"!kvcache.cache<{axes} x !kvcache.scaled<{self.form} x f32, "
-                f"per = [{', '.join(groups)}]{facts}>, "
+        per = f", per = [{', '.join(groups)}]" if groups else ""
+        return (f"!kvcache.cache<{axes} x !kvcache.scaled<{self.form} x f32"
+                f"{per}{facts}>, "
                 f"order = [{', '.join(self.order)}]{strides}, align = 1>")
 
     @property
@@ -96,7 +99,8 @@ class Layout:
                 (self.extents, self.order, self.strides, np.uint8),
                 (self.scale_extents, self.scale_order, self.scale_strides,
                  np.float32)):
-            extents = extents | {"B": blocks}
+            if dtype == np.uint8 or not self.given:
+                extents = extents | {"B": blocks}
             # The type says a constant: it holds for this number of blocks.
             steps, step = {}, 1
             for axis in reversed(order):
@@ -105,7 +109,7 @@ class Layout:
                 steps[axis] = step
                 step *= extents[axis]
             reach = 1 + sum((n - 1) * steps[a] for a, n in extents.items())
-            count = reach if blocks else 0
+            count = reach if all(extents.values()) else 0
             if dtype == np.uint8:
                 raw = rng.integers(0, 256, max(count, 1)).astype(np.uint8)
             else:
@@ -125,7 +129,7 @@ class Pool:
     def __init__(self, layout, parts):
         self.layout = layout
         self.guards = [guard for guard, _ in parts]
-        self.view = Scaled(parts[0][1], parts[1][1], layout.form)
+        self.view = Scaled(parts[0][1], parts[1][1], layout.form, layout.given)
 
     def tensors(self, machine):
         form = self.layout.form
@@ -203,7 +207,8 @@ class Programs:
         divisors = [g for g in (1, 2, 4, 8) if self.logical["D"] % g == 0]
         return Layout(rng, some(rng, FORMS), self.logical,
                       "H" in self.logical and rng.random() < 0.25,
-                      some(rng, divisors) if rng.random() < 0.4 else 1)
+                      some(rng, divisors) if rng.random() < 0.4 else 1,
+                      rng.random() < 0.35)
 
     @property
     def sides(self):
@@ -374,7 +379,7 @@ func.func @move{n}(%p: {cache}, %q: {cache}, %pairs: memref<?x2xi32>) {{
         expected = other.view.clone()
         same = (self.layout.form, self.layout.per, self.layout.groups) == (
             self.other.form, self.other.per, self.other.groups)
-        if same:
+        if same and not other.view.given:
             ref_moves.relayout(pool.view.values, expected.values)
             ref_moves.relayout(pool.view.scales, expected.scales)
         else:
@@ -389,14 +394,14 @@ func.func @move{n}(%p: {cache}, %q: {cache}, %pairs: memref<?x2xi32>) {{
         order = rng.permutation(blocks)
         pairs = np.array([[order[0], order[-1]], [-1, 0]], np.int64)
         expected = pool.view.clone()
-        for part in (expected.values, expected.scales):
+        for part in expected.moved:
             ref_moves.copy_blocks(part, pairs)
         library.run(f"copy{n}", *pool.tensors(machine),
                     machine.Tensor(pairs.ravel(), "i64", pairs.shape))
         pool.check(expected, f"copy_blocks {self.layout.text()}")
 
         listed = np.array([order[0], -1], np.int32)
-        for part in (expected.values, expected.scales):
+        for part in expected.moved:
             ref_moves.clear_blocks(part, listed)
         library.run(f"clear{n}", *pool.tensors(machine),
                     machine.Tensor(listed, "i32", listed.shape))
@@ -405,8 +410,8 @@ func.func @move{n}(%p: {cache}, %q: {cache}, %pairs: memref<?x2xi32>) {{
         dest = self.layout.make(rng, blocks)
         pairs = np.array([[order[-1], order[0]], [0, -1]], np.int32)
         expected = dest.view.clone()
-        ref_moves.transfer(pool.view.values, expected.values, pairs)
-        ref_moves.transfer(pool.view.scales, expected.scales, pairs)
+        for source, part in zip(pool.view.moved, expected.moved):
+            ref_moves.transfer(source, part, pairs)
         library.run(f"move{n}", *pool.tensors(machine), *dest.tensors(machine),
                     machine.Tensor(pairs.ravel(), "i32", pairs.shape))
         dest.check(expected, f"transfer {self.layout.text()}")

@@ -13,6 +13,17 @@ from ref_scaled import LARGEST, Scaled, stored_of
 FORMS = list(LARGEST)
 # What the memory of stored values is for `cases`.
 BYTES = "f8E4M3FN"
+AXES = {"layer": "L", "side": "S", "subpool": "B", "heads": "H"}
+
+
+def of_scales(shared, step):
+    """The steps that a step is for scales that all indices of some axes share."""
+    kind, *operands = step
+    if AXES[kind] not in shared:
+        return [step]
+    if kind in ("heads", "subpool"):
+        return []
+    return [(kind, 0, *operands[1:])]
 
 
 @dataclass(frozen=True)
@@ -20,39 +31,40 @@ class ScaledType:
     values: CacheType
     scales: CacheType
     form: str
+    shared: str  # letters of the axes whose indices share scales
 
     @property
     def space(self):
         return self.values.space
 
-    def _both(self, function):
-        return ScaledType(function(self.values), function(self.scales),
-                          self.form)
+    def _slice(self, kind, *operands):
+        scales = self.scales
+        for kind_of_scales, *own in of_scales(self.shared, (kind, *operands)):
+            scales = getattr(scales, kind_of_scales)(*own[:len(operands)])
+        return ScaledType(getattr(self.values, kind)(*operands), scales,
+                          self.form, self.shared)
 
     def layer(self):
-        return self._both(lambda part: part.layer())
+        return self._slice("layer")
 
     def side(self, index):
-        return self._both(lambda part: part.side(index))
+        return self._slice("side", index)
 
     def heads(self, first, count):
-        shared = self.scales.axes.get("H") == 1
-        scales = self.scales if shared else self.scales.heads(first, count)
-        return ScaledType(self.values.heads(first, count), scales, self.form)
+        return self._slice("heads", first, count)
 
     def subpool(self):
-        return self._both(lambda part: part.subpool())
+        return self._slice("subpool")
 
     def __str__(self):
-        per = [a for a in "LSBN" if a in self.values.axes]
-        heads = self.values.axes.get("H")
-        if heads is not None and (self.scales.axes["H"] != 1 or heads == 1):
-            per.append("H")
+        per = [a for a in "LSBNH"
+               if a in self.values.axes and a not in self.shared]
         facts = str(self.scales).partition(", strides = [")[2]
         strides = f", strides = [{facts.split(']')[0]}]" if facts else ""
+        per = f", per = [{', '.join(per)}]" if per else ""
         return str(self.values).replace(
-            f" x {BYTES}", f" x !kvcache.scaled<{self.form} x f32, "
-            f"per = [{', '.join(per)}]{strides}>")
+            f" x {BYTES}",
+            f" x !kvcache.scaled<{self.form} x f32{per}{strides}>")
 
 
 @dataclass
@@ -62,38 +74,49 @@ class ScaledCase:
     values: cases.CacheCase
     scales: cases.CacheCase
     form: str
+    shared: str
 
     @property
     def type(self):
-        return ScaledType(self.values.type, self.scales.type, self.form)
+        return ScaledType(self.values.type, self.scales.type, self.form,
+                          self.shared)
 
     @property
     def cache(self):
-        return Pair(self.values.cache, self.scales.cache, self.form)
+        return self._pair(self.values.cache, self.scales.cache)
 
     @property
     def view(self):
-        return Pair(self.values.view, self.scales.view, self.form)
+        return self._pair(self.values.view, self.scales.view)
+
+    def _pair(self, values, scales):
+        return Pair(values, scales, self.form, "B" in self.shared)
 
     @property
     def steps(self):
         return self.values.steps
 
     def then(self, *step):
-        shared = step[0] == "heads" and self.scales.cache.extent("H") == 1
-        return ScaledCase(self.values.then(*step),
-                          self.scales if shared else self.scales.then(*step),
-                          self.form)
+        scales = self.scales
+        for own in of_scales(self.shared, step):
+            scales = scales.then(*own)
+        return ScaledCase(self.values.then(*step), scales, self.form,
+                          self.shared)
 
     def instead(self, *step):
-        return ScaledCase(self.values.instead(*step),
-                          self.scales.instead(*step), self.form)
+        scales = self.scales
+        for own in of_scales(self.shared, step):
+            scales = scales.instead(*own)
+        return ScaledCase(self.values.instead(*step), scales, self.form,
+                          self.shared)
 
     def resized(self, rng, blocks):
         if blocks == 1:  # a fact of either part may ask for more
             blocks = 2
-        return ScaledCase(cases.resized(rng, self.values, blocks),
-                          cases.resized(rng, self.scales, blocks), self.form)
+        scales = (self.scales if "B" in self.shared
+                  else cases.resized(rng, self.scales, blocks))
+        return ScaledCase(cases.resized(rng, self.values, blocks), scales,
+                          self.form, self.shared)
 
     def check(self, expected, what=""):
         self.values.check(expected.values, what)
@@ -102,12 +125,6 @@ class ScaledCase:
 
 class Pair(Scaled):
     """What a caller hands over, and how it is filled."""
-
-    def clone(self):
-        return Pair(self.values.clone(), self.scales.clone(), self.form)
-
-    def side(self, index):
-        return Pair(self.values.side(index), self.scales.side(index), self.form)
 
     def arguments(self):
         values, scales = self.values.argument(), self.scales.argument()
@@ -122,6 +139,8 @@ class Pair(Scaled):
             if used is None:
                 return new
             b = cache.letters.index("B")
+            if cache is self.scales and self.given:
+                return new
             mask = used.reshape([1] * b + list(used.shape)
                                 + [1] * (new.ndim - b - 2))
             return np.where(mask, new, cache.get())
@@ -140,19 +159,26 @@ class Pair(Scaled):
 def scaled_cache(rng, values, form):
     """Scales for a case of bytes."""
     extents = dict(zip(values.cache.axes, values.cache.array.shape))
-    shared = any(a[0] == "H" for a in extents) and rng.random() < 0.2
-    own = {a: 1 if a[0] == "H" and shared else n
+    shared = "BN" if rng.random() < 0.3 else ""
+    shared += "".join(a for a in "LSH" if any(x[0] == a for x in extents)
+                      and rng.random() < 0.2 and (shared or a == "H"))
+    own = {a: 1 if a[0] in shared else n
            for a, n in extents.items() if a[0] != "D"} | {"D": 1}
     order = []
     for axis in values.type.order:
         axis = "D" if axis[0] == "D" else axis
         if axis not in order:
             order.append(axis)
-    run_time = [a for a, n in values.type.axes.items() if n is None]
+    run_time = [a for a, n in values.type.axes.items()
+                if n is None and a not in shared]
+    if "B" in shared and "L" in run_time:  # of layers by a constant alone
+        shared += "L"
+        own["L"] = 1
+        run_time.remove("L")
     scales = cases.make_cache(rng, own, "f32", tuple(order),
                               str(rng.choice(cases.STYLES)), 0, run_time,
                               align=4)
-    case = ScaledCase(cases.replace(values, steps=[]), scales, form)
+    case = ScaledCase(cases.replace(values, steps=[]), scales, form, shared)
     for step in values.steps:
         case = case.then(*step)
     return case

@@ -46,7 +46,7 @@ class Form(NamedTuple):
     heads: int = 4
     channels: int = 64
     group: int = 0  # channels with a scale, 0 for all; -1 for no scales at all
-    shared: bool = False  # by all heads
+    shared: str = ""  # letters of axes whose indices share scales
     sides: int = 2
     layers: int = 0
     order: tuple = ()
@@ -83,21 +83,22 @@ class Form(NamedTuple):
         return self.channels // (self.group or self.channels)
 
     def type(self):
-        unknown = "B" if self.sliced else "BL"
+        is_per_layer = "B" in self.shared and "L" not in self.shared
+        unknown = "B" if self.sliced or is_per_layer else "BL"
         dims = " x ".join(f"{'?' if axis in unknown else extent}{axis}"
                           for axis, extent in self.dims())
         element = self.element
         if self.scaled:
-            per = [a for a, _ in self.dims() if a in ("L", "S", "B", "N")]
-            per += ["H"] if self.heads and not self.shared else []
+            per = [a for a in "LSBNH" if a not in self.shared
+                   and any(a == b[0] for b, _ in self.dims())]
             per += [f"D / {self.group}"] if self.group else []
+            per = f", per = [{', '.join(per)}]" if per else ""
             where = ""
+            if self.part_of and "B" not in self.shared:
+                where = f", strides = [B = {self.part_of * self.groups()}]"
             if self.record:
                 where = f", strides = [H = {self.channels // 4 + 1}]"
-            if self.part_of:
-                where = f", strides = [B = {self.part_of * self.groups()}]"
-            element = (f"!kvcache.scaled<{element} x f32, per = "
-                       f"[{', '.join(per)}]{where}>")
+            element = f"!kvcache.scaled<{element} x f32{per}{where}>"
         order = f", order = [{', '.join(self.order)}]" if self.order else ""
         facts = ""
         if self.record:
@@ -135,10 +136,9 @@ class Pool:
         self.scales = None
         if not form.scaled:
             return
-        keep = {"H": not form.shared, "D": bool(form.group)}
         scale_dims = [(a if a[0] != "D" else "D",
                        form.groups() if a[0] == "D" else
-                       e if keep.get(a[0], True) else 1)
+                       1 if a[0] in form.shared else e)
                       for a, e in dims if a != "D.i"]
         scale_order = []
         for axis in order:
@@ -185,10 +185,11 @@ class Pool:
         form, out = self.form, []
         for tensor, channels in zip(self.tensors(),
                                     (form.channels, form.groups())):
-            heads = 1 if out and form.shared else form.heads or 1
+            extents = dict(L=max(1, form.layers), S=form.sides or 1, B=BLOCKS,
+                           N=TOKENS, H=form.heads or 1)
             out.append(np.array(tensor.view()).reshape(
-                max(1, form.layers), form.sides or 1, BLOCKS, TOKENS, heads,
-                channels))
+                *(1 if out and a in form.shared else n
+                  for a, n in extents.items()), channels))
         return out
 
     def read(self):
@@ -232,13 +233,17 @@ def spread(scales, shape):
     return np.broadcast_to(repeated, shape)
 
 
-def quantised(floats, form):
-    """(stored, scales) of numbers [.., H, D]."""
+def quantised(floats, form, given):
+    """(stored, scales) of numbers [.., H, D], or stored values by given scales."""
     shape = floats.shape
+    if "B" in form.shared:
+        with np.errstate(all="ignore"):
+            inverse = spread(np.float32(1) / given, shape)
+            return (rounded(floats * inverse, form.element),)
     grouped = np.abs(floats).reshape(*shape[:-1], form.groups(), -1)
     with np.errstate(all="ignore"):
         most = np.fmax.reduce(grouped, axis=-1, initial=np.float32(0))
-        if form.shared:
+        if "H" in form.shared:
             most = most.max(axis=-2, keepdims=True)
         most = np.clip(most, np.float32(2.0**-60),
                        np.finfo(np.float32).max).astype(np.float32)
@@ -247,11 +252,12 @@ def quantised(floats, form):
         return rounded(floats * inverse, form.element), most / largest
 
 
-def written(floats, form):
+def written(floats, pool):
     """The arrays that numbers become."""
-    if form.scaled:
-        return quantised(floats, form)
-    return (rounded(floats, form.element),)
+    if not pool.form.scaled:
+        return (rounded(floats, pool.form.element),)
+    scales = pool.arrays()[1]
+    return (*quantised(floats, pool.form, scales), scales)[:2]
 
 
 def hard_rows(rng, shape, element):
@@ -281,12 +287,20 @@ FORMS = {
                     group=32),
     "split_both": Form("i8", heads=6, split={"D": 8, "H": 2},
                        order=("S", "B", "H.o", "D.o", "N", "H.i", "D.i")),
-    "shared": Form(shared=True),
-    "shared_groups": Form("i8", shared=True, group=16, heads=3),
-    "shared_many": Form(shared=True, heads=40, channels=128, sides=0),
+    "shared": Form(shared="H"),
+    "shared_groups": Form("i8", shared="H", group=16, heads=3),
+    "shared_many": Form(shared="H", heads=40, channels=128, sides=0),
     "odd": Form(channels=51, heads=3),
     "long": Form(channels=1200, heads=1, sides=0),
     "prime": Form(channels=331, heads=1, sides=0, group=331),
+    "given": Form(shared="BN"),
+    "given_one": Form("i8", shared="SBNH", order=("B", "S", "H", "N", "D")),
+    "given_groups": Form("f8E5M2", shared="BNH", group=16, heads=3),
+    "given_long": Form("i8", shared="BN", channels=1200, heads=2),
+    "given_cross": Form(shared="BN", layers=3, sliced=True,
+                        order=("B", "L", "S", "N", "H", "D")),
+    "given_layers": Form(shared="LBN", layers=3, sliced=True,
+                         order=("B", "L", "S", "N", "H", "D")),
     "latent": Form(sides=0, heads=0, channels=192, group=64),
     "unknown_stride": Form(stride=16),
     "unknown_odd": Form(stride=3),
@@ -306,11 +320,15 @@ RELAYOUTS = [
     (Form(order=("B", "S", "H", "N", "D")), Form("bf16", group=-1)),
     (Form("f32", group=-1, **LAYERS), Form("i8", group=32, **LAYERS)),
     (Form(**LAYERS), Form("i8", layers=3, group=32)),
-    (Form("i8", group=16), Form(shared=True, group=32)),
-    (Form(shared=True, group=64), Form("f8E5M2", group=16, split={"D": 32})),
+    (Form("i8", group=16), Form(shared="H", group=32)),
+    (Form(shared="H", group=64), Form("f8E5M2", group=16, split={"D": 32})),
     (Form("i8", record=True, sides=0), Form("f8E4M3FN", sides=0)),
     (Form(channels=51, heads=3), Form("f16", group=-1, channels=51, heads=3)),
-    (Form("i8", shared=True, heads=24), Form(shared=True, heads=24)),
+    (Form("i8", shared="H", heads=24), Form(shared="H", heads=24)),
+    (Form(shared="BN"), Form(shared="BN", order=("B", "S", "H", "N", "D"))),
+    (Form("i8", group=32), Form(shared="SBNH")),
+    (Form(shared="BNS", **LAYERS), Form("i8", shared="BNH", group=16, **LAYERS)),
+    (Form(shared="LBN", **LAYERS), Form("i8", shared="LSBN", **LAYERS)),
     (Form(), Form(order=("B", "N", "H", "S", "D"))),  # a copy
 ]
 
@@ -395,7 +413,10 @@ def test_rows(library, name, form, rng):
         given = [hard_rows(rng, shape, element) for _ in range(sides)]
         want, edges = pool.arrays(), pool.untouched()
         for side, raw in enumerate(given):
-            parts = quantised(numbers(raw, element).reshape(logical), form)
+            scales = want[1][0 if "L" in form.shared else layer,
+                             0 if "S" in form.shared else side, 0, 0]
+            parts = quantised(numbers(raw, element).reshape(logical), form,
+                              scales)
             for array, part in zip(want, parts):
                 array[layer, side, block[live], token[live]] = part[live]
         lists = [tensor(counted, "i64")]
@@ -438,7 +459,8 @@ def test_relayout(library, number, a, b, rng):
     source, dest = Pool(a, rng), Pool(b, rng)
     before, edges = source.arrays(), source.untouched()
     is_copy = (a.element, a.group, a.shared) == (b.element, b.group, b.shared)
-    want = before if is_copy else written(source.read(), b)
+    is_copy &= "B" not in b.shared
+    want = before if is_copy else written(source.read(), dest)
     dest_edges = dest.untouched()
     library.run(f"relayout{number}", *source.tensors(), *dest.tensors())
     source.check(before, edges, f"relayout{number}: source")

@@ -142,8 +142,8 @@ def KVCache_FuseOp : KVCache_Op<"fuse", [
       * `fuse_c2` each buffer that is allocated inside is written by one step,
         and read once, as rows of a later operation
       * `fuse_c3` steps that one operation reads the results of rotate the same
-        channels in the same way; a cache that it writes has one scale for each
-        head, or none
+        channels in the same way; a cache that it writes has one scale for the
+        channels of a head, no other head's if it is computed, or none
       * `fuse_c4` what one operation writes, but such a buffer, is no operand of
         another one, but that a step may write the rows that the steps before
         it begin with

@@ -81,8 +81,8 @@ def KVCache_ScaledType : KVCache_FormatType<"Scaled", "scaled"> {
   let summary = "a format of stored values with scales";
   let description = [{
     ```
-    scaled ::= `!kvcache.scaled` `<` (float | `i8`) `x` `f32` `,`
-               `per` `=` `[` group (`,` group)* `]`
+    scaled ::= `!kvcache.scaled` `<` (float | `i8`) `x` `f32`
+               (`,` `per` `=` `[` group (`,` group)* `]`)?
                (`,` `strides` `=` `[` fact (`,` fact)* `]`)? `>`
     group  ::= (`L` | `S` | `B` | `N` | `H` | `D`) (`/` integer)?
     ```
@@ -90,19 +90,22 @@ def KVCache_ScaledType : KVCache_FormatType<"Scaled", "scaled"> {
     An element of a cache with this format is `scale * stored`. `per` lists the
     axes whose indices have scales of their own, in the sequence of a listing;
     the other axes share one. `D / 64` stands for one scale per 64 adjacent
-    channels. The values of scales are data.
+    channels. The values of scales are data: computed when a row is written if
+    each token has its own, and *given* if all blocks and tokens share them. Given
+    scales are read, and written by nothing here.
 
     The cache has two *parts*, the stored values and the scales. The second one
     has the axes of the cache in the same order, those that are not in `per`
     with extent 1, and D with as many scales as a row of channels has. It is
     packed, but for `strides`, which are facts as in `!kvcache.cache` that count
-    scales. A slice of the cache is a slice of both.
+    scales, and read-only if they are given. A slice of the cache is a slice of
+    both.
 
     Constraints:
       * `scaled_c1` stored values are i8 or floats of 8 bits, and scales are f32
       * `scaled_c2` `per` lists axes once each, in the sequence L S B N H D, and
         only D has groups, of at least 1
-      * `scaled_c3` `per` has both B and N
+      * `scaled_c3` `per` has both B and N, or neither
       * `scaled_c4` strides are between 1 and 2^40, and each is given once
 
     Example:
@@ -115,6 +118,10 @@ def KVCache_ScaledType : KVCache_FormatType<"Scaled", "scaled"> {
     !kvcache.cache<?B x 16N x 8H x 128D
                    x !kvcache.scaled<i8 x f32, per = [B, N, H], strides = [H = 33]>,
                    strides = [H = 132], align = 4>
+    // Given, one of the keys and one of the values of each head; and one for all.
+    !kvcache.cache<2S x ?B x 16N x 8H x 128D
+                   x !kvcache.scaled<f8E4M3FN x f32, per = [S, H]>>
+    !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32>>
     ```
   }];
   let parameters = (ins "::mlir::Type":$stored, "::mlir::Type":$scale,
@@ -124,6 +131,8 @@ def KVCache_ScaledType : KVCache_FormatType<"Scaled", "scaled"> {
   let extraClassDeclaration = [{
     /// The channels that share a scale, of so many.
     int64_t getGroup(int64_t channels) const;
+    /// All blocks and tokens share scales: they are not computed.
+    bool isGiven() const;
     /// The same format, but for where scales lie.
     bool isSameFormat(::kvcache::ScaledType other) const;
   }];
@@ -249,6 +258,8 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     /// The caches that are the parts of one with scales.
     CacheType getStoredPart() const;
     CacheType getScalesPart() const;
+    /// Of the scales of a cache that is written: they are given.
+    bool areGiven() const { return getAccess() == Access::read; }
     /// The same with parts of these layouts.
     CacheType withParts(const ::kvcache::Layout &stored,
                         const ::kvcache::Layout &scales) const;

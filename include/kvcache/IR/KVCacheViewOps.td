@@ -145,12 +145,16 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     An index that is out of range makes the call fail, and the result has no
     blocks. A constant that is out of range is not an error in the program,
     since the operation may never be executed; the lowering warns about it.
+    With `nearest`, the layer nearest to the index is the result instead, and
+    nothing fails: of scales that all blocks share, beside stored values that
+    have no blocks then.
 
     Constraints:
       * `layer_c1` the cache has a layer axis
       * `layer_c2` the index is a constant in range, or the number of blocks is a
         run-time value, since the result has no blocks if the index is out of
-        range
+        range; or the nearest layer is meant
+      * `layer_c3` `nearest` is of a constant number of layers
 
     Example:
 
@@ -158,12 +162,16 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     %l = kvcache.layer %cache[%i] : !kv_cross
     ```
   }];
-  let arguments = (ins KVCache_AnyCache:$cache, Index:$index);
+  let arguments = (ins KVCache_AnyCache:$cache, Index:$index,
+                       UnitAttr:$nearest);
   let results = (outs KVCache_AnyCache:$result);
-  let assemblyFormat = "$cache `[` $index `]` attr-dict `:` type($cache)";
+  let assemblyFormat = [{
+    $cache `[` $index `]` (`nearest` $nearest^)? attr-dict `:` type($cache)
+  }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
-    /// The index is a constant in range: nothing is checked at run time.
+    /// The index is a constant in range, or the nearest one is meant: nothing
+    /// is checked at run time.
     bool isKnownInRange();
   }];
 }
@@ -256,7 +264,7 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
 
     *To a cache* with another block size, or with another split of heads or
     channels. The tokens of the pool keep their sequence, so slot numbers do not
-    change.
+    change. Of a cache with scales both parts are viewed.
 
     At most one extent of the result is known only at run time.
 
@@ -271,7 +279,8 @@ def KVCache_ReshapeOp : KVCache_Op<"reshape", [
         number of tokens; its number of blocks remains constant if it was
         constant
       * `reshape_c6` a cache that is viewed as a memref may be written
-      * `reshape_c7` the cache has no scales; `stored` and `scales` are its parts
+      * `reshape_c7` a cache that is viewed as a memref has no scales; `stored`
+        and `scales` are its parts
 
     Examples:
 

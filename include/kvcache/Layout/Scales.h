@@ -6,6 +6,7 @@
 //   2S x ?B x 16N x 8H x 128D, [B, S, N, H, D]
 //     per S, B, N, H         2S x ?B x 16N x 8H x 1D, [B, S, N, H, D]
 //     per S, B, N, H, D / 64 2S x ?B x 16N x 8H x 2D, [B, S, N, H, D]
+//     per S, H               2S x 1B x 1N x 8H x 1D, [B, S, N, H, D]
 //
 //===----------------------------------------------------------------------===//
 

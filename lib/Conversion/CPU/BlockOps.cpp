@@ -245,8 +245,11 @@ private:
     };
     std::optional<CacheValue> fromScales = scalesOf(op.getSourceScales());
     std::optional<CacheValue> toScales = scalesOf(op.getDestScales());
-    Value blocks = emit.minsi(blocksOf(emit, from, fromScales),
-                              blocksOf(emit, to, toScales));
+    auto both = [&](AxisKind kind) {
+      return emit.minsi(extentOf(emit, kind, from, fromScales),
+                        extentOf(emit, kind, to, toScales));
+    };
+    Value blocks = both(AxisKind::Block);
     auto elements = [](CodeBuilder &e, const CacheValue &cache,
                        const std::optional<CacheValue> &scales, Value layer,
                        int64_t side, Value block, Value token) {
@@ -262,9 +265,7 @@ private:
     };
     const Layout &layout = from.type.getLayout();
     bool hasLayers = layout.has(AxisKind::Layer);
-    Value layers = hasLayers ? emit.minsi(from.extent(AxisKind::Layer),
-                                          to.extent(AxisKind::Layer))
-                             : Value(emit.index(1));
+    Value layers = hasLayers ? both(AxisKind::Layer) : Value(emit.index(1));
     int64_t tokens = layout.extent(AxisKind::Token);
     emit.parallelLoop(blocks, [&](CodeBuilder &e, Value block) {
       e.forLoop(layers, [&](CodeBuilder &e, Value layer) {

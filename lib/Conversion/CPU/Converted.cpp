@@ -35,7 +35,7 @@ TokenElements::TokenElements(CodeBuilder &emit, const CacheValue &cache,
   scales = placeIn(emit, *scalesOf, block, token);
   const Layout &layout = scalesOf->type.getLayout();
   group = channels / layout.extent(AxisKind::Channel);
-  headsShare = layout.extent(AxisKind::Head) != heads;
+  headsShare = !areGiven() && layout.extent(AxisKind::Head) != heads;
 }
 
 /// An axis of extent 1 is the same for all blocks and tokens.
@@ -71,12 +71,11 @@ const Format &TokenElements::format() const {
   return *KVCacheDialect::formatOf(stored);
 }
 
-Value cpu::blocksOf(CodeBuilder &emit, const CacheValue &cache,
+Value cpu::extentOf(CodeBuilder &emit, AxisKind kind, const CacheValue &cache,
                     const std::optional<CacheValue> &scales) {
-  Value blocks = cache.extent(AxisKind::Block);
-  bool hasAll =
-      !scales || scales->type.getLayout().extent(AxisKind::Block) == 1;
-  return hasAll ? blocks : emit.minsi(blocks, scales->extent(AxisKind::Block));
+  Value extent = cache.extent(kind);
+  bool hasAll = !scales || scales->type.getLayout().extent(kind) == 1;
+  return hasAll ? extent : emit.minsi(extent, scales->extent(kind));
 }
 
 //===----------------------------------------------------------------------===//
@@ -168,7 +167,12 @@ void cpu::emitConverted(CodeBuilder &emit, const TokenElements &from,
                         const TokenElements &to, Value part) {
   PartLoop loop(emit, from, to, part);
   Value factor;
-  if (to.hasScales()) {
+  if (to.hasScales() && to.areGiven()) {
+    Place at = to.scaleAt(emit, loop.firstHead, loop.firstChannel);
+    Value inverse = emit.fold<arith::DivFOp>(emit.f32(1.0f),
+                                             emit.load(at.memref, at.offset));
+    factor = splat(emit, inverse, loop.lanes);
+  } else if (to.hasScales()) {
     // A NaN is not larger than anything.
     Value none = splat(emit, 0.0f, loop.lanes);
     Values most =

@@ -27,11 +27,14 @@ public:
   int64_t heads, channels;
   /// Channels that lie side by side, from multiples of it on.
   int64_t run;
-  /// What shares a scale: channels, and whether all heads do. Without scales,
-  /// the channels of one head.
+  /// What shares a scale: channels, and whether all heads do, so that they are
+  /// converted together where it is computed. Without scales, the channels of
+  /// one head.
   int64_t group;
   bool headsShare = false;
   bool hasScales() const { return scales.has_value(); }
+  /// Of elements that are written: their scales are read.
+  bool areGiven() const { return scales->cache.type.areGiven(); }
 
   Place at(CodeBuilder &emit, mlir::Value head, mlir::Value channel) const;
   Place scaleAt(CodeBuilder &emit, mlir::Value head, mlir::Value channel) const;
@@ -60,9 +63,9 @@ void emitConverted(CodeBuilder &emit, const TokenElements &from,
 void emitConverted(CodeBuilder &emit, const TokenElements &from,
                    const TokenElements &to);
 
-/// The smaller number of blocks of a cache and of its scales, if these have one
-/// for each block.
-mlir::Value blocksOf(CodeBuilder &emit, const CacheValue &cache,
+/// The smaller extent of an axis of a cache and of its scales, if these have
+/// one for each index.
+mlir::Value extentOf(CodeBuilder &emit, AxisKind kind, const CacheValue &cache,
                      const std::optional<CacheValue> &scales);
 
 } // namespace kvcache::cpu

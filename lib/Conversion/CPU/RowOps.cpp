@@ -171,7 +171,7 @@ struct ScaledMover {
   }
 
   Value blocks(CodeBuilder &emit) const {
-    return blocksOf(emit, cache, scales);
+    return extentOf(emit, AxisKind::Block, cache, scales);
   }
   TokenElements row(CodeBuilder &emit, unsigned side, Value t) const {
     return {rows[side].at(emit, t), cache.type};

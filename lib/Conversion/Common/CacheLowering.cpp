@@ -178,16 +178,13 @@ CacheValue CacheValue::as(CacheType other) const {
 CacheValue CacheValue::from(CodeBuilder &emit, AxisKind kind,
                             Value index) const {
   CacheValue result = *this;
-  result.offset = emit.addMul(offset, index, stride(kind));
+  if (type.getLayout().extent(kind) != 1)
+    result.offset = emit.addMul(offset, index, stride(kind));
   return result;
 }
 
 CacheValue CacheValue::side(CodeBuilder &emit, int64_t side) const {
-  CacheValue result = *this;
-  if (side)
-    result.offset =
-        emit.addMul(offset, stride(AxisKind::Side), emit.index(side));
-  return result;
+  return side ? from(emit, AxisKind::Side, emit.index(side)) : *this;
 }
 
 Values CacheValue::memrefs(CodeBuilder &emit) const {

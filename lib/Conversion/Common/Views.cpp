@@ -227,6 +227,9 @@ struct LayerOpLowering : OpLowering<LayerOp> {
       isInside = emit.ult(index, count);
       reportUnless(emit, op, isInside, "kvrt_report_layer", {index, count});
     }
+    if (op.getNearest())
+      index = emit.clamp(
+          index, emit.subi(cache.extent(AxisKind::Layer), emit.index(1)));
     return emitSlice(emit, cache, AxisKind::Layer, index,
                      op.getResult().getType(), isInside);
   }

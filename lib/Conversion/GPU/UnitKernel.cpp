@@ -90,8 +90,8 @@ public:
           roots.push_back(rootOf(work, i, sumOf(squares(accesses, floats))));
         takeStep(work, i, ofSteps[i], roots, floats);
       }
-      Value inverse;
-      if (work.side->toScales)
+      Value inverse = inverseOf(work);
+      if (work.side->toScales && !inverse)
         inverse = scaleBy(work, largest(floats));
       store(work, accesses, floats, inverse);
     }
@@ -105,6 +105,7 @@ private:
     Value from, to, fromScales, toScales; ///< addresses at the places
     Value head, group;                    ///< the first one, and of channels
     Value scale;                          ///< null if it has several
+    Value given;      ///< bits of a scale that is read; null if there is none
     Values positions; ///< i64, of each step that turns channels; else null
   };
   /// A part of an index is a constant.
@@ -160,11 +161,22 @@ private:
                           along(*side.toScales, AxisKind::Channel, work.group));
         work.toScales = k.byteOffset(placeIn(*side.toScales, item.to), at);
       }
+      // Where no block has one of its own, its place is always there.
+      work.given = side.isGiven ? k.load(work.toScales, 4) : Value();
       work.positions.clear();
       for (const Step &step : side.steps)
         work.positions.push_back(positionOf(step, item.from.block));
       works.push_back(work);
     }
+  }
+
+  /// Of a given scale; null if there is none. A division has branches, which
+  /// hold up the loads that come after it.
+  Value inverseOf(const Work &work) {
+    if (!work.given)
+      return {};
+    Value scale = k.target().bitcastToFloat(k.val(work.given));
+    return k.fold<arith::DivFOp>(k.f32(1), scale);
   }
 
   Value positionOf(const Step &step, Value row) {
@@ -605,7 +617,7 @@ private:
 
   /// One that is more than registers have room for.
   void moveInTurns(const Work &work) {
-    Value first = k.i32(0), end = k.i32(shape.turns), one = k.i32(1), inverse;
+    Value first = k.i32(0), end = k.i32(shape.turns), one = k.i32(1);
     if (work.side->isMove()) {
       k.forLoop(first, end, one, Values(), [&](Value turn, ValueRange) {
         SmallVector<Access> accesses = accessesOf(turn);
@@ -642,7 +654,8 @@ private:
                              });
       roots.push_back(rootOf(work, i, sumOf(sum[0])));
     }
-    if (work.side->toScales) {
+    Value inverse = inverseOf(work);
+    if (work.side->toScales && !inverse) {
       Values most = k.forLoop(first, end, one, Values{k.f32(0)},
                               [&](Value turn, ValueRange state) -> Values {
                                 Values floats =

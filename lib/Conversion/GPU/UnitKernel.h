@@ -80,6 +80,7 @@ struct Step {
 struct Side {
   End from, to;
   std::optional<End> fromScales, toScales;
+  bool isGiven = false; ///< `toScales` are read
   std::vector<Step> steps;
 
   /// Whether elements are moved as they are.

@@ -83,11 +83,10 @@ SmallVector<End> UnitMove::endsOf(const CacheValue &cache, int64_t count) {
           {dim.axis, dim.extent,
            operands.addStride(layout.stride(i), cache.strides[i])});
   }
-  bool isShared = layout.extent(AxisKind::Side) == 1;
   SmallVector<End> ends(count, end);
   for (int64_t side = 0; side < count; ++side)
-    ends[side].pointer = operands.addPointer(
-        cache.buffer, (isShared ? cache : cache.side(emit, side)).offset);
+    ends[side].pointer =
+        operands.addPointer(cache.buffer, cache.side(emit, side).offset);
   return ends;
 }
 
@@ -108,10 +107,13 @@ void UnitMove::addCache(bool isFrom, const ScaledCache &cache) {
   int64_t count = layout.extent(AxisKind::Side);
   for (auto [side, end] : llvm::enumerate(endsOf(cache.stored, count)))
     add(isFrom, side, end);
-  if (cache.scales)
-    for (auto [side, end] : llvm::enumerate(endsOf(*cache.scales, count)))
-      (isFrom ? kernel.sides[side].fromScales : kernel.sides[side].toScales) =
-          end;
+  if (!cache.scales)
+    return;
+  for (auto [number, end] : llvm::enumerate(endsOf(*cache.scales, count))) {
+    Side &side = kernel.sides[number];
+    (isFrom ? side.fromScales : side.toScales) = end;
+    side.isGiven = !isFrom && cache.scales->type.areGiven();
+  }
 }
 
 /// `within` elements of a row are where accesses begin. An access is at most as
@@ -221,13 +223,13 @@ std::optional<Pairing> UnitMove::pairingOf(int64_t lanes) const {
   return Pairing{rotate->interleaved ? 0 : rotate->turned / 2};
 }
 
-/// What is only read is cut at heads, also if they share a scale, and so is
-/// what has none.
+/// Where no scale is computed, units are cut at heads, also if they share one.
 Shape UnitMove::shapeOf(bool isWide) const {
   const Side &side = kernel.sides.front();
   const std::optional<End> &scales =
       side.toScales ? side.toScales : side.fromScales;
-  bool isShared = side.toScales && scales->extent(AxisKind::Head) == 1;
+  bool isShared =
+      side.toScales && !side.isGiven && scales->extent(AxisKind::Head) == 1;
   int64_t lanes = lanesOf(isWide ? &EndFacts::aligned : &EndFacts::proven);
   return {kernel.heads(),
           kernel.channels(),

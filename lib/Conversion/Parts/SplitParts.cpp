@@ -57,6 +57,22 @@ Value scalesOf(ValueRange parts) {
   return parts.size() > 1 ? parts[1] : Value();
 }
 
+/// What all indices of an axis share is there at index 0.
+void indexScales(LayerOp op) {
+  const Layout &layout = op.getCache().getType().getLayout();
+  OpBuilder builder(op);
+  if (layout.extent(AxisKind::Layer) == 1)
+    op.getIndexMutable().assign(
+        arith::ConstantIndexOp::create(builder, op.getLoc(), 0));
+  else if (layout.extent(AxisKind::Block) != kRunTime && !op.isKnownInRange())
+    op.setNearest(true);
+}
+void indexScales(SideOp op) {
+  if (op.getCache().getType().getLayout().extent(AxisKind::Side) == 1)
+    op.setSide(0);
+}
+void indexScales(Operation *) {}
+
 /// A slice of a cache is a slice of both parts. What all indices of an axis
 /// share is the same in a slice.
 template <typename Op> struct SplitSlice : OpConversionPattern<Op> {
@@ -65,30 +81,38 @@ template <typename Op> struct SplitSlice : OpConversionPattern<Op> {
   matchAndRewrite(Op op,
                   typename OpConversionPattern<Op>::OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    CacheType type = op.getResult().getType();
+    auto type = cast<CacheType>(op.getResult().getType());
     SmallVector<Value> parts;
     for (unsigned part : {0u, 1u}) {
       CacheType own = part ? type.getScalesPart() : type.getStoredPart();
       SmallVector<Value> operands = operandsOf(adaptor.getOperands(), part);
       Value source = operands.front();
-      parts.push_back(
-          source.getType() == own
-              ? source
-              : cloneWith(rewriter, op, operands, own)->getResult(0));
+      if (source.getType() != own) {
+        auto slice = cast<Op>(cloneWith(rewriter, op, operands, own));
+        if (part)
+          indexScales(slice);
+        source = slice.getResult();
+      }
+      parts.push_back(source);
     }
     rewriter.replaceOpWithMultiple(op, {parts});
     return success();
   }
 };
 
-/// Moves bits, of each part.
+/// Moves bits, of each part. Given scales stay where they are.
 template <typename Op> struct SplitMove : OpConversionPattern<Op> {
   using OpConversionPattern<Op>::OpConversionPattern;
   LogicalResult
   matchAndRewrite(Op op,
                   typename OpConversionPattern<Op>::OneToNOpAdaptor adaptor,
                   ConversionPatternRewriter &rewriter) const override {
-    for (unsigned part : {0u, 1u})
+    auto isGiven = [](Type type) {
+      auto cache = dyn_cast<CacheType>(type);
+      return cache && cache.getScaled() && cache.getScaled().isGiven();
+    };
+    unsigned parts = llvm::any_of(op->getOperandTypes(), isGiven) ? 1 : 2;
+    for (unsigned part = 0; part < parts; ++part)
       cloneWith(rewriter, op, operandsOf(adaptor.getOperands(), part));
     rewriter.eraseOp(op);
     return success();
@@ -181,7 +205,7 @@ struct SplitRelayout : OpConversionPattern<RelayoutOp> {
                          sourceScales, dest, destScales, ArrayAttr(),
                          ArrayAttr());
     };
-    if (from && to && from.isSameFormat(to)) {
+    if (from && to && from.isSameFormat(to) && !to.isGiven()) {
       for (unsigned part : {0u, 1u})
         create(source[part], Value(), dest[part], Value());
     } else {
@@ -282,14 +306,14 @@ struct SplitParts : kvcache::impl::SplitPartsBase<SplitParts> {
     RewritePatternSet patterns(&getContext());
     ConversionTarget target(getContext());
     populateBoundaryPatterns(converter, patterns, target);
-    patterns
-        .add<SplitSlice<LayerOp>, SplitSlice<SideOp>, SplitSlice<SubpoolOp>,
-             SplitSlice<HeadsOp>, SplitSlice<CastOp>, SplitMove<CopyBlocksOp>,
-             SplitMove<ClearBlocksOp>, SplitMove<TransferOp>, SplitQuery<DimOp>,
-             SplitQuery<StrideOp>, SplitHasFacts, SplitWithScales,
-             SplitPart<StoredOp, 0>, SplitPart<ScalesOp, 1>,
-             SplitRows<IndexCopyOp>, SplitRows<ScatterOp>, SplitRows<GatherOp>,
-             SplitRelayout, SplitAttention>(converter, &getContext());
+    patterns.add<SplitSlice<LayerOp>, SplitSlice<SideOp>, SplitSlice<SubpoolOp>,
+                 SplitSlice<HeadsOp>, SplitSlice<CastOp>, SplitSlice<ReshapeOp>,
+                 SplitMove<CopyBlocksOp>, SplitMove<ClearBlocksOp>,
+                 SplitMove<TransferOp>, SplitQuery<DimOp>, SplitQuery<StrideOp>,
+                 SplitHasFacts, SplitWithScales, SplitPart<StoredOp, 0>,
+                 SplitPart<ScalesOp, 1>, SplitRows<IndexCopyOp>,
+                 SplitRows<ScatterOp>, SplitRows<GatherOp>, SplitRelayout,
+                 SplitAttention>(converter, &getContext());
     ArgumentAttributes attributes;
     module.walk(
         [&](FunctionOpInterface function) { attributes.take(function); });

@@ -9,13 +9,14 @@
 // RUN: FileCheck %s --input-file=%t.90.ptx --check-prefixes=CHECK,NEW
 // RUN: %if ptxas %{ ptxas -v -arch=sm_80 %t.80.ptx -o %t.cubin 2>&1 | FileCheck %s --check-prefix=PTXAS %}
 // RUN: %if ptxas %{ ptxas -v -arch=sm_90a %t.90.ptx -o %t.cubin 2>&1 | FileCheck %s --check-prefix=PTXAS %}
-// PTXAS-COUNT-18: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads}}
+// PTXAS-COUNT-19: {{ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads}}
 // PTXAS-NOT: stack frame
 
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>
 !f8 = !kvcache.scaled<f8E4M3FN x f32, per = [S, B, N, H]>
 !nhd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !f8>
 !hnd = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !f8, order = hnd>
+!given = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<f8E4M3FN x f32, per = [S, H]>>
 !half = !kvcache.cache<2S x ?B x 16N x 8H x 128D x bf16>
 !rows = memref<?x8x128xbf16>
 
@@ -177,5 +178,22 @@ func.func @bits(%from: !nhd, %to: !hnd, %pairs: memref<?x2xi64>, %blocks: memref
   kvcache.relayout %from into %to : !nhd into !hnd
   kvcache.copy_blocks %to at %pairs : !hnd at memref<?x2xi64>
   kvcache.clear_blocks %from at %blocks : !nhd at memref<?xi64>
+  return
+}
+
+// A given scale is read, and its inverse is what elements are multiplied by; no
+// lane asks another one.
+// CHECK-LABEL: .entry index_copy
+// CHECK-NOT: {{shfl|div.rn|st.global.b32}}
+// CHECK-COUNT-4: ld.global.v4.b32
+// CHECK-NOT: {{shfl|div.rn|st.global.b32}}
+// CHECK: rcp.rn.f32
+// CHECK-COUNT-2: st.global.v2.b32
+// CHECK-NOT: {{shfl|div.rn|st.global.b32}}
+// CHECK: rcp.rn.f32
+// CHECK-COUNT-2: st.global.v2.b32
+// CHECK: ret;
+func.func @given(%cache: !given, %key: !rows, %value: !rows, %slots: !slots) {
+  kvcache.index_copy %key, %value into %cache at %slots : !rows, !rows into !given at !slots
   return
 }

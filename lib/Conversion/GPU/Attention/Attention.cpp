@@ -394,9 +394,14 @@ struct ProductsLaunch {
 
   /// The scales of a side, if it has some.
   void addScales(unsigned side) {
-    if (const std::optional<CacheValue> &scales =
-            side ? given.valueScales : given.keyScales)
-      p.sides[side].scales = scaleParameters(operands, *scales);
+    const std::optional<CacheValue> &scales =
+        side ? given.valueScales : given.keyScales;
+    if (!scales)
+      return;
+    bool areShared = side ? traits.hasValueFactor : traits.hasKeyFactor;
+    std::optional<AttentionScales> &shared = side ? p.valueFactor : p.keyFactor;
+    (areShared ? shared : p.sides[side].scales) =
+        scaleParameters(operands, *scales);
   }
 
   /// A side that is copied by rows.

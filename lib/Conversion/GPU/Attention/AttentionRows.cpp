@@ -225,7 +225,7 @@ private:
                           },
                           [&]() -> Vals { return {score[0]}; });
         })[0];
-    if (traits.hasKeyScales)
+    if (parameters.keys.scales)
       score = score * scaleOf(parameters.keys);
     if (traits.softcap)
       score = w.tanh(score * (traits.scale / *traits.softcap)) *
@@ -246,7 +246,7 @@ private:
     Val sum = weight;
     for (int64_t bits = 16; bits; bits /= 2)
       sum = sum + w.shflXor(sum, bits);
-    if (traits.hasValueScales)
+    if (parameters.values.scales)
       weight = weight * scaleOf(parameters.values);
     Vals sums;
     for (Val x : ArrayRef<Val>(state).drop_front(2))

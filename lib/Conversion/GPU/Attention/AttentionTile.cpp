@@ -25,6 +25,13 @@ AttentionKernel::Columns AttentionKernel::columns(const Entry &item,
   Columns found;
   found.query = shape.elementBytes == 1 ? loadQueryOfBytes(place, found.factor)
                                         : loadQuery(place);
+  if (traits.hasKeyFactor) {
+    Val own = factorOf(*parameters.keyFactor, head);
+    if (found.factor.empty())
+      found.factor.append(2 * shape.columnTiles, k.f32(1));
+    for (Val &factor : found.factor)
+      factor = factor * own;
+  }
   if (halvesOffset) {
     // What the offset of keys adds to a product is taken away first.
     int64_t steps = shape.channels[0] / 16;

@@ -190,10 +190,19 @@ void PromptKernel::convertTile(unsigned side, Val slot) {
 }
 
 /// Two threads have a row of the query, every second chunk each.
-void PromptKernel::convertQuery(Val ofWarpgroup) {
+void PromptKernel::convertQuery(Val ofWarpgroup, Val head) {
   Val thread = w.rereadThreadX(), lane = thread & 31;
   Val row = ofWarpgroup * 64 + ((thread >> 5) & 3) * 16 + (lane & 15);
   Val own = lane >> 4;
+  auto store = [&](Val factor) {
+    if (traits.hasKeyFactor)
+      factor = factor * factorOf(*parameters.keyFactor, head);
+    k.ifThen(own == 0, [&] {
+      k.storeScalar(factor, at(shared, row * 4 + shape.factorOffset));
+    });
+  };
+  if (!traits.queryType.isBF16())
+    return store(k.f32(1));
   SmallVector<Value> places;
   Vals words;
   for (int64_t i = 0; i < shape.channels[0] / 16; ++i) {
@@ -208,16 +217,14 @@ void PromptKernel::convertQuery(Val ofWarpgroup) {
   for (auto [i, place] : llvm::enumerate(places))
     w.stSharedWords(Vals(words.begin() + 4 * i, words.begin() + 4 * i + 4),
                     place);
-  k.ifThen(own == 0, [&] {
-    k.storeScalar(factor, at(shared, row * 4 + shape.factorOffset));
-  });
+  store(factor);
   w.fenceProxyAsync();
 }
 
 /// All warpgroups read the rows of an item with few pairs.
-void PromptKernel::prepareQuery() {
+void PromptKernel::prepareQuery(Val head) {
   auto ownRows = [&] {
-    convertQuery(w.rereadThreadX() >> 7);
+    convertQuery(w.rereadThreadX() >> 7, head);
     barWarpgroup();
   };
   if (!shape.fewPairs)
@@ -226,7 +233,7 @@ void PromptKernel::prepareQuery() {
       range(kKind).first != 0,
       [&] {
         k.ifThen((w.rereadThreadX() >> 7) == 0,
-                 [&] { convertQuery(k.i32(0)); });
+                 [&] { convertQuery(k.i32(0), head); });
         w.barSync(k.i32(1), 32 * shape.consumers());
       },
       ownRows);

@@ -188,7 +188,7 @@ void PromptKernel::consume() {
         writeRows(now, state[1]);
         waitForQuery(state[1] & 1);
         if (hasFactors())
-          prepareQuery();
+          prepareQuery(now.head);
         Range some = range(kTiles);
         Vals start = {some.first, state[0], some.end};
         start.append(2, k.f32(kNoMaximum));

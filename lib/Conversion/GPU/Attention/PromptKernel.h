@@ -229,8 +229,8 @@ private:
     return at(shared, rawSlot * 4 + (shape.deadOffset + 4 * shape.slots));
   }
   static constexpr int64_t kNoMore = -1;
-  void convertQuery(Val warpgroup);
-  void prepareQuery();
+  void convertQuery(Val warpgroup, Val head);
+  void prepareQuery(Val head);
 
   // Consumers.
   void consume();
@@ -336,7 +336,9 @@ private:
     return shape.ofBytes ? mlir::Type(k.getF16Type()) : traits.keyType;
   }
   /// Whether rows of the query have factors.
-  bool hasFactors() const { return shape.ofBytes && traits.queryType.isBF16(); }
+  bool hasFactors() const {
+    return shape.ofBytes && (traits.queryType.isBF16() || traits.hasKeyFactor);
+  }
   void finish(const Entry &entry, const Split &split, Vals state);
   mlir::Value spareBlock(Val number);
   mlir::Value totalsOf(Val warpgroup);

@@ -34,6 +34,9 @@ WorkSplit::RowTotal WorkSplit::totalOf(Val queryHead, Val maximum, Val sum) {
   }
   if (traits.hasValueScale)
     total.factor = total.factor * k.floatParameter(parameters.valueScale);
+  if (traits.hasValueFactor)
+    total.factor = total.factor *
+                   factorOf(*parameters.valueFactor, queryHead / traits.group);
   total.factor = select(total.isEmpty, k.f32(0), total.factor);
   return total;
 }

@@ -22,6 +22,17 @@ using namespace kvcache;
 static constexpr int64_t kFar = int64_t(1) << 62;
 static constexpr int64_t kNear = int64_t(1) << 30;
 
+/// Whether a cache has scales that all its tokens share, or others.
+static bool hasScalesOf(AttentionOp op, unsigned cache, bool areShared) {
+  Value scales = op.getScalesOf(cache);
+  if (!scales)
+    return false;
+  const Layout &layout = cast<CacheType>(scales.getType()).getLayout();
+  bool isOne = layout.extent(AxisKind::Block) == 1 &&
+               layout.extent(AxisKind::Token) == 1;
+  return isOne == areShared;
+}
+
 AttentionTraits::AttentionTraits(AttentionOp op)
     : keyType(op.getKeyType().getMemoryType()),
       valueType(op.getValueType().getMemoryType()),
@@ -34,8 +45,10 @@ AttentionTraits::AttentionTraits(AttentionOp op)
       hasPrefixes(op.getPrefixGroups() && !op.getAlibi() && !op.getWindow() &&
                   !op.getBatchInvariant()),
       isInvariant(op.getBatchInvariant()),
-      hasKeyScales(bool(op.getScalesOf(0))),
-      hasValueScales(bool(op.getScalesOf(op.getCaches().size() - 1))),
+      hasKeyScales(hasScalesOf(op, 0, false)),
+      hasValueScales(hasScalesOf(op, op.getCaches().size() - 1, false)),
+      hasKeyFactor(hasScalesOf(op, 0, true)),
+      hasValueFactor(hasScalesOf(op, op.getCaches().size() - 1, true)),
       ahead(op.getAhead()), window(op.getWindow()), scale(op.getScaleValue()) {
   const Layout &keys = op.getKeyType().getLayout();
   heads = keys.extent(AxisKind::Head);
@@ -558,6 +571,12 @@ Val WorkSplit::advance(Work &now, Val count) {
       [&]() -> Vals { return given; });
   now = work(next);
   return more;
+}
+
+Val WorkSplit::factorOf(const AttentionScales &scales, Val head) {
+  Val bytes = axisBytes(scales.head, head, 4);
+  return k.val(
+      k.loadScalar(at(k.parameter(scales.pointer), bytes), k.getF32Type()));
 }
 
 Val WorkSplit::load32(unsigned pointer, Val index) {

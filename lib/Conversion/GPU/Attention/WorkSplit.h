@@ -43,6 +43,7 @@ struct AttentionTraits {
   bool hasPrefixes; ///< and all rows see all keys of them
   bool isInvariant; ///< requests do not change each other's bits
   bool hasKeyScales, hasValueScales; ///< one for each token and head
+  bool hasKeyFactor, hasValueFactor; ///< one for each head, or for all
   /// How far ahead of its position, and how far behind it, a row sees keys.
   std::optional<int64_t> ahead, window;
   std::optional<float> softcap;
@@ -93,6 +94,8 @@ struct AttentionParameters {
   /// many those are, and the states of rows.
   IntegerList groups, prefixLengths;
   unsigned numPrefixes, rowStates;
+  /// Scales that all tokens share.
+  std::optional<AttentionScales> keyFactor, valueFactor;
   /// 2^32 by the number of blocks of a head, also where heads take turns.
   unsigned scale, sharedScale;
   StrideSource queryRow, queryHead, outRow;
@@ -375,6 +378,8 @@ protected:
                     llvm::function_ref<void(Val, Val, Val)> clear);
 
   Val load32(unsigned pointer, Val index);
+  /// What tokens of a head share.
+  Val factorOf(const AttentionScales &scales, Val head);
   mlir::Value at(mlir::Value pointer, Val bytes) {
     return k.byteOffset(pointer, bytes);
   }

@@ -138,9 +138,7 @@ Val NvvmOps::lg2(Val x) const { return unary("llvm.nvvm.lg2.approx.ftz.f", x); }
 Val NvvmOps::rcp(Val x) const {
   return k.val(NVVM::RcpApproxFtzF32Op::create(k, x.getType(), x));
 }
-Val NvvmOps::rsqrt(Val x) const {
-  return unary("llvm.nvvm.rsqrt.approx.f", x);
-}
+Val NvvmOps::rsqrt(Val x) const { return unary("llvm.nvvm.rsqrt.approx.f", x); }
 Val NvvmOps::ex2Subnormal(Val x) const {
   return unary("llvm.nvvm.ex2.approx", x);
 }
