@@ -32,6 +32,7 @@ from attention_programs import (  # noqa: E402
     PROGRAMS, scaled_programs, sm80_programs)
 from move_programs import ENGINE, MOVES  # noqa: E402
 from programs import CORRECTNESS, VARIANTS  # noqa: E402
+from relayout_programs import relayout_programs  # noqa: E402
 from row_programs import row_programs  # noqa: E402
 from schedules import SCHEDULES  # noqa: E402
 
@@ -157,6 +158,7 @@ def make_scaled(bundle, image):
         compile_text(text, program_name(text), folder, image)
     compile_text(scaled_programs(), "scaled", folder, image)
     compile_text(row_programs(), "rows", folder, image)
+    compile_text(relayout_programs(), "relayouts", folder, image)
 
 
 def make_libraries(bundle, options, have_ptxas):
