@@ -76,8 +76,9 @@ class PagedAttention:
     `lse=True` it returns the logarithm of the sum of each row's weights too, to
     merge it with attention over other keys. `dtype` is that of the pool, `query_dtype` that of the query, of the
     rows that are written and of the result: by default the same, or bf16 if the
-    pool has bytes, such as f8E4M3FN. Programs are compiled for the device of the
-    pool, when they are first used.
+    pool has bytes, such as f8E4M3FN. With `scales`, as in `Layout`, both calls take
+    `scales=`, an array such as `layout.new_scales(blocks)`. Programs are compiled
+    for the device of the pool, when they are first used.
     """
 
     def __init__(self, heads: int, kv_heads: int, head_dim: int,
@@ -90,15 +91,19 @@ class PagedAttention:
                  mask: bool = False, prefixes: bool = False,
                  batch_invariant: bool = False,
                  query_dtype: Optional[str] = None,
+                 scales: Optional[str] = None,
                  checks: str = "none") -> None:
         if not isinstance(layout, Layout):
             layout = Layout(layout, kv_heads=kv_heads, head_dim=head_dim,
-                            block_size=block_size, layers=layers, dtype=dtype)
+                            block_size=block_size, layers=layers, dtype=dtype,
+                            scales=scales)
         expected = {"H": kv_heads, "D": head_dim, "N": block_size,
                     **({"L": layers} if layers is not None else {})}
         if any(layout.extents.get(axis) != n for axis, n in expected.items()) \
-                or layout.dtype != dtype:
+                or layout.dtype != dtype or layout.scales != scales:
             wanted = ", ".join(f"{axis} = {n}" for axis, n in expected.items())
+            if scales is not None:
+                wanted += f", scales = {scales!r}"
             raise ValueError(f"expected a layout of {dtype} with {wanted}, got "
                              f"{layout!r}")
         if not isinstance(heads, int) or heads < 1 or heads % kv_heads:
@@ -107,7 +112,7 @@ class PagedAttention:
         layout.layer_type  # an error, if one layer has no type
         self.layout = layout
         self.heads = heads
-        of_bytes = FORMATS[dtype][2] == 1
+        of_bytes = dtype not in FORMATS or FORMATS[dtype][2] == 1
         self.query_dtype = query_dtype or ("bf16" if of_bytes else dtype)
         if self.query_dtype not in FORMATS or FORMATS[self.query_dtype][2] == 1:
             raise ValueError("query_dtype: expected a type of two or four bytes, "
@@ -193,24 +198,24 @@ class PagedAttention:
         return found
 
     def insert(self, pool: Any, slots: Any, key: Any, value: Any,
-               layer: Optional[int] = None) -> None:
+               layer: Optional[int] = None, *, scales: Any = None) -> None:
         """Writes rows of keys and values to their slots."""
         self._expect_layer(layer)
+        pools = self._with_scales(pool, scales)
         if self._ops is not None and self._ops.is_compiling():
-            self._ops.insert(pool, slots, key, value, layer)
+            self._ops.insert(pool, slots, key, value, layer, scales)
             return
         packed = _is_packed(key) and _is_packed(value)
         function = self.library(_target_of(pool), not packed).insert
-        if self._has_layers:
-            function(pool, layer, slots, key, value)
-        else:
-            function(pool, slots, key, value)
+        index = (layer,) if self._has_layers else ()
+        function(*pools, *index, slots, key, value)
 
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
             block_table: Any, layer: Optional[int] = None, *,
             positions: Any = None, alibi: Any = None, sinks: Any = None,
             mask: Any = None, prefix_groups: Any = None,
-            prefix_lengths: Any = None, out: Any = None, lse: Any = None) -> Any:
+            prefix_lengths: Any = None, scales: Any = None, out: Any = None,
+            lse: Any = None) -> Any:
         """Attends with each row of the query over the tokens of its request, and
         returns `out`, or with `lse=True` the pair of `out` and `lse`. Results
         that are not given are made."""
@@ -220,14 +225,23 @@ class PagedAttention:
                                    prefix_lengths=prefix_lengths)
         if lse is not None and not self.lse:
             raise TypeError("lse: expected none, as lse=False says")
+        pools = self._with_scales(pool, scales)
         if self._ops is not None and self._ops.is_compiling():
             return self._ops.run(query, pool, starts, lengths, block_table,
-                                 layer, lists, out, lse)
+                                 layer, lists, scales, out, lse)
         function = self.library(_target_of(pool), not _is_packed(query)).run
         index = (layer,) if self._has_layers else ()
         results = (out, lse) if self.lse else (out,)
-        return function(query, pool, *index, starts, lengths, block_table,
+        return function(query, *pools, *index, starts, lengths, block_table,
                         *lists, *results)
+
+    def _with_scales(self, pool: Any, scales: Any) -> tuple:
+        """The arguments that a pool is."""
+        if self.layout.scales is not None:
+            return pool, self.layout._scales_argument(scales)
+        if scales is not None:
+            raise TypeError("scales: expected none, as scales=None says")
+        return (pool,)
 
     def _expect_lists(self, **given: Any) -> tuple:
         """Those that the program takes, in its order."""

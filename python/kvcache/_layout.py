@@ -15,6 +15,11 @@ if TYPE_CHECKING:  # importing it takes longer than all else here
 _AXES = "LSBNHD"
 _MEANINGS = {"L": "layers", "S": "sides", "B": "blocks", "N": "block_size",
              "H": "kv_heads", "D": "head_dim"}
+# The axes that have scales of their own.
+SCALES = {"side": "LS", "head": "LSH", "token": "LSBNH"}
+# Integers mean something with scales alone.
+_STORED = {name: form for name, form in FORMATS.items() if form[2] == 1}
+_STORED["i8"] = ("int8", 0, 1)
 
 
 class Layout:
@@ -28,12 +33,18 @@ class Layout:
     close together, unless `strides` says how many elements are from one entry
     to the next: a number, `"?"` for one that is known in a call only, or
     `"? mult 16"` for one that is also a multiple of 16, as `{"B": "? mult 16"}`.
+
+    With `scales`, an element of a pool of bytes is `scale * stored`, and its dtype
+    may be i8. `"side"` and `"head"` stand for scales that are given, one for the
+    keys and one for the values of each layer, or of each head; `"token"` for one
+    of each token and head, which is computed when a row is written.
     """
 
     def __init__(self, order: Union[str, Sequence[str]] = "nhd", *,
                  kv_heads: int, head_dim: int, block_size: int = 16,
                  layers: Optional[int] = None, dtype: str = "bf16",
-                 strides: Optional[Mapping[str, Union[int, str]]] = None) -> None:
+                 strides: Optional[Mapping[str, Union[int, str]]] = None,
+                 scales: Optional[str] = None) -> None:
         extents = {"L": layers, "S": 2, "B": None, "N": block_size,
                    "H": kv_heads, "D": head_dim}
         self.axes = _AXES if layers is not None else _AXES[1:]
@@ -42,11 +53,16 @@ class Layout:
             if axis != "B" and (not isinstance(extent, int) or extent < 1):
                 raise ValueError(f"{_MEANINGS[axis]}: expected a positive "
                                  f"integer, got {extent!r}")
-        if dtype not in FORMATS:
-            raise ValueError(f"dtype: expected one of {', '.join(FORMATS)}, got "
-                             f"{dtype!r}")
+        if scales is not None and scales not in SCALES:
+            raise ValueError(f"scales: expected one of {', '.join(SCALES)}, got "
+                             f"{scales!r}")
+        known = _STORED if scales else FORMATS
+        if dtype not in known:
+            raise ValueError(f"dtype: expected one of {', '.join(known)}"
+                             f"{' with scales' if scales else ''}, got {dtype!r}")
         self.extents = {axis: extents[axis] for axis in self.axes}
-        self.dtype = dtype
+        self.dtype, self.scales = dtype, scales
+        self._form = known[dtype]
         self.order = _resolve(order, self.axes)
         self.strides = _check_strides(strides or {}, self.axes)
 
@@ -78,8 +94,16 @@ class Layout:
         """The type of the pool in a program."""
         extents = " x ".join(f"{'?' if n is None else n}{axis}"
                              for axis, n in self.extents.items())
-        return (f"!kvcache.cache<{extents} x {self.dtype}, "
+        return (f"!kvcache.cache<{extents} x {self._element()}, "
                 f"order = [{', '.join(self.order)}]{_stride_text(self.strides)}>")
+
+    def _element(self, strides: Optional[dict] = None, axes: str = _AXES) -> str:
+        if self.scales is None:
+            return self.dtype
+        per = [axis for axis in SCALES[self.scales]
+               if axis in self.axes and axis in axes]
+        return (f"!kvcache.scaled<{self.dtype} x f32, per = [{', '.join(per)}]"
+                f"{_stride_text(strides or {})}>")
 
     @property
     def layer_type(self) -> str:
@@ -91,28 +115,34 @@ class Layout:
         extents = " x ".join(f"{'?' if n is None else n}{axis}"
                              for axis, n in self.extents.items() if axis != "L")
         order = [axis for axis in self.order if axis != "L"]
-        strides = {axis: stride for axis, stride in self.strides.items()
-                   if axis != "L"}
-        place = self.order.index("L")
-        if place and self.order[place - 1] not in strides:
-            strides[self.order[place - 1]] = self._stride_around_layers(place)
-        return (f"!kvcache.cache<{extents} x {self.dtype}, "
+        strides = self._around_layers(self.extents, self.strides)
+        own: dict = {}
+        if self.scales is not None:
+            shared = {axis: extent if axis in SCALES[self.scales] else 1
+                      for axis, extent in self.extents.items()}
+            own = self._around_layers(shared, {})
+        return (f"!kvcache.cache<{extents} x {self._element(own, _AXES[1:])}, "
                 f"order = [{', '.join(order)}]{_stride_text(strides)}>")
 
-    def _stride_around_layers(self, place: int) -> int:
-        """Of the axis before the layers, which are at `place` in the order."""
+    def _around_layers(self, extents: dict, given: dict) -> dict:
+        """The strides of one layer of an array: those that are given, and that
+        of the axis before the layers, if it has more than one index."""
+        strides = {axis: stride for axis, stride in given.items() if axis != "L"}
+        place = self.order.index("L")
+        slower = [axis for axis in self.order[:place] if extents[axis] != 1]
+        if not slower or slower[-1] in strides:
+            return strides
         stride: Optional[int] = 1
         for axis in reversed(self.order[place:]):
-            given, extent = self.strides.get(axis, stride), self.extents[axis]
-            stride = given * extent if isinstance(given, int) \
+            apart, extent = given.get(axis, stride), extents[axis]
+            stride = apart * extent if isinstance(apart, int) \
                 and extent is not None else None
         if stride is None:
-            axis = self.order[place - 1]
             raise ValueError(
                 f"order {''.join(self.order)}: one layer has a stride that is "
                 "known in a call only, as blocks are between the layers "
-                f"and axis {axis}; put B before {axis}, or L first")
-        return stride
+                f"and axis {slower[-1]}; put B before {slower[-1]}, or L first")
+        return {**strides, slower[-1]: stride}
 
     def memory_shape(self, blocks: int) -> tuple:
         """The extents in the order of memory, without gaps."""
@@ -123,8 +153,8 @@ class Layout:
                      for axis in self.order)
 
     def nbytes(self, blocks: int) -> int:
-        """The size of a pool without gaps."""
-        size = FORMATS[self.dtype][2]
+        """The size of a pool without gaps, and without scales."""
+        size = self._form[2]
         for extent in self.memory_shape(blocks):
             size *= extent
         return size
@@ -145,15 +175,34 @@ class Layout:
     def zeros(self, blocks: int, device: Any = None) -> Any:
         """A new pool: a tensor of PyTorch on a device, or without a device an
         array of NumPy (of the package ml_dtypes for what NumPy lacks)."""
-        shape, name = self.memory_shape(blocks), FORMATS[self.dtype][0]
-        if device is not None:
-            import torch
-            return self.view(torch.zeros(shape, dtype=getattr(torch, name),
-                                         device=device))
-        from . import _arrays
-        pool = _arrays.new_numpy("a pool", name, shape)
-        pool.view("uint8")[...] = 0
-        return self.view(pool)
+        return self.view(_zeros(self.memory_shape(blocks), self._form[0], device))
+
+    def new_scales(self, blocks: int, device: Any = None) -> Any:
+        """An array of scales for a pool: ones [L, S] or [L, S, H] if they are
+        given, zeros [L, S, B, N, H] if they are computed. L is there if the pool
+        has layers. In memory the axes are in the order of the pool."""
+        axes = self._scale_axes()
+        shape = dict(zip(self.order, self.memory_shape(blocks)))
+        order = [axis for axis in self.order if axis in axes]
+        memory = _zeros([shape[axis] for axis in order], "float32", device)
+        if "B" not in axes:
+            memory[...] = 1
+        return _permuted(memory, [order.index(axis) for axis in axes])
+
+    def _scale_axes(self) -> list:
+        if self.scales is None:
+            raise ValueError("the layout has no scales")
+        return [axis for axis in SCALES[self.scales] if axis in self.axes]
+
+    def _scales_argument(self, scales: Any) -> Any:
+        """Scales as programs take them, with all axes of the pool."""
+        axes = self._scale_axes()
+        if scales is None or len(scales.shape) != len(axes):
+            got = "none" if scales is None else f"extents {list(scales.shape)}"
+            raise ValueError("scales: expected the dimensions "
+                             f"[{', '.join(axes)}], got {got}")
+        return scales[tuple(slice(None) if axis in axes else None
+                            for axis in self.axes)]
 
     def view(self, memory: Any) -> Any:
         """The pool in an array whose dimensions lie as in memory. No data
@@ -170,12 +219,27 @@ class Layout:
             wanted = ", ".join(f"{axis} = {'any' if axis == 'B' else extent}"
                                for axis, extent in zip(self.order, expected))
             raise ValueError(f"expected extents {wanted}, got {list(shape)}")
-        if hasattr(memory, "permute"):
-            return memory.permute(permutation)
-        return memory.transpose(permutation)
+        return _permuted(memory, permutation)
 
     def __repr__(self) -> str:
         return f"<kvcache.Layout {self.type}>"
+
+
+def _zeros(shape: Sequence[int], name: str, device: Any) -> Any:
+    if device is not None:
+        import torch
+        return torch.zeros(tuple(shape), dtype=getattr(torch, name),
+                           device=device)
+    from . import _arrays
+    array = _arrays.new_numpy("a pool", name, tuple(shape))
+    array.view("uint8")[...] = 0
+    return array
+
+
+def _permuted(memory: Any, permutation: Sequence[int]) -> Any:
+    if hasattr(memory, "permute"):
+        return memory.permute(*permutation)
+    return memory.transpose(*permutation)
 
 
 def order_of(axes: str, extents: Sequence[int], strides: Sequence[int]) -> list:

@@ -19,19 +19,21 @@ _library = torch.library.Library("kvcache", "DEF")
 _TAGS = tuple(getattr(torch.Tag, name) for name in ("needs_exact_strides",)
               if hasattr(torch.Tag, name))
 _library.define("insert(Tensor(a!) pool, Tensor slots, Tensor key, Tensor value, "
-                "int? layer, int attention) -> ()", tags=_TAGS)
+                "int? layer, Tensor(b!)? scales, int attention) -> ()",
+                tags=_TAGS)
 _library.define("run(Tensor query, Tensor pool, Tensor starts, Tensor lengths, "
-                "Tensor block_table, int? layer, Tensor[] lists, int attention) "
-                "-> Tensor", tags=_TAGS)
+                "Tensor block_table, int? layer, Tensor[] lists, Tensor? scales, "
+                "int attention) -> Tensor", tags=_TAGS)
 _library.define("run_out(Tensor query, Tensor pool, Tensor starts, "
                 "Tensor lengths, Tensor block_table, int? layer, Tensor[] lists, "
-                "Tensor(a!) out, Tensor(b!)? lse, int attention) -> ()",
+                "Tensor? scales, Tensor(a!) out, Tensor(b!)? lse, int attention) "
+                "-> ()",
                 tags=_TAGS)
 
 
 def _insert(pool: Any, slots: Any, key: Any, value: Any, layer: Optional[int],
-            attention: int) -> None:
-    _attentions[attention].insert(pool, slots, key, value, layer)
+            scales: Any, attention: int) -> None:
+    _attentions[attention].insert(pool, slots, key, value, layer, scales=scales)
 
 
 def _named(attention: Any, lists: Any) -> dict:
@@ -43,18 +45,18 @@ def _named(attention: Any, lists: Any) -> dict:
 
 
 def _run(query: Any, pool: Any, starts: Any, lengths: Any, block_table: Any,
-         layer: Optional[int], lists: Any, attention: int) -> Any:
+         layer: Optional[int], lists: Any, scales: Any, attention: int) -> Any:
     one = _attentions[attention]
     return one.run(query, pool, starts, lengths, block_table, layer,
-                   **_named(one, lists))
+                   **_named(one, lists), scales=scales)
 
 
 def _run_out(query: Any, pool: Any, starts: Any, lengths: Any, block_table: Any,
-             layer: Optional[int], lists: Any, out: Any, lse: Any,
+             layer: Optional[int], lists: Any, scales: Any, out: Any, lse: Any,
              attention: int) -> None:
     one = _attentions[attention]
     one.run(query, pool, starts, lengths, block_table, layer,
-            **_named(one, lists), out=out, lse=lse)
+            **_named(one, lists), scales=scales, out=out, lse=lse)
 
 
 for _name, _function in (("insert", _insert), ("run", _run),
@@ -64,19 +66,20 @@ for _name, _function in (("insert", _insert), ("run", _run),
 
 
 @torch.library.register_fake("kvcache::insert", lib=_library)
-def _(pool, slots, key, value, layer, attention):  # type: ignore[no-untyped-def]
+def _(pool, slots, key, value, layer, scales,  # type: ignore[no-untyped-def]
+      attention):
     return None
 
 
 @torch.library.register_fake("kvcache::run", lib=_library)
 def _(query, pool, starts, lengths, block_table, layer, lists,  # type: ignore
-      attention):
+      scales, attention):
     return query.new_empty(query.shape)
 
 
 @torch.library.register_fake("kvcache::run_out", lib=_library)
 def _(query, pool, starts, lengths, block_table, layer, lists,  # type: ignore
-      out, lse, attention):
+      scales, out, lse, attention):
     return None
 
 
@@ -90,20 +93,22 @@ class register:
         _attentions[self.number] = attention
 
     def insert(self, pool: Any, slots: Any, key: Any, value: Any,
-               layer: Optional[int]) -> None:
-        torch.ops.kvcache.insert(pool, slots, key, value, layer, self.number)
+               layer: Optional[int], scales: Any) -> None:
+        torch.ops.kvcache.insert(pool, slots, key, value, layer, scales,
+                                 self.number)
 
     def run(self, query: Any, pool: Any, starts: Any, lengths: Any,
-            block_table: Any, layer: Optional[int], lists: tuple, out: Any,
-            lse: Any) -> Any:
+            block_table: Any, layer: Optional[int], lists: tuple, scales: Any,
+            out: Any, lse: Any) -> Any:
         attention = _attentions[self.number]
         if out is None and not attention.lse:
             return torch.ops.kvcache.run(query, pool, starts, lengths,
-                                         block_table, layer, lists, self.number)
+                                         block_table, layer, lists, scales,
+                                         self.number)
         if out is None:
             out = query.new_empty(query.shape)
         if lse is None and attention.lse:
             lse = query.new_empty(query.shape[:2], dtype=torch.float32)
         torch.ops.kvcache.run_out(query, pool, starts, lengths, block_table,
-                                  layer, lists, out, lse, self.number)
+                                  layer, lists, scales, out, lse, self.number)
         return out if lse is None else (out, lse)

@@ -83,6 +83,9 @@ class PagedAttention:
     def __init__(self, *options: Any, **named: Any) -> None:
         self._of = _attention.PagedAttention(*options, **named)
         self.layout = self._of.layout
+        if self.layout.scales is not None:
+            raise ValueError("scales: expected none with JAX, got "
+                             f"{self.layout.scales!r}")
 
     def zeros(self, blocks: int) -> Any:
         """A new pool."""

@@ -155,6 +155,60 @@ original.library()
 for attention in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
     check(attention, None)
 
+# ---- Scales, given and computed
+
+
+def spread(scales, pool):
+    """A scale for each element of a pool [.., B, N, H, D]."""
+    if scales.ndim < pool.ndim - 1:  # of [L, S] or [L, S, H]
+        sides = pool.ndim - 4
+        heads = scales.shape[sides:] or (1,)
+        return scales.reshape(*scales.shape[:sides], 1, 1, *heads, 1)
+    return scales[..., None]
+
+
+def check_scales(scales, dtype, layout, layers=None):
+    attention = kvcache.PagedAttention(
+        HEADS, KV_HEADS, DIM, TOKENS, dtype, layout, layers=layers,
+        query_dtype="f32", scales=scales)
+    case = Case()
+    pool = attention.layout.zeros(BLOCKS)
+    own = attention.layout.new_scales(BLOCKS)
+    given = scales != "token"
+    assert own.shape == pool.shape[:-1] if not given else (own == 1).all()
+    largest = 127 if dtype == "i8" else 448
+    if given:
+        own *= rng.uniform(5, 6, own.shape).astype(np.float32) / largest
+    place = {} if layers is None else {"layer": 1}
+    attention.insert(pool, case.slots(), case.key, case.value, **place, scales=own)
+    number = pool.astype(np.float32) * spread(own, pool)
+    one = number if layers is None else number[1]
+    assert layers is None or not number[0].any() and not number[2].any()
+    stored = one.reshape(2, -1, KV_HEADS, DIM)[:, case.slots()]
+    wanted = np.stack([case.key, case.value])
+    bound = 6 / 127 / 2 if dtype == "i8" else 2**-4 * np.abs(wanted) + 6 / 2**17
+    assert (np.abs(stored - wanted) <= bound * 1.001).all()
+    # Other tokens that requests see.
+    if not given:
+        own[...] = rng.uniform(0.5, 1, own.shape)
+    raw = rng.integers(-100, 100, pool.shape)
+    pool[...] = raw.astype(pool.dtype)
+    number = pool.astype(np.float64) * spread(own, pool)
+    number = number if layers is None else number[1]
+    out = attention.run(case.query, pool, case.starts, case.lengths, case.table,
+                        **place, scales=own)
+    np.testing.assert_allclose(out, case.expected(number)[0], rtol=1e-3, atol=1e-3)
+
+
+check_scales("side", "f8E4M3FN", "nhd")
+check_scales("head", "i8", "cross_layer_nhd", layers=LAYERS)
+check_scales("side", "i8", "BHLSND", layers=LAYERS)
+check_scales("head", "i8", "BHLSND", layers=LAYERS)
+check_scales("token", "i8", "BHLSND", layers=LAYERS)
+check_scales("head", "f8E4M3FN", ["H", "B", "L", "S", "N", "D"], layers=LAYERS)
+check_scales("token", "f8E4M3FN", "cross_layer_nhd", layers=LAYERS)
+check_scales("token", "i8", "hnd")
+
 # ---- Layouts by themselves
 
 layout = kvcache.Layout("cross_layer_nhd", kv_heads=2, head_dim=8, block_size=4,
@@ -246,6 +300,24 @@ assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8, dtype="f8") ==
 assert raises(ValueError, kvcache.PagedAttention, 8, 2, 8,
               query_dtype="f8E5M2") == (
     "query_dtype: expected a type of two or four bytes, got 'f8E5M2'")
+assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8,
+              scales="block") == (
+    "scales: expected one of side, head, token, got 'block'")
+assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8, dtype="i8") \
+    .startswith("dtype: expected one of f16, ")
+assert raises(ValueError, kvcache.Layout, kv_heads=2, head_dim=8,
+              scales="head") == (
+    "dtype: expected one of f8E4M3FN, f8E5M2, i8 with scales, got 'bf16'")
+assert raises(ValueError, layout.new_scales, 4) == "the layout has no scales"
+scaled = kvcache.PagedAttention(4, 2, 32, 4, "i8", scales="head")
+rows = (np.zeros(1, np.int64), *np.zeros((2, 1, 2, 32), np.float32))
+for wrong, got in ((None, "none"), (np.ones(2, np.float32), "extents [2]")):
+    assert raises(ValueError, scaled.insert, scaled.layout.zeros(2), *rows,
+                  scales=wrong) == (
+        f"scales: expected the dimensions [S, H], got {got}")
+assert raises(ValueError, kvcache.PagedAttention, 4, 2, 32, 4, "i8",
+              scaled.layout, scales="side").startswith(
+    "expected a layout of i8 with H = 2, D = 32, N = 4, scales = 'side', got")
 assert raises(ValueError, layout.memory_shape, -1) == (
     "blocks: expected a number of blocks, got -1")
 assert raises(ValueError, make, "SLBNHD", layers=2).startswith(
@@ -269,6 +341,8 @@ for name in ("sinks", "alibi", "positions", "mask"):
 assert raises(TypeError, make(prefixes=True).run, *arguments,
               prefix_groups=case.starts) == (
     "prefix_lengths: expected a list, as prefixes=True says")
+assert raises(TypeError, attention.run, *arguments, scales=case.query) == (
+    "scales: expected none, as scales=None says")
 assert raises(TypeError, attention.run, *arguments, lse=case.query) == (
     "lse: expected none, as lse=False says")
 text = raises(ValueError, attention.insert, np.zeros((BLOCKS, 2, 4, 2, 32),

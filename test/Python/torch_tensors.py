@@ -46,6 +46,40 @@ out = small.run(query, pool, torch.tensor([0, 2], dtype=torch.int32),
 first = value[0].to(torch.float8_e4m3fn).bfloat16()
 assert torch.equal(out[0], first.repeat_interleave(2, dim=0))
 
+# ---- Given and computed scales, in eager mode and compiled
+
+rows = (torch.tensor([0, 2], dtype=torch.int32),
+        torch.tensor([2], dtype=torch.int32), torch.tensor([[1]], dtype=torch.int32))
+for scales in ("side", "head", "token"):
+    small = kvcache.PagedAttention(4, 2, 8, 4, "i8", scales=scales)
+
+    def step(pool, own):
+        small.insert(pool, torch.tensor([4, 5]), key, value, scales=own)
+        return small.run(query, pool, *rows, scales=own)
+
+    found = []
+    for function in (step, torch.compile(step, fullgraph=True,
+                                         backend="aot_eager")):
+        pool = small.layout.zeros(3, device="cpu")
+        own = small.layout.new_scales(3, device="cpu")
+        assert pool.dtype == torch.int8
+        if scales != "token":
+            own *= 0.04
+        out = function(pool, own)
+        number = pool[:, 1, :2] * (own.flatten().view(2, 1, -1, 1)
+                                   if scales != "token"
+                                   else own[:, 1, :2, :, None])
+        torch.testing.assert_close(number, torch.stack([key, value]).float(),
+                                   atol=0.03, rtol=0)
+        torch.testing.assert_close(out[0], number[1, 0].repeat_interleave(
+            2, dim=0).bfloat16())
+        found += [out, pool, own]
+    for a, b in zip(found[:3], found[3:]):
+        assert torch.equal(a, b)
+torch.library.opcheck(torch.ops.kvcache.insert.default,
+                      (pool, torch.tensor([4, 5]), key, value, None, own,
+                       small._ops.number))
+
 # ---- Ready-made objects in bf16, in eager mode and compiled
 
 attention = kvcache.PagedAttention(8, 2, 64, 16, "bf16", "cross_layer_nhd",
@@ -120,9 +154,9 @@ pool = attention.layout.zeros(8, device="cpu")
 query, key, value = (t.contiguous() for t in fused.split([8, 2, 2], dim=1))
 number = attention._ops.number
 torch.library.opcheck(torch.ops.kvcache.insert.default,
-                      (pool, slots, key, value, 1, number))
+                      (pool, slots, key, value, 1, None, number))
 torch.library.opcheck(torch.ops.kvcache.run.default,
-                      (query, pool, starts, lengths, table, 1, [], number))
+                      (query, pool, starts, lengths, table, 1, [], None, number))
 torch.library.opcheck(torch.ops.kvcache.run_out.default,
-                      (query, pool, starts, lengths, table, 1, [],
+                      (query, pool, starts, lengths, table, 1, [], None,
                        torch.empty_like(query), None, number))
