@@ -15,15 +15,24 @@ from ._layout import order_of
 from ._library import compile
 
 ELEMENTS = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
+BYTES = {torch.float8_e4m3fn: "f8E4M3FN", torch.float8_e5m2: "f8E5M2"}
+PAGES = {**ELEMENTS, **BYTES}
 
 
-def element_of(name: str, tensor: Any) -> str:
+def names_of(elements: Any) -> str:
+    """Types as a text lists them."""
+    names = [str(dtype).removeprefix("torch.") for dtype in elements]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def element_of(name: str, tensor: Any, elements: Any = None) -> str:
     """The element type of a tensor in a program."""
+    known = ELEMENTS if elements is None else elements
     try:
-        return ELEMENTS[tensor.dtype]
+        return known[tensor.dtype]
     except KeyError:
-        raise TypeError(f"{name}: expected elements of bfloat16, float16 or "
-                        f"float32, got {tensor.dtype}") from None
+        raise TypeError(f"{name}: expected elements of {names_of(known)}, got "
+                        f"{tensor.dtype}") from None
 
 
 def target_of(tensor: Any) -> str:
@@ -49,7 +58,13 @@ class Pages(NamedTuple):
         address = tensor.data_ptr()
         order = tuple(order_of("BNHD", tensor.shape, tensor.stride()))
         return cls(tuple(extents), strides, order,
-                   min(16, address & -address or 16), element_of(name, tensor))
+                   min(16, address & -address or 16),
+                   element_of(name, tensor, PAGES))
+
+    @property
+    def scaled(self) -> Pages:
+        """With one scale for all, which a call has as a tensor."""
+        return self._replace(element=f"!kvcache.scaled<{self.element} x f32>")
 
     @property
     def type(self) -> str:

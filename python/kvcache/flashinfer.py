@@ -14,6 +14,7 @@ the result and is not known here raises NotImplementedError.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Optional
 
 import torch
@@ -40,11 +41,11 @@ def _refuse(**options: Any) -> None:
                                       "not have it")
 
 
-def _dtype(name: str, value: Any) -> Any:
+def _dtype(name: str, value: Any, known: Any = _paged.ELEMENTS) -> Any:
     dtype = getattr(torch, value, None) if isinstance(value, str) else value
-    if dtype not in _paged.ELEMENTS:
-        raise NotImplementedError(f"{name}: expected bfloat16, float16 or "
-                                  f"float32, got {value}")
+    if dtype not in known:
+        raise NotImplementedError(f"{name}: expected {_paged.names_of(known)}, "
+                                  f"got {value}")
     return dtype
 
 
@@ -54,6 +55,21 @@ def _number(name: str, value: Any) -> float:
         raise NotImplementedError(f"{name}: expected one number, got "
                                   f"{list(value.shape)}")
     return 1.0 if value is None else float(value)
+
+
+@lru_cache(maxsize=None)
+def _constant(value: float, device: Any) -> Any:
+    return torch.full((1, 1, 1, 1), value, device=device)
+
+
+def _scale_of_pages(name: str, value: Any, device: Any) -> Any:
+    """A scale as programs take it, [pages, tokens, heads, channels]; a number
+    stays on the device from its first call on."""
+    if not isinstance(value, torch.Tensor):
+        return _constant(_number(name, value), device)
+    if value.numel() != 1:
+        _number(name, value)
+    return value.to(device, torch.float32).reshape(1, 1, 1, 1)
 
 
 def _sides(cache: Any, layout: str) -> list:
@@ -158,7 +174,8 @@ class _Options:
         query, pages, out = dtypes
         self.query_dtype = _dtype("q_data_type", query)
         self.pages_dtype = _dtype("kv_data_type", query if pages is None
-                                  else pages)
+                                  else pages, _paged.PAGES)
+        self.of_bytes = self.pages_dtype in _paged.BYTES
         self.out_dtype = _dtype("o_data_type", query if out is None else out)
         self.planned = tuple(self.__dict__.values())
         self._functions: dict = {}
@@ -177,8 +194,12 @@ class _Options:
             self._check(query, [keys, values])
             if window is None:
                 window = self.window_left
+            pages = [_paged.Pages.of("keys", keys),
+                     _paged.Pages.of("values", values)]
+            if self.of_bytes:
+                pages = [side.scaled for side in pages]
             form = _paged.Attention(
-                _paged.Pages.of("keys", keys), _paged.Pages.of("values", values),
+                *pages,
                 _paged.rows_type(query, _paged.element_of("q", query)),
                 f"memref<?x{self.heads}x{self.dims[1]}x"
                 f"{_paged.ELEMENTS[self.out_dtype]}>", self.heads, self.causal,
@@ -237,9 +258,10 @@ class _Wrapper:
     def end_forward(self) -> None:
         """Does nothing."""
 
-    def _run(self, query: Any, cache: Any, *, scale: float, value_scale: Any,
+    def _run(self, query: Any, cache: Any, *, scales: tuple,
              window_left: Optional[int], sinks: Any, out: Any, lse: Any,
              return_lse: bool, base: str = "log2", layout: str = "NH") -> Any:
+        """`scales` of the query, of keys and of values."""
         options = self._options
         if options is None:
             raise RuntimeError("plan() was not called")
@@ -248,6 +270,16 @@ class _Wrapper:
                              f"{list(query.shape)}")
         keys, values = _sides(cache, self._layout)
         query = _paged.aligned(query, heads_apart=True)
+        query_scale, key_scale, value_scale = scales
+        scale = _number("q_scale", query_scale)
+        pools = [keys, values]
+        if options.of_bytes:
+            own = [_scale_of_pages(name, one, query.device) for name, one
+                   in (("k_scale", key_scale), ("v_scale", value_scale))]
+            pools = [keys, own[0], values, own[1]]
+            value_scale = None
+        else:
+            scale *= _number("k_scale", key_scale)
         function = options.function(
             query, keys, values, window_left, scale, sinks is not None,
             value_scale is not None, layout if return_lse else None)
@@ -263,7 +295,7 @@ class _Wrapper:
             results.append(lse)
         extra = [] if sinks is None else [sinks.to(torch.float32).contiguous()]
         extra += [] if value_scale is None else [_number("v_scale", value_scale)]
-        function(query, keys, values, self._starts, self._lists.lengths,
+        function(query, *pools, self._starts, self._lists.lengths,
                  self._lists.table, *extra, *results)
         if not return_lse:
             return out
@@ -358,9 +390,8 @@ class BatchDecodeWithPagedKVCacheWrapper(_Wrapper):
                 raise ValueError(f"q: expected {rows} rows, "
                                  f"{self._rows_per_request} for each request, as "
                                  f"planned, got {q.shape[0]}")
-        scale = _number("q_scale", q_scale) * _number("k_scale", k_scale)
-        return self._run(q, paged_kv_cache, scale=scale,
-                         value_scale=v_scale, window_left=window_left,
+        return self._run(q, paged_kv_cache, scales=(q_scale, k_scale, v_scale),
+                         window_left=window_left,
                          sinks=sinks, out=out, lse=lse, return_lse=return_lse)
 
     def run_return_lse(self, *args: Any, **options: Any) -> Any:
@@ -472,9 +503,8 @@ class BatchPrefillWithPagedKVCacheWrapper(_Wrapper):
             if value not in known:
                 raise ValueError(f"{name}: expected {' or '.join(known)}, got "
                                  f"{value!r}")
-        scale = _number("q_scale", q_scale) * _number("k_scale", k_scale)
-        return self._run(q, paged_kv_cache, scale=scale,
-                         value_scale=v_scale, window_left=window_left,
+        return self._run(q, paged_kv_cache, scales=(q_scale, k_scale, v_scale),
+                         window_left=window_left,
                          sinks=sinks, out=out, lse=lse, return_lse=return_lse,
                          base=lse_base, layout=lse_layout)
 
@@ -542,7 +572,7 @@ def append_paged_kv_cache(append_key: Any, append_value: Any, batch_indices: Any
     slots = torch.where(is_token, page * tokens + place % tokens, -1)
     _paged.append(
         _paged.Pages.of("keys", keys), _paged.Pages.of("values", values),
-        *(_paged.rows_type(part, _paged.element_of(name, part))
+        *(_paged.rows_type(part, _paged.element_of(name, part, _paged.PAGES))
           for name, part in zip(("append_key", "append_value"), rows)),
         _paged.target_of(keys))(keys, values, slots, *rows)
 
