@@ -135,13 +135,13 @@ SCALED_FORMS = [("f8E4M3FN", "computed"), ("f8E4M3FN", "given"),
 SCALED_PER = {"computed": "B, N, H", "given": "H"}
 
 
-def scaled_name(what, form, scales):
-    return f"{what}_{form}_{scales}"
+def scaled_name(what, form, scales, heads=32):
+    return f"{what}_{form}_{scales}" + ("" if heads == 32 else f"_{heads}")
 
 
 def scaled_programs():
-    """Writes of rows, and attention, 32/8 heads of 128 channels."""
-    row, rows = "memref<?x32x128xbf16>", "memref<?x8x128xbf16>"
+    """Writes of rows, and attention, 32/8 and 64/8 heads of 128 channels."""
+    rows = "memref<?x8x128xbf16>"
     slots = "!kvcache.slots<?T x i64, rows_per_block = 16, pad = skip_negative>"
     batch = "!kvcache.batch<?R x ?M x i32, tokens = 16>"
     text = ""
@@ -160,8 +160,10 @@ func.func @{scaled_name("write", form, scales)}(%pool: {pool}, %slots: {slots}, 
   return
 }}
 """
-        text += f"""
-func.func @{scaled_name("attend", form, scales)}(%query: {row}, %keys: {side}, %values: {side}, %batch: {batch}, %out: {row}) {{
+        for heads in (32, 64):
+            row = f"memref<?x{heads}x128xbf16>"
+            text += f"""
+func.func @{scaled_name("attend", form, scales, heads)}(%query: {row}, %keys: {side}, %values: {side}, %batch: {batch}, %out: {row}) {{
   kvcache.attention %query over %keys, %values in %batch into %out causal
     : {row} over {side}, {side} in {batch} into {row}
   return

@@ -32,6 +32,10 @@ WORKS = [dict(name="1x1k", kv_lens=[1024]), dict(name="8x1k", kv_lens=[1024] * 8
          dict(name="64x4k", kv_lens=[4096] * 64),
          dict(name="128x8k", kv_lens=[8192] * 128),
          dict(name="63x512+1x16k", kv_lens=[512] * 63 + [16384]),
+         dict(name="256x1k 64/8", kv_lens=[1024] * 256, hq=64),
+         dict(name="ragged 64", kv_lens="RAGGED"),
+         dict(name="63x4k + 2k prompt", kv_lens=[4096] * 63 + [2048],
+              q_lens=[1] * 63 + [2048]),
          dict(name="prompts 4x4k", kv_lens=[4096] * 4, q_lens=[4096] * 4),
          dict(name="prompt 1x16k", kv_lens=[16384], q_lens=[16384]),
          dict(name="2k on 16k", kv_lens=[16384], q_lens=[2048])]
@@ -119,6 +123,8 @@ def error_of(w, out, sides, table):
 
 
 def bench_decode(peers, ours, work, found):
+    if isinstance(work["kv_lens"], str):
+        work = dict(work, kv_lens=getattr(peers, work["kv_lens"]))
     w = peers.Workload(**work)
     starts = w.q_start.cuda()
     for form, scales in SCALED_FORMS:
@@ -133,8 +139,9 @@ def bench_decode(peers, ours, work, found):
         for table in w.tables:
             outs.append(torch.full_like(w.q, float("nan")))
             caches = [t for side in sides for t in side if t is not None]
-            calls.append(ours.call(scaled_name("attend", form, scales), w.q,
-                                   *caches, starts, w.lens, table, outs[-1]))
+            calls.append(ours.call(
+                scaled_name("attend", form, scales, w.hq), w.q, *caches, starts,
+                w.lens, table, outs[-1]))
         calls[0]()
         torch.cuda.synchronize()
         error = error_of(w, outs[0], sides, w.tables[0])
@@ -215,7 +222,8 @@ def main():
     peers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peers)
     ours, found = Ours(), []
-    bench_writes(peers, ours, found)
+    if options.only in "writes":
+        bench_writes(peers, ours, found)
     for work in WORKS:
         if options.only in work["name"]:
             bench_decode(peers, ours, work, found)
