@@ -166,37 +166,6 @@ for options, run, want in (
     want, logarithms = case.expected(**want)
     close(out, want, torch.float32)
     close(lse, logarithms, torch.float32)
-# Pages of bytes, whose scales are data: one program for all of them.
-for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
-    small = Case(dtype=torch.bfloat16)
-    stored = [side.to(dtype) for side in (small.keys, small.values)]
-    programs = len(compiled())
-    for k, v in ((None, None), (0.5, 2.0), (torch.tensor(0.25, device=DEVICE),
-                                            torch.tensor([4.0], device=DEVICE))):
-        k_number, v_number = (1.0 if x is None else float(x) for x in (k, v))
-        small.keys, small.values = (
-            (side.double() * number).to(torch.float32)
-            for side, number in zip(stored, (k_number, v_number)))
-        decode.plan(*small.lists, *small.sizes, q_data_type=torch.bfloat16,
-                    kv_data_type=dtype)
-        out, lse = decode.run(small.query, stored, k_scale=k, v_scale=v,
-                              return_lse=True)
-        want, logarithms = small.expected()
-        close(out / v_number, want / v_number, torch.bfloat16)
-        close(lse, logarithms, torch.bfloat16)
-    assert len(compiled()) == programs + 1
-    # Rows become the nearest numbers of the format, or are such already.
-    rows = normal(2, 2, 64, dtype=torch.bfloat16)
-    for given in (rows, rows.to(dtype)):
-        there = [torch.zeros_like(side) for side in stored]
-        fi.append_paged_kv_cache(given, given, ints([0, 1]), ints([3, 2]), there,
-                                 small.indices, small.indptr, small.last)
-        for side in there:
-            assert torch.equal(
-                side[small.indices[0].item(), 3].view(torch.uint8),
-                rows[0].to(dtype).view(torch.uint8))
-    assert raises(NotImplementedError, decode.run, small.query, stored,
-                  k_scale=torch.ones(8)) == "k_scale: expected one number, got [8]"
 want, logarithms = case.expected()
 plan(case)
 close(decode.run(case.query, pool, v_scale=0.25), want / 4, torch.float32)
@@ -255,6 +224,40 @@ one.keys, one.values = (side[chosen:chosen + 1] for side in (one.keys, one.value
 one.indices.zero_()
 plan(one)
 close(decode.run(one.query, (one.keys, one.values)), want, torch.float32)
+
+# ---- Pages of bytes, whose scales are data: one program for all of them
+
+for dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+    small = Case(dtype=torch.bfloat16)
+    stored = [side.to(dtype) for side in (small.keys, small.values)]
+    programs = []
+    for k, v in ((None, None), (0.5, 2.0), (torch.tensor(0.25, device=DEVICE),
+                                            torch.tensor([4.0], device=DEVICE))):
+        k_number, v_number = (1.0 if x is None else float(x) for x in (k, v))
+        small.keys, small.values = (
+            (side.double() * number).to(torch.float32)
+            for side, number in zip(stored, (k_number, v_number)))
+        decode.plan(*small.lists, *small.sizes, q_data_type=torch.bfloat16,
+                    kv_data_type=dtype)
+        out, lse = decode.run(small.query, stored, k_scale=k, v_scale=v,
+                              return_lse=True)
+        want, logarithms = small.expected()
+        close(out / v_number, want / v_number, torch.bfloat16)
+        close(lse, logarithms, torch.bfloat16)
+        programs.append(len(compiled()))
+    assert programs[0] > 0 and len(set(programs)) == 1, programs
+    # Rows become the nearest numbers of the format, or are such already.
+    rows = normal(2, 2, 64, dtype=torch.bfloat16)
+    for given in (rows, rows.to(dtype)):
+        there = [torch.zeros_like(side) for side in stored]
+        fi.append_paged_kv_cache(given, given, ints([0, 1]), ints([3, 2]), there,
+                                 small.indices, small.indptr, small.last)
+        for side in there:
+            assert torch.equal(
+                side[small.indices[0].item(), 3].view(torch.uint8),
+                rows[0].to(dtype).view(torch.uint8))
+    assert raises(NotImplementedError, decode.run, small.query, stored,
+                  k_scale=torch.ones(8)) == "k_scale: expected one number, got [8]"
 
 # ---- Lists that stay in place, for graphs
 

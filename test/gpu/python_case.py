@@ -8,9 +8,10 @@ import kvcache
 import torch
 
 TOLERANCE = {"f32": 3e-5, "f16": 3e-3, "bf16": 2e-2, "f8E4M3FN": 2e-2,
-             "f8E5M2": 2e-2}
+             "f8E5M2": 2e-2, "i8": 2e-2}
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
-         "f8E4M3FN": torch.float8_e4m3fn, "f8E5M2": torch.float8_e5m2}
+         "f8E4M3FN": torch.float8_e4m3fn, "f8E5M2": torch.float8_e5m2,
+         "i8": torch.int8}
 BATCHES = {  # (tokens of a request, of which new)
     "decode": ((70, 1), (33, 1), (0, 0), (1, 1), (517, 1)),
     "prompt": ((130, 130), (17, 17), (64, 64)),
@@ -41,6 +42,11 @@ class Case:
             raw.view(torch.uint8).fill_(0x7f)  # NaN in both formats
         else:
             raw.fill_(float("nan"))
+        self.scales = {}
+        if attention.layout.scales is not None:
+            scales = attention.layout.new_scales(self.blocks, device)
+            scales.copy_(0.5 + torch.rand(scales.shape, generator=self.random) / 2)
+            self.scales = {"scales": scales}
         self.change(requests)
 
     def normal(self, *shape):
@@ -93,13 +99,21 @@ class Case:
     def insert(self, attention=None):
         place = {} if self.layer is None else {"layer": self.layer}
         (attention or self.attention).insert(self.pool, self.slots, self.key,
-                                             self.value, **place)
+                                             self.value, **place, **self.scales)
 
     def run(self, attention=None, **options):
         place = {} if self.layer is None else {"layer": self.layer}
         return (attention or self.attention).run(
             self.query, self.pool, self.starts, self.lengths, self.table,
-            **place, **options)
+            **place, **self.scales, **options)
+
+    def _scales_of(self, blocks):
+        """For the tokens of blocks [2, blocks, tokens, heads, channels]."""
+        scales = self.scales["scales"].double()
+        scales = scales if self.layer is None else scales[self.layer]
+        if scales.dim() == 4:  # of tokens
+            return scales[:, blocks, :, :, None]
+        return scales.reshape(2, 1, 1, -1, 1)
 
     def expected(self, window=None, softcap=None, scale=None, sinks=None,
                  alibi=None, mask=None, causal=True):
@@ -119,6 +133,8 @@ class Case:
             bits = torch.uint8 if layer.element_size() == 1 else layer.dtype
             tokens = layer.view(bits)[:, own].view(layer.dtype).to(
                 torch.float32).double()
+            if self.scales:
+                tokens = tokens * self._scales_of(own)
             keys, values = tokens.flatten(1, 2)[:, :length].repeat_interleave(
                 group, 2)
             query = self.query[first:first + new].double()

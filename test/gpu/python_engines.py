@@ -64,6 +64,10 @@ def part_flashinfer_options(device):
     run_sections(device, "Decode: options")
 
 
+def part_flashinfer_bytes(device):
+    run_sections(device, "Pages of bytes")
+
+
 def part_flashinfer_in_place(device):
     run_sections(device, "Lists that stay in place")
 

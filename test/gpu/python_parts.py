@@ -178,6 +178,15 @@ def part_types(device):
         check_batches(device, make(dtype, "hnd", **options))
 
 
+def part_scales(device):
+    for scales, dtype, layout, layers in (
+            ("side", "f8E4M3FN", "nhd", None), ("head", "f8E5M2", "hnd", None),
+            ("head", "i8", "cross_layer_nhd", 3), ("side", "i8", "BLNHC", 3),
+            ("token", "f8E4M3FN", "hnd", None), ("token", "i8", "LBHNC", 3)):
+        check_batches(device, make(dtype, layout, layers=layers, scales=scales),
+                      None if layers is None else 1)
+
+
 def part_options(device):
     ten = torch.randn(16, generator=torch.Generator().manual_seed(1)).to(device)
     check_batches(device, make(window=40, softcap=5.0, scale=0.2),
@@ -450,10 +459,10 @@ def part_operators(device):
     ops = torch.ops.kvcache
     tests = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     for op, arguments in (
-            (ops.insert, (case.pool, case.slots, case.key, case.value, 1,
+            (ops.insert, (case.pool, case.slots, case.key, case.value, 1, None,
                           number)),
-            (ops.run, (case.query, case.pool, *lists, 1, [], number)),
-            (ops.run_out, (case.query, case.pool, *lists, 1, [],
+            (ops.run, (case.query, case.pool, *lists, 1, [], None, number)),
+            (ops.run_out, (case.query, case.pool, *lists, 1, [], None,
                            torch.zeros_like(case.query), None, number))):
         torch.library.opcheck(op.default, arguments, test_utils=tests)
 

@@ -80,7 +80,7 @@ def part_call_times(device):
     ops = torch.ops.kvcache
     number = attention._ops.number
     found["8 rows, torch.ops run"] = host_time(lambda: ops.run(
-        one.query, one.pool, one.starts, one.lengths, one.table, None, [],
+        one.query, one.pool, one.starts, one.lengths, one.table, None, [], None,
         number))
     return found
 
