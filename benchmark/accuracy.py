@@ -138,7 +138,7 @@ def percent(x):
     return number(100 * x)
 
 
-KEYS = ["normal", "outliers", "biased"]
+KEYS = ["normal", "outliers", "biased", "balanced"]
 
 
 def outputs(stored, against, formats):

@@ -127,7 +127,8 @@ def accuracy():
              "f8E4M3FN, scales": "f8E4M3FN with scales", "f8E4M3FN": "f8E4M3FN",
              "f8E5M2, scales": "f8E5M2 with scales", "f8E5M2": "f8E5M2"}
     keys = {"normal keys": "normal", "outliers in keys": "outliers",
-            "a vector in all keys": "biased"}
+            "a vector in all keys": "biased",
+            "outliers that queries avoid": "balanced"}
     context = max(stored.parameters["contexts"])
     return figure(
         f"Error of attention over {context} tokens, relative to the output", "%", 60,

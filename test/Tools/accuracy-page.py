@@ -31,7 +31,7 @@ for key in "note", "rows", "heads", "channels", "bits per element":
     assert one == two, (key, one, two)
 names = ("format", "keys", "context", "seed", "against")
 known = {tuple(r[name] for name in names): r for r in stored["results"]}
-assert len(known) == len(stored["results"]) == 8 * 3 * 2 * 3 * 2
+assert len(known) == len(stored["results"]) == 8 * 4 * 2 * 3 * 2
 assert len(found["results"]) == 8 * 2
 for result in found["results"]:
     want = known[tuple(result[name] for name in names)]

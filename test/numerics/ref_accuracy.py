@@ -183,26 +183,45 @@ def _normal(rng, shape):
     return rng.standard_normal(shape)
 
 
-def _outliers(rng, shape):
-    """A few channels of each head are larger in all keys."""
+def _larger(rng, shape):
+    """By how much a few channels of each head are larger in all keys."""
     factors = np.ones(shape[1:])
     for head in factors:
         chosen = rng.permutation(len(head))[:OUTLIERS]
         head[chosen] = rng.uniform(*OUTLIER_FACTORS, len(chosen))
-    return rng.standard_normal(shape) * factors
+    return factors
 
 
-def _biased(rng, shape):
+# Keys, and a query of normal numbers as they meet it.
+
+
+def _normal_keys(rng, query, shape):
+    return query, _normal(rng, shape)
+
+
+def _outliers(rng, query, shape):
+    factors = _larger(rng, shape)
+    return query, _normal(rng, shape) * factors
+
+
+def _biased(rng, query, shape):
     """A vector of each head is in all keys."""
-    return rng.standard_normal(shape) + BIAS * rng.standard_normal(shape[1:])
+    return query, _normal(rng, shape) + BIAS * _normal(rng, shape[1:])
 
 
-KEYS = {"normal": _normal, "outliers": _outliers, "biased": _biased}
+def _balanced(rng, query, shape):
+    """Queries look less at outliers: scores are those of normal keys."""
+    factors = _larger(rng, shape)
+    return query / factors, _normal(rng, shape) * factors
+
+
+KEYS = {"normal": _normal_keys, "outliers": _outliers, "biased": _biased,
+        "balanced": _balanced}
 
 
 def rows(rng, kind, count, tokens, heads, channels):
     """Query, keys and values. A query is of numbers of bf16, so that its
     rounding is in no error."""
-    query = decode(encode(_normal(rng, (count, heads, channels)), "bf16"), "bf16")
     shape = tokens, heads, channels
-    return query, KEYS[kind](rng, shape), _normal(rng, shape)
+    query, keys = KEYS[kind](rng, _normal(rng, (count, heads, channels)), shape)
+    return decode(encode(query, "bf16"), "bf16"), keys, _normal(rng, shape)
