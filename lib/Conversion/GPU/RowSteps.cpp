@@ -32,7 +32,7 @@ public:
       UnitMove &move = addRowMove(launch, lowered(steps.front().getRows()),
                                   lowered(step.getOut()), countOf(op, steps));
       move.setSchedule(schedule);
-      addSteps(move, 0, steps, cast<MemRefType>(step.getOut().getType()));
+      addSteps(move, 0, steps, formatOf(step));
       return;
     }
     SmallVector<RowSteps> chains;
@@ -46,10 +46,25 @@ public:
     }
     UnitMove &move = addWrite(op, rows, countOf(op, all));
     for (auto [side, steps] : llvm::enumerate(chains))
-      addSteps(move, side, steps, Type());
+      addSteps(move, side, steps, storedBy(op));
   }
 
 private:
+  /// The format of the result of a step.
+  static Type formatOf(RowStepOpInterface step) {
+    return cast<MemRefType>(step.getOut().getType()).getElementType();
+  }
+  /// The format that a write rounds rows to; null if it multiplies them before.
+  static Type storedBy(Operation *op) {
+    auto typeOf = [](auto write) {
+      auto cache = cast<CacheType>(write.getCache().getType());
+      return write.getScales() ? Type() : cache.getElementType();
+    };
+    if (auto write = dyn_cast<IndexCopyOp>(op))
+      return typeOf(write);
+    return typeOf(cast<ScatterOp>(op));
+  }
+
   RowSteps chainOf(Value rows) {
     return isFused ? stepsBefore(rows) : RowSteps();
   }
@@ -108,14 +123,12 @@ private:
   }
 
   /// A result is rounded to the format of its buffer, that of the last step by
-  /// the store if it has the memory `to`.
+  /// the store if this rounds to the same one.
   void addSteps(UnitMove &move, unsigned side,
-                ArrayRef<RowStepOpInterface> steps, Type to) {
+                ArrayRef<RowStepOpInterface> steps, Type stored) {
     for (RowStepOpInterface step : steps) {
-      bool isStored = to && step == steps.back();
-      Type rounded =
-          isStored ? Type()
-                   : cast<MemRefType>(step.getOut().getType()).getElementType();
+      bool isStored = step == steps.back() && formatOf(step) == stored;
+      Type rounded = isStored ? Type() : formatOf(step);
       if (auto norm = dyn_cast<NormalizeOp>(*step)) {
         Value weight = norm.getWeight();
         move.addNormalize(side, norm, weight ? lowered(weight) : Value(),
