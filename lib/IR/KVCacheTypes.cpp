@@ -410,6 +410,10 @@ CacheType CacheType::getScalesPart() const {
              getScaled().isGiven() ? Access::read : getAccess());
 }
 
+CacheType CacheType::withAccess(Access access) const {
+  return get(getContext(), getLayout(), getElementType(), getSpace(), access);
+}
+
 CacheType CacheType::withParts(const Layout &stored,
                                const Layout &scales) const {
   SmallVector<ScaleAxis> per(getScaled().getPer());

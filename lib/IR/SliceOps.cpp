@@ -149,9 +149,14 @@ static CacheType narrowType(CacheType cache, AxisKind kind,
   if (!slice || !cache.getScaled())
     return slice ? withLayout(cache, slice->layout) : CacheType();
   CacheType scales = cache.getScalesPart();
-  // What all indices share stays whole.
-  if (scales.getLayout().extent(kind) == 1)
-    return cache.withParts(slice->layout, scales.getLayout());
+  // What all indices share stays whole. Where it is computed, only rows of all
+  // of them tell what it is: some are for reading.
+  if (scales.getLayout().extent(kind) == 1) {
+    CacheType some = cache.withParts(slice->layout, scales.getLayout());
+    bool isPart = kind == AxisKind::Head && !cache.getScaled().isGiven() &&
+                  count != cache.getLayout().extent(kind);
+    return isPart ? some.withAccess(Access::read) : some;
+  }
   std::optional<Slice> some = narrow(scales);
   return some ? cache.withParts(slice->layout, some->layout) : CacheType();
 }

@@ -20,8 +20,15 @@ kvcache::scalesLayout(const Layout &stored, const std::vector<ScaleAxis> &per,
             Axis{axis.kind}.str();
       return std::nullopt;
     }
-  // A layer that is not there is found by the number of its blocks.
   bool isGiven = find(AxisKind::Block) == per.end();
+  // They are computed of the rows of one layer and one side.
+  for (AxisKind kind : {AxisKind::Layer, AxisKind::Side})
+    if (!isGiven && stored.has(kind) && find(kind) == per.end()) {
+      why = "scales per " + Axis{kind}.str() +
+            " are expected where tokens have their own, got one for all";
+      return std::nullopt;
+    }
+  // A layer that is not there is found by the number of its blocks.
   if (isGiven && find(AxisKind::Layer) != per.end() &&
       stored.extent(AxisKind::Layer) == kRunTime) {
     why = "a constant number of layers is expected for scales per L that all "

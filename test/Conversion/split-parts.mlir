@@ -17,25 +17,28 @@ func.func @insert(%pool: !kv {kvcache.name = "pool", kvcache.noalias}, %slots: !
 
 // -----
 
-// Slices are of both; heads that share a scale have it whole. Bits are moved part
-// by part, converted ones at once.
+// Slices are of both; heads that share a scale have it whole, and are read-only.
+// Bits are moved part by part, converted ones at once.
 
 !pool = !kvcache.cache<4L x 2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [L, S, B, N]>, order = [B, L, S, N, H, D]>
 !layer = !kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [S, B, N], strides = [B = 128]>, order = [B, S, N, H, D], strides = [B = 131072]>
 !side = !kvcache.cache<?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [B, N], strides = [B = 128]>, strides = [B = 131072]>
-!some = !kvcache.cache<?B x 16N x 4H x 128D x !kvcache.scaled<i8 x f32, per = [B, N], strides = [B = 128]>, strides = [B = 131072, N = 1024]>
+!some = !kvcache.cache<?B x 16N x 4H x 128D x !kvcache.scaled<i8 x f32, per = [B, N], strides = [B = 128]>, strides = [B = 131072, N = 1024], access = read>
+!whole = !kvcache.cache<?B x 16N x 8H x 128D x bf16>
 !half = !kvcache.cache<?B x 16N x 4H x 128D x bf16>
 !slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
 // CHECK-LABEL: func.func @slices(
 // CHECK-SAME: %[[VALUES:.*]]: !kv_cross_nhd {{.*}}, %[[SCALES:.*]]: !kv_cross_nhd1 {{.*}}, %[[LAYER:.*]]: index
-func.func @slices(%pool: !pool, %l: index, %pairs: memref<?x2xi64>, %half: !half, %slots: !slots, %out: memref<?x4x128xbf16>) -> index {
+func.func @slices(%pool: !pool, %l: index, %pairs: memref<?x2xi64>, %half: !half, %slots: !slots, %out: memref<?x4x128xbf16>, %whole: !whole) -> index {
   // CHECK: %[[V1:.*]] = kvcache.layer %[[VALUES]][%[[LAYER]]]
   // CHECK: %[[S1:.*]] = kvcache.layer %[[SCALES]][%[[LAYER]]]
   %layer = kvcache.layer %pool[%l] : !pool
   // CHECK: %[[V2:.*]] = kvcache.side %[[V1]][1]
   // CHECK: %[[S2:.*]] = kvcache.side %[[S1]][1]
   %side = kvcache.side %layer[1] : !layer
-  // CHECK: %[[V3:.*]] = kvcache.heads %[[V2]][2, 4]
+  // CHECK: %[[V3W:.*]] = kvcache.heads %[[V2]][2, 4]
+  // CHECK: %[[V3:.*]] = kvcache.cast %[[V3W]] :
+  // CHECK: %[[S3:.*]] = kvcache.cast %[[S2]] :
   // CHECK-NOT: kvcache.heads
   %some = kvcache.heads %side[2, 4] : !side
   // CHECK: kvcache.copy_blocks %[[VALUES]] at
@@ -44,11 +47,11 @@ func.func @slices(%pool: !pool, %l: index, %pairs: memref<?x2xi64>, %half: !half
   // CHECK: kvcache.transfer %[[V2]] to %[[V2]] at
   // CHECK: kvcache.transfer %[[S2]] to %[[S2]] at
   kvcache.transfer %side to %side at %pairs : !side to !side at memref<?x2xi64>
-  // CHECK: kvcache.relayout %[[V3]] source_scales(%[[S2]] : {{.*}}) into
+  // CHECK: kvcache.relayout %[[V3]] source_scales(%[[S3]] : {{.*}}) into
   kvcache.relayout %some into %half : !some into !half
-  // CHECK: kvcache.relayout %{{.*}} into %[[V3]] dest_scales(%[[S2]] : {{.*}})
-  kvcache.relayout %half into %some : !half into !some
-  // CHECK: kvcache.gather %[[V3]] scales(%[[S2]] : {{.*}}) at
+  // CHECK: kvcache.relayout %{{.*}} into %[[V2]] dest_scales(%[[S2]] : {{.*}})
+  kvcache.relayout %whole into %side : !whole into !side
+  // CHECK: kvcache.gather %[[V3]] scales(%[[S3]] : {{.*}}) at
   kvcache.gather %some at %slots into %out : !some at !slots into memref<?x4x128xbf16>
   // CHECK: kvcache.dim %[[VALUES]][B]
   %blocks = kvcache.dim %pool[B] : !pool

@@ -58,6 +58,12 @@ func.func private @other_word(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcach
 
 // -----
 
+// The row of a value would overwrite the scale of its key.
+// expected-error@+1 {{cache_c5: scales per S are expected where tokens have their own, got one for all}}
+func.func private @one_for_both_sides(!kvcache.cache<2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [B, N, H]>>)
+
+// -----
+
 // expected-error@+1 {{cache_c5: a constant number of layers is expected for scales per L that all blocks share, got ?}}
 func.func private @layers(!kvcache.cache<?L x 2S x ?B x 16N x 8H x 128D x !kvcache.scaled<i8 x f32, per = [L, S]>>)
 
@@ -294,5 +300,18 @@ func.func @attention_with_more_scales(%c: !kv, %s: !scales, %b: !batch, %q: memr
 func.func @nearest_of_unknown(%scales: !kvcache.cache<?L x 1B x 1N x 1D x f32>, %l: index) {
   // expected-error@+1 {{layer_c3: 'nearest' is expected of a constant number of layers, got ?}}
   %s = kvcache.layer %scales[%l] nearest : !kvcache.cache<?L x 1B x 1N x 1D x f32>
+  return
+}
+
+// -----
+
+// Four of eight heads do not tell the scale that all of them share.
+!kv = !kvcache.cache<?B x 16N x 8H x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>>
+!some = !kvcache.cache<?B x 16N x 4H x 64D x !kvcache.scaled<i8 x f32, per = [B, N]>, strides = [N = 512], access = read>
+!slots = !kvcache.slots<?T x i64, rows_per_block = 16, pad = none>
+func.func @some_heads(%c: !kv, %s: !slots, %r: memref<?x4x64xf32>) {
+  %some = kvcache.heads %c[4, 4] : !kv
+  // expected-error@+1 {{index_copy_c8: a writable cache is expected, got}}
+  kvcache.index_copy %r into %some at %s : memref<?x4x64xf32> into !some at !slots
   return
 }

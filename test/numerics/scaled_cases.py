@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Random caches with scales, in the place of those of `cases`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cases
 import numpy as np
@@ -41,8 +41,11 @@ class ScaledType:
         scales = self.scales
         for kind_of_scales, *own in of_scales(self.shared, (kind, *operands)):
             scales = getattr(scales, kind_of_scales)(*own[:len(operands)])
-        return ScaledType(getattr(self.values, kind)(*operands), scales,
-                          self.form, self.shared)
+        values = getattr(self.values, kind)(*operands)
+        if kind == "heads" and self.shared == "H" and (
+                operands[1] != self.values.axes["H"]):
+            values = replace(values, access="read")
+        return ScaledType(values, scales, self.form, self.shared)
 
     def layer(self):
         return self._slice("layer")

@@ -131,6 +131,10 @@ TEST(LayoutScales, SayWhatWasExpected) {
     EXPECT_FALSE(scalesLayout(stored, per, strides, 4, text));
     return text;
   };
+  EXPECT_EQ(
+      why({{AxisKind::Block}, {AxisKind::Token}}),
+      "scales per S are expected where tokens have their own, got one for "
+      "all");
   std::vector<ScaleAxis> per = kToken;
   per.push_back({AxisKind::Head});
   EXPECT_EQ(why(per), "scales per axis of the cache are expected, got H");

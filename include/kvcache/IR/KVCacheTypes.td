@@ -260,6 +260,7 @@ def KVCache_CacheType : KVCache_Type<"Cache", "cache"> {
     CacheType getScalesPart() const;
     /// Of the scales of a cache that is written: they are given.
     bool areGiven() const { return getAccess() == Access::read; }
+    CacheType withAccess(::kvcache::Access access) const;
     /// The same with parts of these layouts.
     CacheType withParts(const ::kvcache::Layout &stored,
                         const ::kvcache::Layout &scales) const;

@@ -232,7 +232,9 @@ def KVCache_HeadsOp : KVCache_Op<"heads", [
   let summary = "some consecutive heads of a cache";
   let description = [{
     The heads `first` to `first + count - 1`, such as those of one rank of a
-    model that is split by heads. The strides are those of the parent.
+    model that is split by heads. The strides are those of the parent. If heads
+    share a scale that is computed, some of them are read-only: they do not tell
+    what it is.
 
     Constraints:
       * `heads_c1` the cache has a head axis that contains all of the heads, and

@@ -58,20 +58,21 @@ Value scalesOf(ValueRange parts) {
 }
 
 /// What all indices of an axis share is there at index 0.
-void indexScales(LayerOp op) {
+void indexScales(OpBuilder &builder, LayerOp op) {
   const Layout &layout = op.getCache().getType().getLayout();
-  OpBuilder builder(op);
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPoint(op);
   if (layout.extent(AxisKind::Layer) == 1)
     op.getIndexMutable().assign(
         arith::ConstantIndexOp::create(builder, op.getLoc(), 0));
   else if (layout.extent(AxisKind::Block) != kRunTime && !op.isKnownInRange())
     op.setNearest(true);
 }
-void indexScales(SideOp op) {
+void indexScales(OpBuilder &, SideOp op) {
   if (op.getCache().getType().getLayout().extent(AxisKind::Side) == 1)
     op.setSide(0);
 }
-void indexScales(Operation *) {}
+void indexScales(OpBuilder &, Operation *) {}
 
 /// A slice of a cache is a slice of both parts. What all indices of an axis
 /// share is the same in a slice.
@@ -87,12 +88,16 @@ template <typename Op> struct SplitSlice : OpConversionPattern<Op> {
       CacheType own = part ? type.getScalesPart() : type.getStoredPart();
       SmallVector<Value> operands = operandsOf(adaptor.getOperands(), part);
       Value source = operands.front();
-      if (source.getType() != own) {
-        auto slice = cast<Op>(cloneWith(rewriter, op, operands, own));
+      Access access = cast<CacheType>(source.getType()).getAccess();
+      CacheType same = own.withAccess(access);
+      if (source.getType() != same) {
+        auto slice = cast<Op>(cloneWith(rewriter, op, operands, same));
         if (part)
-          indexScales(slice);
+          indexScales(rewriter, slice);
         source = slice.getResult();
       }
+      if (same != own)
+        source = CastOp::create(rewriter, op.getLoc(), own, source);
       parts.push_back(source);
     }
     rewriter.replaceOpWithMultiple(op, {parts});
