@@ -142,8 +142,24 @@ OperandRange kvcache::rowsOf(Operation *op) {
   return op->getOperands().take_front(0);
 }
 
+memref::AllocOp kvcache::allocOf(Value buffer) {
+  auto cast = buffer.getDefiningOp<memref::CastOp>();
+  if (cast && cast.getSource().hasOneUse())
+    buffer = cast.getSource();
+  return buffer.getDefiningOp<memref::AllocOp>();
+}
+
+/// What is used of an allocation: the cast that it has, or itself.
+static Value bufferOf(memref::AllocOp alloc) {
+  Value buffer = alloc.getResult();
+  auto cast = buffer.hasOneUse()
+                  ? dyn_cast<memref::CastOp>(*buffer.user_begin())
+                  : memref::CastOp();
+  return cast ? cast.getResult() : buffer;
+}
+
 RowStepOpInterface kvcache::stepInto(Value buffer) {
-  if (!buffer.getDefiningOp<memref::AllocOp>())
+  if (!allocOf(buffer))
     return {};
   RowStepOpInterface writer;
   Operation *reader = nullptr;
@@ -249,7 +265,7 @@ static SmallVector<Value, 2> writtenBy(Operation *op) {
 
 LogicalResult FuseOp::verifyRegions() {
   auto isInside = [&](Value buffer) {
-    Operation *alloc = buffer.getDefiningOp<memref::AllocOp>();
+    memref::AllocOp alloc = allocOf(buffer);
     return alloc && alloc->getParentOp() == *this;
   };
   // The rows that the steps before begin with.
@@ -263,11 +279,14 @@ LogicalResult FuseOp::verifyRegions() {
   for (Operation &op : getBody().front()) {
     bool isOfRows = isa<RowStepOpInterface, IndexCopyOp, ScatterOp>(op) &&
                     op.getNumResults() == 0;
-    if (!isOfRows && !isa<memref::AllocOp>(op))
+    auto cast = dyn_cast<memref::CastOp>(op);
+    if (!isOfRows && !isa<memref::AllocOp>(op) &&
+        !(cast && isInside(cast.getResult())))
       return emitOpError() << "fuse_c1: steps and writes of rows on memrefs, "
                               "and 'memref.alloc', are expected inside, got '"
                            << op.getName() << "'";
-    if (isa<memref::AllocOp>(op) && !stepInto(op.getResult(0)))
+    auto alloc = dyn_cast<memref::AllocOp>(op);
+    if (alloc && !stepInto(bufferOf(alloc)))
       return emitOpError() << "fuse_c2: a buffer that is allocated inside is "
                               "expected to be written by one step and then "
                               "read once, as rows, got other uses of "

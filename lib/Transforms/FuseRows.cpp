@@ -128,7 +128,8 @@ private:
       auto step = cast<RowStepOpInterface>(op);
       auto isIgnored = [&](Value first, Value second) {
         bool isInPlace = out && first == second && first == step.getRows() &&
-                         second == out.getOut();
+                         second == out.getOut() &&
+                         llvm::count(op->getOperands(), first) == 1;
         return isInPlace || stepInto(first) || stepInto(second);
       };
       std::optional<Shared> shared = Shared::find(op, last, isIgnored);
@@ -192,8 +193,12 @@ private:
                         return r != op && launch.contains(r);
                       });
       names.push_back(op->getName().stripDialect().str());
-      if (isInside)
-        step.getOut().getDefiningOp()->moveBefore(body, body->end());
+      if (isInside) {
+        allocOf(step.getOut())->moveBefore(body, body->end());
+        Operation *buffer = step.getOut().getDefiningOp();
+        if (isa<memref::CastOp>(buffer))
+          buffer->moveBefore(body, body->end());
+      }
       op->moveBefore(body, body->end());
     }
     say(remark::passed, fused, "one launch: " + llvm::join(names, ", "));

@@ -431,6 +431,21 @@ void takeApart(func::FuncOp function) {
   function.walk([&](FuseOp op) { fused.push_back(op); });
   IRRewriter rewriter(function.getContext());
   for (FuseOp op : fused) {
+    // Its buffers have memory now, which the iterations of a loop share.
+    SmallVector<memref::AllocOp> buffers(
+        op.getBody().front().getOps<memref::AllocOp>());
+    for (memref::AllocOp buffer : buffers) {
+      Operation *place = op;
+      auto around = [&] {
+        return dyn_cast<LoopLikeOpInterface>(place->getParentOp());
+      };
+      while (isa<scf::ForOp, scf::WhileOp>(place->getParentOp()) &&
+             llvm::all_of(buffer->getOperands(), [&](Value size) {
+               return around().isDefinedOutsideOfLoop(size);
+             }))
+        place = place->getParentOp();
+      buffer->moveBefore(place);
+    }
     rewriter.inlineBlockBefore(&op.getBody().front(), op);
     rewriter.eraseOp(op);
   }

@@ -115,6 +115,10 @@ private:
     SmallVector<Plan> plans;
     Known known;
     WalkResult walk = getOperation().walk([&](ScatterOp op) {
+      if (isa<FuseOp>(op->getParentOp())) {
+        remarkDeclined(op, kName, "it is one launch with other operations");
+        return WalkResult::advance();
+      }
       if (!isa<CacheType>(op.getCache().getType()) ||
           !isa<MemRefType>(op.getBlocks().getType())) {
         remarkDeclined(op, kName,

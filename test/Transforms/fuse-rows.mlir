@@ -309,3 +309,43 @@ func.func @two_rotations(%k: !rows, %v: !rows, %table: memref<?x128xf32>,
     : !rows, !rows into !kv at !slots
   return
 }
+
+// -----
+
+!x = memref<?x64xf32>
+
+// What is written in place is the table of the rotation, too.
+
+// REMARK: 'normalize' is not in the launch of 'rotate': one may write what the other one accesses
+// CHECK-LABEL: func.func @table_in_place(
+// CHECK-NOT: kvcache.fuse
+// CHECK: return
+func.func @table_in_place(%x: !x {kvcache.noalias}, %p: memref<?xi32>) {
+  %c0 = arith.constant 0 : index
+  %t = memref.dim %x, %c0 : !x
+  %a = memref.alloc(%t) : !x
+  kvcache.rotate %x by %x at %p into %a : !x by !x at memref<?xi32> into !x
+  kvcache.normalize %a into %x epsilon 1.0e-06 : !x into !x
+  return
+}
+
+// -----
+
+!rows = memref<?x8x128xbf16>
+
+// A buffer of a known size, behind a cast.
+
+// CHECK-LABEL: func.func @cast(
+// CHECK: kvcache.fuse {
+// CHECK-NEXT: %[[A:.*]] = memref.alloc() : memref<4x8x128xbf16>
+// CHECK-NEXT: memref.cast %[[A]]
+// CHECK-NEXT: kvcache.rotate
+// CHECK-NEXT: kvcache.normalize
+// CHECK-NEXT: }
+func.func @cast(%k: !rows, %table: memref<?x128xf32>, %out: !rows {kvcache.noalias}) {
+  %four = memref.alloc() : memref<4x8x128xbf16>
+  %a = memref.cast %four : memref<4x8x128xbf16> to !rows
+  kvcache.rotate %k by %table into %a : !rows by memref<?x128xf32> into !rows
+  kvcache.normalize %a into %out epsilon 1.0e-06 : !rows into !rows
+  return
+}

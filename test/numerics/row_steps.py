@@ -203,12 +203,16 @@ class Insert:
     """Keys that are normalized and rotated on the way to a cache: with what is
     between in arguments, allocated by the program, and in one launch."""
 
-    def __init__(self, rng, form=None):
+    def __init__(self, rng, form=None, uneven=False):
+        """`uneven`: an odd number of accesses is not turned, and the first
+        channel is larger than all others."""
         self.form = form
         self.heads = HEADS[rng.integers(len(HEADS))]
-        self.channels = int(rng.choice([2, 6, 64, 80, 128, 192]))
+        self.channels = int(rng.choice([7, 68, 72] if uneven
+                                       else [2, 6, 64, 80, 128, 192]))
         layers = None if form else [None, 3][rng.integers(2)]
-        self.turned = 2 * int(rng.integers(1, self.channels // 2 + 1))
+        self.turned = (min(64, self.channels - 1) if uneven
+                       else 2 * int(rng.integers(1, self.channels // 2 + 1)))
         self.interleaved = bool(rng.random() < 0.4)
         self.case = cases.random_cache(
             rng, scaled_cases.BYTES if form else str(rng.choice(list(STORAGE))),
@@ -219,6 +223,10 @@ class Insert:
             # In one launch, no heads share a scale that is computed.
             if "B" in made.shared or "H" not in made.shared:
                 self.case = made
+                if "B" in made.shared:  # given: numbers, and no poison
+                    given = made.scales.cache
+                    given.put(np.exp2(rng.uniform(-4, 2, given.logical_shape)
+                                      ).astype(np.float32))
                 break
         self.shape = [n for n in (self.heads, self.channels) if n]
         first = str(rng.choice(COMPUTED))
@@ -228,13 +236,16 @@ class Insert:
         self.epsilon = 1e-5
         count = 11
         # Whole numbers: a sum of squares is the same in any sequence.
+        key = rng.integers(-8, 9, [count, *self.shape])
+        key[..., 0] *= 1 + 7 * uneven
         self.key = cases.Buffer(
-            encode(rng.integers(-8, 9, [count, *self.shape]), first), first,
+            encode(key, first), first,
             int(rng.choice([0, 8])), reference.encode(np.nan, first))
         # All rows of a write have the same type.
         self.value = cases.random_rows(rng, count, self.shape, self.types[1],
                                        int(rng.choice([0, 8])))
         weight = rng.standard_normal(self.channels)
+        weight[0] += 3 * uneven
         weight_type, table_type = rng.choice(COMPUTED, 2).tolist()
         self.weight = cases.Buffer(encode(weight, weight_type), weight_type,
                                    fixed=(0,))
@@ -338,7 +349,8 @@ def write(view, rows, at):
 
 def inserts(rng):
     forms = [None] * 8 + scaled_cases.FORMS * 2
-    return [Insert(rng, form) for form in forms]
+    return [Insert(rng, form) for form in forms] + [
+        Insert(rng, form, uneven=True) for form in scaled_cases.FORMS * 4]
 
 
 def main(machine):

@@ -138,7 +138,7 @@ def KVCache_FuseOp : KVCache_Op<"fuse", [
 
     Constraints:
       * `fuse_c1` inside are steps (`normalize`, `rotate`), writes (`index_copy`,
-        `scatter`) and `memref.alloc`, all on memrefs
+        `scatter`), `memref.alloc` and casts of these, all on memrefs
       * `fuse_c2` each buffer that is allocated inside is written by one step,
         and read once, as rows of a later operation
       * `fuse_c3` steps that one operation reads the results of rotate the same

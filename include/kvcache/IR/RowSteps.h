@@ -9,6 +9,8 @@
 
 #include "kvcache/IR/KVCache.h"
 
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+
 namespace kvcache {
 
 using RowSteps = llvm::SmallVector<RowStepOpInterface, 2>;
@@ -16,6 +18,10 @@ using RowSteps = llvm::SmallVector<RowStepOpInterface, 2>;
 /// The rows that a step or a write (`index_copy`, `scatter`) reads; none of
 /// other operations.
 mlir::OperandRange rowsOf(mlir::Operation *op);
+
+/// The allocation of a buffer; null if it is something else. Once its extents
+/// are constants, a cast stands between the two.
+mlir::memref::AllocOp allocOf(mlir::Value buffer);
 
 /// The step whose destination is a buffer that is allocated, if that is one of
 /// its two uses and rows are the other one; null if it is something else.

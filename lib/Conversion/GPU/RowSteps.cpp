@@ -89,7 +89,7 @@ private:
   Value extentOf(const OperandExtent &extent) {
     if (!isFused || !stepInto(extent.value))
       return emit.dim(lowered(extent.value), extent.dim);
-    auto alloc = extent.value.getDefiningOp<memref::AllocOp>();
+    memref::AllocOp alloc = allocOf(extent.value);
     int64_t constant = alloc.getType().getDimSize(extent.dim);
     if (!ShapedType::isDynamic(constant))
       return emit.index(constant);
@@ -191,7 +191,8 @@ struct FuseOpLowering : OpConversionPattern<FuseOp> {
     bool isAny = false;
     for (Operation &inner : op.getBody().front()) {
       auto step = dyn_cast<RowStepOpInterface>(inner);
-      if (isa<memref::AllocOp>(inner) || (step && stepInto(step.getOut())))
+      if (isa<memref::AllocOp, memref::CastOp>(inner) ||
+          (step && stepInto(step.getOut())))
         continue;
       chains.add(&inner);
       isAny = true;

@@ -295,12 +295,13 @@ private:
         second.channel = k.addi(first.channel,
                                 k.select(first.isTurned, k.i32(apart), lanes));
       }
-      // The last channels may be without a second half.
+      // The last channels may be without a second half: then it is the first
+      // one again, so that no other number counts in a sum or a maximum.
       if (shape.accesses * shape.lanes != shape.channels && !isAll) {
         Value at = k.addi(second.channel, k.i32(second.moreChannels));
         Value isIn = k.ult(at, k.i32(shape.channels));
         second.isThere = k.andiIfAny(second.isThere, isIn);
-        second.channel = k.select(isIn, at, k.i32(0));
+        second.channel = k.select(isIn, at, first.channel);
         second.moreChannels = 0;
       }
       accesses.append({first, second});

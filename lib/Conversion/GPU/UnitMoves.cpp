@@ -46,22 +46,23 @@ Value UnitMove::addressOf(Value buffer, Value offset, int64_t bytes) {
 
 void UnitMove::addRows(bool isFrom, ValueRange rows, int64_t heads,
                        int64_t channels) {
-  EndFacts known;
-  known.proven = known.aligned = Layout::kWidestAccess;
+  // Chains of steps may begin with rows of different formats.
   for (auto [number, row] : llvm::enumerate(rows)) {
     RowBuffer buffer(operands, row);
     auto metadata =
         memref::ExtractStridedMetadataOp::create(emit, emit.getLoc(), row);
+    EndFacts known;
     int64_t bytes = known.bytes = buffer.elementBytes;
     int64_t most = alignmentOf(channels, bytes, Layout::kWidestAccess);
-    known.proven = std::min({known.proven, buffer.align / bytes, most / bytes});
+    known.proven = std::min(buffer.align / bytes, most / bytes);
     if (buffer.knownStride)
       most = alignmentOf(*buffer.knownStride, bytes, most);
     else
       known.strides.push_back(metadata.getStrides()[0]);
-    known.aligned = std::min(known.aligned, most / bytes);
+    known.aligned = most / bytes;
     known.addresses.push_back(
         addressOf(metadata.getBaseBuffer(), metadata.getOffset(), bytes));
+    facts.push_back(known);
     add(isFrom, number,
         {cast<MemRefType>(row.getType()).getElementType(),
          bytes,
@@ -70,7 +71,6 @@ void UnitMove::addRows(bool isFrom, ValueRange rows, int64_t heads,
           {{AxisKind::Head}, heads, {channels}},
           {{AxisKind::Channel}, channels, {1}}}});
   }
-  facts.push_back(known);
 }
 
 SmallVector<End> UnitMove::endsOf(const CacheValue &cache, int64_t count) {
