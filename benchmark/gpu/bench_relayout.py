@@ -7,13 +7,11 @@ a copy of as many bytes.
 PEERS is peers.py, whose loop this is. Runs from a bundle.
 """
 
-import argparse
-import importlib.util
 import json
 from pathlib import Path
 
 import torch
-from bench_scaled import Ours, copy_time, some_scales
+from bench_scaled import Ours, begin, copy_time, some_scales
 from relayout_programs import FORMS, form_of, pairs, relayout_name
 
 BLOCKS, TOKENS, HEADS, CHANNELS = 4096, 16, 8, 128
@@ -69,14 +67,7 @@ def bench(peers, ours, source, dest, found):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peers")
-    parser.add_argument("--only", default="")
-    parser.add_argument("--json")
-    options = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("peers", options.peers)
-    peers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(peers)
+    options, peers = begin()
     ours, found = Ours("relayouts"), []
     for source, dest in pairs():
         if options.only in f"{source} {dest}":

@@ -7,13 +7,11 @@ a linear copy that moves as many bytes.
 PEERS is peers.py, whose loop this is. Runs from a bundle.
 """
 
-import argparse
-import importlib.util
 import json
 from pathlib import Path
 
 import torch
-from bench_scaled import Ours, copy_time, quantised, some_scales
+from bench_scaled import Ours, begin, copy_time, quantised, some_scales
 from row_programs import FORMS, WORKS, row_name
 
 HERE = Path(__file__).resolve().parent
@@ -126,14 +124,7 @@ def bench(peers, ours, work, form, fused, count, found):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peers")
-    parser.add_argument("--json")
-    parser.add_argument("--only", default="")
-    options = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("peers", options.peers)
-    peers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(peers)
+    options, peers = begin()
     ours, found = Ours("rows"), []
     for work in WORKS:
         for form in FORMS:

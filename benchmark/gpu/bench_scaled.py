@@ -212,7 +212,8 @@ def copy_time(peers, nbytes):
     return peers.graph_time(calls, repeat=max(1, 20 // copies))[0]
 
 
-def main():
+def begin():
+    """The options of a command, and the module of the peers."""
     parser = argparse.ArgumentParser()
     parser.add_argument("peers")
     parser.add_argument("--only", default="")
@@ -221,6 +222,11 @@ def main():
     spec = importlib.util.spec_from_file_location("peers", options.peers)
     peers = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(peers)
+    return options, peers
+
+
+def main():
+    options, peers = begin()
     ours, found = Ours(), []
     if options.only in "writes":
         bench_writes(peers, ours, found)

@@ -145,9 +145,9 @@ def KVCache_LayerOp : KVCache_Op<"layer", [
     An index that is out of range makes the call fail, and the result has no
     blocks. A constant that is out of range is not an error in the program,
     since the operation may never be executed; the lowering warns about it.
-    With `nearest`, the layer nearest to the index is the result instead, and
-    nothing fails: of scales that all blocks share, beside stored values that
-    have no blocks then.
+    With `nearest`, the result is the layer nearest to the index, and nothing
+    fails. `kvcache-split-parts` makes this form for scales that all blocks share:
+    the stored values beside them have no blocks then.
 
     Constraints:
       * `layer_c1` the cache has a layer axis
@@ -233,8 +233,8 @@ def KVCache_HeadsOp : KVCache_Op<"heads", [
   let description = [{
     The heads `first` to `first + count - 1`, such as those of one rank of a
     model that is split by heads. The strides are those of the parent. If heads
-    share a scale that is computed, some of them are read-only: they do not tell
-    what it is.
+    share a computed scale, a part of them is read-only: its rows do not tell that
+    scale.
 
     Constraints:
       * `heads_c1` the cache has a head axis that contains all of the heads, and

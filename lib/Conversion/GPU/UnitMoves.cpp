@@ -112,7 +112,8 @@ void UnitMove::addCache(bool isFrom, const ScaledCache &cache) {
   for (auto [number, end] : llvm::enumerate(endsOf(*cache.scales, count))) {
     Side &side = kernel.sides[number];
     (isFrom ? side.fromScales : side.toScales) = end;
-    side.isGiven = !isFrom && cache.scales->type.areGiven();
+    if (!isFrom)
+      side.isGiven = cache.scales->type.areGiven();
   }
 }
 
